@@ -1,0 +1,100 @@
+"""Messages between the engine's own parts: models, erasure, heartbeats."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.events import Id, Milliseconds
+from schemas.outputs import Source
+
+__all__ = ["EraseReceipt", "EraseUser", "ModelPublished", "ModelVersion", "Rollout", "WorkerStatus"]
+
+ModelVersion = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A version names a folder, so it has only characters that are safe in a path."""
+Rollout = Literal["shadow", "canary", "champion"]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class ModelPublished(Struct, frozen=True, gc=False, kw_only=True):
+    """A trained model is ready to be served. Key: `version`; the topic is compacted."""
+
+    version: Annotated[ModelVersion, Meta(description="Unique version of the model.")]
+    digest: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of model.pt, lower-case hex.")
+    ]
+    uri: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+            max_length=512,
+            description="Path of the artifact relative to the models folder; never leaves it.",
+        ),
+    ]
+    architecture: Annotated[str, Meta(min_length=1, description="Name of the network.")]
+    feature_version: Annotated[str, Meta(min_length=1, description="Features it was trained on.")]
+    metrics: Annotated[
+        dict[str, float], Meta(description="Figures of the evaluation on held-out time.")
+    ]
+    published_at: Annotated[Milliseconds, Meta(description="When published, ms since epoch.")]
+    rollout: Annotated[
+        Rollout,
+        Meta(description="shadow: scored, not written; canary: a share of users; champion: all."),
+    ] = "champion"
+    canary_share: Annotated[
+        float, Meta(ge=0, le=1, description="Share of users that a canary serves.")
+    ] = 0.0
+    signature: Annotated[
+        str | None, Meta(description="Signature over the manifest, base64; null when unsigned.")
+    ] = None
+
+
+class EraseUser(Struct, frozen=True, gc=False, kw_only=True):
+    """A request to forget a user. Key: `user_id`."""
+
+    request_id: Annotated[Id, Meta(description="Unique id of the request.")]
+    user_id: Annotated[Id, Meta(description="The user to forget.")]
+    requested_at: Annotated[Milliseconds, Meta(description="When requested, ms since epoch.")]
+    requested_by: Annotated[str | None, Meta(description="Who asked for it.")] = None
+
+
+class EraseReceipt(Struct, frozen=True, gc=False, kw_only=True):
+    """What the erasure of a user removed. Key: `user_id`."""
+
+    request_id: Annotated[Id, Meta(description="Id of the request.")]
+    user_id: Annotated[Id, Meta(description="The user that was forgotten.")]
+    erased_at: Annotated[Milliseconds, Meta(description="When erased, ms since epoch.")]
+    removed: Annotated[
+        dict[str, Count], Meta(description="What was removed: place -> number of entries.")
+    ]
+    source: Annotated[Source, Meta(description="Where the request lies.")]
+
+
+class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
+    """Heartbeat of one partition. Key: the partition number in decimal; the topic is compacted."""
+
+    worker_id: Annotated[str, Meta(min_length=1, description="Id of the worker process.")]
+    partition: Annotated[int, Meta(ge=0, description="Partition of the event topic.")]
+    offset: Annotated[
+        int, Meta(ge=0, description="Next offset to process: everything before is committed.")
+    ]
+    high_water: Annotated[int, Meta(ge=0, description="End offset of the partition.")]
+    watermark: Annotated[
+        int, Meta(ge=0, description="Greatest event time seen minus the grace, ms; 0 before any.")
+    ]
+    consumed: Annotated[
+        Count, Meta(description="Records consumed: accepted + duplicate + late + invalid.")
+    ]
+    accepted: Annotated[Count, Meta(description="Events applied to a history.")]
+    duplicate: Annotated[Count, Meta(description="Events seen before.")]
+    late: Annotated[Count, Meta(description="Events sent to the late topic.")]
+    invalid: Annotated[Count, Meta(description="Events sent to the dead-letter topic.")]
+    predictions: Annotated[Count, Meta(description="Predictions written.")]
+    alerts: Annotated[Count, Meta(description="Alert messages written.")]
+    model_version: Annotated[str, Meta(min_length=1, description="Version being served.")]
+    users: Annotated[Count, Meta(description="Users with a record in this partition.")]
+    updated_at: Annotated[Milliseconds, Meta(description="Time of the heartbeat, ms since epoch.")]
+    timers_due_at: Annotated[
+        int | None, Meta(description="When the earliest timer is due, ms; null without timers.")
+    ] = None

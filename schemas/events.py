@@ -1,0 +1,171 @@
+"""Behaviour events: what a shop puts on `shop.events`, one struct per type, tagged by `type`.
+
+On the wire an event is one JSON object. Unknown fields are ignored, so that producers may be newer
+than readers; an optional field may be absent or null. The record key is `user_id` in UTF-8.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, ClassVar, Final
+
+from msgspec import Meta, Raw, Struct
+
+__all__ = [
+    "EVENT_TYPES",
+    "MAX_ID_LENGTH",
+    "MAX_PRICE",
+    "MAX_QUANTITY",
+    "MAX_QUERY_LENGTH",
+    "MAX_TIME",
+    "TYPE_CODES",
+    "TYPE_NAMES",
+    "Behaviour",
+    "CartAdd",
+    "CartRemove",
+    "Event",
+    "EventType",
+    "Favourite",
+    "Id",
+    "Milliseconds",
+    "Purchase",
+    "Refund",
+    "Search",
+    "View",
+]
+
+MAX_ID_LENGTH: Final = 256
+MAX_QUERY_LENGTH: Final = 4096
+MAX_TIME: Final = 253_402_300_799_999
+"""Last millisecond of the year 9999: what `datetime` and every consumer can still show."""
+MAX_PRICE: Final = 1_000_000_000.0
+MAX_QUANTITY: Final = 1_000_000
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+"""A non-empty identifier of at most 256 characters, compared exactly."""
+Milliseconds = Annotated[int, Meta(gt=0, le=MAX_TIME)]
+"""Milliseconds since the epoch, UTC."""
+
+
+class EventType(IntEnum):
+    """Numeric codes of the event types in state and features; 0 is padding, none is reused."""
+
+    VIEW = 1
+    SEARCH = 2
+    FAVOURITE = 3
+    CART_ADD = 4
+    CART_REMOVE = 5
+    PURCHASE = 6
+    REFUND = 7
+
+
+TYPE_CODES: Final[dict[str, int]] = {kind.name.lower(): int(kind) for kind in EventType}
+"""`type` on the wire -> code."""
+TYPE_NAMES: Final[dict[int, str]] = {code: name for name, code in TYPE_CODES.items()}
+"""Code -> `type` on the wire."""
+
+
+class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Fields that all behaviour events share.
+
+    `gc=False` is safe: an event holds only text, numbers and raw JSON, never a reference cycle.
+    """
+
+    code: ClassVar[int] = 0
+    """`EventType` of the class."""
+
+    event_id: Annotated[
+        Id, Meta(description="Unique id of the event; a second event with it is a duplicate.")
+    ]
+    user_id: Annotated[Id, Meta(description="The user; equals the record key.")]
+    event_time: Annotated[
+        Milliseconds,
+        Meta(description="When the user did it: milliseconds since the epoch, UTC, an integer."),
+    ]
+    schema_version: Annotated[
+        int, Meta(ge=1, le=65535, description="Version of this schema the producer wrote.")
+    ] = 1
+    anonymous_id: Annotated[
+        Id | None, Meta(description="Device or cookie id from before the user was known.")
+    ] = None
+    session_id: Annotated[
+        Id | None, Meta(description="The producer's own session id; sessions are also derived.")
+    ] = None
+    item_id: Annotated[Id | None, Meta(description="The product acted on.")] = None
+    category_id: Annotated[Id | None, Meta(description="Category of the product.")] = None
+    price: Annotated[
+        Annotated[float, Meta(ge=0, le=MAX_PRICE)] | None,
+        Meta(description="Price of one unit in `currency`, finite and not negative."),
+    ] = None
+    quantity: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_QUANTITY)] | None,
+        Meta(description="Number of units; 1 when absent or null."),
+    ] = 1
+    currency: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=16)] | None,
+        Meta(description="Currency of `price`, ISO 4217 where there is a code."),
+    ] = None
+    query: Annotated[
+        Annotated[str, Meta(max_length=MAX_QUERY_LENGTH)] | None,
+        Meta(description="What the user searched for."),
+    ] = None
+    properties: Annotated[
+        dict[str, Raw] | None,
+        Meta(description="Free fields of the producer; carried, never interpreted."),
+    ] = None
+
+
+class View(Behaviour, frozen=True, tag="view"):
+    """The user looked at an item or a page."""
+
+    code: ClassVar[int] = EventType.VIEW.value
+
+
+class Search(Behaviour, frozen=True, tag="search"):
+    """The user searched; `query` says for what."""
+
+    code: ClassVar[int] = EventType.SEARCH.value
+
+
+class Favourite(Behaviour, frozen=True, tag="favourite"):
+    """The user marked an item as a favourite or put it on a wish list."""
+
+    code: ClassVar[int] = EventType.FAVOURITE.value
+
+
+class CartAdd(Behaviour, frozen=True, tag="cart_add"):
+    """The user put `quantity` units of an item into the cart."""
+
+    code: ClassVar[int] = EventType.CART_ADD.value
+
+
+class CartRemove(Behaviour, frozen=True, tag="cart_remove"):
+    """The user took `quantity` units of an item out of the cart."""
+
+    code: ClassVar[int] = EventType.CART_REMOVE.value
+
+
+class Purchase(Behaviour, frozen=True, tag="purchase"):
+    """The user bought `quantity` units of an item at `price` each; one event per order line."""
+
+    code: ClassVar[int] = EventType.PURCHASE.value
+
+
+class Refund(Behaviour, frozen=True, tag="refund"):
+    """The user gave back, or cancelled, `quantity` units bought at `price` each."""
+
+    code: ClassVar[int] = EventType.REFUND.value
+
+
+Event = View | Search | Favourite | CartAdd | CartRemove | Purchase | Refund
+
+EVENT_TYPES: Final[dict[str, type[Event]]] = {
+    "view": View,
+    "search": Search,
+    "favourite": Favourite,
+    "cart_add": CartAdd,
+    "cart_remove": CartRemove,
+    "purchase": Purchase,
+    "refund": Refund,
+}
+"""`type` on the wire -> struct."""

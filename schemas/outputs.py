@@ -1,0 +1,221 @@
+"""What the engine writes: predictions, churn alerts, dead letters, late events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.errors import InvalidMessage, Reason
+from schemas.events import Id, Milliseconds
+
+__all__ = [
+    "MAX_ORIGINAL_BYTES",
+    "MAX_ORIGINAL_KEY_BYTES",
+    "AlertCause",
+    "AlertReason",
+    "AlertState",
+    "Arm",
+    "ChurnAlert",
+    "DeadLetter",
+    "LateEvent",
+    "Prediction",
+    "Source",
+    "TargetScore",
+    "alert_id",
+    "dead_letter",
+    "prediction_id",
+]
+
+MAX_ORIGINAL_BYTES: Final = 640 * 1024
+"""Longest copy of an original value: in base64 with its envelope it stays below Kafka's default
+`max.message.bytes` of 1 MiB, so that even an oversized event can be dead-lettered."""
+MAX_ORIGINAL_KEY_BYTES: Final = 16 * 1024
+
+AlertState = Literal["raised", "escalated", "resolved", "retracted"]
+Arm = Literal["treatment", "holdout"]
+AlertCause = Literal["behaviour", "silence", "model_change"]
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Duration = Annotated[int, Meta(ge=0)]
+
+
+class Source(Struct, frozen=True, gc=False):
+    """Where in the event log something comes from."""
+
+    topic: Annotated[str, Meta(min_length=1, description="Topic of the record.")]
+    partition: Annotated[int, Meta(ge=0, description="Partition of the record.")]
+    offset: Annotated[int, Meta(ge=0, description="Offset of the record in its partition.")]
+
+
+class TargetScore(Struct, frozen=True, gc=False):
+    """The score of one target."""
+
+    probability: Annotated[Probability, Meta(description="Calibrated probability, 0 to 1.")]
+    horizon_ms: Annotated[
+        int, Meta(gt=0, description="How far ahead the probability looks, in milliseconds.")
+    ]
+
+
+class Prediction(Struct, frozen=True, gc=False, kw_only=True):
+    """Propensities of one user after one event. Key: `user_id`."""
+
+    prediction_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Deterministic: model version, topic, partition, offset; equal when repeated.",
+        ),
+    ]
+    user_id: Annotated[Id, Meta(description="The user scored.")]
+    targets: Annotated[
+        dict[str, TargetScore],
+        Meta(description="Score by target: `purchase` (buys), `churn` (does not come back)."),
+    ]
+    model_version: Annotated[str, Meta(min_length=1, description="Version of the model.")]
+    feature_version: Annotated[str, Meta(min_length=1, description="Version of the features.")]
+    state_time: Annotated[
+        Milliseconds,
+        Meta(description="Event time up to which the user's history was known, ms since epoch."),
+    ]
+    event_time: Annotated[
+        Milliseconds, Meta(description="Event time of the source event, ms since epoch.")
+    ]
+    source: Annotated[Source, Meta(description="The event that led to this prediction.")]
+    cold_start: Annotated[
+        bool, Meta(description="True when no trained model was published yet.")
+    ] = False
+    stale: Annotated[
+        bool, Meta(description="True when scored with a model that the registry has replaced.")
+    ] = False
+    expected_spend: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Expected spend within the horizon, in the shop's currency."),
+    ] = None
+
+
+class AlertReason(Struct, frozen=True, gc=False):
+    """One feature that moved the risk."""
+
+    feature: Annotated[str, Meta(min_length=1, description="Name of the feature.")]
+    change: Annotated[
+        float, Meta(description="Change of the risk when the feature takes its typical value.")
+    ]
+
+
+class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
+    """A change in a user's churn alert. Key: `user_id`."""
+
+    alert_id: Annotated[
+        str,
+        Meta(min_length=1, description="Deterministic id of this message: act once per alert_id."),
+    ]
+    episode: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="alert_id of the raised alert; its escalated, resolved, retracted carry it.",
+        ),
+    ]
+    user_id: Annotated[Id, Meta(description="The user at risk.")]
+    state: Annotated[
+        AlertState,
+        Meta(
+            description="raised; escalated (still silent); resolved (came back); "
+            "retracted (a late event shows that the alert was wrong)."
+        ),
+    ]
+    risk: Annotated[Probability, Meta(description="Probability of churn when decided.")]
+    silence_ms: Annotated[
+        Duration, Meta(description="Milliseconds since the user's last event when decided.")
+    ]
+    expected_gap_ms: Annotated[
+        Duration, Meta(description="The user's own expected gap between orders, milliseconds.")
+    ]
+    reasons: Annotated[
+        list[AlertReason], Meta(description="Features that moved the risk most, strongest first.")
+    ]
+    value_at_risk: Annotated[
+        float, Meta(ge=0, description="Spend expected to be lost, in the shop's currency.")
+    ]
+    arm: Annotated[
+        Arm,
+        Meta(description="treatment: act; holdout: do not act, so that effects are measurable."),
+    ]
+    cause: Annotated[AlertCause, Meta(description="What made the risk cross the threshold.")]
+    model_version: Annotated[str, Meta(min_length=1, description="Version of the model.")]
+    event_time: Annotated[
+        Milliseconds, Meta(description="When it was decided, on the event clock, ms since epoch.")
+    ]
+    source: Annotated[
+        Source, Meta(description="The user's last event that was applied before the decision.")
+    ]
+
+
+class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
+    """An event that could not be used, with its original bytes. Key: the original key."""
+
+    reason: Annotated[Reason, Meta(description="Stable machine-readable reason.")]
+    source: Annotated[Source, Meta(description="Where the record lies.")]
+    field: Annotated[
+        str | None, Meta(description="Field at fault; null when the whole document is.")
+    ] = None
+    detail: Annotated[str, Meta(description="One line for a human.")] = ""
+    key: Annotated[bytes | None, Meta(description="Original record key, base64.")] = None
+    value: Annotated[
+        bytes | None, Meta(description="Original record value, base64; null for a tombstone.")
+    ] = None
+    size: Annotated[
+        int, Meta(ge=0, description="Bytes of the original value; more than `value` when clipped.")
+    ] = 0
+    clipped: Annotated[
+        bool, Meta(description="True when `key` or `value` holds only the first bytes.")
+    ] = False
+    timestamp: Annotated[
+        int | None, Meta(description="Kafka timestamp of the original record, ms since epoch.")
+    ] = None
+
+
+class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
+    """A valid event that came too late to take its place in the history. Key: `user_id`."""
+
+    user_id: Annotated[Id, Meta(description="The user.")]
+    event_id: Annotated[Id, Meta(description="Id of the event.")]
+    event_time: Annotated[Milliseconds, Meta(description="Event time, ms since epoch.")]
+    late_by_ms: Annotated[
+        Duration, Meta(description="How much older than the user's latest event, milliseconds.")
+    ]
+    source: Annotated[Source, Meta(description="Where the record lies.")]
+    value: Annotated[bytes, Meta(description="Original record value, base64.")]
+
+
+def prediction_id(model_version: str, topic: str, partition: int, offset: int) -> str:
+    """Id of the prediction that this model makes after this source record."""
+    return f"{model_version}:{topic}:{partition}:{offset}"
+
+
+def alert_id(user_id: str, state: AlertState, decided_at: int) -> str:
+    """Id of the alert message of this user and state decided at this time (ms since epoch)."""
+    return f"{user_id}:{decided_at}:{state}"
+
+
+def dead_letter(
+    source: Source,
+    key: bytes | None,
+    value: bytes | None,
+    cause: InvalidMessage,
+    timestamp: int | None = None,
+) -> DeadLetter:
+    """Wrap a refused record; keys and values over the copy bounds are clipped and marked so."""
+    size = len(value) if value is not None else 0
+    return DeadLetter(
+        reason=cause.reason,
+        source=source,
+        field=cause.field,
+        detail=cause.detail,
+        key=None if key is None else key[:MAX_ORIGINAL_KEY_BYTES],
+        value=None if value is None else value[:MAX_ORIGINAL_BYTES],
+        size=size,
+        clipped=size > MAX_ORIGINAL_BYTES or len(key or b"") > MAX_ORIGINAL_KEY_BYTES,
+        timestamp=timestamp,
+    )
