@@ -1,0 +1,1 @@
+"""The engine: events flow from Kafka through state and scorer to predictions and alerts."""

@@ -1,0 +1,1 @@
+"""The `intentstream` command; each group of commands is imported when it is used."""

@@ -1,0 +1,343 @@
+"""Configuration: frozen models read from the command line, the environment and a TOML file.
+
+An explicit value wins over the environment (`INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS=...`), which
+wins over the file, which wins over the default. Durations are integer milliseconds; where one is
+read, text such as "15m" or "7d" does too.
+"""
+
+import re
+import ssl
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableEnvironmentError
+
+from stream.errors import SettingsError
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+_UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_NAME = r"^[a-zA-Z0-9._-]{1,200}$"
+
+
+def parse_duration(text: str) -> int:
+    """Read "250ms", "90s", "15m", "12h", "7d" or plain milliseconds as integer milliseconds.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    if text.strip().isdecimal():
+        return int(text)
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration: write for example 500ms, 90s, 15m, 12h or 7d")
+    return round(float(match[1]) * _UNITS[match[2]])
+
+
+def _milliseconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+TopicName = Annotated[str, Field(pattern=_NAME)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class KafkaSettings(_Section):
+    """How to reach the Kafka cluster."""
+
+    bootstrap_servers: str = ""
+    """`host:port`, comma-separated; empty: the embedded broker, where one is running."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """SASL_PLAINTEXT sends credentials over an unencrypted connection, so it must be named."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    """PEM file of the authorities to trust; none: the system's."""
+    ssl_certfile: Path | None = None
+    """PEM file of the client's certificate, for mutual TLS."""
+    ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        sasl = self.security_protocol.startswith("SASL")
+        tls = self.security_protocol.endswith("SSL")
+        if (self.sasl_username or self.sasl_password) and not sasl:
+            raise ValueError(
+                f"SASL credentials are set but security_protocol is {self.security_protocol}: set"
+                " it to SASL_SSL (or SASL_PLAINTEXT to send them unencrypted)"
+            )
+        if sasl and not (self.sasl_username and self.sasl_password):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
+            )
+        if (self.ssl_cafile or self.ssl_certfile) and not tls:
+            raise ValueError(
+                f"TLS files are set but security_protocol is {self.security_protocol}: set it to"
+                " SSL or SASL_SSL"
+            )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile")
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the keyword arguments that every aiokafka client takes to connect.
+
+        Raises:
+            SettingsError: no broker is named, or a TLS file cannot be read.
+        """
+        if not self.bootstrap_servers:
+            raise SettingsError(
+                "no Kafka broker: pass --bootstrap-servers host:port, set"
+                " INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS, or run `intentstream broker start`"
+            )
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self.ssl_context()
+        if self.sasl_username and self.sasl_password:
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password.get_secret_value()
+        return options
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a context that checks the broker's certificate and host name.
+
+        Raises:
+            SettingsError: a certificate or key file is missing or not readable as PEM.
+        """
+        password = self.ssl_key_password.get_secret_value() if self.ssl_key_password else None
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
+        except OSError as error:
+            files = [self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile]
+            named = ", ".join(str(file) for file in files if file)
+            raise SettingsError(
+                f"cannot read the TLS files ({named}): {error}; check kafka.ssl_cafile,"
+                " kafka.ssl_certfile, kafka.ssl_keyfile and kafka.ssl_key_password"
+            ) from error
+        return context
+
+
+class TopicSettings(_Section):
+    """Names and layout of the topics."""
+
+    events: TopicName = "shop.events"
+    late: TopicName = "shop.events.late"
+    dead_letter: TopicName = "shop.events.dead-letter"
+    propensity: TopicName = "predictions.propensity"
+    churn: TopicName = "alerts.churn"
+    models: TopicName = "models.published"
+    erase: TopicName = "users.erase"
+    erased: TopicName = "users.erased"
+    status: TopicName = "intentstream.status"
+    partitions: int = Field(default=4, ge=1, le=10_000)
+    """Partitions of the source, its outputs and its changelog; fixed for the life of the state."""
+    replication: int = Field(default=1, ge=1, le=15)
+    """Copies of each partition; 3 in production."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [value for value in self.model_dump().values() if isinstance(value, str)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two topics share the name {', '.join(twice)}: name them apart")
+        return self
+
+
+class WorkerSettings(_Section):
+    """How a worker consumes, scores and commits."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    emit: Literal["latest", "every"] = "latest"
+    """A prediction per user and micro-batch, or one per event; the values are the same."""
+    clock: Literal["wall", "event"] = "wall"
+    """What timers follow: the wall clock, or the watermark (replays and tests)."""
+    batch_size: int = Field(default=4096, ge=1, le=65_536)
+    """Most records of one partition in a micro-batch."""
+    commit_interval_ms: Millis = 100
+    max_event_bytes: int = Field(default=1 << 20, ge=64)
+    """A larger record value is invalid."""
+    max_future_ms: Millis = DAY_MS
+    """An event this far ahead of the wall clock is invalid; not applied in the event clock."""
+    check_partitioner: bool = True
+    """Refuse an event whose partition is not the murmur2 one of its key."""
+    cache_records: int = Field(default=100_000, ge=0)
+    """User records kept in memory per partition."""
+
+
+class StateSettings(_Section):
+    """The per-user record. Changing hidden_size or ring changes its layout."""
+
+    grace_ms: Millis = 10 * MINUTE_MS
+    """How far behind the user's own latest event an event may arrive."""
+    session_gap_ms: Millis = 30 * MINUTE_MS
+    session_max_ms: Millis = DAY_MS
+    ttl_ms: Millis = 400 * DAY_MS
+    """A user silent for this long is forgotten."""
+    hidden_size: int = Field(default=64, ge=1, le=1024)
+    ring: int = Field(default=64, ge=1, le=1024)
+    """Events of a user's history that are kept one by one."""
+
+
+class ChurnSettings(_Section):
+    """When churn alerts are raised, escalated and resolved, and when a silent user is looked at."""
+
+    raise_at: Share = 0.7
+    resolve_at: Share = 0.4
+    escalate_at: Share = 0.9
+    dwell_ms: Millis = 0
+    """How long the risk must stay above raise_at before the alert is raised."""
+    cooldown_ms: Millis = 7 * DAY_MS
+    """No new alert of a user within this time after the last one was closed."""
+    escalate_after_ms: Millis = 7 * DAY_MS
+    gap_factor: float = Field(default=3.0, gt=0)
+    """A user is due after this many of their own expected gaps between purchases."""
+    prior_gap_ms: Millis = 7 * DAY_MS
+    """The expected gap assumed of a user with too few purchases to have one."""
+    min_gap_ms: Millis = DAY_MS
+    min_orders: int = Field(default=2, ge=1)
+    """A user with fewer orders has no rhythm to break and raises no alert."""
+    recheck_factor: float = Field(default=1.5, gt=1)
+    """While silence lasts, the next look comes after this multiple of the silence so far."""
+    holdout_share: Share = 0.1
+    """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
+    tick_ms: Annotated[Millis, Field(ge=1)] = MINUTE_MS
+    """Timers fire on multiples of this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.resolve_at < self.raise_at <= self.escalate_at:
+            raise ValueError(
+                f"churn thresholds must satisfy resolve_at < raise_at <= escalate_at, but are"
+                f" {self.resolve_at}, {self.raise_at}, {self.escalate_at}"
+            )
+        return self
+
+
+class TrainSettings(_Section):
+    """What the trainer learns and from how much."""
+
+    purchase_horizon_ms: Millis = DAY_MS
+    """Label of purchase: one within this time."""
+    churn_horizon_ms: Millis = 30 * DAY_MS
+    """Label of churn: no purchase within this time after an active history."""
+    architecture: Literal["logistic", "gru"] = "gru"
+    epochs: int = Field(default=20, ge=1)
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    min_windows: int = Field(default=200, ge=2)
+    """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    seed: int = 7
+
+
+class Settings(BaseSettings):
+    """The whole configuration; see the sections for what each value means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTENTSTREAM_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    app_id: str = Field(default="intentstream", pattern=_NAME)
+    """Names the consumer group, the transactional ids and the changelog."""
+    data_dir: Path = Path("var")
+    """Local state: RocksDB and the embedded broker."""
+    models_dir: Path = Path("var/models")
+    """Where published model artifacts lie."""
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    worker: WorkerSettings = WorkerSettings()
+    state: StateSettings = StateSettings()
+    churn: ChurnSettings = ChurnSettings()
+    train: TrainSettings = TrainSettings()
+
+    @property
+    def changelog(self) -> str:
+        """Name of the compacted topic that backs the user records."""
+        return f"{self.app_id}.users.changelog"
+
+
+def load_settings(
+    config: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the settings: overrides before the environment before the TOML file `config`.
+
+    Args:
+        config: TOML file with the tree of `Settings`; none: no file.
+        overrides: nested like `Settings`, e.g. `{"kafka": {"bootstrap_servers": "..."}}`; a value
+            of None means "not given".
+
+    Raises:
+        SettingsError: names every setting that is wrong, and the file when it cannot be read.
+    """
+    tree: dict[str, Any] = {}
+    if config is not None:
+        try:
+            tree = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"cannot read the settings file {config}: {error}") from error
+    try:
+        tree = _merged(tree, EnvSettingsSource(Settings)())
+        return Settings(**_merged(tree, overrides or {}))
+    except UnreadableEnvironmentError as error:
+        raise SettingsError(f"cannot read the INTENTSTREAM_ environment: {error}") from error
+    except ValidationError as error:
+        # The input is left out of the message: it may be a secret.
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        where = f" (from {config}, the environment or the command line)" if config else ""
+        raise SettingsError(f"wrong settings{where}: {'; '.join(problems)}") from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        current = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            merged[key] = _merged(current, value)
+        elif isinstance(value, Mapping):
+            merged[key] = _merged({}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
