@@ -1,0 +1,58 @@
+"""Events as the wire has them -> the numbers that a history keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from models.history import AMOUNT_UNIT, Events
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+
+Row = tuple[int, int, int, int, int, int]
+"""(time, id, type, item, category, amount) of one event, in the order of ``Events``."""
+
+
+def hash64(text: str) -> int:
+    """xxh3-64 of the UTF-8 text: stable over processes, machines and versions."""
+    return xxhash.xxh3_64_intdigest(text)
+
+
+def item_code(item_id: str | None) -> int:
+    """1 .. 2**32 - 1 for an item, 0 for none."""
+    return 0 if item_id is None else (xxhash.xxh3_64_intdigest(item_id) & 0xFFFFFFFF) or 1
+
+
+def category_code(category_id: str | None) -> int:
+    """1 .. 65535 for a category, 0 for none."""
+    return 0 if category_id is None else (xxhash.xxh3_64_intdigest(category_id) & 0xFFFF) or 1
+
+
+def encode_event(event: Event) -> Row:
+    """One event as a row of ``Events``."""
+    price = event.price
+    amount = 0 if price is None else round(price * (event.quantity or 1) * AMOUNT_UNIT)
+    return (
+        event.event_time,
+        hash64(event.event_id),
+        event.code,
+        item_code(event.item_id),
+        category_code(event.category_id),
+        amount,
+    )
+
+
+def columns(rows: list[Row]) -> Events:
+    """N rows as columns."""
+    time, ids, types, items, categories, amounts = zip(*rows, strict=True) if rows else ((),) * 6
+    return Events(
+        np.array(time, np.int64),
+        np.array(ids, np.uint64),
+        np.array(types, np.uint8),
+        np.array(items, np.uint32),
+        np.array(categories, np.uint16),
+        np.array(amounts, np.int64),
+    )

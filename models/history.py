@@ -1,0 +1,198 @@
+"""A user's history: its NumPy layout and the rules that change it.
+
+The history is canonical: a pure function of the *set* of accepted events. Any arrival order within the grace, and any duplication,
+ends in the same bytes. Serving keeps it inside the user record (``stream/state.py``); training rebuilds it from the log with the very
+same functions, so that both see the same features.
+
+The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id hash) sits in slot ``r % R``.
+What lies outside the ring is kept only in forms that do not depend on order (integer counts and sums, first and last times) or that can
+be repaired when an event is inserted (orders, sessions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import TYPE_CODES
+
+I64 = NDArray[np.int64]
+Records = NDArray[np.void]
+
+PURCHASE: Final = TYPE_CODES["purchase"]
+REFUND: Final = TYPE_CODES["refund"]
+
+SESSION_START: Final = 1
+ORDER_START: Final = 2
+
+TYPE_SLOTS: Final = 8
+"""Slots of the per-type counters; slot 0 stays empty, a type's code is its slot."""
+
+AMOUNT_UNIT: Final = 10_000
+"""Amounts are kept as integers of 1/10,000 currency unit: integer sums do not depend on order."""
+
+ENTRY: Final = np.dtype(
+    [
+        ("time", "<i8"),  # event time, ms since the epoch
+        ("id", "<u8"),  # xxh3-64 of event_id
+        ("item", "<u4"),  # hash of item_id, 0 = none
+        ("session_age", "<u4"),  # ms since the start of its session
+        ("amount", "<f4"),  # price x quantity, currency units
+        ("category", "<u2"),  # hash of category_id, 0 = none
+        ("type", "u1"),  # schemas.events.TYPE_CODES
+        ("flags", "u1"),  # SESSION_START | ORDER_START
+    ]
+)
+
+HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
+    ("first_time", "<i8"),
+    ("last_time", "<i8"),
+    ("last_id", "<u8"),
+    ("session_start", "<i8"),
+    ("first_purchase", "<i8"),
+    ("last_purchase", "<i8"),
+    ("evicted_time", "<i8"),  # newest event that left the ring
+    ("evicted_purchase", "<i8"),  # newest purchase that left the ring
+    ("spend", "<i8"),  # purchases less refunds, 1 / AMOUNT_UNIT
+    ("counts", "<u4", (TYPE_SLOTS,)),
+    ("n", "<u4"),  # accepted events
+    ("orders", "<u4"),  # purchases more than the session gap apart
+    ("sessions", "<u4"),
+    ("reserved", "<u4"),
+]
+
+
+def history_dtype(ring: int) -> np.dtype[np.void]:
+    """The layout of a history alone, with ``ring`` slots."""
+    return np.dtype([*HEADER, ("ring", ENTRY, (ring,))])
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRules:
+    """When a session ends."""
+
+    gap: int = 1_800_000
+    """A pause longer than this starts a new session (and a new order), in ms."""
+    longest: int = 86_400_000
+    """A session older than this is split, in ms; at most 2**32 - 1."""
+
+
+@dataclass(slots=True)
+class Events:
+    """Events as columns of equal length N, the form in which they enter a history."""
+
+    time: I64
+    id: NDArray[np.uint64]
+    type: NDArray[np.uint8]
+    item: NDArray[np.uint32]
+    category: NDArray[np.uint16]
+    amount: I64
+    """Price x quantity in 1 / AMOUNT_UNIT, never negative."""
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, index: NDArray[np.intp] | slice) -> Events:
+        """The events at ``index``, in that order."""
+        return Events(
+            self.time[index],
+            self.id[index],
+            self.type[index],
+            self.item[index],
+            self.category[index],
+            self.amount[index],
+        )
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The aggregates of N histories, each at one moment; columns of length N (``counts`` is N x TYPE_SLOTS)."""
+
+    n: I64
+    counts: I64
+    spend: I64
+    orders: I64
+    sessions: I64
+    first_time: I64
+    last_time: I64
+    session_start: I64
+    first_purchase: I64
+    last_purchase: I64
+
+    def take(self, index: NDArray[np.intp] | slice) -> Snapshot:
+        """The rows at ``index``, in that order."""
+        return Snapshot(*(getattr(self, name)[index] for name in self.__slots__))
+
+    @staticmethod
+    def join(parts: list[Snapshot]) -> Snapshot:
+        """The rows of all parts, one after the other."""
+        return Snapshot(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in Snapshot.__slots__)
+        )
+
+
+@dataclass(slots=True)
+class Trace:
+    """What N events did to their histories: per event, the state just after it."""
+
+    events: Events
+    first: NDArray[np.bool_]
+    """The event is its user's first."""
+    gap: I64
+    """ms since the user's event before it, 0 for the first."""
+    session_age: I64
+    snapshot: Snapshot
+
+
+def snapshot(records: Records, rows: NDArray[np.intp] | slice = slice(None)) -> Snapshot:
+    """The aggregates of ``records[rows]`` as they are now."""
+
+    def column(name: str) -> I64:
+        return records[name][rows].astype(np.int64)
+
+    return Snapshot(*(column(name) for name in Snapshot.__slots__))
+
+
+def chronological(record: np.void) -> NDArray[np.void]:
+    """The used ring entries of one record, oldest first (a copy of at most R entries)."""
+    ring = record["ring"]
+    n, size = int(record["n"]), len(ring)
+    if n <= size:
+        return ring[:n].copy()
+    return np.roll(ring, -(n % size))
+
+
+def history_bytes(record: np.void) -> bytes:
+    """The canonical bytes of one history: its header, then its entries oldest first."""
+    head = np.zeros(1, np.dtype(HEADER))
+    for name in head.dtype.names or ():
+        head[name] = record[name]
+    return head.tobytes() + chronological(record).tobytes()
+
+
+def entries_of(events: Events, session_age: I64, flags: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Ring entries for ``events``."""
+    entries = np.empty(len(events), ENTRY)
+    entries["time"] = events.time
+    entries["id"] = events.id
+    entries["item"] = events.item
+    entries["session_age"] = session_age
+    entries["amount"] = amount_of(events.amount)
+    entries["category"] = events.category
+    entries["type"] = events.type
+    entries["flags"] = flags
+    return entries
+
+
+def amount_of(units: I64) -> NDArray[np.float32]:
+    """Integer amounts -> currency units, rounded as the ring keeps them."""
+    return (units / AMOUNT_UNIT).astype(np.float32)
+
+
+def signed_amount(events: Events) -> I64:
+    """What each event adds to ``spend``: purchases positive, refunds negative, others nothing."""
+    sign = (events.type == PURCHASE).astype(np.int64) - (events.type == REFUND)
+    return events.amount * sign

@@ -1,0 +1,92 @@
+"""The rules of histories, told once more in plain Python: slow, obvious, and sharing no code with the product.
+
+Per user it keeps every accepted event in a sorted list and derives all aggregates anew each time.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+PURCHASE, REFUND = 6, 7
+
+
+@dataclass(frozen=True, order=True)
+class Ev:
+    time: int
+    id: int
+    type: int = 1
+    item: int = 0
+    category: int = 0
+    amount: int = 0
+
+
+@dataclass
+class UserHistory:
+    ring: int = 64
+    gap: int = 1_800_000
+    longest: int = 86_400_000
+    grace: int = 600_000
+    ttl: int | None = None
+    accepted: list[Ev] = field(default_factory=list)
+
+    def offer(self, event: Ev) -> str:
+        """Judge an event and take it in: 'accepted', 'duplicate' or 'late'."""
+        if self.ttl is not None and self.accepted:
+            if event.time - self.accepted[-1].time > self.ttl:
+                self.accepted.clear()
+        kept = self.accepted[-self.ring :]
+        if any(e.id == event.id for e in kept):
+            return "duplicate"
+        if self.accepted and event.time < self.accepted[-1].time - self.grace:
+            return "late"
+        full = len(self.accepted) >= self.ring
+        if full and (event.time, event.id) < (kept[0].time, kept[0].id):
+            return "late"
+        bisect.insort(self.accepted, event)
+        return "accepted"
+
+    def aggregates(self) -> dict[str, object]:
+        """Everything that the header and the ring of the record must say."""
+        events = self.accepted
+        ages, flags = [], []
+        sessions = orders = spend = 0
+        start = last_buy = first_buy = 0
+        counts = [0] * 8
+        for i, e in enumerate(events):
+            fresh = i == 0 or e.time - events[i - 1].time > self.gap
+            fresh = fresh or e.time - start > self.longest
+            flag = 0
+            if fresh:
+                start, sessions, flag = e.time, sessions + 1, 1
+            if e.type == PURCHASE:
+                if last_buy == 0 or e.time - last_buy > self.gap:
+                    orders, flag = orders + 1, flag | 2
+                last_buy = e.time
+                first_buy = first_buy or e.time
+                spend += e.amount
+            if e.type == REFUND:
+                spend -= e.amount
+            counts[e.type] += 1
+            ages.append(e.time - start)
+            flags.append(flag)
+        gone = events[: -self.ring] if len(events) > self.ring else []
+        return {
+            "n": len(events),
+            "first_time": events[0].time,
+            "last_time": events[-1].time,
+            "last_id": events[-1].id,
+            "session_start": start,
+            "first_purchase": first_buy,
+            "last_purchase": last_buy,
+            "evicted_time": gone[-1].time if gone else 0,
+            "evicted_purchase": max((e.time for e in gone if e.type == PURCHASE), default=0),
+            "spend": spend,
+            "counts": counts,
+            "orders": orders,
+            "sessions": sessions,
+            "ring": [
+                (e.time, e.id, e.item, age, e.category, e.type, flag)
+                for e, age, flag in zip(events, ages, flags, strict=True)
+            ][-self.ring :],
+        }
