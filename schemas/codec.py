@@ -93,12 +93,12 @@ def decode(kind: type[T], payload: bytes | None) -> T:
     decoder = _DECODERS.get(kind)
     if decoder is None:
         decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    if payload is None:
+        raise InvalidMessage(Reason.NULL_VALUE, None, "the record has no value")
+    _check_depth(InvalidMessage, payload)
     try:
-        if payload is None:
-            raise TypeError
-        _check_depth(InvalidMessage, payload)
         message: T = decoder.decode(payload.decode())
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _explain(InvalidMessage, payload, error) from None
     return message
 

@@ -64,7 +64,7 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Deterministic: model version, topic, partition, offset; equal when repeated.",
+            description="Deterministic: model version, topic, partition, offset.",
         ),
     ]
     user_id: Annotated[Id, Meta(description="The user scored.")]
@@ -114,7 +114,7 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="alert_id of the raised alert; its escalated, resolved, retracted carry it.",
+            description="alert_id of the raised alert; what follows up on it carries it too.",
         ),
     ]
     user_id: Annotated[Id, Meta(description="The user at risk.")]
