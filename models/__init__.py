@@ -1,0 +1,1 @@
+"""The learning: sequences in, probabilities out. Knows no Kafka."""

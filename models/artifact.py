@@ -1,0 +1,267 @@
+"""A published model on disk: TorchScript, manifest and golden vector, checked before use.
+
+    <models_dir>/<version>/model.pt        the scripted network, the whole model in one file
+                           manifest.json   what it is, with the SHA-256 of the other files
+                           golden.npz      inputs and the outputs that they must give
+
+A scripted file is code: its digest (and, where asked for, the manifest's signature) is checked
+before torch sees a byte of it, and torch is given the very bytes that were checked.
+`torch.jit` is deprecated in torch 2.15; every use of it is in this module and the scorer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.errors import ArtifactError
+from models.networks.base import Network
+from models.targets import Target
+
+MANIFEST_SCHEMA: Final = 1
+MODEL_FILE: Final = "model.pt"
+MANIFEST_FILE: Final = "manifest.json"
+GOLDEN_FILE: Final = "golden.npz"
+
+Golden = Mapping[str, NDArray[Any]]
+
+ManifestCheck = Callable[[bytes, Path], None]
+"""Called with the manifest's bytes and the artifact's folder before any other file is read; raises
+ArtifactError to refuse. This is where a signature over the manifest, and through its digests over
+everything else, is verified."""
+
+
+class TrainingWindow(msgspec.Struct, frozen=True):
+    """The data that a model was fitted on."""
+
+    first_event: int = 0
+    """Earliest event time, ms."""
+    last_event: int = 0
+    """Latest event time, ms."""
+    events: int = 0
+    users: int = 0
+    examples: dict[str, int] = {}
+    """Labelled points per slice: train, calibration, validation."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a published model is and how it was judged."""
+
+    version: str
+    architecture: str
+    feature_version: str
+    hidden_size: int
+    history_length: int
+    """Events of the ring that `encode` is given."""
+    targets: tuple[Target, ...]
+    profile_features: tuple[str, ...]
+    reference_profile: tuple[float, ...]
+    """Training means of the profile features; what an alert's reasons are compared with."""
+    created_at: int
+    """ms since the epoch."""
+    torch_version: str
+    schema: int = MANIFEST_SCHEMA
+    digests: dict[str, str] = {}
+    """File name -> SHA-256, hexadecimal."""
+    calibration: dict[str, dict[str, float]] = {}
+    """Target -> {slope, shift} of its Platt calibration."""
+    metrics: dict[str, float] = {}
+    """"purchase.roc_auc" and the like, on the validation slice."""
+    baselines: dict[str, dict[str, float]] = {}
+    """Baseline -> the same figures of it."""
+    window: TrainingWindow = TrainingWindow()
+    choice: str = ""
+    """Why this architecture was chosen."""
+    cold_start: bool = False
+    """The model was not trained on the shop's data."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified artifact in memory, not yet opened by torch."""
+
+    folder: Path
+    manifest: Manifest
+    script: bytes
+    golden: Golden
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data`, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def _jit_deprecation_accepted() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is", FutureWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is", DeprecationWarning)
+        yield
+
+
+def script_bytes(network: Network) -> bytes:
+    """The network in evaluation mode as the bytes of a TorchScript file."""
+    buffer = io.BytesIO()
+    with _jit_deprecation_accepted():
+        torch.jit.save(torch.jit.script(network.eval()), buffer)
+    return buffer.getvalue()
+
+
+def open_script(script: bytes, device: torch.device) -> Any:
+    """TorchScript bytes -> module on `device`. Call with verified bytes only: they are code."""
+    try:
+        with _jit_deprecation_accepted():
+            return torch.jit.load(io.BytesIO(script), map_location=device).eval()
+    except (RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"torch {torch.__version__} cannot open the scripted model: {error}; publish it again "
+            "with this version of torch"
+        ) from error
+
+
+def write_artifact(folder: Path, manifest: Manifest, script: bytes, golden: Golden) -> Manifest:
+    """Write a complete artifact to `folder`, which must not exist yet, all of it or nothing.
+
+    Returns:
+        The manifest as written, with the digests filled in.
+
+    Raises:
+        ArtifactError: the folder exists already or cannot be written.
+    """
+    if folder.exists():
+        raise ArtifactError(f"{folder} exists already; a version is never overwritten")
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **golden)
+    files = {MODEL_FILE: script, GOLDEN_FILE: packed.getvalue()}
+    digests = {name: sha256(data) for name, data in files.items()}
+    manifest = msgspec.structs.replace(manifest, digests=digests)
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        staged.mkdir(parents=True)
+        for name, data in {**files, MANIFEST_FILE: text}.items():
+            _write_durably(staged / name, data)
+        staged.rename(folder)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise ArtifactError(
+            f"{folder}: cannot write the artifact: {error}; check space and permissions"
+        ) from error
+    return manifest
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_manifest(folder: Path, check: ManifestCheck | None = None) -> Manifest:
+    """Read and judge the manifest of an artifact; no other file is touched.
+
+    Raises:
+        ArtifactError: missing, truncated, of an unknown schema, or refused by `check`.
+    """
+    data = _read(folder / MANIFEST_FILE)
+    if check is not None:
+        check(data, folder)
+    try:
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST_FILE}: not a manifest: {error}; publish the model again"
+        ) from error
+    if schema != MANIFEST_SCHEMA:
+        raise ArtifactError(
+            f"{folder / MANIFEST_FILE}: manifest schema {schema}, this program reads "
+            f"{MANIFEST_SCHEMA}; use the matching release or publish the model again"
+        )
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST_FILE}: {error}; publish the model again"
+        ) from error
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def read_artifact(
+    folder: Path,
+    *,
+    feature_version: str,
+    expected_digest: str | None = None,
+    check: ManifestCheck | None = None,
+) -> Artifact:
+    """Read an artifact and verify all of it. Nothing is executed.
+
+    Args:
+        folder: the version's folder.
+        feature_version: what the running featuriser produces.
+        expected_digest: SHA-256 of model.pt from the announcement, where there is one.
+        check: signature check of the manifest, see `ManifestCheck`.
+
+    Raises:
+        ArtifactError: what is wrong and what to do about it.
+    """
+    manifest = read_manifest(folder, check)
+    if manifest.feature_version != feature_version:
+        raise ArtifactError(
+            f"{folder}: trained on features {manifest.feature_version}, this worker computes "
+            f"{feature_version}; train and publish a model with this release"
+        )
+    script = _read_verified(folder, MODEL_FILE, manifest)
+    if expected_digest is not None and manifest.digests[MODEL_FILE] != expected_digest:
+        raise ArtifactError(
+            f"{folder / MODEL_FILE}: digest {manifest.digests[MODEL_FILE]} is not the announced "
+            f"{expected_digest}; publish the model again"
+        )
+    packed = _read_verified(folder, GOLDEN_FILE, manifest)
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            golden = {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError) as error:
+        raise ArtifactError(f"{folder / GOLDEN_FILE}: {error}; publish the model again") from error
+    return Artifact(folder, manifest, script, golden)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: {error.strerror or error}; the model was never published here, or its folder "
+            "is not mounted"
+        ) from error
+
+
+def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    data = _read(folder / name)
+    expected = manifest.digests.get(name)
+    if expected is None:
+        raise ArtifactError(
+            f"{folder / MANIFEST_FILE}: no digest for {name}; publish the model again"
+        )
+    if sha256(data) != expected:
+        raise ArtifactError(
+            f"{folder / name}: SHA-256 {sha256(data)} differs from the manifest's {expected}: "
+            f"truncated or altered ({len(data)} bytes); it was not opened; restore the file or "
+            "publish the model again"
+        )
+    return data

@@ -1,0 +1,289 @@
+"""A verified model ready to score: NumPy in, NumPy out, the device handled inside.
+
+Shapes follow the legend of `models/networks/base.py`. A batch is padded to whole blocks of `BLOCK`
+rows before it reaches the network: matrix kernels pick their instructions by the number of rows,
+and with whole blocks a user's numbers are the same bits whatever else is in the batch.
+The number of torch threads is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+
+from models import features
+from models.artifact import (
+    Artifact,
+    Golden,
+    Manifest,
+    ManifestCheck,
+    open_script,
+    read_artifact,
+    script_bytes,
+)
+from models.errors import ArtifactError
+from models.networks.base import Network, NetworkSpec
+from models.networks.rhythm import Rhythm, RhythmConfig
+from models.targets import Target
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+BLOCK: Final = 32
+"""Rows per block; see the module's docstring."""
+GOLDEN_TOLERANCE: Final = 1e-5
+GOLDEN_BATCH: Final = 8
+GOLDEN_LENGTH: Final = 12
+WARM_UP_ROUNDS: Final = 3
+RHYTHM_VERSION: Final = "rhythm-1"
+
+
+def network_spec(targets: tuple[Target, ...]) -> NetworkSpec:
+    """The spec of networks that read this release's features."""
+    return NetworkSpec(
+        features.INT_FEATURES, features.NUM_FEATURES, features.PROFILE_FEATURES, targets
+    )
+
+
+def pick_device(device: str) -> torch.device:
+    """The device named "cpu", "cuda", or "auto" (a GPU where there is one).
+
+    Raises:
+        ArtifactError: CUDA was asked for and is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ArtifactError("--device cuda: torch sees no GPU here; use --device auto or cpu")
+    return torch.device(device)
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What the engine needs to know about the model besides its numbers."""
+
+    version: str
+    architecture: str
+    targets: tuple[Target, ...]
+    hidden_size: int
+    history_length: int
+    feature_version: str
+    cold_start: bool
+    reference_profile: F32
+
+
+class Scorer:
+    """One model on one device. Not thread-safe; cheap to hold two of."""
+
+    def __init__(
+        self, module: Any, identity: _Identity, device: torch.device, golden: Golden
+    ) -> None:
+        """Wrap a scripted module; use `load`, `of_network` or `rhythm` instead."""
+        self._module = module
+        self._device = device
+        self._golden = golden
+        self.version = identity.version
+        self.architecture = identity.architecture
+        self.targets = identity.targets
+        self.hidden_size = identity.hidden_size
+        self.history_length = identity.history_length
+        self.feature_version = identity.feature_version
+        self.cold_start = identity.cold_start
+        self.reference_profile = identity.reference_profile
+        self.code: int = xxhash.xxh3_64_intdigest(identity.version.encode())
+        """xxh3-64 of the version: what user records keep beside the hidden state."""
+        self.device = str(device)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        *,
+        expected_digest: str | None = None,
+        check: ManifestCheck | None = None,
+    ) -> Scorer:
+        """Read, verify, open and warm up a published model, and compare its golden vector.
+
+        Raises:
+            ArtifactError: it must not be used; the message says why and what to do.
+        """
+        artifact = read_artifact(
+            folder,
+            feature_version=features.FEATURE_VERSION,
+            expected_digest=expected_digest,
+            check=check,
+        )
+        scorer = cls.of_artifact(artifact, device)
+        scorer.warm_up()
+        scorer.verify_golden()
+        return scorer
+
+    @classmethod
+    def of_artifact(cls, artifact: Artifact, device: str = "auto") -> Scorer:
+        """Open a verified artifact."""
+        where = pick_device(device)
+        module = open_script(artifact.script, where)
+        return cls(module, _identity(artifact.manifest), where, artifact.golden)
+
+    @classmethod
+    def of_script(
+        cls, script: bytes, manifest: Manifest, device: str = "cpu", golden: Golden | None = None
+    ) -> Scorer:
+        """Open a script that this process has just made (training, tests)."""
+        where = pick_device(device)
+        return cls(open_script(script, where), _identity(manifest), where, golden or {})
+
+    @classmethod
+    def rhythm(
+        cls,
+        targets: tuple[Target, ...],
+        config: RhythmConfig | None = None,
+        device: str = "cpu",
+    ) -> Scorer:
+        """The closed-form model that is served before any is published, marked `cold_start`."""
+        network = Rhythm(network_spec(targets), config)
+        identity = _Identity(
+            RHYTHM_VERSION,
+            "rhythm",
+            targets,
+            0,
+            1,
+            features.FEATURE_VERSION,
+            cold_start=True,
+            reference_profile=np.zeros(len(features.PROFILE_FEATURES), np.float32),
+        )
+        where = pick_device(device)
+        scorer = cls(open_script(script_bytes(network), where), identity, where, {})
+        scorer.warm_up()
+        return scorer
+
+    def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
+        """Hidden states [B,H] of right-padded sequences."""
+        return self._run(self._module.encode, ids_BLC, nums_BLF, length_B)
+
+    def scan(self, hidden_BH: F32, ids_BMC: I64, nums_BMF: F32, length_B: I64) -> F32:
+        """Every hidden state [B,M,H] of M more events; a shorter row repeats its last one."""
+        return self._run(self._module.scan, hidden_BH, ids_BMC, nums_BMF, length_B)
+
+    def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
+        """Calibrated probabilities [B,K] in the order of `targets`."""
+        return self._run(self._probabilities, hidden_BH, profile_BP)
+
+    def warm_up(self) -> None:
+        """Run every method a few times, so that the first event does not pay for set-up."""
+        for _ in range(WARM_UP_ROUNDS):
+            self.golden_outputs(golden_inputs(self.hidden_size))
+
+    def golden_outputs(self, inputs: Golden) -> dict[str, F32]:
+        """What this model makes of golden inputs."""
+        hidden = self.encode(inputs["ids"], inputs["nums"], inputs["length"])
+        states = self.scan(hidden, inputs["ids"], inputs["nums"], inputs["length"])
+        return {
+            "hidden": hidden,
+            "states": states,
+            "probabilities": self.probabilities(hidden, inputs["profile"]),
+        }
+
+    def verify_golden(self, tolerance: float = GOLDEN_TOLERANCE) -> None:
+        """Compare this machine's results with those recorded when the model was published.
+
+        Raises:
+            ArtifactError: they differ by more than `tolerance`, or nothing was recorded.
+        """
+        try:
+            outputs = self.golden_outputs(self._golden)
+            for name, found in outputs.items():
+                worst = _worst_difference(found, self._golden[name])
+                if not worst <= tolerance:
+                    raise ArtifactError(
+                        f"model {self.version}: golden {name} differs by {worst:.3g} "
+                        f"(allowed {tolerance:.3g}) on {self.device}: it is refused; publish it "
+                        "again, or run on the kind of device it was made on"
+                    )
+        except KeyError as error:
+            raise ArtifactError(
+                f"model {self.version}: golden.npz has no {error}; publish the model again"
+            ) from error
+
+    def _probabilities(self, hidden_BH: torch.Tensor, profile_BP: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self._module.heads(hidden_BH, profile_BP))
+
+    def _run(self, function: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> F32:
+        batch = len(arrays[0])
+        padded = max(-(-batch // BLOCK), 1) * BLOCK
+        with torch.inference_mode():
+            result = function(*(self._tensor(array, padded) for array in arrays))
+            out: F32 = result.to("cpu", torch.float32).numpy()[:batch]
+        return out
+
+    def _tensor(self, array: NDArray[Any], rows: int) -> torch.Tensor:
+        if len(array) != rows:
+            whole = np.zeros((rows, *array.shape[1:]), array.dtype)
+            whole[: len(array)] = array
+            array = whole
+        whole = np.require(array, requirements=["C", "W"])
+        return torch.from_numpy(whole).to(self._device)
+
+
+def golden_inputs(hidden_size: int) -> dict[str, NDArray[Any]]:
+    """Synthetic inputs for the golden vector: no user's data leaves with a model."""
+    rng = np.random.default_rng(hidden_size)
+    batch, length = GOLDEN_BATCH, GOLDEN_LENGTH
+    ids = np.zeros((batch, length, len(features.INT_FEATURES)), np.int64)
+    ids[:, :, 0] = rng.integers(1, 8, (batch, length))
+    ids[:, :, 1] = rng.integers(0, 1 << 32, (batch, length))
+    ids[:, :, 2] = rng.integers(0, 1 << 16, (batch, length))
+    return {
+        "ids": ids,
+        "nums": rng.normal(1, 1, (batch, length, len(features.NUM_FEATURES))).astype(np.float32),
+        "length": np.linspace(0, length, batch).astype(np.int64),
+        "profile": np.abs(rng.normal(2, 2, (batch, len(features.PROFILE_FEATURES)))).astype(
+            np.float32
+        ),
+    }
+
+
+def make_golden(script: bytes, manifest: Manifest) -> Golden:
+    """Golden inputs with the outputs that the scripted model gives on this machine's CPU."""
+    inputs = golden_inputs(manifest.hidden_size)
+    return {**inputs, **Scorer.of_script(script, manifest).golden_outputs(inputs)}
+
+
+def manifest_of(network: Network, version: str, architecture: str, **figures: Any) -> Manifest:
+    """The manifest of a network that reads this release's features."""
+    return Manifest(
+        version=version,
+        architecture=architecture,
+        feature_version=features.FEATURE_VERSION,
+        hidden_size=network.hidden_size,
+        profile_features=features.PROFILE_FEATURES,
+        torch_version=str(torch.__version__),
+        **figures,
+    )
+
+
+def _identity(manifest: Manifest) -> _Identity:
+    return _Identity(
+        manifest.version,
+        manifest.architecture,
+        manifest.targets,
+        manifest.hidden_size,
+        manifest.history_length,
+        manifest.feature_version,
+        manifest.cold_start,
+        np.array(manifest.reference_profile, np.float32),
+    )
+
+
+def _worst_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(found - expected).max(initial=0.0))
