@@ -47,10 +47,7 @@ _SHALLOW_BYTES: Final = 2 * MAX_DEPTH
 _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _LEVELS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
-_LONE_SURROGATE: Final = re.compile(
-    rb"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-)
+_HALF_PAIR: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?\Z)")
 _NON_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf)", re.IGNORECASE)
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _AT: Final = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -150,11 +147,14 @@ def _explain(
 def _explain_syntax(refusal: type[InvalidMessage], payload: bytes, text: str) -> InvalidMessage:
     at_byte = _BYTE.search(text)
     if at_byte is None:
-        # msgspec calls a lone surrogate "truncated" as well.
-        lone = _LONE_SURROGATE.search(payload)
-        return refusal(Reason.NOT_UTF8 if lone else Reason.TRUNCATED, None, text)
+        # msgspec calls the first half of a surrogate pair without the second "truncated" as well.
+        half = _HALF_PAIR.search(payload)
+        return refusal(Reason.NOT_UTF8 if half else Reason.TRUNCATED, None, text)
+    if "surrogate" in text:
+        return refusal(Reason.NOT_UTF8, None, text)
     position = int(at_byte[1])
-    if _NON_FINITE.match(payload, position):
+    # msgspec takes `nan` for a misspelt `null` and points behind it.
+    if any(_NON_FINITE.match(payload, max(0, start)) for start in (position, position - 4)):
         return refusal(Reason.NOT_A_NUMBER, None, text)
     return refusal(Reason.MALFORMED, None, text)
 

@@ -11,8 +11,10 @@ from schemas.outputs import Source
 
 __all__ = ["EraseReceipt", "EraseUser", "ModelPublished", "ModelVersion", "Rollout", "WorkerStatus"]
 
-ModelVersion = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-"""A version names a folder, so it has only characters that are safe in a path."""
+ModelVersion = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
+"""A version names a folder, so it has only characters that are safe in a path.
+
+Python's `$` also matches before a last line feed, hence the look-ahead in the patterns here."""
 Rollout = Literal["shadow", "canary", "champion"]
 Count = Annotated[int, Meta(ge=0)]
 
@@ -22,12 +24,13 @@ class ModelPublished(Struct, frozen=True, gc=False, kw_only=True):
 
     version: Annotated[ModelVersion, Meta(description="Unique version of the model.")]
     digest: Annotated[
-        str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of model.pt, lower-case hex.")
+        str,
+        Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-256 of model.pt, lower-case hex."),
     ]
     uri: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$(?!\n)",
             max_length=512,
             description="Path of the artifact relative to the models folder; never leaves it.",
         ),

@@ -30,6 +30,7 @@ NARROWED: Final = "new readers would refuse old messages"
 WIDENED: Final = "old readers would refuse new messages"
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
+_JSON_TYPES: Final = {str: "string", int: "integer", bool: "boolean"}
 _EXACT: Final = ("pattern", "format", "contentEncoding", "multipleOf")
 
 
@@ -185,7 +186,7 @@ def _types(node: Node) -> frozenset[str]:
         kinds = node["type"]
         return frozenset([kinds] if isinstance(kinds, str) else kinds)
     if "enum" in node:
-        return frozenset(type(value).__name__ for value in node["enum"])
+        return frozenset(_JSON_TYPES[type(value)] for value in node["enum"])
     return frozenset(["any"])
 
 
