@@ -15,6 +15,10 @@ class BrokerError(StreamError):
     """The embedded broker cannot be started, found or stopped, or no broker answers."""
 
 
+class StateLayoutError(StreamError):
+    """A stored user record has a layout that this worker does not read."""
+
+
 class TopicLayoutError(StreamError):
     """Topics are missing or laid out so that the worker's guarantees would not hold.
 
@@ -26,3 +30,47 @@ class TopicLayoutError(StreamError):
         """Keep the single problems beside the joined message."""
         super().__init__("wrong topic layout: " + "; ".join(problems))
         self.problems = problems
+
+
+class StoreError(StreamError):
+    """The local state of a partition cannot be read or written (disk full, read-only, I/O)."""
+
+
+class StoreLocked(StoreError):
+    """Another process, or another partition of this one, holds the data folder."""
+
+
+class StoreForeign(StoreError):
+    """The data folder belongs to another app, changelog, partition count or layout."""
+
+
+class StoreCorrupt(StoreError):
+    """RocksDB found its files damaged: the folder has to be wiped and restored."""
+
+
+class CommitError(StreamError):
+    """A commit did not happen, or nobody knows whether it did: memory is no longer to be trusted."""
+
+
+class CommitFenced(CommitError):
+    """Another worker took the partition over: this one must change nothing any more."""
+
+
+class RecordTooLarge(CommitError):
+    """The broker refuses a record because of its size."""
+
+
+class RecoveryError(StreamError):
+    """The changelog cannot be read up to its end."""
+
+
+class OffsetError(StreamError):
+    """The offset to start from does not exist in the source topic."""
+
+
+class PartitionError(StreamError):
+    """A partition stopped; the cause says why."""
+
+
+class WorkerError(StreamError):
+    """The worker cannot start or cannot go on."""

@@ -1,0 +1,394 @@
+"""User records and the timer index of one partition in RocksDB.
+
+The changelog topic is the truth and RocksDB a copy that may lag behind it and never leads it: it is
+written after the commit, one `WriteBatch` per commit, with the offset up to which the changelog is
+contained. So the write-ahead log is on, which makes a killed process lose nothing and its batches
+whole, and is never fsynced: a machine that crashes loses a tail of batches, which the next recovery
+reads again from the changelog.
+
+Keys: `b"u" + user_id` and `b"m"` as in the changelog; `b"t" + due (8 bytes, big-endian) + user key`
+is the timer index; `b"\\x00..."` is the store's own.
+"""
+
+import contextlib
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import msgspec
+import rocksdict
+
+from stream.errors import StoreCorrupt, StoreError, StoreForeign, StoreLocked
+
+USER_PREFIX: Final = b"u"
+PARTITION_KEY: Final = b"m"
+LAYOUT: Final = 1
+NO_OFFSET: Final = -1
+
+Changelog = Iterable[tuple[bytes, bytes | None]]
+"""(key, value); a value of None is a tombstone."""
+TimerMoves = Iterable[tuple[bytes, int | None, int | None]]
+"""(user key, old due, new due) in ms; None: no entry in the index."""
+DueOf = Callable[[bytes], int | None]
+"""The due time that a user record's bytes ask for, ms."""
+
+_TIMER: Final = b"t"
+_TIMER_END: Final = b"u"
+_USER_END: Final = b"v"
+_DUE: Final = struct.Struct(">Q")
+_OFFSET: Final = struct.Struct("<q")
+_IDENTITY_KEY: Final = b"\x00identity"
+_OFFSET_KEY: Final = b"\x00changelog-offset"
+_RESTORING_KEY: Final = b"\x00restoring"
+_MIB: Final = 1 << 20
+_SCAN_CHUNK: Final = 4096
+
+
+class RecordStore(Protocol):
+    """What the pipeline's table and the timers read, and what a commit writes."""
+
+    @property
+    def changelog_offset(self) -> int:
+        """Offset of the last changelog record contained, -1 when there is none."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the values of `keys`, in their order."""
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
+
+    def first_due(self) -> int | None:
+        """Return the earliest due time in the index, ms."""
+
+    def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
+        """Write one commit atomically: records, timer index, offset."""
+
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` user records with a key greater than `after`, in key order."""
+
+    def user_count(self) -> int:
+        """Return the number of user records; an estimate in a store on disk."""
+
+    def close(self) -> None:
+        """Release everything; a second call does nothing."""
+
+
+class StoreIdentity(msgspec.Struct, frozen=True):
+    """Whose data a folder holds. Any difference makes it unusable for this partition."""
+
+    app_id: str
+    changelog: str
+    partition: int
+    partitions: int
+    layout: int = LAYOUT
+
+    def __str__(self) -> str:
+        return (
+            f"app {self.app_id}, changelog {self.changelog}, partition {self.partition} of"
+            f" {self.partitions}, layout {self.layout}"
+        )
+
+
+class StoreMemory:
+    """Memory that the stores of one process share, so that partitions do not multiply it."""
+
+    def __init__(self, cache_bytes: int = 64 * _MIB, write_buffer_bytes: int = 64 * _MIB) -> None:
+        """Reserve nothing yet; both are upper bounds in bytes."""
+        self.cache = rocksdict.Cache(cache_bytes)
+        self.write_buffers = rocksdict.WriteBufferManager(write_buffer_bytes, False)
+
+    def options(self) -> rocksdict.Options:
+        """Return options with every amount of memory and number of files bounded."""
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self.cache)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_bloom_filter(10, False)
+        table.set_block_size(16 << 10)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self.write_buffers)
+        options.set_write_buffer_size(16 * _MIB)
+        options.set_max_write_buffer_number(3)
+        options.set_max_total_wal_size(64 * _MIB)
+        options.set_max_open_files(128)
+        options.set_max_background_jobs(2)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(_MIB)
+        options.set_stats_dump_period_sec(0)
+        options.set_stats_persist_period_sec(0)
+        return options
+
+
+class RocksStore:
+    """A `RecordStore` in a folder of its own. All calls from one thread at a time."""
+
+    def __init__(self, database: rocksdict.Rdict, path: Path) -> None:
+        """Take over an open database; use `open`."""
+        self.path = path
+        self._db = database
+        self._floor = _TIMER  # no timer entry lies below this key; skips tombstones of fired ones
+        with _guard(path):
+            stored = database.get(_OFFSET_KEY)
+            self._restoring = database.get(_RESTORING_KEY) is not None
+        self._offset: int = NO_OFFSET if stored is None else _OFFSET.unpack(stored)[0]
+
+    @classmethod
+    def open(cls, path: Path, identity: StoreIdentity, memory: StoreMemory | None = None) -> Self:
+        """Open the folder, or create it.
+
+        Raises:
+            StoreLocked: somebody else has it open.
+            StoreForeign: it holds the data of another app, partition count or layout.
+            StoreCorrupt: its files are damaged; `wipe` it and restore.
+            StoreError: it cannot be read or written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot create the data folder {path}: {error}; check data_dir"
+            ) from error
+        with _guard(path):
+            database = rocksdict.Rdict(str(path), (memory or StoreMemory()).options())
+        try:
+            _check_identity(database, path, identity)
+            return cls(database, path)
+        except BaseException:
+            database.close()
+            raise
+
+    @property
+    def changelog_offset(self) -> int:
+        """Offset of the last changelog record contained, -1 when there is none."""
+        return self._offset
+
+    @property
+    def restoring(self) -> bool:
+        """Whether a full restore has begun and not ended: the timer index is not complete."""
+        return self._restoring
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+        with _guard(self.path):
+            value: bytes | None = self._db.get(key)
+            return value
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the values of `keys`, in their order."""
+        if not keys:
+            return []
+        with _guard(self.path):
+            values: list[bytes | None] = self._db.get(keys)
+            return values
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
+        entries: list[tuple[int, bytes]] = []
+        with _guard(self.path):
+            for key in self._db.keys(from_key=self._floor):
+                if key >= _TIMER_END:
+                    if not entries:
+                        self._floor = _TIMER_END
+                    break
+                if not entries:
+                    self._floor = key
+                due = _DUE.unpack_from(key, 1)[0]
+                if due > until_ms or len(entries) >= limit:
+                    break
+                entries.append((due, key[9:]))
+        return entries
+
+    def first_due(self) -> int | None:
+        """Return the earliest due time in the index, ms."""
+        first = self.due(2**63, 1)
+        return first[0][0] if first else None
+
+    def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
+        """Write one commit atomically: records, timer index, offset.
+
+        Raises:
+            StoreError: nothing of it was written.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in changelog:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        floor = self._floor
+        for key, old, new in timers:
+            if old is not None and old != new:
+                delete(_timer_key(old, key))
+            if new is not None:
+                entry = _timer_key(new, key)
+                put(entry, b"")
+                floor = min(floor, entry)
+        put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
+        with _guard(self.path):
+            self._db.write(batch)
+        self._floor, self._offset = floor, changelog_offset
+
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` user records with a key greater than `after`, in key order."""
+        records: list[tuple[bytes, bytes]] = []
+        with _guard(self.path):
+            for key, value in self._db.items(from_key=max(after + b"\x00", USER_PREFIX)):
+                if key >= _USER_END or len(records) >= limit:
+                    break
+                records.append((key, value))
+        return records
+
+    def user_count(self) -> int:
+        """Return RocksDB's estimate of its number of user records and timers, halved."""
+        with _guard(self.path):
+            return (self._db.property_int_value("rocksdb.estimate-num-keys") or 0) // 2
+
+    def size_bytes(self) -> int:
+        """Return the size of the table files on disk."""
+        with _guard(self.path):
+            return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
+
+    def begin_restore(self) -> None:
+        """Note durably that a full restore has begun, before its first record."""
+        with _guard(self.path):
+            self._db.put(_RESTORING_KEY, b"")
+        self._restoring = True
+
+    def load(self, records: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
+        """Write changelog records of a full restore, without their timers and without a log.
+
+        What a crash loses here is a tail, offsets included, so the restore goes on before it.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in records.items():
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
+        unlogged = rocksdict.WriteOptions()
+        unlogged.disable_wal = True
+        with _guard(self.path):
+            self._db.write(batch, unlogged)
+        self._offset = changelog_offset
+
+    def end_restore(self, due_of: DueOf, changelog_offset: int) -> None:
+        """Build the timer index from the user records, then end the restore."""
+        with _guard(self.path):
+            self._db.flush()  # before any logged write claims what was loaded unlogged
+            self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
+        after = USER_PREFIX
+        while chunk := self.scan(after, _SCAN_CHUNK):
+            moves = ((key, None, due_of(value)) for key, value in chunk)
+            self.apply((), moves, self._offset)
+            after = chunk[-1][0]
+        with _guard(self.path):
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            batch.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
+            batch.delete(_RESTORING_KEY)
+            self._db.write(batch)
+        self._offset, self._restoring = changelog_offset, False
+
+    def merge(
+        self, records: Mapping[bytes, bytes | None], due_of: DueOf, changelog_offset: int
+    ) -> None:
+        """Write changelog records over older ones, timers included."""
+        users = [key for key in records if key.startswith(USER_PREFIX)]
+        moves = []
+        for key, stored in zip(users, self.get_many(users), strict=True):
+            value = records[key]
+            old = None if stored is None else due_of(stored)
+            new = None if value is None else due_of(value)
+            moves.append((key, old, new))
+        self.apply(records.items(), moves, changelog_offset)
+
+    def close(self) -> None:
+        """Close the database and release its lock; a second call does nothing."""
+        with _guard(self.path), contextlib.suppress(rocksdict.DbClosedError):
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def users(store: RecordStore) -> Iterator[tuple[bytes, bytes]]:
+    """Yield every (user key, record) in key order, holding no cursor between chunks."""
+    after = USER_PREFIX
+    while chunk := store.scan(after, _SCAN_CHUNK):
+        yield from chunk
+        after = chunk[-1][0]
+
+
+def wipe(path: Path) -> None:
+    """Remove a store's folder, which must not be open.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise StoreError(f"cannot remove the damaged data folder {path}: {error}") from error
+
+
+
+
+def _timer_key(due: int, key: bytes) -> bytes:
+    return _TIMER + _DUE.pack(due) + key
+
+
+def _check_identity(database: rocksdict.Rdict, path: Path, wanted: StoreIdentity) -> None:
+    with _guard(path):
+        stored = database.get(_IDENTITY_KEY)
+        if stored is None:
+            if next(iter(database.keys()), None) is not None:
+                raise StoreForeign(
+                    f"{path} holds a RocksDB database that is not intentstream's: use another"
+                    " data_dir"
+                )
+            database.put(_IDENTITY_KEY, msgspec.json.encode(wanted))
+            return
+    try:
+        found = msgspec.json.decode(stored, type=StoreIdentity)
+    except msgspec.MsgspecError as error:
+        raise StoreCorrupt(f"{path}: unreadable identity of the data folder: {error}") from error
+    if found != wanted:
+        raise StoreForeign(
+            f"{path} holds the state of {found}, but this worker needs {wanted}: use another"
+            " data_dir or app_id, or remove the folder (it is restored from the changelog)"
+        )
+
+
+@contextlib.contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (StoreError, rocksdict.DbClosedError):
+        raise
+    except Exception as error:  # rocksdict raises bare Exception with RocksDB's status as text
+        text = str(error)
+        if "LOCK" in text:
+            raise StoreLocked(
+                f"{path} is in use by another process or partition: stop it, or give each worker"
+                " a data_dir of its own"
+            ) from error
+        if "Corruption" in text or "No such file" in text or "does not exist" in text:
+            raise StoreCorrupt(f"{path} is damaged: {text}") from error
+        raise StoreError(
+            f"{path} cannot be used: {text}; check free space and permissions"
+        ) from error
