@@ -1,0 +1,1 @@
+"""Public datasets' own files -> events on a topic, in event order, at a chosen speed."""

@@ -1,0 +1,176 @@
+"""A file and a format -> rows to produce, in order, inside a window, every line accounted for."""
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal
+
+from schemas.codec import decode_event, encode
+from schemas.errors import InvalidEvent
+from schemas.events import Event
+from stream.replay.adapter import Adapter, Kind, Rejected
+from stream.replay.errors import ReplayError
+from stream.replay.jsonl import JsonLines
+from stream.replay.online_retail import OnlineRetail
+from stream.replay.order import MEMORY_BYTES, Row, in_time_order
+from stream.replay.otto import Otto
+from stream.replay.rees46 import Rees46
+from stream.replay.report import Report
+from stream.replay.retailrocket import RetailRocket
+from stream.replay.taobao import Taobao
+
+__all__ = ["ADAPTERS", "Order", "adapter_of", "parse_moment", "read_events", "read_rows"]
+
+Order = Literal["time", "file"]
+
+ADAPTERS: Final[dict[str, Adapter]] = {
+    adapter.name: adapter
+    for adapter in (Taobao(), Rees46(), RetailRocket(), Otto(), OnlineRetail(), JsonLines())
+}
+"""`--format` -> adapter."""
+_SECONDS_BELOW: Final = 100_000_000_000
+"""A bare number below this (the year 5138) is seconds; in milliseconds it would be 1973."""
+_SYNTAX: Final = frozenset({"truncated", "malformed", "not_utf8"})
+
+
+def adapter_of(name: str) -> Adapter:
+    """Return the adapter of a format.
+
+    Raises:
+        ReplayError: there is none; names those there are.
+    """
+    try:
+        return ADAPTERS[name]
+    except KeyError:
+        raise ReplayError(f"unknown format {name!r}: choose from {', '.join(ADAPTERS)}") from None
+
+
+def parse_moment(text: str) -> int:
+    """Read unix seconds, unix milliseconds or an ISO 8601 date (UTC if it has no zone), as ms.
+
+    Raises:
+        ReplayError: it is none of these.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        pass
+    else:
+        if abs(number) < _SECONDS_BELOW:
+            return round(number * 1000)
+        if abs(number) < _SECONDS_BELOW * 1000:
+            return round(number)
+        raise ReplayError(f"{text} is no time: give unix seconds, milliseconds or an ISO date")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ReplayError(
+            f"{text!r} is no time: give unix seconds, unix milliseconds, or an ISO date such as"
+            " 2017-11-25 or 2017-11-25T08:00:00Z"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def read_rows(
+    path: Path,
+    format_name: str,
+    report: Report,
+    *,
+    order: Order = "time",
+    since: int | None = None,
+    until: int | None = None,
+    limit: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Iterator[Row]:
+    """Yield the file's events as records: key `user_id`, value the event in JSON.
+
+    An event's id is the format, the line and, where one line holds several, the place in it; so it
+    is the same in any order, window and limit.
+
+    Args:
+        path: the file.
+        format_name: a key of `ADAPTERS`.
+        report: takes the counts; complete when the iterator is exhausted.
+        order: by event time (ties: file order), or as in the file.
+        since: first event time to take, in milliseconds; none: from the beginning.
+        until: first event time no longer to take.
+        limit: most events to yield. In file order nothing is read beyond it.
+        memory_bytes: budget of the sort.
+
+    Raises:
+        ReplayError: unknown format, or a file that cannot be read as this format.
+    """
+    adapter = adapter_of(format_name)
+    report.path = str(path)
+    report.format = format_name
+    if not path.is_file():
+        raise ReplayError(f"no such file: {path}")
+    rows = _rows(adapter, path, report, since, until)
+    if order == "file":
+        return islice(rows, limit)
+    return _limited(in_time_order(rows, memory_bytes=memory_bytes), limit, report)
+
+
+def read_events(
+    path: Path,
+    format_name: str,
+    *,
+    order: Order = "time",
+    since: int | None = None,
+    until: int | None = None,
+) -> Iterator[Event]:
+    """Yield the events that `read_rows` gives, decoded; rejects are passed over."""
+    rows = read_rows(path, format_name, Report(), order=order, since=since, until=until)
+    return (decode_event(row.value) for row in rows)
+
+
+def _limited(rows: Iterator[Row], limit: int | None, report: Report) -> Iterator[Row]:
+    yielded = 0
+    for row in islice(rows, limit):
+        yielded += 1
+        yield row
+    report.beyond_limit = report.ready - yielded
+
+
+def _rows(
+    adapter: Adapter, path: Path, report: Report, since: int | None, until: int | None
+) -> Iterator[Row]:
+    low = since if since is not None else -math.inf
+    high = until if until is not None else math.inf
+    last = 0
+    for sequence, (line, parsed) in enumerate(adapter.read(path)):
+        if line != last:
+            report.lines += 1
+            last = line
+        report.entries += 1
+        if isinstance(parsed, Rejected):
+            report.reject(parsed)
+            continue
+        event = None if isinstance(parsed, bytes) else parsed
+        if event is not None and not low <= event.event_time < high:
+            report.outside.add(line)
+            continue
+        try:
+            value = parsed if isinstance(parsed, bytes) else encode(parsed)
+            checked = decode_event(value)
+        except InvalidEvent as error:
+            report.reject(_refused(line, error, own=isinstance(parsed, bytes)))
+            continue
+        except (UnicodeEncodeError, OverflowError):
+            report.reject(Rejected(line, "out_of_range", "invalid"))
+            continue
+        if not low <= checked.event_time < high:
+            report.outside.add(line)
+            continue
+        report.ready += 1
+        yield Row(checked.event_time, sequence, checked.user_id.encode(), value)
+
+
+def _refused(line: int, error: InvalidEvent, *, own: bool) -> Rejected:
+    reason = error.reason.value
+    kind: Kind = "unparsed" if own and reason in _SYNTAX else "invalid"
+    return Rejected(line, f"{reason} ({error.field})" if error.field else reason, kind)
