@@ -17,18 +17,18 @@ Row = tuple[int, int, int, int, int, int]
 
 
 def hash64(text: str) -> int:
-    """xxh3-64 of the UTF-8 text: stable over processes, machines and versions."""
-    return xxhash.xxh3_64_intdigest(text)
+    """xxh3-64 of the UTF-8 text, never 0 (an empty slot): stable over processes, machines and versions."""
+    return xxhash.xxh3_64_intdigest(text.encode()) or 1
 
 
 def item_code(item_id: str | None) -> int:
     """1 .. 2**32 - 1 for an item, 0 for none."""
-    return 0 if item_id is None else (xxhash.xxh3_64_intdigest(item_id) & 0xFFFFFFFF) or 1
+    return 0 if item_id is None else (xxhash.xxh3_64_intdigest(item_id.encode()) & 0xFFFFFFFF) or 1
 
 
 def category_code(category_id: str | None) -> int:
     """1 .. 65535 for a category, 0 for none."""
-    return 0 if category_id is None else (xxhash.xxh3_64_intdigest(category_id) & 0xFFFF) or 1
+    return 0 if category_id is None else (xxhash.xxh3_64_intdigest(category_id.encode()) & 0xFFFF) or 1
 
 
 def encode_event(event: Event) -> Row:

@@ -17,11 +17,16 @@ from models.history import (
 )
 
 
-def holds(record: np.void, event_id: int) -> bool:
-    """Whether the ring of ``record`` holds an event of this id hash."""
-    size = len(record["ring"])
-    used = min(int(record["n"]), size)
-    return bool((record["ring"]["id"][:used] == np.uint64(event_id)).any())
+def holds(record: np.void, event_id: int, skip: int = 0) -> bool:
+    """Whether the ring of ``record`` holds an event of this id hash.
+
+    ``skip`` newer events are about to be appended: what they will push out does not count.
+    """
+    ring = record["ring"]
+    n, size = int(record["n"]), len(ring)
+    first = max(n - size, n + skip - size, 0)
+    slots = np.arange(first, n) % size
+    return bool((ring["id"][slots] == np.uint64(event_id)).any())
 
 
 def has_place(record: np.void, time: int, event_id: int) -> bool:

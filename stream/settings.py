@@ -181,8 +181,9 @@ class WorkerSettings(_Section):
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
-    clock: Literal["wall", "event"] = "wall"
-    """What timers follow: the wall clock, or the watermark (replays and tests)."""
+    clock: Literal["auto", "wall", "event"] = "auto"
+    """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock unless
+    events reach the broker more than a day old, which is a replay of history."""
     batch_size: int = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100

@@ -62,8 +62,8 @@ class RecordStore(Protocol):
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
 
-    def first_due(self) -> int | None:
-        """Return the earliest due time in the index, ms."""
+    def first_due(self, after: int = -1) -> int | None:
+        """Return the earliest due time in the index later than `after`, ms."""
 
     def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
         """Write one commit atomically: records, timer index, offset."""
@@ -207,10 +207,13 @@ class RocksStore:
                 entries.append((due, key[9:]))
         return entries
 
-    def first_due(self) -> int | None:
-        """Return the earliest due time in the index, ms."""
-        first = self.due(2**63, 1)
-        return first[0][0] if first else None
+    def first_due(self, after: int = -1) -> int | None:
+        """Return the earliest due time in the index later than `after`, ms."""
+        start = max(self._floor, _timer_key(after + 1, b""))
+        with _guard(self.path):
+            for key in self._db.keys(from_key=start):
+                return _DUE.unpack_from(key, 1)[0] if key < _TIMER_END else None
+        return None
 
     def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
         """Write one commit atomically: records, timer index, offset.

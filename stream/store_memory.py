@@ -32,9 +32,10 @@ class MemoryStore:
         end = bisect.bisect_left(self._timers, (until_ms + 1, b""))
         return self._timers[: min(end, limit)]
 
-    def first_due(self) -> int | None:
-        """Return the earliest due time in the index, ms."""
-        return self._timers[0][0] if self._timers else None
+    def first_due(self, after: int = -1) -> int | None:
+        """Return the earliest due time in the index later than `after`, ms."""
+        at = bisect.bisect_left(self._timers, (after + 1, b""))
+        return self._timers[at][0] if at < len(self._timers) else None
 
     def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
         """Write one commit: records, timer index, offset."""

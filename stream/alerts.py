@@ -1,0 +1,124 @@
+"""The churn alert of one user as a state machine: pure, on the record's alert fields.
+
+calm -> (risk at or above raise_at) -> pending -> (for dwell_ms) -> raised -> (risk at or above escalate_at, escalate_after_ms later)
+-> escalated; raised and escalated end in calm by a purchase or a risk at or below resolve_at. After the end no new alert comes within
+cooldown_ms, and, unless a purchase ended it, none before the next purchase (re-arm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from stream.settings import ChurnSettings
+
+
+class Status(IntEnum):
+    """Values of the record's ``status``."""
+
+    CALM = 0
+    PENDING = 1
+    RAISED = 2
+    ESCALATED = 3
+
+
+Transition = Literal["raised", "escalated", "resolved"]
+
+
+@dataclass(slots=True)
+class AlertFields:
+    """The alert fields of a record, as Python numbers; times in ms."""
+
+    status: Status = Status.CALM
+    since: int = 0
+    raised_at: int = 0
+    cooldown_until: int = 0
+    disarmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a user."""
+
+    now: int
+    risk: float
+    eligible: bool
+    """The user has a rhythm to break (min_orders)."""
+    purchased: bool = False
+    """The look follows a purchase."""
+
+
+def advance(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
+    """Move ``fields`` on by one look; the transition to announce, if any."""
+    if look.purchased:
+        fields.disarmed = False
+    if fields.status >= Status.RAISED:
+        return _open(fields, look, rules)
+    if not _may_raise(fields, look, rules):
+        fields.status = Status.CALM
+        return None
+    if fields.status is Status.CALM:
+        fields.status, fields.since = Status.PENDING, look.now
+    if look.now - fields.since < rules.dwell_ms:
+        return None
+    fields.status, fields.since, fields.raised_at = Status.RAISED, look.now, look.now
+    return "raised"
+
+
+def _may_raise(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
+    # A purchase is the opposite of churn, whatever the model says of it.
+    return (
+        look.risk >= rules.raise_at
+        and look.eligible
+        and not look.purchased
+        and not fields.disarmed
+        and look.now >= fields.cooldown_until
+    )
+
+
+def _open(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
+    if look.purchased or look.risk <= rules.resolve_at:
+        fields.status, fields.since = Status.CALM, look.now
+        fields.cooldown_until = look.now + rules.cooldown_ms
+        fields.disarmed = not look.purchased
+        return "resolved"
+    waited = look.now - fields.raised_at >= rules.escalate_after_ms
+    if fields.status is Status.RAISED and waited and look.risk >= rules.escalate_at:
+        fields.status, fields.since = Status.ESCALATED, look.now
+        return "escalated"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """What the time of the next look depends on; ms."""
+
+    last_time: int
+    expected_gap: int
+    eligible: bool
+
+
+def next_look(fields: AlertFields, rhythm: Rhythm, rules: ChurnSettings, now: int) -> int | None:
+    """When to look at a user next if nothing happens: after ``now``, on a multiple of the tick; None for never."""
+    closed = fields.status is Status.CALM and fields.disarmed
+    if not rhythm.eligible or closed or fields.status is Status.ESCALATED:
+        return None
+    silent_by = rhythm.last_time + max(
+        rules.min_gap_ms, int(rules.gap_factor * rhythm.expected_gap)
+    )
+    recheck = rhythm.last_time + int((now - rhythm.last_time) * rules.recheck_factor)
+    wanted = silent_by if now < silent_by else recheck
+    if fields.status is Status.PENDING:
+        wanted = fields.since + rules.dwell_ms
+    elif fields.status is Status.RAISED:
+        ripe = fields.raised_at + rules.escalate_after_ms
+        wanted = ripe if now < ripe else recheck
+    wanted = max(wanted, fields.cooldown_until if fields.status is Status.CALM else 0, now + 1)
+    return round_up(wanted, rules.tick_ms)
+
+
+def round_up(time: int, tick: int) -> int:
+    """The first multiple of ``tick`` at or after ``time``."""
+    return -(-time // tick) * tick

@@ -1,0 +1,55 @@
+"""What one commit has to make durable, and the partition's own record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Everything since the last drain; all of it for partition number = the source's."""
+
+    outputs: dict[str, list[tuple[bytes | None, bytes]]]
+    """Topic -> (key, value) in order."""
+    changelog: list[tuple[bytes, bytes | None]]
+    """Stored key -> record, None for a tombstone; the partition's own record last."""
+    timers: list[tuple[bytes, int | None, int | None]]
+    """(stored key, due in the index until now, due from now on), ms."""
+    next_offset: int | None
+    """Source offset to commit (last consumed + 1), None = unchanged."""
+    records: int
+    """Source records covered."""
+
+
+class Counters(msgspec.Struct, gc=False):
+    """Totals of a partition since its state began: consumed = accepted + duplicate + late + invalid."""
+
+    consumed: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    invalid: int = 0
+    predictions: int = 0
+    alerts: int = 0
+
+
+class PartitionMeta(msgspec.Struct):
+    """The partition's own record, committed with every transaction."""
+
+    source_offset: int = -1
+    """Next source offset expected."""
+    watermark: int = 0
+    """Greatest event time seen, ms; timers follow it less the grace."""
+    counters: Counters = msgspec.field(default_factory=Counters)
+
+
+def encode_meta(meta: PartitionMeta) -> bytes:
+    """The stored form."""
+    return msgspec.json.encode(meta)
+
+
+def decode_meta(value: bytes | None) -> PartitionMeta:
+    """The stored form back, a new one if there is none."""
+    return PartitionMeta() if value is None else msgspec.json.decode(value, type=PartitionMeta)

@@ -1,0 +1,261 @@
+"""The pure step of one partition: records and time in, messages and changed state out; no I/O, no Kafka, no clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from models.history import SessionRules
+from stream.churn import ChurnWatch
+from stream.emit import Emitter, Message
+from stream.ingest import Ingest, Record
+from stream.outbox import Counters, Outbox, decode_meta, encode_meta
+from stream.state import META_KEY, USER_PREFIX, Layout, RecordReader, UserTable
+from stream.step import Judged, TimeRules, judge
+from stream.timers import TimerIndex, Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stream.churn import AlertDraft
+    from stream.hidden import ScorerLike
+    from stream.ingest import Decoded
+    from stream.settings import Settings
+
+_HISTORY_AGE: Final = 86_400_000
+"""On the automatic clock, events that reach the broker more than a day old are history, ms."""
+
+
+class RecordStore(RecordReader, TimerIndex, Protocol):
+    """What a pipeline reads from its store."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value stored under ``key``, None if there is none."""
+
+
+class Pipeline:
+    """One partition's state, and what comes of its records.
+
+    Results gather until ``drain``; the caller makes them durable and says so with ``committed``.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        partitions: int,
+        store: RecordStore,
+        scorer: ScorerLike,
+    ) -> None:
+        """Restore the partition's watermark, counters and offset from ``store``."""
+        self._settings = settings
+        state, worker = settings.state, settings.worker
+        self._clock = worker.clock
+        self._ingest = Ingest(
+            partition=partition,
+            partitions=partitions,
+            max_bytes=worker.max_event_bytes,
+            max_future_ms=None if self._clock == "event" else worker.max_future_ms,
+            check_partitioner=worker.check_partitioner,
+        )
+        self._rules = TimeRules(
+            SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
+        )
+        self._table = UserTable(
+            Layout(state.ring, state.hidden_size), store, worker.cache_records
+        )
+        self._watch = ChurnWatch(settings.churn, state.ttl_ms)
+        self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
+        self._emitter = Emitter(topic, partition, settings.churn.holdout_share)
+        self._scorer = scorer
+        self._meta = decode_meta(store.get(META_KEY))
+        self._replaying = False
+        self._outputs: dict[str, list[Message]] = {}
+        self._covered = 0
+        self._moved = False
+
+    @property
+    def source_offset(self) -> int:
+        """Next source offset expected, -1 before the first."""
+        return self._meta.source_offset
+
+    @property
+    def watermark(self) -> int:
+        """Greatest event time seen, ms."""
+        return self._meta.watermark
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the state began."""
+        return self._meta.counters
+
+    @property
+    def scorer(self) -> ScorerLike:
+        """The model in use."""
+        return self._scorer
+
+    def replace_scorer(self, scorer: ScorerLike) -> None:
+        """Use another model from the next event on; hidden states are rebuilt as users come by."""
+        self._scorer = scorer
+
+    def next_due(self) -> int | None:
+        """No timer is due before this (ms), None if there is none."""
+        earliest = self._timers.earliest
+        return None if earliest >= 2**62 else earliest
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for a commit."""
+        return self._moved or bool(self._outputs) or len(self._table.dirty_rows()) > 0
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Take in one micro-batch, in offset order."""
+        if records and records[0].offset < self._meta.source_offset:
+            records = [r for r in records if r.offset >= self._meta.source_offset]
+        if not records:
+            return
+        decoded = self._ingest.decode(records)
+        for index, cause in decoded.refused:
+            self._put("dead_letter", [self._emitter.dead(records[index], cause)])
+        self._replaying = self._follows_events(records, decoded)
+        lo = 0
+        for hi, watermark in self._slices(decoded):
+            self._apply(records, decoded, lo, hi)
+            lo = hi
+            if watermark is not None:
+                self._timers.fire(watermark - self._rules.grace, self._scorer, self._announce)
+        counters = self._meta.counters
+        counters.consumed += len(records)
+        counters.invalid += len(decoded.refused)
+        self._meta.source_offset = records[-1].offset + 1
+        self._covered += len(records)
+        self._moved = True
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass on the wall clock; in the event clock the watermark alone does."""
+        if self._clock == "wall" or (self._clock == "auto" and not self._replaying):
+            self._timers.fire(now_ms, self._scorer, self._announce)
+
+    def drain(self) -> Outbox:
+        """Take everything since the last drain."""
+        changes = self._table.drain()
+        outbox = Outbox(
+            outputs=self._outputs,
+            changelog=[*changes.puts, (META_KEY, encode_meta(self._meta))],
+            timers=changes.timers,
+            next_offset=self._meta.source_offset if self._moved else None,
+            records=self._covered,
+        )
+        self._outputs, self._covered, self._moved = {}, 0, False
+        return outbox
+
+    def committed(self, outbox: Outbox) -> None:
+        """The outbox is in the store: clean records may leave memory."""
+        del outbox
+        self._table.committed()
+
+    def _follows_events(self, records: Sequence[Record], decoded: Decoded) -> bool:
+        """Whether timers follow the watermark: told so, or what arrives is history (a replay into a worker on the wall clock must not
+        take every user for long gone)."""
+        if self._clock != "auto" or not decoded.keys:
+            return self._clock == "event" or self._replaying
+        newest = max(int(decoded.events.time.max()), self._meta.watermark)
+        return records[-1].timestamp - newest > _HISTORY_AGE
+
+    def _slices(self, decoded: Decoded) -> list[tuple[int, int | None]]:
+        """Cut a batch where timers may fire: (end, watermark there or None).
+
+        In the event clock timers fire when the watermark crosses a tick, after the event that moves it. What fires must not depend on
+        where batches begin and end, so a batch is cut at each crossing at which anyone could be due.
+        """
+        total = len(decoded.keys)
+        if total == 0:
+            return []
+        times = decoded.events.time
+        seen = np.maximum(np.maximum.accumulate(times), self._meta.watermark)
+        before, self._meta.watermark = self._meta.watermark, int(seen[-1])
+        if not self._replaying:
+            return [(total, None)]
+        tick = self._settings.churn.tick_ms
+        ticks = (seen - self._rules.grace) // tick * tick
+        was = (before - self._rules.grace) // tick * tick
+        crossed = np.diff(ticks, prepend=was) > 0
+        possible = np.minimum.accumulate(times) + self._shortest_wait()
+        cut = crossed & (ticks >= np.minimum(possible, self._timers.earliest))
+        cuts: list[tuple[int, int | None]] = [
+            (i + 1, int(seen[i])) for i in np.flatnonzero(cut).tolist()
+        ]
+        if not cuts or cuts[-1][0] < total:
+            cuts.append((total, None))
+        return cuts
+
+    def _shortest_wait(self) -> int:
+        """No timer is due sooner than this after the event that sets it, ms."""
+        rules, ttl = self._settings.churn, self._rules.ttl
+        # Without a dwell, or a time to live, there is no such timer.
+        optional = [wait for wait in (rules.dwell_ms, ttl) if wait]
+        return min(rules.min_gap_ms, rules.escalate_after_ms, *optional)
+
+    def _apply(self, records: Sequence[Record], decoded: Decoded, lo: int, hi: int) -> None:
+        part = slice(lo, hi)
+        rows = self._table.rows(decoded.keys[part])
+        events, offsets = decoded.events.take(part), decoded.offsets[part]
+        table = self._table
+        judged = judge(table.records, rows, offsets, events, self._scorer, self._rules)
+        taken = judged.accepted
+        table.touch(rows[taken])
+        self._predict(decoded.keys[part], rows, offsets, events.time, judged)
+        self._announce(
+            self._watch.after_events(
+                table.records, rows[taken], events.take(taken), judged, self._scorer
+            )
+        )
+        self._timers.note(np.unique(rows[taken]))
+        for index, late_by in judged.late:
+            record = records[decoded.sources[lo + index]]
+            event_id, time = decoded.event_ids[lo + index], int(events.time[index])
+            self._put("late", [self._emitter.late(record, event_id, time, late_by)])
+        counters = self._meta.counters
+        counters.accepted += len(taken) + len(judged.replayed)
+        counters.duplicate += len(judged.duplicates)
+        counters.late += len(judged.late)
+
+    def _predict(
+        self,
+        keys: list[bytes],
+        rows: NDArray[np.intp],
+        offsets: np.ndarray[tuple[int], np.dtype[np.int64]],
+        times: np.ndarray[tuple[int], np.dtype[np.int64]],
+        judged: Judged,
+    ) -> None:
+        taken = judged.accepted
+        chosen = np.arange(len(taken))
+        if self._settings.worker.emit == "latest":
+            last_of = dict(zip(rows[taken].tolist(), chosen.tolist(), strict=True))
+            chosen = np.fromiter(last_of.values(), np.intp, len(last_of))
+        index = taken[chosen]
+        messages = self._emitter.predictions(
+            [keys[i][len(USER_PREFIX) :] for i in index.tolist()],
+            offsets[index],
+            times[index],
+            judged.snapshot.last_time[chosen],
+            judged.probabilities[chosen],
+            self._scorer,
+        )
+        self._put("propensity", messages)
+        self._meta.counters.predictions += len(messages)
+
+    def _announce(self, drafts: list[AlertDraft]) -> None:
+        if drafts:
+            self._put("churn", self._emitter.alerts(drafts, self._table, self._scorer))
+            self._meta.counters.alerts += len(drafts)
+
+    def _put(self, kind: str, messages: list[Message]) -> None:
+        if messages:
+            topic = getattr(self._settings.topics, kind)
+            self._outputs.setdefault(topic, []).extend(messages)

@@ -1,0 +1,156 @@
+"""A brokerless driver of the pipeline: pipe events in, advance time, read outputs, inspect state.
+
+It runs the real ingest, state, scorer, alerts and timers of one partition over a store in memory (or any other), with every commit
+going through the same outbox as in the worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from models.history import history_bytes
+from schemas.codec import decode, encode
+from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.pipeline import Pipeline
+from stream.settings import Settings
+from stream.state import USER_PREFIX, Layout
+from stream.store_memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schemas.events import Event
+    from stream.hidden import ScorerLike
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class PipedRecord:
+    """A record as the consumer would deliver it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class PipelineDriver:
+    """One partition without a broker.
+
+    Example:
+        >>> driver = PipelineDriver(scorer)                       # doctest: +SKIP
+        >>> driver.pipe([Purchase(event_id="1", user_id="ann", event_time=1)])
+        >>> driver.predictions()[0].targets["purchase"].probability
+    """
+
+    def __init__(
+        self,
+        scorer: ScorerLike,
+        settings: Settings | None = None,
+        store: MemoryStore | None = None,
+    ) -> None:
+        """One partition of one, on the event clock unless ``settings`` say otherwise."""
+        self.settings = settings or Settings(worker={"clock": "event"})
+        self.store = store or MemoryStore()
+        self.outputs: dict[str, list[tuple[bytes | None, bytes]]] = {}
+        self._scorer = scorer
+        self._commits = 0
+        self.pipeline = self._open()
+        self._offset = max(self.pipeline.source_offset, 0)
+
+    def _open(self) -> Pipeline:
+        return Pipeline(
+            settings=self.settings,
+            topic=self.settings.topics.events,
+            partition=0,
+            partitions=1,
+            store=self.store,
+            scorer=self._scorer,
+        )
+
+    def pipe(self, events: Iterable[Event], batch: int = 4096) -> None:
+        """Process events in micro-batches of ``batch``, with a commit after each."""
+        self.pipe_raw(((e.user_id.encode(), encode(e), e.event_time) for e in events), batch)
+
+    def pipe_raw(
+        self, records: Iterable[tuple[bytes | None, bytes | None, int]], batch: int = 4096
+    ) -> None:
+        """Process (key, value, broker timestamp ms) records."""
+        waiting: list[PipedRecord] = []
+        for key, value, timestamp in records:
+            waiting.append(PipedRecord(self._offset, timestamp, key, value))
+            self._offset += 1
+            if len(waiting) == batch:
+                self._process(waiting)
+                waiting = []
+        if waiting:
+            self._process(waiting)
+
+    def _process(self, records: list[PipedRecord]) -> None:
+        self.pipeline.process(records)
+        self.commit()
+
+    def advance(self, now_ms: int) -> None:
+        """Let the wall clock reach ``now_ms``."""
+        self.pipeline.advance(now_ms)
+        self.commit()
+
+    def commit(self) -> None:
+        """Make everything so far durable."""
+        outbox = self.pipeline.drain()
+        self._commits += 1
+        self.store.apply(outbox.changelog, outbox.timers, self._commits)
+        for topic, messages in outbox.outputs.items():
+            self.outputs.setdefault(topic, []).extend(messages)
+        self.pipeline.committed(outbox)
+
+    def restart(self) -> None:
+        """Forget all that is not in the store, as a crash would, and open again."""
+        self.pipeline = self._open()
+        self._offset = max(self.pipeline.source_offset, 0)
+
+    def _read(self, topic: str, kind: type[M]) -> list[M]:
+        return [decode(kind, value) for _, value in self.outputs.get(topic, [])]
+
+    def predictions(self) -> list[Prediction]:
+        """All predictions so far."""
+        return self._read(self.settings.topics.propensity, Prediction)
+
+    def alerts(self) -> list[ChurnAlert]:
+        """All churn alerts so far."""
+        return self._read(self.settings.topics.churn, ChurnAlert)
+
+    def late(self) -> list[LateEvent]:
+        """All late events so far."""
+        return self._read(self.settings.topics.late, LateEvent)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All refused records so far."""
+        return self._read(self.settings.topics.dead_letter, DeadLetter)
+
+    def records(self) -> dict[str, np.void]:
+        """The stored record of every user."""
+        return stored_records(self.store, self.settings)
+
+    def histories(self) -> dict[str, bytes]:
+        """The canonical history of every user."""
+        return {user: history_bytes(record) for user, record in self.records().items()}
+
+
+def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]:
+    """User id -> record, of every user in a store."""
+    layout = Layout(settings.state.ring, settings.state.hidden_size)
+    out: dict[str, np.void] = {}
+    after = USER_PREFIX
+    while page := store.scan(after, 10_000):
+        for key, value in page:
+            layout.check(key, value)
+            row = np.zeros(1, layout.dtype)
+            row.view(np.uint8)[: len(value)] = np.frombuffer(value, np.uint8)
+            out[key[len(USER_PREFIX) :].decode()] = row[0]
+        after = page[-1][0]
+    return out
