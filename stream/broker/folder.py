@@ -39,8 +39,17 @@ class Folder:
     """A data folder; paths of a node are derived from its number (1, 2, ...)."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; nothing is read or made yet."""
+        """Name the folder; nothing is read or made yet.
+
+        Raises:
+            BrokerError: Kafka cannot use a folder of this name.
+        """
         self.path = path.absolute()
+        if "," in str(self.path):
+            raise BrokerError(
+                f"Kafka cannot use the data folder {self.path}: there is a comma in it; choose"
+                " another one with --data-dir"
+            )
 
     def properties(self, node: int) -> Path:
         """Return the path of a node's configuration, which also marks its command line."""
@@ -93,7 +102,7 @@ class Folder:
         path = self.path / _STATE
         try:
             return msgspec.json.decode(path.read_bytes(), type=Remembered)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise BrokerError(

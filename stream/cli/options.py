@@ -1,0 +1,65 @@
+"""Options that commands share, and how they become settings."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream.settings import Settings, load_settings
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML file of settings."),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap-servers",
+        metavar="HOST:PORT,...",
+        help="Kafka cluster; without it the local broker, where one runs.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Folder of local state. [default: var]"),
+]
+
+
+def broker_folder(settings: Settings) -> Path:
+    """Return the folder of the embedded broker that belongs to these settings."""
+    return settings.data_dir / "kafka"
+
+
+def read_settings(
+    config: Path | None = None,
+    bootstrap_servers: str | None = None,
+    data_dir: Path | None = None,
+    **sections: Any,
+) -> Settings:
+    """Read the settings; where no cluster is named, name the running embedded one.
+
+    Args:
+        config: TOML file.
+        bootstrap_servers: as `kafka.bootstrap_servers`.
+        data_dir: as `data_dir`.
+        sections: further overrides, e.g. `worker={"device": "cpu"}`, `app_id="shop"`; None means
+            "not given".
+
+    Raises:
+        SettingsError: a setting is wrong.
+        BrokerError: the embedded broker's folder is damaged.
+    """
+    overrides = sections | {"data_dir": data_dir}
+    kafka = dict(sections.get("kafka") or {})
+    if bootstrap_servers is not None:
+        kafka["bootstrap_servers"] = bootstrap_servers
+    settings = load_settings(config, overrides | {"kafka": kafka})
+    if settings.kafka.bootstrap_servers:
+        return settings
+    from stream.broker import running_servers
+
+    servers = running_servers(broker_folder(settings))
+    if servers is None:
+        return settings
+    local = settings.kafka.model_copy(update={"bootstrap_servers": servers})
+    return settings.model_copy(update={"kafka": local})

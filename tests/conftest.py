@@ -1,0 +1,39 @@
+"""Real Kafka for the tests: one broker, and a replicated cluster, each started when first used."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from stream.broker import EmbeddedKafka
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A running cluster; `broker` can kill and restart single nodes."""
+
+    bootstrap_servers: str
+    broker: EmbeddedKafka
+
+
+def _run(factory: pytest.TempPathFactory, brokers: int) -> Iterator[Kafka]:
+    folder = factory.mktemp("kafka") / "data"
+    broker = EmbeddedKafka(folder, brokers)
+    try:
+        yield Kafka(broker.start().bootstrap_servers, broker)
+    finally:
+        broker.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """One broker, shared by all tests: use topic names and app ids of your own."""
+    yield from _run(tmp_path_factory, 1)
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """Three brokers, replication 3, min.insync.replicas 2; leave all of them running."""
+    yield from _run(tmp_path_factory, 3)
