@@ -1,0 +1,101 @@
+"""Examples -> tensors: points grouped by the window they look through, windows grouped by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.dataset import Examples, Index
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some windows and all points that look through them; q points over B windows of length L."""
+
+    ids_BLC: Tensor
+    nums_BLF: Tensor
+    length_B: Tensor
+    row_q: Tensor
+    """Window of each point."""
+    position_q: Tensor
+    """Last event of the window that the point has seen."""
+    profile_qP: Tensor
+    labels_qK: Tensor
+    """NaN where unknown."""
+    weight_q: Tensor
+    points_q: Tensor
+    """Index of each point in the examples."""
+
+
+class Batches:
+    """The points `points` of `examples` in batches of `windows` windows."""
+
+    def __init__(
+        self, examples: Examples, points: Index, windows: int, device: torch.device
+    ) -> None:
+        """Group the points by window; the event arrays are shared, not copied per window."""
+        self._device = device
+        self._ids = torch.from_numpy(examples.ids_NC).to(device)
+        self._nums = torch.from_numpy(examples.nums_NF).to(device)
+        starts, row = np.unique(examples.start_Q[points], return_inverse=True)
+        order = np.argsort(row, kind="stable")
+        self._points = points[order]
+        self._position = (examples.event_Q - examples.start_Q)[self._points]
+        self._first = np.searchsorted(row[order], np.arange(len(starts)))
+        self._count = np.bincount(row, minlength=len(starts))
+        self._length = np.zeros(len(starts), np.int64)
+        np.maximum.at(self._length, row[order], self._position + 1)
+        self._starts = starts
+        self._examples = examples
+        self._windows = windows
+
+    def __len__(self) -> int:
+        return -(-len(self._starts) // self._windows)
+
+    @property
+    def points(self) -> Index:
+        """All points, in the batches' own order."""
+        return self._points
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, the shortest windows first."""
+        return self._in(np.argsort(self._length, kind="stable"), np.arange(len(self)))
+
+    def shuffled(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """All batches in random order, windows of like length together by chance."""
+        jittered = self._length * rng.uniform(0.8, 1.25, len(self._length))
+        return self._in(np.argsort(jittered), rng.permutation(len(self)))
+
+    def _in(self, windows: Index, batches: NDArray[np.int64]) -> Iterator[Batch]:
+        for index in batches:
+            chosen = windows[index * self._windows : (index + 1) * self._windows]
+            yield self._batch(chosen)
+
+    def _batch(self, windows: Index) -> Batch:
+        count, length = self._count[windows], self._length[windows]
+        row = np.repeat(np.arange(len(windows)), count)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        place = self._first[windows][row] + within
+        points = self._points[place]
+        index = self._starts[windows][:, None] + np.arange(int(length.max()))
+        index = np.minimum(index, len(self._ids) - 1)
+        where = self._to(index)
+        return Batch(
+            ids_BLC=self._ids[where],
+            nums_BLF=self._nums[where],
+            length_B=self._to(length),
+            row_q=self._to(row),
+            position_q=self._to(self._position[place]),
+            profile_qP=self._to(self._examples.profile_QP[points]),
+            labels_qK=self._to(self._examples.labels_QK[points]),
+            weight_q=self._to(self._examples.weight_Q[points]),
+            points_q=self._to(points),
+        )
+
+    def _to(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

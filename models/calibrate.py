@@ -1,0 +1,83 @@
+"""Platt calibration of logits on a slice of time that the fit has not seen.
+
+Platt, "Probabilistic Outputs for Support Vector Machines" (1999): p = sigmoid(slope * logit + shift).
+A slope of 1 and a shift of 0 leave the model as it is; the fit is drawn to them by a prior worth a
+few points, so that a small slice cannot bend a good model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PRIOR_POINTS: Final = 4.0
+"""Strength of the pull towards the identity, in points."""
+NEWTON_STEPS: Final = 50
+SLOPE_FLOOR: Final = 0.05
+CONVERGED: Final = 1e-10
+
+
+@dataclass(frozen=True)
+class Platt:
+    """One target's calibration."""
+
+    slope: float
+    shift: float
+
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """Calibrated probabilities [N] of raw logits [N]."""
+        return _sigmoid(self.slope * np.asarray(logits, np.float64) + self.shift)
+
+
+IDENTITY: Final = Platt(1.0, 0.0)
+
+
+def fit_platt(logits: NDArray[Any], labels: NDArray[Any]) -> Platt:
+    """Maximum a posteriori slope and shift by Newton's method.
+
+    Args:
+        logits: raw logits [N] of one target.
+        labels: what came true, 0 or 1, [N].
+
+    Returns:
+        The calibration; the identity where N is 0. A slope below `SLOPE_FLOOR` is raised to it: a
+        calibration never turns a ranking around.
+    """
+    x = np.asarray(logits, np.float64)
+    y = np.asarray(labels, np.float64)
+    if len(x) == 0:
+        return IDENTITY
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    prior = np.array([1.0, 0.0])
+    theta = prior.copy()
+    for _ in range(NEWTON_STEPS):
+        p = _sigmoid(design @ theta)
+        gradient = design.T @ (p - y) + PRIOR_POINTS * (theta - prior)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + PRIOR_POINTS * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        step *= min(1.0, 1.0 / max(float(np.abs(step).max()), 1e-12))
+        theta -= step
+        if float(np.abs(step).max()) < CONVERGED:
+            break
+    if theta[0] < SLOPE_FLOOR:
+        return Platt(SLOPE_FLOOR, _shift_only(SLOPE_FLOOR * x, y))
+    return Platt(float(theta[0]), float(theta[1]))
+
+
+def _shift_only(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    shift = 0.0
+    for _ in range(NEWTON_STEPS):
+        p = _sigmoid(logits + shift)
+        slope = float((p * (1 - p)).sum()) + PRIOR_POINTS
+        step = (float((p - labels).sum()) + PRIOR_POINTS * shift) / slope
+        shift -= float(np.clip(step, -1, 1))
+        if abs(step) < CONVERGED:
+            break
+    return shift
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1 + np.tanh(0.5 * z))

@@ -1,0 +1,103 @@
+"""An event log as columns: who did what and when, as the learning side takes it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DatasetError
+from models.history import Events
+
+
+@dataclass(slots=True)
+class EventLog:
+    """N events of many users, in order of arrival."""
+
+    users: NDArray[np.uint64]
+    """xxh3-64 of the user id of each event."""
+    events: Events
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, index: NDArray[np.intp]) -> EventLog:
+        """The events at `index`, in that order."""
+        return EventLog(self.users[index], self.events.take(index))
+
+    def where(self, keep: NDArray[np.bool_]) -> EventLog:
+        """The events where `keep` is True."""
+        return self.take(np.flatnonzero(keep))
+
+    @staticmethod
+    def join(parts: list[EventLog]) -> EventLog:
+        """All parts, one after the other."""
+        names = Events.__slots__
+        columns = (np.concatenate([getattr(p.events, n) for p in parts]) for n in names)
+        return EventLog(np.concatenate([p.users for p in parts]), Events(*columns))
+
+    def until(self, time: int) -> EventLog:
+        """The events at or before `time`, ms."""
+        return self.where(self.events.time <= time)
+
+
+@dataclass(frozen=True)
+class OrderedLog:
+    """Events sorted by user, time and id, each once."""
+
+    log: EventLog
+    starts: NDArray[np.intp]
+    """Index of each user's first event, ascending."""
+    duplicates: int
+    """Events left out because the user had one of that id already."""
+    late: int
+    """Events left out because serving had sent them to the late topic."""
+
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """Events per user."""
+        return np.diff(self.starts, append=len(self.log))
+
+
+def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
+    """Sort a log as histories are ordered, leaving out what serving left out.
+
+    Args:
+        log: events in order of arrival.
+        grace_ms: an event older than its user's latest so far by more than this is late; None
+            keeps all, for files whose order says nothing about arrival.
+
+    Raises:
+        DatasetError: the log is empty.
+    """
+    if len(log) == 0:
+        raise DatasetError(
+            "the event log is empty; produce events first, or check the topic, --until and the files"
+        )
+    late = 0
+    if grace_ms is not None:
+        keep = ~_late(log, grace_ms)
+        late = len(log) - int(keep.sum())
+        log = log.where(keep)
+    by_id = np.lexsort((log.events.id, log.users))
+    repeated = np.zeros(len(log), np.bool_)
+    same_user = log.users[by_id][1:] == log.users[by_id][:-1]
+    repeated[by_id[1:]] = same_user & (log.events.id[by_id][1:] == log.events.id[by_id][:-1])
+    log = log.where(~repeated)
+    log = log.take(np.lexsort((log.events.id, log.events.time, log.users)))
+    starts = np.flatnonzero(np.append(True, log.users[1:] != log.users[:-1]))
+    return OrderedLog(log, starts, int(repeated.sum()), late)
+
+
+def _late(log: EventLog, grace_ms: int) -> NDArray[np.bool_]:
+    """Per event whether its user already had one more than the grace later."""
+    arrival = np.argsort(log.users, kind="stable")
+    times, rank = np.unique(log.events.time[arrival], return_inverse=True)
+    users = log.users[arrival]
+    user = np.cumsum(np.append(False, users[1:] != users[:-1]))
+    # Ranks instead of times: the keys of one user stay below those of the next without overflow.
+    newest = np.maximum.accumulate(user * len(times) + rank) - user * len(times)
+    late = np.empty(len(log), np.bool_)
+    late[arrival] = times[newest] - times[rank] > grace_ms
+    return late

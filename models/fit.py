@@ -1,0 +1,191 @@
+"""Fitting a network to examples: standardisation, the loss, early stopping."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.batches import Batch, Batches
+from models.dataset import F32, Examples, Index
+from models.errors import TrainingError
+from models.networks.base import Network
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a network is fitted."""
+
+    epochs: int = 12
+    """Passes over the training points, at most."""
+    patience: int = 3
+    """Epochs without a better loss on the stopping slice before training stops."""
+    windows: int = 64
+    """Windows per step; all points that look through them are in the step."""
+    learning_rate: float = 2e-3
+    """Peak of the schedule, which warms up in the first tenth and ends at zero."""
+    weight_decay: float = 0.05
+    """Of AdamW."""
+    clip_norm: float = 1.0
+    """Largest norm of a step's gradient."""
+    logistic_penalty: float = 1e-3
+    """L2 penalty of the logistic regression, per point."""
+    logistic_steps: int = 60
+    """L-BFGS steps of the logistic regression, at most."""
+    seed: int = 7
+    """Of the initial weights, the order of batches and dropout."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of news from a fit."""
+
+    architecture: str
+    epoch: int
+    """Epochs done."""
+    epochs: int
+    train_loss: float
+    stopping_loss: float
+
+
+Report = Callable[[Progress], None]
+
+
+def standardise(network: Network, examples: Examples, points: Index) -> None:
+    """Measure the inputs of `points` and set the network's standardisation buffers."""
+    profile = torch.from_numpy(examples.profile_QP[points])
+    nums = torch.from_numpy(examples.nums_NF[examples.event_Q[points]])
+    network.set_standardisation(
+        profile.mean(0),
+        profile.std(0, correction=0),
+        nums.mean(0),
+        nums.std(0, correction=0),
+    )
+
+
+def point_loss(logits_qK: Tensor, labels_qK: Tensor, weight_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sum of binary cross-entropies and of weights per target, both [K]."""
+    known = ~torch.isnan(labels_qK)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits_qK, labels_qK.nan_to_num(), reduction="none"
+    )
+    weights = known * weight_q.unsqueeze(1)
+    return (losses * weights).sum(0), weights.sum(0)
+
+
+def batch_logits(network: Network, batch: Batch) -> Tensor:
+    """Logits [q,K] of all points of a batch."""
+    start = network.initial(len(batch.length_B))
+    states = network.scan(start, batch.ids_BLC, batch.nums_BLF, batch.length_B)
+    return network.heads(states[batch.row_q, batch.position_q], batch.profile_qP)
+
+
+def predict_logits(network: Network, batches: Batches, size: int) -> F32:
+    """Logits [size,K] by point, NaN for points that are not in `batches`."""
+    out = np.full((size, network.targets), np.nan, np.float32)
+    network.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            out[batch.points_q.cpu().numpy()] = batch_logits(network, batch).cpu().numpy()
+    return out
+
+
+def fit_logistic(network: Network, examples: Examples, points: Index, config: FitConfig) -> None:
+    """Fit a network that reads the profile only: a convex problem, solved by L-BFGS."""
+    standardise(network, examples, points)
+    profile = torch.from_numpy(examples.profile_QP[points])
+    labels = torch.from_numpy(examples.labels_QK[points])
+    weight = torch.from_numpy(examples.weight_Q[points])
+    nothing = network.initial(len(points))
+    parameters = list(network.parameters())
+    solver = torch.optim.LBFGS(
+        parameters, max_iter=config.logistic_steps, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        sums, weights = point_loss(network.heads(nothing, profile), labels, weight)
+        penalty = sum((p.square().sum() for p in parameters), torch.zeros(()))
+        loss = (sums / weights).sum() + config.logistic_penalty * penalty
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    network.train()
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    network.eval()
+
+
+def fit_sequences(
+    network: Network,
+    examples: Examples,
+    train: Index,
+    stopping: Index,
+    config: FitConfig,
+    device: torch.device,
+    architecture: str,
+    report: Report | None = None,
+) -> None:
+    """Fit a network over event windows and leave it at its best epoch.
+
+    Raises:
+        TrainingError: the loss became NaN.
+    """
+    standardise(network, examples, train)
+    network.to(device)
+    batches = Batches(examples, train, config.windows, device)
+    held_out = Batches(examples, stopping, 4 * config.windows, device)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=config.epochs * len(batches), pct_start=0.1
+    )
+    per_batch = _total_weight(batches) / len(batches)
+    rng = np.random.default_rng(config.seed)
+    best, best_loss, since = copy.deepcopy(network.state_dict()), _loss(network, held_out), 0
+    for epoch in range(1, config.epochs + 1):
+        network.train()
+        total = 0.0
+        for batch in batches.shuffled(rng):
+            sums, _ = point_loss(batch_logits(network, batch), batch.labels_qK, batch.weight_q)
+            loss = (sums / per_batch).sum()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            optimiser.step()
+            schedule.step()
+            total += loss.item()
+        current = _loss(network, held_out)
+        if not np.isfinite(total + current):
+            raise TrainingError(
+                f"{architecture}: the loss is not finite in epoch {epoch}; lower "
+                f"train.learning_rate (now {config.learning_rate})"
+            )
+        if report is not None:
+            report(Progress(architecture, epoch, config.epochs, total / len(batches), current))
+        since += 1
+        if current < best_loss:
+            best, best_loss, since = copy.deepcopy(network.state_dict()), current, 0
+        if since >= config.patience:
+            break
+    network.load_state_dict(best)
+    network.to("cpu").eval()
+
+
+def _total_weight(batches: Batches) -> Tensor:
+    parts = [(~torch.isnan(b.labels_qK) * b.weight_q.unsqueeze(1)).sum(0) for b in batches]
+    return torch.stack(parts).sum(0)
+
+
+def _loss(network: Network, batches: Batches) -> float:
+    network.eval()
+    sums, weights = torch.zeros(()), torch.zeros(())
+    with torch.inference_mode():
+        for batch in batches:
+            part = point_loss(batch_logits(network, batch), batch.labels_qK, batch.weight_q)
+            sums, weights = sums + part[0].cpu(), weights + part[1].cpu()
+    return float((sums / weights).sum())
