@@ -1,9 +1,10 @@
-"""Examples -> tensors: points grouped by the window they look through, windows grouped by length."""
+"""Examples -> tensors: points grouped by the window they look through."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -17,19 +18,24 @@ from models.dataset import Examples, Index
 class Batch:
     """Some windows and all points that look through them; q points over B windows of length L."""
 
-    ids_BLC: Tensor
-    nums_BLF: Tensor
-    length_B: Tensor
-    row_q: Tensor
-    """Window of each point."""
-    position_q: Tensor
-    """Last event of the window that the point has seen."""
-    profile_qP: Tensor
-    labels_qK: Tensor
-    """NaN where unknown."""
-    weight_q: Tensor
-    points_q: Tensor
-    """Index of each point in the examples."""
+    ids: Tensor
+    """[B,L,C]."""
+    nums: Tensor
+    """[B,L,F]."""
+    length: Tensor
+    """[B] events up to the last point of the window; what follows is padding."""
+    row: Tensor
+    """[q] window of each point."""
+    position: Tensor
+    """[q] last event of the window that the point has seen."""
+    profile: Tensor
+    """[q,P]."""
+    labels: Tensor
+    """[q,K], NaN where unknown."""
+    weight: Tensor
+    """[q]."""
+    points: Tensor
+    """[q] index of each point in the examples."""
 
 
 class Batches:
@@ -40,12 +46,12 @@ class Batches:
     ) -> None:
         """Group the points by window; the event arrays are shared, not copied per window."""
         self._device = device
-        self._ids = torch.from_numpy(examples.ids_NC).to(device)
-        self._nums = torch.from_numpy(examples.nums_NF).to(device)
-        starts, row = np.unique(examples.start_Q[points], return_inverse=True)
+        self._ids = torch.from_numpy(examples.ids).to(device)
+        self._nums = torch.from_numpy(examples.nums).to(device)
+        starts, row = np.unique(examples.start[points], return_inverse=True)
         order = np.argsort(row, kind="stable")
         self._points = points[order]
-        self._position = (examples.event_Q - examples.start_Q)[self._points]
+        self._position = (examples.event - examples.start)[self._points]
         self._first = np.searchsorted(row[order], np.arange(len(starts)))
         self._count = np.bincount(row, minlength=len(starts))
         self._length = np.zeros(len(starts), np.int64)
@@ -55,7 +61,7 @@ class Batches:
         self._windows = windows
 
     def __len__(self) -> int:
-        return -(-len(self._starts) // self._windows)
+        return ceil(len(self._starts) / self._windows)
 
     @property
     def points(self) -> Index:
@@ -86,15 +92,15 @@ class Batches:
         index = np.minimum(index, len(self._ids) - 1)
         where = self._to(index)
         return Batch(
-            ids_BLC=self._ids[where],
-            nums_BLF=self._nums[where],
-            length_B=self._to(length),
-            row_q=self._to(row),
-            position_q=self._to(self._position[place]),
-            profile_qP=self._to(self._examples.profile_QP[points]),
-            labels_qK=self._to(self._examples.labels_QK[points]),
-            weight_q=self._to(self._examples.weight_Q[points]),
-            points_q=self._to(points),
+            ids=self._ids[where],
+            nums=self._nums[where],
+            length=self._to(length),
+            row=self._to(row),
+            position=self._to(self._position[place]),
+            profile=self._to(self._examples.profile[points]),
+            labels=self._to(self._examples.labels[points]),
+            weight=self._to(self._examples.weight[points]),
+            points=self._to(points),
         )
 
     def _to(self, array: NDArray[np.generic]) -> Tensor:

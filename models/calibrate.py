@@ -1,6 +1,6 @@
 """Platt calibration of logits on a slice of time that the fit has not seen.
 
-Platt, "Probabilistic Outputs for Support Vector Machines" (1999): p = sigmoid(slope * logit + shift).
+Platt, "Probabilistic Outputs for Support Vector Machines" (1999): p = sigmoid(slope * x + shift).
 A slope of 1 and a shift of 0 leave the model as it is; the fit is drawn to them by a prior worth a
 few points, so that a small slice cannot bend a good model.
 """

@@ -1,7 +1,7 @@
 """Event log -> labelled points in time, each seeing only what a worker would have seen then.
 
-A point is a user at a moment `now`: either just after one of the user's events, or at a random time in
-the silence after it, so that a model learns what silence means. Its inputs come from
+A point is a user at a moment `now`: either just after one of the user's events, or at a random time
+in the silence after it, so that a model learns what silence means. Its inputs come from
 `models.history` and `models.features`, the code that serves; its label from what followed.
 A label whose window is not over by the end of its slice is censored, not guessed.
 """
@@ -9,7 +9,7 @@ A label whose window is not over by the end of its slice is censored, not guesse
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class DatasetConfig:
     """Share of the usable time for judging."""
     grace_ms: int = 600_000
     """How late an event may arrive; a label waits this much longer."""
-    sessions: SessionRules = SessionRules()
+    sessions: SessionRules = field(default_factory=SessionRules)
     """When a session and an order end; the same as in serving."""
     chunk_events: int = 200_000
     """Events featurised at a time, which bounds memory."""
@@ -59,25 +59,33 @@ class DatasetConfig:
 
 @dataclass(slots=True)
 class Examples:
-    """Q points over N events. `event` is the last event a point has seen, `start` its window's first."""
+    """Q points over N events. C, F, P, K: see `models/networks/base.py`."""
 
-    ids_NC: I64
-    nums_NF: F32
-    event_Q: Index
-    start_Q: Index
-    now_Q: I64
-    profile_QP: F32
-    labels_QK: F32
-    """1 or 0, NaN where censored or not applicable."""
-    weight_Q: F32
-    slice_Q: NDArray[np.int8]
+    ids: I64
+    """[N,C] events, user by user in their order."""
+    nums: F32
+    """[N,F] of the same events."""
+    event: Index
+    """[Q] last event that the point has seen."""
+    start: Index
+    """[Q] first event of the window that the point looks through."""
+    now: I64
+    """[Q] ms."""
+    profile: F32
+    """[Q,P]."""
+    labels: F32
+    """[Q,K] 1 or 0, NaN where censored or not applicable."""
+    weight: F32
+    """[Q] of the point in a loss: less for users of many points."""
+    slice: NDArray[np.int8]
+    """[Q] TRAIN, CALIBRATION or VALIDATION."""
 
     def __len__(self) -> int:
-        return len(self.event_Q)
+        return len(self.event)
 
     def of_slice(self, which: int) -> Index:
         """Points of one slice of the split."""
-        return np.flatnonzero(self.slice_Q == which)
+        return np.flatnonzero(self.slice == which)
 
 
 def build_examples(
@@ -92,9 +100,9 @@ def build_examples(
     parts, offset = [], 0
     for lo, hi in _chunks(ordered, config):
         part = _chunk_examples(ordered, lo, hi, targets, split, config, rng)
-        part.event_Q += offset
-        part.start_Q += offset
-        offset += len(part.ids_NC)
+        part.event += offset
+        part.start += offset
+        offset += len(part.ids)
         parts.append(part)
     examples = Examples(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in Examples.__slots__)
@@ -141,15 +149,15 @@ def _chunk_examples(
     position = event - starts[rows[event]]
     per_user = np.bincount(rows[event], minlength=hi - lo)
     return Examples(
-        ids_NC=ids,
-        nums_NF=nums,
-        event_Q=event,
-        start_Q=event - position + window_start(position, config.history_length),
-        now_Q=now,
-        profile_QP=profile,
-        labels_QK=labels,
-        weight_Q=(1 / np.sqrt(per_user[rows[event]])).astype(np.float32),
-        slice_Q=split.slice_of(now),
+        ids=ids,
+        nums=nums,
+        event=event,
+        start=event - position + window_start(position, config.history_length),
+        now=now,
+        profile=profile,
+        labels=labels,
+        weight=(1 / np.sqrt(per_user[rows[event]])).astype(np.float32),
+        slice=split.slice_of(now),
     )
 
 
@@ -243,14 +251,14 @@ def _next_time(events: Events, rows: Index, event_type: int) -> I64:
 
 def _check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:
     for which, name in enumerate(SLICES):
-        labels = examples.labels_QK[examples.of_slice(which)]
+        labels = examples.labels[examples.of_slice(which)]
         for column, target in enumerate(targets):
             known = labels[:, column][~np.isnan(labels[:, column])]
             if len(known) < config.min_points:
                 raise DatasetError(
                     f"target {target.name}: {len(known)} labelled points in the {name} slice, at "
-                    f"least {config.min_points} are needed; collect more events, shorten its horizon "
-                    f"({target.horizon_ms} ms) or lower train.min_windows"
+                    f"least {config.min_points} are needed; collect more events, shorten its "
+                    f"horizon ({target.horizon_ms} ms) or lower train.min_windows"
                 )
             if known.min() == known.max():
                 raise DatasetError(

@@ -73,7 +73,8 @@ def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
     """
     if len(log) == 0:
         raise DatasetError(
-            "the event log is empty; produce events first, or check the topic, --until and the files"
+            "the event log is empty; produce events first, or check the topic, --until and the "
+            "files"
         )
     late = 0
     if grace_ms is not None:

@@ -57,8 +57,8 @@ Report = Callable[[Progress], None]
 
 def standardise(network: Network, examples: Examples, points: Index) -> None:
     """Measure the inputs of `points` and set the network's standardisation buffers."""
-    profile = torch.from_numpy(examples.profile_QP[points])
-    nums = torch.from_numpy(examples.nums_NF[examples.event_Q[points]])
+    profile = torch.from_numpy(examples.profile[points])
+    nums = torch.from_numpy(examples.nums[examples.event[points]])
     network.set_standardisation(
         profile.mean(0),
         profile.std(0, correction=0),
@@ -79,9 +79,9 @@ def point_loss(logits_qK: Tensor, labels_qK: Tensor, weight_q: Tensor) -> tuple[
 
 def batch_logits(network: Network, batch: Batch) -> Tensor:
     """Logits [q,K] of all points of a batch."""
-    start = network.initial(len(batch.length_B))
-    states = network.scan(start, batch.ids_BLC, batch.nums_BLF, batch.length_B)
-    return network.heads(states[batch.row_q, batch.position_q], batch.profile_qP)
+    start = network.initial(len(batch.length))
+    states = network.scan(start, batch.ids, batch.nums, batch.length)
+    return network.heads(states[batch.row, batch.position], batch.profile)
 
 
 def predict_logits(network: Network, batches: Batches, size: int) -> F32:
@@ -90,16 +90,16 @@ def predict_logits(network: Network, batches: Batches, size: int) -> F32:
     network.eval()
     with torch.inference_mode():
         for batch in batches:
-            out[batch.points_q.cpu().numpy()] = batch_logits(network, batch).cpu().numpy()
+            out[batch.points.cpu().numpy()] = batch_logits(network, batch).cpu().numpy()
     return out
 
 
 def fit_logistic(network: Network, examples: Examples, points: Index, config: FitConfig) -> None:
     """Fit a network that reads the profile only: a convex problem, solved by L-BFGS."""
     standardise(network, examples, points)
-    profile = torch.from_numpy(examples.profile_QP[points])
-    labels = torch.from_numpy(examples.labels_QK[points])
-    weight = torch.from_numpy(examples.weight_Q[points])
+    profile = torch.from_numpy(examples.profile[points])
+    labels = torch.from_numpy(examples.labels[points])
+    weight = torch.from_numpy(examples.weight[points])
     nothing = network.initial(len(points))
     parameters = list(network.parameters())
     solver = torch.optim.LBFGS(
@@ -111,11 +111,11 @@ def fit_logistic(network: Network, examples: Examples, points: Index, config: Fi
         sums, weights = point_loss(network.heads(nothing, profile), labels, weight)
         penalty = sum((p.square().sum() for p in parameters), torch.zeros(()))
         loss = (sums / weights).sum() + config.logistic_penalty * penalty
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     network.train()
-    solver.step(closure)  # type: ignore[no-untyped-call]
+    solver.step(closure)
     network.eval()
 
 
@@ -151,10 +151,10 @@ def fit_sequences(
         network.train()
         total = 0.0
         for batch in batches.shuffled(rng):
-            sums, _ = point_loss(batch_logits(network, batch), batch.labels_qK, batch.weight_q)
+            sums, _ = point_loss(batch_logits(network, batch), batch.labels, batch.weight)
             loss = (sums / per_batch).sum()
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimiser.step()
             schedule.step()
@@ -177,7 +177,7 @@ def fit_sequences(
 
 
 def _total_weight(batches: Batches) -> Tensor:
-    parts = [(~torch.isnan(b.labels_qK) * b.weight_q.unsqueeze(1)).sum(0) for b in batches]
+    parts = [(~torch.isnan(b.labels) * b.weight.unsqueeze(1)).sum(0) for b in batches]
     return torch.stack(parts).sum(0)
 
 
@@ -186,6 +186,6 @@ def _loss(network: Network, batches: Batches) -> float:
     sums, weights = torch.zeros(()), torch.zeros(())
     with torch.inference_mode():
         for batch in batches:
-            part = point_loss(batch_logits(network, batch), batch.labels_qK, batch.weight_q)
+            part = point_loss(batch_logits(network, batch), batch.labels, batch.weight)
             sums, weights = sums + part[0].cpu(), weights + part[1].cpu()
     return float((sums / weights).sum())

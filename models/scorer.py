@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
+from torch.jit._fuser import optimized_execution
 
 from models import features
 from models.artifact import (
@@ -222,9 +223,9 @@ class Scorer:
     def _run(self, function: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> F32:
         batch = len(arrays[0])
         padded = max(-(-batch // BLOCK), 1) * BLOCK
-        # Without the profiling executor the first calls are as fast as the later ones, and no kernel
-        # is fused in between, which would change the last bits.
-        with torch.inference_mode(), torch.jit.optimized_execution(should_optimize=False):
+        # Without the profiling executor the first calls are as fast as the later ones, and no
+        # kernel is fused in between, which would change the last bits.
+        with torch.inference_mode(), optimized_execution(should_optimize=False):
             result = function(*(self._tensor(array, padded) for array in arrays))
             out: F32 = result.to("cpu", torch.float32).numpy()[:batch]
         return out

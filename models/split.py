@@ -55,9 +55,9 @@ class TimeSplit:
         if usable <= 0:
             raise DatasetError(
                 f"the log spans {(end - first) / HOUR:.1f} h, too little for a horizon of "
-                f"{longest_horizon_ms / HOUR:.1f} h: fitting, calibrating and judging each need one "
-                f"whole horizon, {3 * gap / HOUR:.1f} h together; collect more events or shorten "
-                "the horizons"
+                f"{longest_horizon_ms / HOUR:.1f} h: fitting, calibrating and judging each need "
+                f"one whole horizon, {3 * gap / HOUR:.1f} h together; collect more events or "
+                "shorten the horizons"
             )
         calibration = first + round(usable * (1 - calibration_share - validation_share)) + gap
         validation = calibration + round(usable * calibration_share) + gap

@@ -1,15 +1,15 @@
 """Event log -> a judged, calibrated model ready to be published, or the reason why not.
 
-Three slices of time (`models/split.py`): the networks are fitted on the first, stopped and calibrated on
-the second, and judged once on the third. The architecture with the lower log-loss there is chosen; it
-must beat the base rate and the recency baseline on every target.
+Three slices of time (`models/split.py`): the networks are fitted on the first, stopped and
+calibrated on the second, and judged once on the third. The architecture with the lower log-loss
+there is chosen; it must beat the base rate and the recency baseline on every target.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from models import features
 from models.artifact import Golden, Manifest, TrainingWindow, script_bytes, sha256
 from models.batches import Batches
 from models.calibrate import Platt, fit_platt
-from models.dataset import DatasetConfig, Examples, build_examples
+from models.dataset import F32, DatasetConfig, Examples, Index, build_examples
 from models.errors import TrainingError
 from models.evaluate import RecencyBaseline, figures
 from models.eventlog import EventLog, in_order
@@ -180,13 +180,14 @@ def _judge(
     cpu = torch.device("cpu")
     points = np.concatenate([examples.of_slice(CALIBRATION), examples.of_slice(VALIDATION)])
     logits = predict_logits(network, Batches(examples, points, 256, cpu), len(examples))
-    calibration, found = {}, {}
+    calibration: dict[str, Platt] = {}
+    found: Figures = {}
     for column, target in enumerate(targets):
         fit_on = _known(examples, CALIBRATION, column)
-        platt = fit_platt(logits[fit_on, column], examples.labels_QK[fit_on, column])
+        platt = fit_platt(logits[fit_on, column], examples.labels[fit_on, column])
         judged = _known(examples, VALIDATION, column)
         probabilities = platt.probabilities(logits[judged, column])
-        found |= _named(target, figures(examples.labels_QK[judged, column], probabilities))
+        found |= _named(target, figures(examples.labels[judged, column], probabilities))
         calibration[target.name] = platt
     platts = [calibration[target.name] for target in targets]
     network.set_calibration(
@@ -201,12 +202,12 @@ def _baselines(examples: Examples, targets: tuple[Target, ...]) -> dict[str, Fig
     silence = _silence(examples)
     rhythm = Rhythm(network_spec(targets))
     judged_rhythm = torch.sigmoid(
-        rhythm.heads(rhythm.initial(len(examples)), torch.from_numpy(examples.profile_QP))
+        rhythm.heads(rhythm.initial(len(examples)), torch.from_numpy(examples.profile))
     ).numpy()
     found: dict[str, Figures] = {"base_rate": {}, "recency": {}, "rhythm": {}}
     for column, target in enumerate(targets):
         fit_on, judged = _known(examples, TRAIN, column), _known(examples, VALIDATION, column)
-        past, truth = examples.labels_QK[fit_on, column], examples.labels_QK[judged, column]
+        past, truth = examples.labels[fit_on, column], examples.labels[judged, column]
         recency = RecencyBaseline.fit(silence[fit_on], past)
         for name, probabilities in (
             ("base_rate", np.full(len(judged), past.mean())),
@@ -230,20 +231,21 @@ def _gate(best: _Candidate, baselines: dict[str, Figures], targets: tuple[Target
                 )
 
 
-def _known(examples: Examples, which: int, column: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+def _known(examples: Examples, which: int, column: int) -> Index:
     points = examples.of_slice(which)
-    return points[~np.isnan(examples.labels_QK[points, column])]
+    known: Index = points[~np.isnan(examples.labels[points, column])]
+    return known
 
 
-def _silence(examples: Examples) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _silence(examples: Examples) -> F32:
     names = features.PROFILE_FEATURES
-    since = examples.profile_QP[:, names.index("log_since_purchase_hours")]
-    bought = examples.profile_QP[:, names.index("has_purchase")] > 0
+    since = examples.profile[:, names.index("log_since_purchase_hours")]
+    bought = examples.profile[:, names.index("has_purchase")] > 0
     return np.where(bought, since, np.float32(NEVER_BOUGHT))
 
 
 def _reference(examples: Examples) -> tuple[float, ...]:
-    means = examples.profile_QP[examples.of_slice(TRAIN)].mean(axis=0, dtype=np.float64)
+    means = examples.profile[examples.of_slice(TRAIN)].mean(axis=0, dtype=np.float64)
     return tuple(float(mean) for mean in means)
 
 
