@@ -349,8 +349,6 @@ def wipe(path: Path) -> None:
         raise StoreError(f"cannot remove the damaged data folder {path}: {error}") from error
 
 
-
-
 def _timer_key(due: int, key: bytes) -> bytes:
     return _TIMER + _DUE.pack(due) + key
 

@@ -53,9 +53,7 @@ class MemoryStore:
 
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""
-        keys = sorted(
-            key for key in self._values if key.startswith(USER_PREFIX) and key > after
-        )
+        keys = sorted(key for key in self._values if key.startswith(USER_PREFIX) and key > after)
         return [(key, self._values[key]) for key in keys[:limit]]
 
     def user_count(self) -> int:

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import rocksdict
 
 from stream.errors import StoreCorrupt, StoreError, StoreForeign, StoreLocked
 from stream.store import RocksStore, StoreIdentity, StoreMemory, users, wipe
@@ -44,6 +45,8 @@ def test_timers_come_in_order_of_due_time_and_key(store):
     store.apply([], moves, 0)
 
     assert store.first_due() == 256
+    assert store.first_due(256) == 300
+    assert store.first_due(70_000) is None
     assert store.due(300, 10) == [(256, b"uc"), (300, b"ua"), (300, b"ub")]
     assert store.due(300, 2) == [(256, b"uc"), (300, b"ua")]
     assert store.due(255, 10) == []
@@ -106,7 +109,8 @@ def test_a_folder_held_by_another_process_is_refused(tmp_path):
         import sys
         from pathlib import Path
         from stream.store import RocksStore, StoreIdentity
-        store = RocksStore.open(Path(sys.argv[1]), StoreIdentity("app", "app.users.changelog", 0, 4))
+        identity = StoreIdentity("app", "app.users.changelog", 0, 4)
+        store = RocksStore.open(Path(sys.argv[1]), identity)
         store.apply([(b"ua", b"1")], [], 5)
         print("open", flush=True)
         sys.stdin.read()
@@ -182,8 +186,6 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_with_a_remedy(tmp_path):
 
 
 def test_the_database_of_another_program_is_refused(tmp_path):
-    import rocksdict
-
     database = rocksdict.Rdict(str(tmp_path / "db"), StoreMemory().options())
     database.put(b"x", b"y")
     database.close()

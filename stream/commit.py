@@ -1,0 +1,264 @@
+"""What makes an outbox durable: the transaction (exactly once) and its at-least-once twin.
+
+A committer belongs to one partition. After any error it is dead, because nobody knows what the
+broker has: the partition closes it, forgets its memory and opens again from what is durable.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+    UnknownMemberIdError,
+)
+
+from stream.errors import CommitError, CommitFenced, RecordTooLarge
+from stream.faults import stage
+from stream.outbox import Outbox
+
+MAX_BATCH_BYTES: Final = 900_000
+"""Below the broker's default `message.max.bytes` of 1 MiB."""
+TRANSACTION_TIMEOUT_MS: Final = 300_000
+"""How long the broker lets a transaction stay open. A successor ends it at once, so this only has
+to outlast a stalled broker."""
+START_TIMEOUT_S: Final = 60.0
+CLOSE_TIMEOUT_S: Final = 5.0
+_FENCED: Final = (
+    ProducerFenced,
+    InvalidProducerEpoch,
+    CommitFailedError,
+    IllegalGenerationError,
+    UnknownMemberIdError,
+)
+
+Records = Iterable[tuple[bytes | None, bytes | None]]
+CommitOffset = Callable[[TopicPartition, int], Awaitable[None]]
+"""Commits a source offset for the consumer group; refused when the member is no longer in it."""
+
+
+class Committer(Protocol):
+    """Makes outboxes durable, one at a time, in order."""
+
+    async def start(self) -> None:
+        """Shut out every earlier owner of the partition; nothing is read before this."""
+
+    async def commit(self, outbox: Outbox) -> int:
+        """Make all of the outbox durable, or raise.
+
+        Returns:
+            Offset of its last changelog record, -1 when it has none.
+
+        Raises:
+            CommitFenced: somebody else owns the partition now.
+            RecordTooLarge: the broker refuses a record's size.
+            CommitError: anything else.
+        """
+
+    async def close(self) -> None:
+        """Release the connections; an open transaction is left to the successor to abort."""
+
+
+class _Committer:
+    """What both guarantees share: one producer, dead after its first error."""
+
+    def __init__(
+        self, client_options: dict[str, Any], source: TopicPartition, changelog: str
+    ) -> None:
+        self._options = {
+            **client_options,
+            "acks": "all",
+            "linger_ms": 0,
+            "max_batch_size": MAX_BATCH_BYTES,
+            "max_request_size": MAX_BATCH_BYTES,
+        }
+        self._source = source
+        self._where = f"{source.topic}-{source.partition}"
+        self._changelog = changelog
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connect, and shut out every earlier owner of the partition where there is a way to.
+
+        Raises:
+            CommitError: the broker does not answer or does not permit it.
+        """
+        producer = self._new_producer()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await producer.start()
+        except (KafkaError, TimeoutError) as error:
+            await _stop(producer)
+            raise CommitError(
+                f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
+                " ACLs of the transactional id"
+            ) from error
+        self._producer = producer
+
+    async def commit(self, outbox: Outbox) -> int:
+        """Make all of the outbox durable, or raise; see `Committer.commit`."""
+        producer = self._producer
+        if producer is None:
+            raise CommitError(f"{self._where}: the committer is not started or has failed")
+        try:
+            return await self._commit(producer, outbox)
+        except BaseException as error:
+            self._producer = None
+            await _stop(producer)
+            if isinstance(error, _FENCED):
+                raise CommitFenced(
+                    f"{self._where}: another worker took the partition over, or the transaction"
+                    f" outlasted {TRANSACTION_TIMEOUT_MS // 1000} s; this worker changes nothing"
+                    " any more"
+                ) from error
+            # aiokafka asserts where the state of a failed producer does not allow a step.
+            if isinstance(error, (KafkaError, AssertionError)):
+                raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
+            raise
+
+    async def close(self) -> None:
+        """Release the connections; an open transaction is left to the successor to abort."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        raise NotImplementedError
+
+    async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+        raise NotImplementedError
+
+
+class ExactlyOnce(_Committer):
+    """One Kafka transaction per outbox: changelog, outputs and the source offset, or nothing."""
+
+    def __init__(
+        self,
+        client_options: dict[str, Any],
+        *,
+        app_id: str,
+        source: TopicPartition,
+        changelog: str,
+    ) -> None:
+        """`client_options` are those of every Kafka client of the worker."""
+        super().__init__(client_options, source, changelog)
+        self._group = app_id
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            transactional_id=f"{self._group}-{self._source.partition}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            **self._options,
+        )
+
+    async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+        await producer.begin_transaction()
+        partition = self._source.partition
+        sending = [
+            _send(producer, self._changelog, partition, outbox.changelog),
+            *(
+                _send(producer, topic, partition, records)
+                for topic, records in outbox.outputs.items()
+            ),
+        ]
+        if outbox.next_offset is not None:
+            offsets = {self._source: outbox.next_offset}
+            sending.append(_nothing(producer.send_offsets_to_transaction(offsets, self._group)))
+        last_offset, *_ = await _all(sending)
+        stage("in_transaction")
+        await producer.commit_transaction()
+        return last_offset
+
+
+class AtLeastOnce(_Committer):
+    """Outputs, then the changelog, then the source offset, each acknowledged before the next.
+
+    What is repeated after a failure is byte-identical and carries the same ids.
+    """
+
+    def __init__(
+        self,
+        client_options: dict[str, Any],
+        *,
+        source: TopicPartition,
+        changelog: str,
+        commit_offset: CommitOffset,
+    ) -> None:
+        """`commit_offset` must refuse when this worker has left the consumer group."""
+        super().__init__(client_options, source, changelog)
+        self._commit_offset = commit_offset
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(enable_idempotence=True, **self._options)
+
+    async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+        partition = self._source.partition
+        await _all(
+            [
+                _send(producer, topic, partition, records)
+                for topic, records in outbox.outputs.items()
+            ]
+        )
+        stage("in_transaction")
+        last_offset = await _send(producer, self._changelog, partition, outbox.changelog)
+        if outbox.next_offset is not None:
+            await self._commit_offset(self._source, outbox.next_offset)
+        return last_offset
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Records) -> int:
+    """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
+    deliveries: list[tuple[asyncio.Future[Any], int]] = []
+    batch, count = producer.create_batch(), 0
+    for key, value in records:
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            deliveries.append((await producer.send_batch(batch, topic, partition=partition), count))
+            batch, count = producer.create_batch(), 0
+            batch.append(key=key, value=value, timestamp=None)
+        count += 1
+    if count:
+        deliveries.append((await producer.send_batch(batch, topic, partition=partition), count))
+    last = -1
+    for delivery, size in deliveries:
+        try:
+            metadata = await delivery
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise RecordTooLarge(
+                f"{topic}-{partition}: the broker refuses a record for its size: raise"
+                f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
+            ) from error
+        if metadata.offset < 0:
+            raise CommitError(
+                f"{topic}-{partition}: the broker has lost track of a record's offset"
+            )
+        last = metadata.offset + size - 1
+    return last
+
+
+async def _nothing(awaitable: Awaitable[object]) -> int:
+    await awaitable
+    return -1
+
+
+async def _all(awaitables: list[Awaitable[int]]) -> list[int]:
+    """Await all of them, then raise the first error: none is left behind running."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, int)]
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stop within a bound: a producer that failed may wait for a broker that never answers."""
+    with contextlib.suppress(KafkaError, TimeoutError, AssertionError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.stop()
