@@ -82,7 +82,7 @@ class Timers:
         while len(waiting):
             due = table.records["due"][waiting]
             waiting = waiting[(due > 0) & (due <= tick)]
-            waiting = waiting[np.argsort(table.records["due"][waiting], kind="stable")]
+            waiting = self._in_order(waiting)
             expired = self._watch.expired(table.records, waiting)
             gone, waiting = waiting[expired], waiting[~expired]
             rows = np.setdiff1d(rows, gone)
@@ -93,6 +93,11 @@ class Timers:
                 table.touch(waiting)
         self._relist(rows, tick)
         self._earliest = self._next(tick)
+
+    def _in_order(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """By due time, then user: row numbers are an accident of the cache."""
+        due, key = self._table.records["due"], self._table.key
+        return np.array(sorted(rows.tolist(), key=lambda row: (due[row], key(row))), np.intp)
 
     def _changed(self, tick: int) -> NDArray[np.intp]:
         dirty = self._table.dirty_rows()

@@ -14,12 +14,12 @@ from models.history import (
     Events,
     Records,
     SessionRules,
-    chronological,
     history_bytes,
     history_dtype,
 )
 from models.insertion import has_place, holds, insert
 from tests.oracle import Ev, UserHistory
+from tests.told import told
 
 RING, RULES = 8, SessionRules(gap=100, longest=500)
 
@@ -33,15 +33,6 @@ def columns(events: list[Ev]) -> Events:
         np.array([e.category for e in events], np.uint16),
         np.array([e.amount for e in events], np.int64),
     )
-
-
-def told(record: np.void) -> dict[str, object]:
-    names = "n first_time last_time last_id session_start first_purchase last_purchase evicted_time evicted_purchase spend orders sessions"
-    out: dict[str, object] = {name: int(record[name]) for name in names.split()}
-    out["counts"] = [int(c) for c in record["counts"]]
-    fields = "time id item session_age category type flags"
-    out["ring"] = [tuple(int(e[f]) for f in fields.split()) for e in chronological(record)]
-    return out
 
 
 def oracle() -> UserHistory:

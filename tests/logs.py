@@ -1,0 +1,109 @@
+"""Event logs for tests: ordinary shoppers, bots, disorder, duplicates, late and poison records; and a model to score them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.artifact import script_bytes
+from models.encoding import encode_event
+from models.networks.gru import Gru
+from models.scorer import Scorer, manifest_of, network_spec
+from models.targets import shop_targets
+from schemas.codec import encode
+from schemas.events import CartAdd, Event, Purchase, Refund, View
+from tests.oracle import Ev, UserHistory
+
+if TYPE_CHECKING:
+    from stream.settings import StateSettings
+
+DAY = 86_400_000
+START = 1_600_000_000_000
+TARGETS = shop_targets(6, 7 * DAY, 28 * DAY)
+
+Raw = tuple[bytes | None, bytes | None, int]
+"""(key, value, broker timestamp ms)."""
+
+
+def gru_scorer(version: str = "gru-test", seed: int = 0) -> Scorer:
+    """An untrained GRU: its numbers mean nothing, but depend on all that a trained one's would."""
+    torch.manual_seed(seed)
+    network = Gru(network_spec(TARGETS))
+    # Spread the risks over the alert thresholds.
+    network.set_calibration(torch.full((2,), 12.0), torch.zeros(2))
+    manifest = manifest_of(
+        network.eval(),
+        version,
+        "gru",
+        history_length=32,
+        targets=TARGETS,
+        reference_profile=(0.0,) * 21,
+        created_at=0,
+    )
+    return Scorer.of_script(script_bytes(network), manifest)
+
+
+def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[Event]:
+    """Events in order of time; user 0 is a bot that sends a third of them."""
+    rng = random.Random(seed)
+    times = sorted(rng.randrange(int(days * DAY)) for _ in range(events))
+    log: list[Event] = []
+    for i, time in enumerate(times):
+        user = 0 if rng.random() < 0.3 else min(int(rng.paretovariate(0.4)), users)
+        kind = rng.choice([View, View, View, CartAdd, Purchase, Purchase, Refund])
+        log.append(
+            kind(
+                event_id=f"{seed}-{i}",
+                user_id=f"user-{user}",
+                event_time=START + time,
+                item_id=f"item-{rng.randrange(50)}",
+                category_id=f"category-{rng.randrange(9)}",
+                price=round(rng.random() * 50, 2),
+                quantity=rng.randrange(1, 4),
+            )
+        )
+    return log
+
+
+def disordered(log: list[Event], seed: int, jitter: int) -> list[Event]:
+    """The same events in another order: each moved by less than ``jitter`` ms of its time."""
+    rng = random.Random(seed)
+    return [e for _, _, e in sorted((e.event_time + rng.randrange(jitter), i, e) for i, e in enumerate(log))]
+
+
+def duplicated(log: list[Event], seed: int, share: float, within: int = 20) -> list[Event]:
+    """A share of events sent again, a few places later."""
+    rng = random.Random(seed)
+    out = list(log)
+    for event in rng.sample(log, int(len(log) * share)):
+        at = out.index(event)
+        out.insert(min(at + 1 + rng.randrange(within), len(out)), event)
+    return out
+
+
+def raw(log: list[Event]) -> list[Raw]:
+    """As records."""
+    return [(e.user_id.encode(), encode(e), e.event_time) for e in log]
+
+
+def judged_by_oracle(
+    log: list[Event], state: StateSettings
+) -> tuple[dict[str, UserHistory], dict[str, int]]:
+    """What the plain-Python oracle says of a log: per user the history, and the totals."""
+    users: dict[str, UserHistory] = {}
+    totals = {"accepted": 0, "duplicate": 0, "late": 0}
+    for event in log:
+        history = users.setdefault(
+            event.user_id,
+            UserHistory(
+                state.ring,
+                state.session_gap_ms,
+                state.session_max_ms,
+                state.grace_ms,
+                state.ttl_ms or None,
+            ),
+        )
+        totals[history.offer(Ev(*encode_event(event)))] += 1
+    return users, totals
