@@ -1,0 +1,260 @@
+"""The topics: what must exist, how it is made, and how an existing layout is checked.
+
+A worker's guarantees rest on the layout: the changelog and every output have the partitions of the
+source (a partition's records, outputs and offsets go into one transaction of its owner), what is
+state is compacted, and what is a log is not.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from stream.errors import BrokerError, TopicLayoutError
+from stream.settings import DAY_MS, HOUR_MS, Settings
+
+_REQUEST_MS = 15_000
+_SETTLE_S = 20.0
+_POLL_S = 0.1
+_OVERHEAD = 64 << 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it must be.
+
+    Attributes:
+        name: of the topic.
+        partitions: exactly this many.
+        replication: at least this many copies.
+        config: what the topic is created with; of an existing one only cleanup.policy must agree.
+        follows_source: co-partitioned with the source.
+    """
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+    follows_source: bool = False
+
+    @property
+    def cleanup(self) -> str:
+        """Cleanup policy: "compact" for state, "delete" for logs."""
+        return self.config["cleanup.policy"]
+
+
+@dataclass(frozen=True)
+class _Found:
+    partitions: int
+    replication: int
+    cleanup: frozenset[str]
+
+
+def required_topics(settings: Settings) -> list[TopicSpec]:
+    """Return every topic of the application, the source first."""
+    topics = settings.topics
+    keep = settings.state.ttl_ms
+    largest = settings.worker.max_event_bytes
+
+    def spec(name: str, **config: object) -> TopicSpec:
+        texts = {key.replace("_", "."): str(value) for key, value in config.items()}
+        texts["min.insync.replicas"] = "2" if topics.replication > 2 else "1"  # noqa: PLR2004
+        texts["unclean.leader.election.enable"] = "false"
+        single = name in {topics.models, topics.erase, topics.erased, topics.status}
+        partitions = 1 if single else topics.partitions
+        follows = not single and name != topics.events
+        return TopicSpec(name, partitions, topics.replication, texts, follows)
+
+    def log(name: str, retention_ms: int, **config: object) -> TopicSpec:
+        return spec(name, cleanup_policy="delete", retention_ms=retention_ms, **config)
+
+    return [
+        # The broker's own time stamps: producers' clocks decide neither retention nor timers.
+        log(
+            topics.events,
+            keep,
+            message_timestamp_type="LogAppendTime",
+            max_message_bytes=2 * largest + _OVERHEAD,
+        ),
+        # The original bytes are wrapped in base64, so these hold more than the source.
+        log(topics.late, 30 * DAY_MS, max_message_bytes=4 * largest + _OVERHEAD),
+        log(topics.dead_letter, 30 * DAY_MS, max_message_bytes=4 * largest + _OVERHEAD),
+        log(topics.propensity, 7 * DAY_MS),
+        log(topics.churn, 90 * DAY_MS),
+        # Bounded lag: an erased user's last record must leave the disk in foreseeable time.
+        spec(settings.changelog, cleanup_policy="compact", max_compaction_lag_ms=DAY_MS),
+        spec(topics.models, cleanup_policy="compact"),
+        log(topics.erase, keep),
+        log(topics.erased, keep),
+        spec(topics.status, cleanup_policy="compact", segment_ms=HOUR_MS),
+    ]
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Create what is missing, then check everything; return the names that were created.
+
+    Raises:
+        BrokerError: no broker answers, or it refuses a topic.
+        TopicLayoutError: a topic that was already there is laid out differently.
+    """
+    specs = required_topics(settings)
+    async with _admin(settings) as admin:
+        found = await _retried(lambda: _describe(admin, specs), settings)
+        missing = [spec for spec in specs if spec.name not in found]
+        created = await _create(admin, missing) if missing else []
+        # Brokers learn of new topics one after the other.
+        deadline = asyncio.get_running_loop().time() + _SETTLE_S
+        while set(created) - set(found) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_S)
+            found = await _retried(lambda: _describe(admin, specs), settings)
+    _raise_problems(specs, found)
+    return created
+
+
+async def check_topics(settings: Settings) -> None:
+    """Check that every topic exists and is laid out as the worker needs it.
+
+    Raises:
+        BrokerError: no broker answers.
+        TopicLayoutError: names every problem and its remedy.
+    """
+    specs = required_topics(settings)
+    async with _admin(settings) as admin:
+        found = await _retried(lambda: _describe(admin, specs), settings)
+    _raise_problems(specs, found)
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**settings.kafka.client_options(), request_timeout_ms=_REQUEST_MS)
+    try:
+        try:
+            await admin.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise _unreachable(settings, error) from error
+        yield admin
+    finally:
+        await admin.close()
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _unreachable(settings: Settings, error: BaseException) -> BrokerError:
+    return BrokerError(
+        f"no Kafka broker answers at {settings.kafka.bootstrap_servers}"
+        f" ({settings.kafka.security_protocol}): {_said(error)}; check"
+        " --bootstrap-servers and the kafka settings, or run `intentstream broker start`"
+    )
+
+
+async def _retried(ask: Callable[[], Awaitable[T]], settings: Settings) -> T:
+    """Ask again while a broker is just going or coming."""
+    deadline = asyncio.get_running_loop().time() + _SETTLE_S
+    while True:
+        try:
+            return await ask()
+        except (KafkaError, OSError, TimeoutError) as error:
+            retriable = getattr(error, "retriable", True)
+            if not retriable or asyncio.get_running_loop().time() > deadline:
+                raise _unreachable(settings, error) from error
+        await asyncio.sleep(_POLL_S)
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[str]:
+    topics = [
+        NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=spec.config)
+        for spec in specs
+    ]
+    try:
+        answer = await admin.create_topics(topics, timeout_ms=_REQUEST_MS)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerError(f"cannot create topics: {_said(error)}") from error
+    created, refused = [], []
+    for name, code, *message in answer.topic_errors:
+        if code == 0:
+            created.append(name)
+        elif for_code(code) is not TopicAlreadyExistsError:
+            why = message[0] if message and message[0] else for_code(code).__name__
+            refused.append(f"{name}: {why}")
+    if refused:
+        raise BrokerError(
+            f"the cluster refuses to create {'; '.join(refused)}: check topics.replication"
+            " against the number of brokers, and this client's rights"
+        )
+    return created
+
+
+async def _describe(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[str, _Found]:
+    existing = set(await admin.list_topics()) & {spec.name for spec in specs}
+    if not existing:
+        return {}
+    described = await admin.describe_topics(sorted(existing))
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""})
+        for name in sorted(existing)
+    ]
+    policies: dict[str, frozenset[str]] = {}
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(f"{name}: {message}")
+            values = {entry[0]: entry[1] for entry in entries}
+            policies[name] = frozenset((values.get("cleanup.policy") or "").split(","))
+    found = {}
+    for topic in described:
+        if topic["error_code"]:
+            raise for_code(topic["error_code"])(topic["topic"])
+        copies = [len(partition["replicas"]) for partition in topic["partitions"]]
+        found[topic["topic"]] = _Found(len(copies), min(copies), policies[topic["topic"]])
+    return found
+
+
+def _raise_problems(specs: list[TopicSpec], found: dict[str, _Found]) -> None:
+    source = found.get(specs[0].name)
+    problems = [
+        problem for spec in specs for problem in _problems(spec, found.get(spec.name), source)
+    ]
+    if problems:
+        raise TopicLayoutError(problems)
+
+
+def _problems(spec: TopicSpec, found: _Found | None, source: _Found | None) -> list[str]:
+    if found is None:
+        return [f"topic {spec.name} is missing: run `intentstream topics create`"]
+    problems = []
+    # Where the source has another count than the settings say, it is the settings that are wrong.
+    partitions = source.partitions if source and spec.follows_source else spec.partitions
+    if found.partitions != partitions:
+        remedy = (
+            f"set topics.partitions to {found.partitions}"
+            if found is source
+            else "delete it and run `intentstream topics create`, or choose another name for it"
+        )
+        problems.append(
+            f"topic {spec.name} has {found.partitions} partitions, not {partitions}: {remedy}"
+        )
+    if found.replication < spec.replication:
+        problems.append(
+            f"topic {spec.name} has {found.replication} copies, not {spec.replication}: reassign"
+            " its partitions (kafka-reassign-partitions), or lower topics.replication"
+        )
+    if found.cleanup != {spec.cleanup}:
+        loses = (
+            "the last record of a key must never be deleted"
+            if spec.cleanup == "compact"
+            else "compaction would drop all but the last record of a key"
+        )
+        problems.append(
+            f"topic {spec.name} has cleanup.policy={','.join(sorted(found.cleanup))}, and {loses}:"
+            f" set cleanup.policy={spec.cleanup}"
+        )
+    return problems
