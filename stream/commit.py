@@ -6,7 +6,7 @@ broker has: the partition closes it, forgets its memory and opens again from wha
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -248,7 +248,7 @@ async def _nothing(awaitable: Awaitable[object]) -> int:
     return -1
 
 
-async def _all(awaitables: list[Awaitable[int]]) -> list[int]:
+async def _all(awaitables: Sequence[Awaitable[int]]) -> list[int]:
     """Await all of them, then raise the first error: none is left behind running."""
     results = await asyncio.gather(*awaitables, return_exceptions=True)
     for result in results:

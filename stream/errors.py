@@ -49,7 +49,7 @@ class StoreCorrupt(StoreError):
 
 
 class CommitError(StreamError):
-    """A commit did not happen, or nobody knows whether it did: memory is no longer to be trusted."""
+    """A commit did not happen, or nobody knows whether it did: memory is not to be trusted."""
 
 
 class CommitFenced(CommitError):
@@ -74,3 +74,7 @@ class PartitionError(StreamError):
 
 class WorkerError(StreamError):
     """The worker cannot start or cannot go on."""
+
+
+class TrainerError(StreamError):
+    """The trainer cannot read the event log, or cannot announce a model."""

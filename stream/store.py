@@ -1,4 +1,4 @@
-"""User records and the timer index of one partition in RocksDB.
+r"""User records and the timer index of one partition in RocksDB.
 
 The changelog topic is the truth and RocksDB a copy that may lag behind it and never leads it: it is
 written after the commit, one `WriteBatch` per commit, with the offset up to which the changelog is
@@ -7,13 +7,13 @@ whole, and is never fsynced: a machine that crashes loses a tail of batches, whi
 reads again from the changelog.
 
 Keys: `b"u" + user_id` and `b"m"` as in the changelog; `b"t" + due (8 bytes, big-endian) + user key`
-is the timer index; `b"\\x00..."` is the store's own.
+is the timer index; `b"\x00..."` is the store's own.
 """
 
 import contextlib
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol, Self
 

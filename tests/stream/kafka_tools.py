@@ -61,7 +61,7 @@ async def end_offsets(bootstrap: str, topic: str) -> dict[TopicPartition, int]:
 
 
 async def read_all(
-    bootstrap: str, topic: str, *, isolation: str = "read_committed", timeout: float = 10
+    bootstrap: str, topic: str, *, isolation: str = "read_committed"
 ) -> list[ConsumerRecord]:
     """Everything in the topic up to its end now, in order per partition."""
     ends = await end_offsets(bootstrap, topic)
@@ -75,7 +75,7 @@ async def read_all(
     await consumer.start()
     try:
         records: list[ConsumerRecord] = []
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(20):
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                 for chunk in (await consumer.getmany(timeout_ms=200)).values():
                     records.extend(chunk)

@@ -1,5 +1,6 @@
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalGenerationError
 
 from stream.commit import AtLeastOnce, ExactlyOnce
 from stream.errors import CommitError, CommitFenced, RecordTooLarge
@@ -144,8 +145,6 @@ async def test_at_least_once_commits_the_offset_last(kafka, topics):
 
 
 async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics):
-    from aiokafka.errors import IllegalGenerationError
-
     async def commit_offset(_tp, _offset):
         raise IllegalGenerationError
 
@@ -161,7 +160,7 @@ async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics)
     await committer.close()
 
 
-async def test_a_missing_broker_is_reported(topics):
+async def test_a_missing_broker_is_reported():
     committer = ExactlyOnce(
         {"bootstrap_servers": "127.0.0.1:1"},
         app_id="app",
