@@ -1,0 +1,62 @@
+"""What README.md shows works: its links, event, settings, reasons, and commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from schemas.channels import CHANNELS
+from schemas.codec import decode_event
+from schemas.errors import Reason
+from schemas.events import TYPE_CODES
+from stream.settings import (
+    ChurnSettings,
+    StateSettings,
+    TrainSettings,
+    WorkerSettings,
+    load_settings,
+)
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert targets or name == "CHANGELOG.md"
+    assert [link for link in targets if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+def test_the_events_shown_are_valid():
+    documents = [*blocks("json"), *re.findall(r"echo '[^|]*\|(.*?)'", README)]
+    assert len(documents) == 2
+    for document in documents:
+        assert decode_event(document.encode()).user_id == "ada"
+
+
+def test_the_settings_shown_are_accepted(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTENTSTREAM_KAFKA__SASL_PASSWORD", "secret")
+    path = tmp_path / "settings.toml"
+    path.write_text(blocks("toml")[0], encoding="utf-8")
+    settings = load_settings(path)
+    assert settings.topics.partitions == 12
+    # The defaults shown are the defaults.
+    assert settings.state == StateSettings()
+    assert settings.churn == ChurnSettings()
+    assert settings.train == TrainSettings()
+    assert settings.worker == WorkerSettings()
+
+
+def test_every_type_reason_and_user_facing_topic_is_named():
+    names = {*TYPE_CODES, *(reason.value for reason in Reason)}
+    names |= {channel.address for channel in CHANNELS if channel.name in {"events", "churn"}}
+    assert {name for name in names if f"`{name}`" not in README} == set()
