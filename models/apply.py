@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(slots=True)
 class _Segments:
-    """Consecutive events of one user: ``rows[k]`` owns events ``starts[k] : starts[k] + sizes[k]``."""
+    """Consecutive events per user: ``rows[k]`` owns ``starts[k] : starts[k] + sizes[k]``."""
 
     rows: NDArray[np.intp]
     starts: NDArray[np.intp]
@@ -50,7 +50,7 @@ class _Segments:
         return self.starts + self.sizes - 1
 
     def running(self, values: I64, base: I64) -> I64:
-        """Per segment the running sum of ``values`` (N or N x K) on top of ``base`` (one per segment)."""
+        """Per segment the running sum of ``values`` (N or N x K), from ``base`` on."""
         total = np.cumsum(values, axis=0, dtype=np.int64)
         before = total[self.starts] - values[self.starts]
         return total + (base - before)[self.of]
@@ -68,8 +68,8 @@ def apply_in_order(
 ) -> Trace:
     """Apply N events to ``records[rows]`` in place.
 
-    Events of one row must be adjacent, in order of (time, id), new to the row and later than all that it holds; the
-    caller sorts out everything else (``models/insertion.py``).
+    Events of one row must be adjacent, in order of (time, id), new to the row and later than all
+    that it holds; the caller sorts out everything else (``models/insertion.py``).
     """
     if len(rows) == 0:
         return _empty_trace(events)

@@ -17,7 +17,7 @@ Row = tuple[int, int, int, int, int, int]
 
 
 def hash64(text: str) -> int:
-    """xxh3-64 of the UTF-8 text, never 0 (an empty slot): stable over processes, machines and versions."""
+    """xxh3-64 of the UTF-8 text, never 0 (an empty slot); the same on every machine."""
     return xxhash.xxh3_64_intdigest(text.encode()) or 1
 
 
@@ -28,7 +28,9 @@ def item_code(item_id: str | None) -> int:
 
 def category_code(category_id: str | None) -> int:
     """1 .. 65535 for a category, 0 for none."""
-    return 0 if category_id is None else (xxhash.xxh3_64_intdigest(category_id.encode()) & 0xFFFF) or 1
+    return (
+        0 if category_id is None else (xxhash.xxh3_64_intdigest(category_id.encode()) & 0xFFFF) or 1
+    )
 
 
 def encode_event(event: Event) -> Row:

@@ -1,9 +1,11 @@
 """History -> arrays: the one featuriser of serving and of training.
 
-Serving calls it on user records, training on traces of whole logs; both end in the same functions on the same columns, so a feature
-cannot differ between the two. All features are float32 computed from exact integers in float64.
+Serving calls it on user records, training on traces of whole logs; both end in the same functions
+on the same columns, so a feature cannot differ between the two. All features are float32 computed
+from exact integers in float64.
 
-Shape suffixes: N events or users, B batch, L length, C integer event features, F numeric event features, P profile features.
+Shape suffixes: N events or users, B batch, L length, C integer event features, F numeric event
+features, P profile features.
 """
 
 from __future__ import annotations
@@ -72,10 +74,13 @@ PROFILE_FEATURES: Final = (
 
 
 def expected_gap(snapshot: Snapshot, prior: int = RHYTHM_PRIOR) -> I64:
-    """The user's own rhythm: mean ms between orders, shrunk towards ``prior`` as if one gap of that length had been seen."""
+    """The user's own rhythm: mean ms between orders.
+
+    Shrunk towards ``prior``, as if one gap of that length had been seen.
+    """
     repeats = np.maximum(snapshot.orders - 1, 0)
     span = snapshot.last_purchase - snapshot.first_purchase
-    return (prior + span) // (1 + repeats)
+    return np.asarray((prior + span) // (1 + repeats))
 
 
 def event_inputs(trace: Trace) -> tuple[I64, F32]:
@@ -117,7 +122,7 @@ def ring_inputs(
 
 
 def profile(snapshot: Snapshot, now: I64) -> F32:
-    """The whole histories at ``now`` (ms, one per row; silence is ``now`` less the last event) -> profile_NP."""
+    """The whole histories at ``now`` (ms, one per row) -> profile_NP."""
     bought = snapshot.orders > 0
     since_purchase = np.where(bought, now - snapshot.last_purchase, 0)
     tenure = now - snapshot.first_time
@@ -146,16 +151,13 @@ def profile(snapshot: Snapshot, now: I64) -> F32:
     return out
 
 
-
 def _ids(kind: NDArray[np.uint8], item: NDArray[np.uint32], category: NDArray[np.uint16]) -> I64:
     out = np.empty((*kind.shape, len(INT_FEATURES)), np.int64)
     out[..., 0], out[..., 1], out[..., 2] = kind, item, category
     return out
 
 
-def _nums(
-    time: I64, gap: I64, session_age: I64, amount: F32, first: NDArray[np.bool_]
-) -> F32:
+def _nums(time: I64, gap: I64, session_age: I64, amount: F32, first: NDArray[np.bool_]) -> F32:
     hour = (time % DAY) * (2 * np.pi / DAY)
     weekday = ((time + EPOCH_WEEKDAY) % WEEK) * (2 * np.pi / WEEK)
     columns = (

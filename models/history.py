@@ -1,12 +1,14 @@
 """A user's history: its NumPy layout and the rules that change it.
 
-The history is canonical: a pure function of the *set* of accepted events. Any arrival order within the grace, and any duplication,
-ends in the same bytes. Serving keeps it inside the user record (``stream/state.py``); training rebuilds it from the log with the very
-same functions, so that both see the same features.
+The history is canonical: a pure function of the *set* of accepted events. Any arrival order within
+the grace, and any duplication, ends in the same bytes. Serving keeps it inside the user record
+(``stream/state.py``); training rebuilds it from the log with the very same functions, so that both
+see the same features.
 
-The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id hash) sits in slot ``r % R``.
-What lies outside the ring is kept only in forms that do not depend on order (integer counts and sums, first and last times) or that can
-be repaired when an event is inserted (orders, sessions).
+The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id
+hash) sits in slot ``r % R``. What lies outside the ring is kept only in forms that do not depend on
+order (integer counts and sums, first and last times) or that can be repaired when an event is
+inserted (orders, sessions).
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ class Events:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The aggregates of N histories, each at one moment; columns of length N (``counts`` is N x TYPE_SLOTS)."""
+    """The aggregates of N histories, each at one moment (``counts`` is N x TYPE_SLOTS)."""
 
     n: I64
     counts: I64
@@ -158,7 +160,7 @@ def snapshot(records: Records, rows: NDArray[np.intp] | slice = slice(None)) -> 
 
 def chronological(record: np.void) -> NDArray[np.void]:
     """The used ring entries of one record, oldest first (a copy of at most R entries)."""
-    ring = record["ring"]
+    ring: NDArray[np.void] = record["ring"]
     n, size = int(record["n"]), len(ring)
     if n <= size:
         return ring[:n].copy()
@@ -195,4 +197,4 @@ def amount_of(units: I64) -> NDArray[np.float32]:
 def signed_amount(events: Events) -> I64:
     """What each event adds to ``spend``: purchases positive, refunds negative, others nothing."""
     sign = (events.type == PURCHASE).astype(np.int64) - (events.type == REFUND)
-    return events.amount * sign
+    return np.asarray(events.amount * sign)

@@ -30,7 +30,7 @@ def holds(record: np.void, event_id: int, skip: int = 0) -> bool:
 
 
 def has_place(record: np.void, time: int, event_id: int) -> bool:
-    """Whether an event would land inside the ring: a full ring has no place before its oldest entry."""
+    """Whether an event would land inside the ring: a full one has no place before its oldest."""
     n, size = int(record["n"]), len(record["ring"])
     if n < size:
         return True
@@ -39,7 +39,7 @@ def has_place(record: np.void, time: int, event_id: int) -> bool:
 
 
 def insert(record: np.void, event: Events, rules: SessionRules) -> None:
-    """Put one event (N = 1) where it belongs in ``record``, in place, as if it had arrived in order.
+    """Put one event (N = 1) where it belongs in ``record``, as if it had arrived in order.
 
     The caller has checked ``has_place`` and that the ring does not hold the event.
     """
@@ -75,7 +75,7 @@ def _starts(entries: NDArray[np.void]) -> tuple[int, int]:
 
 
 def _repair(record: np.void, entries: NDArray[np.void], at: int, rules: SessionRules) -> None:
-    """Set session ages and flags anew from ``at`` on; what lies before is untouched by the insertion."""
+    """Set session ages and flags anew from ``at`` on; what lies before keeps its own."""
     earlier = entries[:at]
     bought = earlier["time"][earlier["type"] == PURCHASE]
     last_purchase = int(bought[-1]) if len(bought) else int(record["evicted_purchase"])
@@ -116,5 +116,3 @@ def _evict(record: np.void, entries: NDArray[np.void]) -> NDArray[np.void]:
     if oldest["type"] == PURCHASE:
         record["evicted_purchase"] = oldest["time"]
     return entries[1:]
-
-

@@ -1,8 +1,9 @@
 """The churn alert of one user as a state machine: pure, on the record's alert fields.
 
-calm -> (risk at or above raise_at) -> pending -> (for dwell_ms) -> raised -> (risk at or above escalate_at, escalate_after_ms later)
--> escalated; raised and escalated end in calm by a purchase or a risk at or below resolve_at. After the end no new alert comes within
-cooldown_ms, and, unless a purchase ended it, none before the next purchase (re-arm).
+calm -> (risk at or above raise_at) -> pending -> (for dwell_ms) -> raised -> (risk at or above
+escalate_at, escalate_after_ms later) -> escalated; raised and escalated end in calm by a purchase
+or a risk at or below resolve_at. After the end no new alert comes within cooldown_ms, and, unless a
+purchase ended it, none before the next purchase (re-arm).
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Rhythm:
 
 
 def next_look(fields: AlertFields, rhythm: Rhythm, rules: ChurnSettings, now: int) -> int | None:
-    """When to look at a user next if nothing happens: after ``now``, on a multiple of the tick; None for never."""
+    """When to look at a user next if nothing happens, on a multiple of the tick; None: never."""
     closed = fields.status is Status.CALM and fields.disarmed
     if not rhythm.eligible or closed or fields.status is Status.ESCALATED:
         return None

@@ -59,7 +59,7 @@ class ChurnWatch:
         judged: Judged,
         scorer: ScorerLike,
     ) -> list[AlertDraft]:
-        """Look at the users of accepted events, each event in order of arrival (all arguments N long)."""
+        """Look at the users of N accepted events, in order of arrival."""
         purchase = events.type == PURCHASE
         records["disarmed"][rows[purchase]] = 0
         column = churn_column(scorer)
@@ -196,7 +196,8 @@ class ChurnWatch:
             expiry = -(-(state.last_time + self._ttl) // tick) * tick
             due = np.where(due == 0, expiry, np.minimum(due, expiry))
         records["due"][rows] = due
-        # An index entry that is too early costs one look; moving it at every event would cost a write.
+        # An index entry that is too early costs one look; moving it at every event would cost a
+        # write.
         listed = records["indexed_due"][rows]
         sooner = (due > 0) & ((listed == 0) | (due < listed))
         records["indexed_due"][rows] = np.where(sooner, due, listed)

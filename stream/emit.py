@@ -161,7 +161,7 @@ def _reasons(draft: AlertDraft, record: np.void, scorer: ScorerLike) -> list[Ale
 
 
 def _value_at_risk(draft: AlertDraft, scorer: ScorerLike) -> float:
-    """Spend expected within the churn horizon at the user's own rhythm, times the risk of losing it."""
+    """Spend expected within the churn horizon at the user's own rhythm, times the risk."""
     column = churn_column(scorer)
     horizon = 0 if column is None else scorer.targets[column].horizon_ms
     orders = horizon / max(draft.expected_gap, 1)

@@ -1,6 +1,7 @@
 """The recurrent state of many users, carried over runs of events of different length.
 
-Shape suffixes as in ``models/networks/base.py``: B batch, M events in a run, H hidden, C, F event features, N events.
+Shape suffixes as in ``models/networks/base.py``: B batch, M events in a run, H hidden, C, F event
+features, N events.
 """
 
 from __future__ import annotations
@@ -78,12 +79,13 @@ def encode_rows(records: Records, rows: NDArray[np.intp], scorer: ScorerLike) ->
 
 
 def carry(records: Records, runs: Runs, ids_NC: I64, nums_NF: F32, scorer: ScorerLike) -> F32:
-    """Carry the hidden states of ``runs.rows`` over their events; the state after each event, [N,H]."""
+    """Carry the hidden states of ``runs.rows`` over their events; the state after each, [N,H]."""
     width = scorer.hidden_size
     hidden_NH = np.empty((len(ids_NC), width), np.float32)
     if width == 0:
         return hidden_NH
-    # Runs of like length go together: padding at most doubles the work, and a bot's long run does not pad everyone.
+    # Runs of like length go together: padding at most doubles the work, and a bot's long run does
+    # not pad everyone.
     bucket = np.ceil(np.log2(runs.sizes)).astype(np.int64) if len(runs.sizes) else runs.sizes
     for power in np.unique(bucket):
         chosen = np.flatnonzero(bucket == power)

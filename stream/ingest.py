@@ -1,4 +1,7 @@
-"""Kafka records -> validated columns and refused records. Pure: what is valid depends on the record alone."""
+"""Kafka records -> validated columns and refused records.
+
+Pure: what is valid depends on the record alone.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,32 @@ if TYPE_CHECKING:
     from models.history import I64, Events
 
 MAX_AMOUNT: Final = 10**16
-"""Largest price x quantity in 1 / AMOUNT_UNIT (a million million currency units): 900 of them still sum in 64 bits."""
+"""Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
+sum in 64 bits."""
 
 _CHECKED_KEYS: Final = 200_000
-"""Keys whose partition was checked and is remembered: murmur2 in Python costs more than the rest of a record's decoding."""
+"""Keys whose partition was checked and is remembered: murmur2 in Python costs more than all other
+decoding of a record."""
 
 
 class Record(Protocol):
     """The parts of an aiokafka ``ConsumerRecord`` that matter here."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int:
+        """Place in the source partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Broker or producer timestamp, ms."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The user id in UTF-8, if the producer did right."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event as JSON, if the producer did right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +69,15 @@ class Ingest:
     """Decodes and validates the records of one partition."""
 
     def __init__(
-        self, *, partition: int, partitions: int, max_bytes: int, max_future_ms: int | None,
+        self,
+        *,
+        partition: int,
+        partitions: int,
+        max_bytes: int,
+        max_future_ms: int | None,
         check_partitioner: bool,
     ) -> None:
-        """``max_future_ms`` is measured against the record's own broker timestamp; None: no bound."""
+        """``max_future_ms`` counts from the record's own broker timestamp; None: no bound."""
         self._partition = partition
         self._partitions = partitions
         self._max_bytes = max_bytes

@@ -24,7 +24,7 @@ class Outbox:
 
 
 class Counters(msgspec.Struct, gc=False):
-    """Totals of a partition since its state began: consumed = accepted + duplicate + late + invalid."""
+    """Totals of a partition: consumed = accepted + duplicate + late + invalid."""
 
     consumed: int = 0
     accepted: int = 0

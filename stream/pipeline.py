@@ -1,4 +1,7 @@
-"""The pure step of one partition: records and time in, messages and changed state out; no I/O, no Kafka, no clock."""
+"""The pure step of one partition: records and time in, messages and changed state out.
+
+No I/O, no Kafka, no clock.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +69,7 @@ class Pipeline:
         self._rules = TimeRules(
             SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
         )
-        self._table = UserTable(
-            Layout(state.ring, state.hidden_size), store, worker.cache_records
-        )
+        self._table = UserTable(Layout(state.ring, state.hidden_size), store, worker.cache_records)
         self._watch = ChurnWatch(settings.churn, state.ttl_ms)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
         self._emitter = Emitter(topic, partition, settings.churn.holdout_share)
@@ -160,8 +161,10 @@ class Pipeline:
         self._table.committed()
 
     def _follows_events(self, records: Sequence[Record], decoded: Decoded) -> bool:
-        """Whether timers follow the watermark: told so, or what arrives is history (a replay into a worker on the wall clock must not
-        take every user for long gone)."""
+        """Whether timers follow the watermark: told so, or what arrives is history.
+
+        A replay into a worker on the wall clock must not take every user for long gone.
+        """
         if self._clock != "auto" or not decoded.keys:
             return self._clock == "event" or self._replaying
         newest = max(int(decoded.events.time.max()), self._meta.watermark)
@@ -170,8 +173,9 @@ class Pipeline:
     def _slices(self, decoded: Decoded) -> list[tuple[int, int | None]]:
         """Cut a batch where timers may fire: (end, watermark there or None).
 
-        In the event clock timers fire when the watermark crosses a tick, after the event that moves it. What fires must not depend on
-        where batches begin and end, so a batch is cut at each crossing at which anyone could be due.
+        In the event clock timers fire when the watermark crosses a tick, after the event that moves
+        it. What fires must not depend on where batches begin and end, so a batch is cut at each
+        crossing at which anyone could be due.
         """
         total = len(decoded.keys)
         if total == 0:

@@ -1,7 +1,8 @@
 """The whole user record, and the write-back table of one partition's records.
 
-A record is one row of a NumPy arena: the serving fields, the hidden state, then the history (``models/history.py``) with the ring last,
-so that the stored form is simply the row cut off behind its last used ring slot.
+A record is one row of a NumPy arena: the serving fields, the hidden state, then the history
+(``models/history.py``) with the ring last, so that the stored form is simply the row cut off behind
+its last used ring slot.
 """
 
 from __future__ import annotations
@@ -127,24 +128,23 @@ class UserTable:
         self._gone: dict[bytes, int] = {}
         self._epoch = 0
         self._free: list[int] = []
-        self._size = 0
+        self._key_of: list[bytes] = []
+        self.records: Records = np.zeros(0, layout.dtype)
+        self._stored_due = np.zeros(0, np.int64)
+        self._used = np.zeros(0, np.int64)
+        self._dirty = np.zeros(0, np.bool_)
         self._reserve(_START_ROWS)
 
     def _reserve(self, rows: int) -> None:
-        old = self._size and self.records
-        self.records: Records = np.zeros(rows, self.layout.dtype)
+        """Grow to ``rows`` rows."""
+        more = rows - len(self.records)
+        self._free.extend(range(rows - 1, len(self.records) - 1, -1))
+        self.records = np.concatenate([self.records, np.zeros(more, self.layout.dtype)])
         self._bytes = self.records.view(np.uint8).reshape(rows, self.layout.dtype.itemsize)
-        grown = [np.zeros(rows, kind) for kind in (np.int64, np.int64, np.bool_)]
-        if self._size:
-            self.records[: self._size] = old
-            for new, before in zip(
-                grown, (self._stored_due, self._used, self._dirty), strict=True
-            ):
-                new[: self._size] = before[: self._size]
-        self._stored_due, self._used, self._dirty = grown
-        self._key_of = [*getattr(self, "_key_of", []), *([b""] * (rows - self._size))]
-        self._free.extend(range(rows - 1, self._size - 1, -1))
-        self._size = rows
+        self._stored_due = np.concatenate([self._stored_due, np.zeros(more, np.int64)])
+        self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
+        self._dirty = np.concatenate([self._dirty, np.zeros(more, np.bool_)])
+        self._key_of += [b""] * more
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -163,7 +163,7 @@ class UserTable:
 
     def _load(self, missing: list[bytes]) -> None:
         while len(self._free) < len(missing):
-            self._reserve(self._size * 2)
+            self._reserve(len(self.records) * 2)
         asked = [key for key in missing if key not in self._gone]
         stored = dict(zip(asked, self._store.get_many(asked), strict=True)) if asked else {}
         for key in missing:

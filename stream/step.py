@@ -1,7 +1,8 @@
-"""Events of many users -> their new histories and hidden states: who is accepted, and what each accepted event leads to.
+"""Events of many users -> new histories and hidden states, and what each event leads to.
 
-Users whose events of this batch arrive in order and are all new (nearly all) go through together, without a loop. The others are
-walked event by event; both ways end in the same state and the same scores.
+Users whose events of this batch arrive in order and are all new (nearly all) go through together,
+without a loop. The others are walked event by event; both ways end in the same state and the same
+scores.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class TimeRules:
 
 @dataclass(slots=True)
 class Judged:
-    """What became of N events. Indexes are places in the batch; the arrays below run over the accepted ones, in order of arrival."""
+    """What became of N events.
+
+    Indexes are places in the batch; the arrays run over the accepted events, in order of arrival.
+    """
 
     accepted: Rows
     snapshot: Snapshot
@@ -56,7 +60,7 @@ class Judged:
 
 @dataclass(slots=True)
 class _Walk:
-    """What walking the disordered users produced: per user a sequence of operations on its hidden state."""
+    """What walking the disordered users produced, with the operations on each hidden state."""
 
     operations: list[list[_Operation]] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
@@ -65,7 +69,7 @@ class _Walk:
 
 @dataclass(slots=True)
 class _Operation:
-    """Either a run of in-order events, or a rebuild after an insertion; ``fresh`` starts from nothing."""
+    """A run of in-order events, or a rebuild after an insertion; ``fresh``: from nothing."""
 
     row: int
     events: list[int]
@@ -112,7 +116,7 @@ def judge(
 
 
 def _in_order(records: Records, rows: Rows, events: Events, rules: TimeRules) -> NDArray[np.bool_]:
-    """Which events (adjacent per row, in order of arrival) belong to users whose events can all be simply appended."""
+    """Which events, adjacent per row, belong to users whose events can all be appended."""
     if len(rows) == 0:
         return np.empty(0, np.bool_)
     runs = Runs.of(rows)
@@ -218,9 +222,7 @@ class _Walker:
             return
         index = np.array(self.pending, np.intp)
         rows = np.full(len(index), self.row, np.intp)
-        trace = apply_in_order(
-            self.records, rows, self.events.take(index), self.rules.sessions
-        )
+        trace = apply_in_order(self.records, rows, self.events.take(index), self.rules.sessions)
         ids, nums = event_inputs(trace)
         self._operation(self.pending, trace.snapshot, ids, nums, rebuild=False)
         self.pending = []
@@ -229,23 +231,17 @@ class _Walker:
         row = np.array([self.row], np.intp)
         ids, nums, used = ring_inputs(self.records, row, self.scorer.history_length)
         after = snapshot(self.records, row)
-        self._operation(
-            [index], after, ids[0, : used[0]], nums[0, : used[0]], rebuild=True
-        )
+        self._operation([index], after, ids[0, : used[0]], nums[0, : used[0]], rebuild=True)
 
     def _operation(
         self, events: list[int], after: Snapshot, ids: I64, nums: F32, *, rebuild: bool
     ) -> None:
-        self.operations.append(
-            _Operation(self.row, events, after, ids, nums, rebuild, self.fresh)
-        )
+        self.operations.append(_Operation(self.row, events, after, ids, nums, rebuild, self.fresh))
         self.fresh = False
 
 
-def _rounds(
-    records: Records, walk: _Walk, scorer: ScorerLike
-) -> list[tuple[Rows, Snapshot, F32]]:
-    """Carry out the operations of all walked users, the first of each together, then the second, ..."""
+def _rounds(records: Records, walk: _Walk, scorer: ScorerLike) -> list[tuple[Rows, Snapshot, F32]]:
+    """Carry out the operations of all walked users: the first of each together, and so on."""
     parts = []
     depth = max((len(ops) for ops in walk.operations), default=0)
     for turn in range(depth):

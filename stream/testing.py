@@ -1,7 +1,7 @@
 """A brokerless driver of the pipeline: pipe events in, advance time, read outputs, inspect state.
 
-It runs the real ingest, state, scorer, alerts and timers of one partition over a store in memory (or any other), with every commit
-going through the same outbox as in the worker.
+It runs the real ingest, state, scorer, alerts and timers of one partition over a store in memory
+(or any other), with every commit going through the same outbox as in the worker.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class TimerIndex(Protocol):
 class Timers:
     """The timers of one partition.
 
-    The index in the store says who may be due; the record says who is. Uncommitted changes are only in the table, so both are asked.
+    The index in the store says who may be due; the record says who is. Uncommitted changes are only
+    in the table, so both are asked.
     """
 
     def __init__(self, table: UserTable, index: TimerIndex, watch: ChurnWatch, tick: int) -> None:

@@ -1,4 +1,4 @@
-"""Event logs for tests: ordinary shoppers, bots, disorder, duplicates, late and poison records; and a model to score them."""
+"""Event logs for tests: shoppers, a bot, disorder, duplicates; and a model to score them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,12 @@ def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[
 def disordered(log: list[Event], seed: int, jitter: int) -> list[Event]:
     """The same events in another order: each moved by less than ``jitter`` ms of its time."""
     rng = random.Random(seed)
-    return [e for _, _, e in sorted((e.event_time + rng.randrange(jitter), i, e) for i, e in enumerate(log))]
+    return [
+        e
+        for _, _, e in sorted(
+            (e.event_time + rng.randrange(jitter), i, e) for i, e in enumerate(log)
+        )
+    ]
 
 
 def duplicated(log: list[Event], seed: int, share: float, within: int = 20) -> list[Event]:

@@ -1,4 +1,4 @@
-"""The rules of histories, told once more in plain Python: slow, obvious, and sharing no code with the product.
+"""The rules of histories once more in plain Python, sharing no code with the product.
 
 Per user it keeps every accepted event in a sorted list and derives all aggregates anew each time.
 """
@@ -32,9 +32,9 @@ class UserHistory:
 
     def offer(self, event: Ev) -> str:
         """Judge an event and take it in: 'accepted', 'duplicate' or 'late'."""
-        if self.ttl is not None and self.accepted:
-            if event.time - self.accepted[-1].time > self.ttl:
-                self.accepted.clear()
+        newest = self.accepted[-1].time if self.accepted else event.time
+        if self.ttl is not None and event.time - newest > self.ttl:
+            self.accepted.clear()
         kept = self.accepted[-self.ring :]
         if any(e.id == event.id for e in kept):
             return "duplicate"

@@ -1,4 +1,4 @@
-"""The featuriser gives the same numbers from a trace of the whole log, from one event at a time, and from the ring."""
+"""The same numbers come from a trace of the whole log, event by event, and from the ring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ def log(seed: int, length: int) -> list[Ev]:
     start = 1_600_000_000_000
     times = sorted(rng.sample(range(start, start + 60 * DAY), length))
     return [
-        Ev(t, rng.randrange(2**63), rng.choice([1, 2, 4, 6, 7]), rng.randrange(2**32), rng.randrange(2**16), rng.randrange(10**7))
+        Ev(
+            t,
+            rng.randrange(2**63),
+            rng.choice([1, 2, 4, 6, 7]),
+            rng.randrange(2**32),
+            rng.randrange(2**16),
+            rng.randrange(10**7),
+        )
         for t in times
     ]
 
@@ -53,7 +60,9 @@ def test_trace_step_by_step_and_ring_agree_exactly() -> None:
 def test_ring_inputs_of_users_with_histories_of_different_length() -> None:
     records = np.zeros(3, history_dtype(RING))
     for row, length in ((1, 3), (2, 40)):
-        apply_in_order(records, np.full(length, row, np.intp), columns(log(row, length)), SessionRules())
+        apply_in_order(
+            records, np.full(length, row, np.intp), columns(log(row, length)), SessionRules()
+        )
     ids, nums, used = features.ring_inputs(records, np.array([0, 1, 2]), 8)
     assert used.tolist() == [0, 3, 8]
     assert ids.shape == (3, 8, len(features.INT_FEATURES))

@@ -77,9 +77,7 @@ def test_serial_feeding_equals_the_oracle(events: list[Ev]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), ev), min_size=1, max_size=120), st.integers(1, 40))
-def test_batches_of_many_users_equal_the_oracle(
-    pairs: list[tuple[int, Ev]], batch: int
-) -> None:
+def test_batches_of_many_users_equal_the_oracle(pairs: list[tuple[int, Ev]], batch: int) -> None:
     users = [oracle() for _ in range(5)]
     ordered: list[tuple[int, Ev]] = []
     seen: set[tuple[int, int]] = set()

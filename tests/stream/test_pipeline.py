@@ -1,4 +1,4 @@
-"""The pure pipeline through the brokerless driver, against the oracle and against itself with other batches."""
+"""The pure pipeline through the brokerless driver, against the oracle and against itself."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def test_histories_and_totals_equal_the_oracle(scorer: Scorer, seed: int) -> Non
     assert totals["late"] > 0
     assert totals["duplicate"] > 0
     records = driver.records()
-    assert {u: told(r) for u, r in records.items()} == {
-        u: h.aggregates() for u, h in users.items()
-    }
+    assert {u: told(r) for u, r in records.items()} == {u: h.aggregates() for u, h in users.items()}
     assert len(driver.late()) == totals["late"]
     assert len(driver.predictions()) == totals["accepted"]
 
@@ -208,7 +206,8 @@ def three_purchases() -> list[Purchase]:
 
 def test_silence_alone_raises_one_alert_when_it_is_due() -> None:
     driver = PipelineDriver(
-        Scorer.rhythm(TARGETS), settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1})
+        Scorer.rhythm(TARGETS),
+        settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1}),
     )
     driver.pipe(three_purchases())
     last = START + 2 * DAY
@@ -230,7 +229,8 @@ def test_silence_alone_raises_one_alert_when_it_is_due() -> None:
 
 def test_an_alert_that_came_due_while_the_worker_was_down_is_raised_once_afterwards() -> None:
     driver = PipelineDriver(
-        Scorer.rhythm(TARGETS), settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1})
+        Scorer.rhythm(TARGETS),
+        settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1}),
     )
     driver.pipe(three_purchases())
     due = driver.pipeline.next_due()
@@ -245,7 +245,8 @@ def test_an_alert_that_came_due_while_the_worker_was_down_is_raised_once_afterwa
 
 def test_a_purchase_resolves_the_alert_and_arms_the_next() -> None:
     driver = PipelineDriver(
-        Scorer.rhythm(TARGETS), settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1})
+        Scorer.rhythm(TARGETS),
+        settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1}),
     )
     driver.pipe(three_purchases())
     driver.advance(START + 20 * DAY)
