@@ -24,6 +24,7 @@ __all__ = [
     "TargetScore",
     "alert_id",
     "dead_letter",
+    "late_event",
     "prediction_id",
 ]
 
@@ -187,6 +188,12 @@ class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
     ]
     source: Annotated[Source, Meta(description="Where the record lies.")]
     value: Annotated[bytes, Meta(description="Original record value, base64.")]
+    size: Annotated[
+        int, Meta(ge=0, description="Bytes of the original value; more than `value` when clipped.")
+    ] = 0
+    clipped: Annotated[
+        bool, Meta(description="True when `value` holds only the first bytes; see `source`.")
+    ] = False
 
 
 def prediction_id(model_version: str, topic: str, partition: int, offset: int) -> str:
@@ -197,6 +204,22 @@ def prediction_id(model_version: str, topic: str, partition: int, offset: int) -
 def alert_id(user_id: str, state: AlertState, decided_at: int) -> str:
     """Id of the alert message of this user and state decided at this time (ms since epoch)."""
     return f"{user_id}:{decided_at}:{state}"
+
+
+def late_event(
+    source: Source, user_id: str, event_id: str, event_time: int, late_by_ms: int, value: bytes
+) -> LateEvent:
+    """Wrap a late event; a value over the copy bound is clipped and marked so."""
+    return LateEvent(
+        user_id=user_id,
+        event_id=event_id,
+        event_time=event_time,
+        late_by_ms=late_by_ms,
+        source=source,
+        value=value[:MAX_ORIGINAL_BYTES],
+        size=len(value),
+        clipped=len(value) > MAX_ORIGINAL_BYTES,
+    )
 
 
 def dead_letter(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import decode, encode
+from schemas.codec import MAX_EVENT_BYTES, decode, encode
 from schemas.errors import InvalidEvent, InvalidMessage, Reason
 from schemas.outputs import (
     MAX_ORIGINAL_BYTES,
@@ -19,6 +19,7 @@ from schemas.outputs import (
     TargetScore,
     alert_id,
     dead_letter,
+    late_event,
     prediction_id,
 )
 from tests.schemas.strategies import texts, times
@@ -98,6 +99,16 @@ def test_the_largest_dead_letter_fits_into_a_default_kafka_message():
     assert letter.value == value[:MAX_ORIGINAL_BYTES]
     assert letter.key is not None
     assert len(encode(letter)) + len(letter.key) < KAFKA_DEFAULT_MAX_MESSAGE
+
+
+def test_the_largest_late_event_fits_into_a_default_kafka_message():
+    value = b"\xff" * MAX_EVENT_BYTES
+    late = late_event(SOURCE, "\N{PILE OF POO}" * 256, "\n" * 256, 5, 6, value)
+    assert late.clipped
+    assert late.size == len(value)
+    assert late.value == value[:MAX_ORIGINAL_BYTES]
+    assert len(encode(late)) + len(late.user_id.encode()) < KAFKA_DEFAULT_MAX_MESSAGE
+    assert not late_event(SOURCE, "u", "e", 5, 6, value[:MAX_ORIGINAL_BYTES]).clipped
 
 
 def test_a_tombstone_is_told_from_an_empty_value():
