@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import xxhash
 from numpy.typing import NDArray
 from torch.jit._fuser import optimized_execution
 
@@ -29,6 +28,7 @@ from models.artifact import (
     read_artifact,
     script_bytes,
 )
+from models.encoding import hash64
 from models.errors import ArtifactError
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
@@ -101,8 +101,8 @@ class Scorer:
         self.feature_version = identity.feature_version
         self.cold_start = identity.cold_start
         self.reference_profile = identity.reference_profile
-        self.code: int = xxhash.xxh3_64_intdigest(identity.version.encode())
-        """xxh3-64 of the version: what user records keep beside the hidden state."""
+        self.code: int = hash64(identity.version)
+        """Hash of the version: what user records keep beside the hidden state."""
         self.device = str(device)
 
     @classmethod

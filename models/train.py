@@ -51,6 +51,8 @@ class TrainConfig:
     """How networks are fitted."""
     candidates: tuple[str, ...] = CANDIDATES
     """Architectures that compete, see `models.networks`."""
+    hidden_size: int = 64
+    """Width of the recurrent state; the user record must have room for it."""
     drop_late: bool = True
     """Leave out events that serving sent to the late topic; False for files in no order."""
 
@@ -162,7 +164,7 @@ def _fit_candidates(
     for architecture in config.candidates:
         network: Network = logistic
         if architecture != "logistic":
-            network = build(architecture, spec)
+            network = build(architecture, spec, config.hidden_size)
             if isinstance(network, Gru):
                 # The direct path starts as the baseline; the recurrence learns what is missing.
                 network.direct.load_state_dict(logistic.linear.state_dict())

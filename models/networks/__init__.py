@@ -6,19 +6,26 @@ from collections.abc import Callable
 
 from models.errors import ModelError
 from models.networks.base import Network, NetworkSpec
-from models.networks.gru import Gru
+from models.networks.gru import Gru, GruConfig
 from models.networks.logistic import Logistic
 from models.networks.rhythm import Rhythm
 
-ARCHITECTURES: dict[str, Callable[[NetworkSpec], Network]] = {
-    "gru": Gru,
-    "logistic": Logistic,
-    "rhythm": Rhythm,
+HIDDEN_SIZE = GruConfig.hidden_size
+
+ARCHITECTURES: dict[str, Callable[[NetworkSpec, int], Network]] = {
+    "gru": lambda spec, hidden_size: Gru(spec, GruConfig(hidden_size=hidden_size)),
+    "logistic": lambda spec, _: Logistic(spec),
+    "rhythm": lambda spec, _: Rhythm(spec),
 }
 
 
-def build(architecture: str, spec: NetworkSpec) -> Network:
+def build(architecture: str, spec: NetworkSpec, hidden_size: int = HIDDEN_SIZE) -> Network:
     """A new network of the named architecture with its default configuration.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        spec: inputs and targets.
+        hidden_size: width of the recurrent state, where the architecture has one.
 
     Raises:
         ModelError: there is no such architecture.
@@ -27,4 +34,4 @@ def build(architecture: str, spec: NetworkSpec) -> Network:
         raise ModelError(
             f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}"
         )
-    return ARCHITECTURES[architecture](spec)
+    return ARCHITECTURES[architecture](spec, hidden_size)

@@ -1,0 +1,136 @@
+"""`intentstream models`: list, show, verify and announce published models."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+
+app = typer.Typer(no_args_is_help=True)
+
+ModelsDir = Annotated[
+    Path | None, typer.Option("--models-dir", help="Folder of published models. [var/models]")
+]
+Version = Annotated[str, typer.Argument(help="A version, as `models list` shows it.")]
+
+
+@app.command("list")
+def list_models(config: ConfigFile = None, models_dir: ModelsDir = None) -> None:
+    """List the published models, the oldest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from models.artifact import Manifest
+    from models.registry import Registry
+
+    registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
+    table = Table("version", "architecture", "created (UTC)", "figures")
+    found = 0
+    for version, manifest in registry.manifests():
+        found += 1
+        if not isinstance(manifest, Manifest):
+            table.add_row(version, "-", "-", str(manifest))
+            continue
+        created = datetime.fromtimestamp(manifest.created_at / 1000, UTC)
+        figures = ", ".join(
+            f"{target.name} {manifest.metrics.get(f'{target.name}.roc_auc', float('nan')):.4f}"
+            for target in manifest.targets
+        )
+        moment = f"{created:%Y-%m-%d %H:%M:%S}"
+        table.add_row(version, manifest.architecture, moment, f"ROC-AUC: {figures}")
+    if found:
+        Console().print(table)
+    else:
+        typer.echo(f"no model in {registry.folder}: run `intentstream train`", err=True)
+
+
+@app.command()
+def show(
+    version: Version,
+    config: ConfigFile = None,
+    models_dir: ModelsDir = None,
+    json_out: Annotated[bool, typer.Option("--json", help="The whole manifest as JSON.")] = False,
+) -> None:
+    """Show a model's manifest: targets, data, figures against the baselines."""
+    from rich.console import Console
+
+    from models.artifact import read_manifest
+    from models.registry import Registry
+    from models.train import describe
+    from stream.cli.training import figures_table
+
+    registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
+    manifest = read_manifest(registry.resolve(version))
+    if json_out:
+        typer.echo(describe(manifest).decode())
+        return
+    window = manifest.window
+    typer.echo(f"{manifest.version}: {manifest.architecture}, features {manifest.feature_version}")
+    typer.echo(f"chosen {manifest.choice}")
+    typer.echo(
+        f"trained on {window.events:,} events of {window.users:,} users,"
+        f" {_moment(window.first_event)} to {_moment(window.last_event)}"
+    )
+    for target in manifest.targets:
+        typer.echo(f"{target.name}: {target.kind} within {target.horizon_ms / 3_600_000:g} h")
+    Console().print(figures_table(manifest))
+
+
+@app.command()
+def verify(
+    versions: Annotated[
+        list[str] | None, typer.Argument(help="Versions to verify. [all published]")
+    ] = None,
+    config: ConfigFile = None,
+    models_dir: ModelsDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Check digests, open each model and compare its golden vector; exit 1 if one fails."""
+    from models.errors import ModelError, RegistryError
+    from models.registry import Registry
+    from models.scorer import Scorer
+
+    registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
+    chosen = versions or registry.versions()
+    if not chosen:
+        raise RegistryError(f"no model in {registry.folder}: run `intentstream train`")
+    failed = 0
+    for version in chosen:
+        try:
+            Scorer.load(registry.resolve(version), device)
+        except ModelError as error:
+            failed += 1
+            typer.echo(f"{version}: REFUSED: {error}", err=True)
+        else:
+            typer.echo(f"{version}: digests and golden vector are right")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def announce(
+    version: Version,
+    config: ConfigFile = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Verify a published model and tell running workers to serve it."""
+    import asyncio
+
+    from models.artifact import read_manifest
+    from models.registry import Registry
+    from models.scorer import Scorer
+    from stream.trainer import announce as send
+
+    settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
+    folder = Registry(settings.models_dir).resolve(version)
+    Scorer.load(folder, "cpu")
+    asyncio.run(send(settings, read_manifest(folder)))
+    typer.echo(f"announced {version} on {settings.topics.models}")
+
+
+def _moment(time: int) -> str:
+    return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M}"

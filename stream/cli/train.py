@@ -1,0 +1,125 @@
+"""`intentstream train`: learn from the event log, publish a model and announce it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from schemas.errors import IntentStreamError
+    from stream.trainer import Round, Source
+
+app = typer.Typer()
+
+KAFKA = "kafka"
+
+
+@app.command()
+def train(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="kafka|FILE", help="Events topic, or files; repeatable. [kafka]"
+        ),
+    ] = None,
+    format_name: Annotated[
+        str, typer.Option("--format", help="What the files are, as for `produce`.")
+    ] = "jsonl",
+    until: Annotated[
+        str | None,
+        typer.Option(help="Last event time to learn from: unix seconds, ms or an ISO date."),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="15m", help="Train again and again at this interval.")
+    ] = None,
+    purchase_horizon: Annotated[
+        str | None, typer.Option(metavar="1d", help="Purchase: one within this time.")
+    ] = None,
+    churn_horizon: Annotated[
+        str | None, typer.Option(metavar="30d", help="Churn: no purchase within this time.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the fit. [all cores]")
+    ] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option(help="Folder of published models. [var/models]")
+    ] = None,
+    announce: Annotated[
+        bool, typer.Option("--announce/--no-announce", help="Tell running workers.")
+    ] = True,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the manifest here; - is standard output.")
+    ] = None,
+) -> None:
+    """Train on the events, and publish a model if it beats the baselines."""
+    import torch
+
+    from schemas.errors import IntentStreamError
+    from stream.cli.training import Shown, show_round, waiter
+    from stream.replay.source import parse_moment
+    from stream.trainer import rounds, run_round
+
+    settings = read_settings(
+        config,
+        bootstrap_servers,
+        data_dir,
+        models_dir=models_dir,
+        train={"purchase_horizon_ms": purchase_horizon, "churn_horizon_ms": churn_horizon},
+    )
+    interval = _interval(every)
+    last = parse_moment(until) if until else None
+    if threads is not None:
+        torch.set_num_threads(threads)
+    events = _source(settings, source or [KAFKA], format_name)
+
+    def once() -> "Round":
+        with Shown() as shown:
+            return run_round(
+                settings,
+                events,
+                until=last,
+                device=device,
+                announced=announce,
+                count=shown.count,
+                report=shown.epoch,
+            )
+
+    for outcome in rounds(interval, once, waiter()):
+        if isinstance(outcome, IntentStreamError):
+            _report_failure(outcome, every)
+        else:
+            show_round(outcome, json_out)
+
+
+def _source(settings: Settings, names: list[str], format_name: str) -> "Source":
+    from stream.errors import TrainerError
+    from stream.trainer import FromFiles, FromKafka
+
+    if names == [KAFKA]:
+        return FromKafka(settings)
+    if KAFKA in names:
+        raise TrainerError(f"--from {KAFKA} cannot be mixed with files: give one or the other")
+    return FromFiles(tuple(Path(name) for name in names), format_name)
+
+
+def _interval(text: str | None) -> int | None:
+    from stream.errors import SettingsError
+    from stream.settings import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SettingsError(f"--every: {error}") from error
+
+
+def _report_failure(error: "IntentStreamError", every: str | None) -> None:
+    typer.echo(f"intentstream: {error}; trying again in {every}", err=True)

@@ -1,0 +1,167 @@
+"""The event log as the trainer reads it: from Kafka up to its present end, or from files."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from models.encoding import Row, columns, encode_event, hash64
+from models.eventlog import EventLog
+from stream.errors import TopicLayoutError, TrainerError
+from stream.ingest import Ingest, Record
+from stream.replay.source import read_events
+from stream.settings import Settings
+from stream.state import USER_PREFIX
+
+_POLL_MS: Final = 1_000
+_STALLED_S: Final = 30.0
+_POLL_RECORDS: Final = 20_000
+_FETCH_BYTES: Final = 4 << 20
+_FILE_ROWS: Final = 200_000
+
+Count = Callable[[int, int], None]
+"""Called with (records read, records to read) as reading goes on."""
+
+
+@dataclass
+class _Partition:
+    ingest: Ingest
+    position: int = 0
+
+
+class KafkaLog:
+    """The accepted events of the source topic. What was read once is kept; only news is fetched."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember where to read; nothing is opened before `read`."""
+        self._settings = settings
+        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._parts: list[EventLog] = []
+        self._hashes: dict[bytes, int] = {}
+        self.refused = 0
+        """Records that are no valid event; the worker sends the same ones to the dead letters."""
+
+    async def read(self, count: Count | None = None) -> EventLog:
+        """Everything up to the topic's end as it is now, in order of arrival per user.
+
+        Raises:
+            TopicLayoutError: the topic does not exist.
+            TrainerError: the broker stops answering.
+        """
+        topic = self._settings.topics.events
+        consumer = AIOKafkaConsumer(
+            topic,
+            group_id=None,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            **self._settings.kafka.client_options(),
+        )
+        await consumer.start()
+        try:
+            self._find_partitions(consumer, topic)
+            await self._read_from(consumer, count)
+        finally:
+            await consumer.stop()
+        self._parts = [EventLog.join(self._parts)] if self._parts else []
+        return self._parts[0] if self._parts else to_log([], [])
+
+    async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
+        ends = await consumer.end_offsets(list(self._partitions))
+        begun = await consumer.beginning_offsets(list(self._partitions))
+        for where, partition in self._partitions.items():
+            partition.position = max(partition.position, begun[where])
+            consumer.seek(where, partition.position)
+        total = sum(max(ends[w] - p.position, 0) for w, p in self._partitions.items())
+        silent_since = asyncio.get_running_loop().time()
+        while behind := [w for w, p in self._partitions.items() if p.position < ends[w]]:
+            batches = await consumer.getmany(
+                *behind, timeout_ms=_POLL_MS, max_records=_POLL_RECORDS
+            )
+            moved = bool(batches)
+            for where, records in batches.items():
+                self._take(self._partitions[where], records)
+            for where in behind:
+                # Beyond the last record of a transaction lies its marker, which is no record.
+                reached = await consumer.position(where)
+                moved |= reached > self._partitions[where].position
+                self._partitions[where].position = reached
+            now = asyncio.get_running_loop().time()
+            silent_since = now if moved else silent_since
+            if now - silent_since > _STALLED_S:
+                left = ", ".join(f"{w.topic}/{w.partition}" for w in behind)
+                raise TrainerError(
+                    f"no record of {left} for {_STALLED_S:.0f} s, though more are there: check the"
+                    " broker, and for a transaction left open"
+                )
+            if count is not None:
+                left_over = sum(max(ends[w] - p.position, 0) for w, p in self._partitions.items())
+                count(total - left_over, total)
+
+    def _find_partitions(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        numbers = consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise TopicLayoutError(
+                [f"{topic} does not exist: run `intentstream topics create` and produce events"]
+            )
+        worker = self._settings.worker
+        for number in sorted(numbers):
+            where = TopicPartition(topic, number)
+            if where not in self._partitions:
+                ingest = Ingest(
+                    partition=number,
+                    partitions=len(numbers),
+                    max_bytes=worker.max_event_bytes,
+                    max_future_ms=worker.max_future_ms if worker.clock == "wall" else None,
+                    check_partitioner=worker.check_partitioner,
+                )
+                self._partitions[where] = _Partition(ingest)
+
+    def _take(self, partition: _Partition, records: Sequence[Record]) -> None:
+        decoded = partition.ingest.decode(records)
+        self.refused += len(decoded.refused)
+        if decoded.keys:
+            users = np.fromiter(map(self._hash, decoded.keys), np.uint64, len(decoded.keys))
+            self._parts.append(EventLog(users, decoded.events))
+
+    def _hash(self, key: bytes) -> int:
+        found = self._hashes.get(key)
+        if found is None:
+            found = self._hashes[key] = hash64(key[len(USER_PREFIX) :].decode())
+        return found
+
+
+def read_files(
+    paths: Iterable[Path], format_name: str = "jsonl", count: Count | None = None
+) -> EventLog:
+    """The events of files, by event time; lines that give no event are left out.
+
+    Raises:
+        ReplayError: a file is missing or of another format.
+    """
+    parts: list[EventLog] = []
+    users: list[int] = []
+    rows: list[Row] = []
+    done = 0
+    for path in paths:
+        for event in read_events(path, format_name):
+            rows.append(encode_event(event))
+            users.append(hash64(event.user_id))
+            done += 1
+            if len(rows) >= _FILE_ROWS:
+                parts.append(to_log(users, rows))
+                users, rows = [], []
+                if count is not None:
+                    count(done, done)
+    parts.append(to_log(users, rows))
+    return EventLog.join(parts)
+
+
+def to_log(users: list[int], rows: list[Row]) -> EventLog:
+    """Rows with the hashes of their users as columns."""
+    return EventLog(np.array(users, np.uint64), columns(rows))

@@ -1,0 +1,210 @@
+"""The trainer: event log -> model -> folder of models -> announcement on `models.published`."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+
+from models.artifact import MODEL_FILE, Manifest
+from models.dataset import DatasetConfig
+from models.eventlog import EventLog
+from models.fit import FitConfig, Report
+from models.history import PURCHASE, SessionRules
+from models.registry import Registry
+from models.targets import Target, shop_targets
+from models.train import TrainConfig, train
+from schemas.codec import encode
+from schemas.control import ModelPublished
+from schemas.errors import IntentStreamError
+from stream.errors import TrainerError
+from stream.logreader import Count, KafkaLog, read_files
+from stream.settings import Settings
+
+
+class Source(Protocol):
+    """Where events come from."""
+
+    in_arrival_order: bool
+    """Whether events come as a worker sees them, so that its late ones can be told."""
+
+    def read(self, count: Count | None) -> EventLog:
+        """All events there are now."""
+        ...
+
+
+class FromKafka:
+    """The source topic, up to its end."""
+
+    in_arrival_order = True
+
+    def __init__(self, settings: Settings) -> None:
+        """Keep what was read for the next round."""
+        self._log = KafkaLog(settings)
+
+    def read(self, count: Count | None) -> EventLog:
+        """Fetch what is new since the last call; return everything."""
+        return asyncio.run(self._log.read(count))
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    """Files of events, in any order."""
+
+    paths: tuple[Path, ...]
+    format_name: str = "jsonl"
+    in_arrival_order = False
+
+    def read(self, count: Count | None) -> EventLog:
+        """Read all files."""
+        return read_files(self.paths, self.format_name, count)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training round as it went."""
+
+    manifest: Manifest
+    folder: Path
+    announced: bool
+    seconds: float
+
+
+def targets_of(settings: Settings) -> tuple[Target, ...]:
+    """The targets with the horizons of the settings."""
+    horizons = settings.train
+    return shop_targets(PURCHASE, horizons.purchase_horizon_ms, horizons.churn_horizon_ms)
+
+
+def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
+    """Training as the settings want it, with the worker's own rules of histories."""
+    chosen, state = settings.train, settings.state
+    sessions = SessionRules(gap=state.session_gap_ms, longest=state.session_max_ms)
+    candidates = ("logistic",) if chosen.architecture == "logistic" else ("logistic", "gru")
+    return TrainConfig(
+        dataset=DatasetConfig(
+            history_length=state.ring,
+            min_orders=settings.churn.min_orders,
+            calibration_share=chosen.validation_share,
+            validation_share=chosen.test_share,
+            grace_ms=state.grace_ms,
+            sessions=sessions,
+            min_points=chosen.min_windows,
+            seed=chosen.seed,
+        ),
+        fit=FitConfig(
+            epochs=chosen.epochs,
+            patience=chosen.patience,
+            windows=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            seed=chosen.seed,
+        ),
+        candidates=candidates,
+        hidden_size=state.hidden_size,
+        drop_late=drop_late,
+    )
+
+
+def run_round(
+    settings: Settings,
+    source: Source,
+    *,
+    until: int | None = None,
+    device: str = "auto",
+    announced: bool = True,
+    count: Count | None = None,
+    report: Report | None = None,
+) -> Round:
+    """Read, train, publish and announce once.
+
+    Args:
+        settings: horizons, folder of models, cluster.
+        source: where events come from.
+        until: latest event time to learn from, ms.
+        device: "auto", "cpu" or "cuda".
+        announced: whether to tell running workers.
+        count: called as events are read.
+        report: called after each epoch.
+
+    Raises:
+        IntentStreamError: nothing was published, and why; or it was published and not announced.
+    """
+    begun = time.monotonic()
+    log = source.read(count)
+    if until is not None:
+        log = log.until(until)
+    config = config_of(settings, drop_late=source.in_arrival_order)
+    now = time.time_ns() // 1_000_000
+    trained = train(log, targets_of(settings), config, created_at=now, device=device, report=report)
+    registry = Registry(settings.models_dir)
+    manifest = registry.publish(trained.manifest, trained.script, trained.golden)
+    if announced:
+        asyncio.run(announce(settings, manifest))
+    seconds = time.monotonic() - begun
+    return Round(manifest, registry.path(manifest.version), announced, seconds)
+
+
+def rounds(
+    every_ms: int | None,
+    once: Callable[[], Round],
+    wait: Callable[[float], bool],
+) -> Iterator[Round | IntentStreamError]:
+    """Run `once`, and again every `every_ms`; a round that fails is reported and tried again.
+
+    Args:
+        every_ms: from start to start of the rounds; None: one round, whose error is raised.
+        once: trains and publishes.
+        wait: sleeps for some seconds; True ends the rounds.
+    """
+    if every_ms is None:
+        yield once()
+        return
+    while True:
+        begun = time.monotonic()
+        try:
+            yield once()
+        except IntentStreamError as error:
+            yield error
+        if wait(max(every_ms / 1000 - (time.monotonic() - begun), 0)):
+            return
+
+
+def announcement(manifest: Manifest) -> ModelPublished:
+    """The message that tells workers of a published model."""
+    return ModelPublished(
+        version=manifest.version,
+        digest=manifest.digests[MODEL_FILE],
+        uri=manifest.version,
+        architecture=manifest.architecture,
+        feature_version=manifest.feature_version,
+        metrics={k: v for k, v in manifest.metrics.items() if math.isfinite(v)},
+        published_at=manifest.created_at,
+    )
+
+
+async def announce(settings: Settings, manifest: Manifest) -> None:
+    """Send the announcement and wait until all replicas have it.
+
+    Raises:
+        TrainerError: it was not taken; the model stays in its folder.
+    """
+    producer = AIOKafkaProducer(enable_idempotence=True, **settings.kafka.client_options())
+    try:
+        await producer.start()
+        await producer.send_and_wait(
+            settings.topics.models,
+            key=manifest.version.encode(),
+            value=encode(announcement(manifest)),
+        )
+    except (OSError, RuntimeError) as error:
+        raise TrainerError(
+            f"model {manifest.version} is in {settings.models_dir} but is not announced on"
+            f" {settings.topics.models}: {error}; check the broker and run"
+            f" `intentstream models announce {manifest.version}`"
+        ) from error
+    finally:
+        await producer.stop()
