@@ -58,6 +58,7 @@ class Report:
     seconds: float = 0.0
     """Wall time of sending, reading included."""
     interrupted: bool = False
+    """Whether someone asked to stop; reading stops as well."""
 
     def reject(self, rejected: Rejected) -> None:
         """Count a line that gives no event."""
@@ -75,10 +76,15 @@ class Report:
         return sum(tally.count for tally in self.invalid.values())
 
     @property
+    def rejected(self) -> int:
+        """Lines, or entries, that gave no event."""
+        return self.unparsed_count + self.invalid_count
+
+    @property
     def unaccounted(self) -> int:
         """Entries read that were neither sent nor counted under a reason; 0 unless interrupted."""
-        known = self.sent + self.outside.count + self.unparsed_count + self.invalid_count
-        return self.entries - known - self.beyond_limit
+        known = self.sent + self.outside.count + self.rejected + self.beyond_limit
+        return self.entries - known
 
     @property
     def rate(self) -> float:

@@ -146,6 +146,8 @@ def _rows(
         if line != last:
             report.lines += 1
             last = line
+        if report.interrupted:
+            return
         report.entries += 1
         if isinstance(parsed, Rejected):
             report.reject(parsed)
