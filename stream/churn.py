@@ -43,6 +43,35 @@ class AlertDraft:
     """Mean spend per order, 1 / AMOUNT_UNIT."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What is seen of N users at one look each."""
+
+    state: Snapshot
+    gaps: I64
+    profile: F32
+    risk: F32
+    now: I64
+
+    def draft(
+        self, i: int, row: int, transition: Transition, cause: Cause, raised_at: int
+    ) -> AlertDraft:
+        """The announcement of a transition at look ``i``."""
+        spend, orders = int(self.state.spend[i]), int(self.state.orders[i])
+        return AlertDraft(
+            row=row,
+            transition=transition,
+            now=int(self.now[i]),
+            risk=float(self.risk[i]),
+            cause=cause,
+            raised_at=raised_at,
+            profile=self.profile[i],
+            silence=int(self.now[i]) - int(self.state.last_time[i]),
+            expected_gap=int(self.gaps[i]),
+            order_value=max(spend, 0) / max(orders, 1),
+        )
+
+
 class ChurnWatch:
     """The alert state machine applied to rows of a table."""
 
@@ -60,71 +89,25 @@ class ChurnWatch:
         scorer: ScorerLike,
     ) -> list[AlertDraft]:
         """Look at the users of N accepted events, in order of arrival."""
+        state, now = judged.snapshot, judged.snapshot.last_time
+        gaps = expected_gap(state, self._rules.prior_gap_ms)
         purchase = events.type == PURCHASE
         records["disarmed"][rows[purchase]] = 0
-        column = churn_column(scorer)
         drafts: list[AlertDraft] = []
-        state = judged.snapshot
-        gaps = expected_gap(state, self._rules.prior_gap_ms)
+        column = churn_column(scorer)
         if column is not None:
             risk = judged.probabilities[:, column]
-            eligible = state.orders >= self._rules.min_orders
-            alarming = (records["status"][rows] != Status.CALM) | (
-                eligible & (risk >= self._rules.raise_at)
-            )
-            if alarming.any():
-                concerned = np.zeros(len(records), np.bool_)
-                concerned[rows[alarming]] = True
-                for i in np.flatnonzero(concerned[rows]).tolist():
-                    look = Look(
-                        int(state.last_time[i]),
-                        float(risk[i]),
-                        bool(eligible[i]),
-                        bool(purchase[i]),
-                    )
-                    draft = self._look(records, int(rows[i]), look, scorer, state, judged, gaps, i)
-                    drafts += draft
+            alarming = self._eligible(state) & (risk >= self._rules.raise_at)
+            alarming |= records["status"][rows] != Status.CALM
+            # Whoever has one alarming event is walked through all of them.
+            concerned = np.flatnonzero(np.isin(rows, rows[alarming]))
+            sight = _Sight(state, gaps, judged.profile, risk, now)
+            drafts = self._look(records, rows, concerned, sight, scorer, purchase)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
         last = _last_of_each(rows)
-        self._schedule(records, rows[last], state.take(last), gaps[last], state.last_time[last])
+        self._schedule(records, rows[last], state.take(last), gaps[last], now[last])
         return drafts
-
-    def _look(
-        self,
-        records: Records,
-        row: int,
-        look: Look,
-        scorer: ScorerLike,
-        state: Snapshot,
-        judged: Judged,
-        gaps: I64,
-        i: int,
-    ) -> list[AlertDraft]:
-        record = records[row]
-        new_model = record["risk_model"] != np.uint64(scorer.code) and record["risk_model"] != 0
-        swapped = new_model and record["risk"] < self._rules.raise_at
-        fields = _read(record)
-        transition = advance(fields, look, self._rules)
-        _write(record, fields)
-        record["risk"], record["risk_model"] = look.risk, scorer.code
-        if transition is None:
-            return []
-        cause: Cause = "model_change" if swapped and transition == "raised" else "behaviour"
-        return [
-            AlertDraft(
-                row,
-                transition,
-                look.now,
-                look.risk,
-                cause,
-                fields.raised_at,
-                judged.profile[i],
-                look.now - int(state.last_time[i]),
-                int(gaps[i]),
-                _order_value(state, i),
-            )
-        ]
 
     def after_silence(
         self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike
@@ -133,38 +116,58 @@ class ChurnWatch:
         now = records["due"][rows].copy()
         state = snapshot(records, rows)
         gaps = expected_gap(state, self._rules.prior_gap_ms)
-        column = churn_column(scorer)
         drafts: list[AlertDraft] = []
+        column = churn_column(scorer)
         if column is not None:
             refresh(records, rows, scorer)
             profiles = profile(state, now)
             hidden = records["hidden"][rows, : scorer.hidden_size]
             risk = scorer.probabilities(hidden, profiles)[:, column]
-            for i, row in enumerate(rows.tolist()):
-                fields = _read(records[row])
-                eligible = bool(state.orders[i] >= self._rules.min_orders)
-                look = Look(int(now[i]), float(risk[i]), eligible)
-                transition = advance(fields, look, self._rules)
-                _write(records[row], fields)
-                if transition is not None:
-                    drafts.append(
-                        AlertDraft(
-                            row,
-                            transition,
-                            look.now,
-                            look.risk,
-                            "silence",
-                            fields.raised_at,
-                            profiles[i],
-                            look.now - int(state.last_time[i]),
-                            int(gaps[i]),
-                            _order_value(state, i),
-                        )
-                    )
+            sight = _Sight(state, gaps, profiles, risk, now)
+            drafts = self._look(records, rows, np.arange(len(rows)), sight, scorer, None)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
         self._schedule(records, rows, state, gaps, now)
         return drafts
+
+    def _look(
+        self,
+        records: Records,
+        rows: NDArray[np.intp],
+        chosen: NDArray[np.intp],
+        sight: _Sight,
+        scorer: ScorerLike,
+        purchase: NDArray[np.bool_] | None,
+    ) -> list[AlertDraft]:
+        """Run the state machine over the chosen looks; ``purchase`` is None for silence."""
+        eligible = self._eligible(sight.state)
+        drafts: list[AlertDraft] = []
+        for i in chosen.tolist():
+            row = int(rows[i])
+            record = records[row]
+            bought = purchase is not None and bool(purchase[i])
+            look = Look(int(sight.now[i]), float(sight.risk[i]), bool(eligible[i]), bought)
+            fields = _read(record)
+            transition = advance(fields, look, self._rules)
+            _write(record, fields)
+            if transition is not None:
+                cause = self._cause(record, transition, scorer, silent=purchase is None)
+                drafts.append(sight.draft(i, row, transition, cause, fields.raised_at))
+            record["risk"], record["risk_model"] = look.risk, scorer.code
+        return drafts
+
+    def _cause(
+        self, record: np.void, transition: Transition, scorer: ScorerLike, *, silent: bool
+    ) -> Cause:
+        if silent:
+            return "silence"
+        new_model = int(record["risk_model"]) not in (0, scorer.code)
+        if transition == "raised" and new_model and record["risk"] < self._rules.raise_at:
+            return "model_change"
+        return "behaviour"
+
+    def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
+        return state.orders >= self._rules.min_orders
 
     def expired(self, records: Records, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of the due users have been silent for the whole time to live."""
@@ -183,7 +186,7 @@ class ChurnWatch:
     ) -> None:
         """Set when to look at each row (once in ``rows``) next."""
         rules, tick = self._rules, self._rules.tick_ms
-        eligible = state.orders >= rules.min_orders
+        eligible = self._eligible(state)
         wait = np.maximum(rules.min_gap_ms, (rules.gap_factor * gaps).astype(np.int64))
         wanted = np.maximum(state.last_time + wait, records["cooldown_until"][rows])
         due = np.where(eligible, -(-wanted // tick) * tick, 0)
@@ -213,10 +216,6 @@ def _last_of_each(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Per distinct row the index of its last occurrence."""
     _, from_end = np.unique(rows[::-1], return_index=True)
     return np.sort(len(rows) - 1 - from_end)
-
-
-def _order_value(state: Snapshot, i: int) -> float:
-    return max(int(state.spend[i]), 0) / max(int(state.orders[i]), 1)
 
 
 def _read(record: np.void) -> AlertFields:
