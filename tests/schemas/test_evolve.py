@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from copy import copy
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from schemas.evolve import NARROWED, WIDENED, compare
@@ -198,6 +204,71 @@ class Node(Struct):
 def test_recursive_schemas_end():
     document = msgspec.json.schema(Node)
     assert compare(document, document) == []
+
+
+# Types of a field, each with values at its limits.
+VARIANTS: list[tuple[Any, list[Any]]] = [
+    (int, [0, -5, 2**40]),
+    (float, [0.5, 3, -1e300]),
+    (str, ["", "long text"]),
+    (bool, [True]),
+    (int | None, [None, 7]),
+    (int | str, [1, "a"]),
+    (Annotated[int, Meta(ge=0)], [0, 9]),
+    (Annotated[int, Meta(ge=0, le=5)], [0, 5]),
+    (Annotated[str, Meta(max_length=3)], ["", "abc"]),
+    (Annotated[str, Meta(pattern="^a")], ["a", "ab"]),
+    (Literal["on", "off"], ["on", "off"]),
+    (Literal["on"], ["on"]),
+    (list[int], [[], [1]]),
+    (list[float], [[0.5]]),
+    (dict[str, int], [{}, {"a": 1}]),
+    (Inner, [{"depth": 1}]),
+    (Deeper, [{"depth": "x"}]),
+]
+# Per field: absent, or (variant, has a default).
+specs = st.fixed_dictionaries(
+    {
+        name: st.none() | st.tuples(st.sampled_from(VARIANTS), st.booleans())
+        for name in ("first", "second")
+    }
+)
+
+
+def built(spec: dict[str, Any]) -> type[Struct]:
+    fields: list[Field] = []
+    for name, choice in spec.items():
+        if choice is not None:
+            (kind, values), optional = choice
+            default = msgspec.field(default_factory=partial(copy, values[0]))
+            fields.append((name, kind, default) if optional else (name, kind))
+    return msgspec.defstruct("Message", fields, kw_only=True)
+
+
+def messages(spec: dict[str, Any]) -> Iterator[bytes]:
+    """Every message that a writer of the spec may write: values at their limits, or left out."""
+    options = []
+    for name, choice in spec.items():
+        if choice is None:
+            options.append([{}])
+        else:
+            (_, values), optional = choice
+            options.append([{name: value} for value in values] + ([{}] if optional else []))
+    for parts in itertools.product(*options):
+        yield msgspec.json.encode({key: value for part in parts for key, value in part.items()})
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(specs, specs, st.sampled_from(["first", "second", "neither"]))
+def test_what_passes_is_readable_in_both_directions(old, new, kept):
+    if kept != "neither":
+        new = {**new, kept: old[kept]}
+    old_reader, new_reader = built(old), built(new)
+    assume(not compare(msgspec.json.schema(old_reader), msgspec.json.schema(new_reader)))
+    for message in messages(old):
+        msgspec.json.decode(message, type=new_reader)
+    for message in messages(new):
+        msgspec.json.decode(message, type=old_reader)
 
 
 @pytest.mark.parametrize("stem", DOCUMENTS)

@@ -103,7 +103,7 @@ def test_the_largest_dead_letter_fits_into_a_default_kafka_message():
 
 def test_the_largest_late_event_fits_into_a_default_kafka_message():
     value = b"\xff" * MAX_EVENT_BYTES
-    late = late_event(SOURCE, "\N{PILE OF POO}" * 256, "\n" * 256, 5, 6, value)
+    late = late_event(SOURCE, "\U0001f600" * 256, "\n" * 256, 5, 6, value)
     assert late.clipped
     assert late.size == len(value)
     assert late.value == value[:MAX_ORIGINAL_BYTES]
