@@ -20,13 +20,13 @@ Version = Annotated[str, typer.Argument(help="A version, as `models list` shows 
 def list_models(config: ConfigFile = None, models_dir: ModelsDir = None) -> None:
     """List the published models, the oldest first."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from models.artifact import Manifest
     from models.registry import Registry
 
     registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
-    table = Table("version", "architecture", "created (UTC)", "figures")
+    table = Table(Column("version", no_wrap=True), "architecture", "created (UTC)", "figures")
     found = 0
     for version, manifest in registry.manifests():
         found += 1
