@@ -1,0 +1,66 @@
+# Python 3.11-3.13 and make are all this needs; everything else goes to .venv on first use.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+DEMO ?=
+TEST ?=
+BENCH ?=
+
+.PHONY: help setup demo test bench lint lock clean
+
+help:
+	@echo "make setup              install everything into .venv"
+	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
+	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
+	@echo "make bench [BENCH=...]  measure"
+	@echo "make lint               style, types, import direction"
+	@echo "make lock               pin the requirements anew"
+
+setup: .venv/.dev
+
+demo: .venv/.local
+	$(BIN)/intentstream demo $(DEMO)
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -q --durations=15 $(TEST)
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks $(BENCH)
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "intentstream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "==> making .venv with $$($(PYTHON) -V)"
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# One stamp per set of requirements. The second step installs this project itself, in place.
+.venv/.%: requirements/%.txt pyproject.toml | .venv/.python
+	@echo "==> installing requirements/$*.txt (the first time downloads about 3 GB and takes some minutes)"
+	$(PIP) --require-hashes -r requirements/$*.txt
+	$(PIP) --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The CUDA libraries that PyTorch pulls in exist for Linux alone.
+LINUX_ONLY := s/^((nvidia-[a-z0-9-]+|cuda-[a-z]+|triton)==[^ ]+) \\$$/\1 ; sys_platform == "linux" \\/
+lock: .venv/.python
+	@command -v $(BIN)/pip-compile > /dev/null || $(PIP) 'pip-tools>=7.5'
+	cd requirements && for name in base local dev; do \
+		echo "==> requirements/$$name.txt"; \
+		../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o $$name.txt $$name.in; \
+		sed -E -i.bak '$(LINUX_ONLY)' $$name.txt; rm $$name.txt.bak; \
+	done
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
