@@ -1,0 +1,45 @@
+"""A small shop with known behaviour, as an event log for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.eventlog import EventLog
+from models.history import Events
+
+DAY = 86_400_000
+START = 1_600_000_000_000
+VIEW, PURCHASE = 1, 6
+
+
+def shop_log(users: int = 300, days: int = 60, seed: int = 1) -> EventLog:
+    """Users with purchase rates of their own, two views before each purchase; some leave."""
+    rng = np.random.default_rng(seed)
+    times, types, who = [], [], []
+    for user in range(users):
+        rate = rng.gamma(1.0, 0.25)
+        stays = rng.exponential(40) if rng.random() < 0.5 else days
+        moment = rng.uniform(0, days / 3)
+        while moment < min(days, stays):
+            purchase = START + int(moment * DAY)
+            times += [purchase - 120_000, purchase - 60_000, purchase]
+            types += [VIEW, VIEW, PURCHASE]
+            who += [user] * 3
+            moment += rng.exponential(1 / max(rate, 0.02))
+    return log_of(who, times, types, seed)
+
+
+def log_of(who: list[int], times: list[int], types: list[int], seed: int = 0) -> EventLog:
+    """Events in order of time."""
+    rng = np.random.default_rng(seed)
+    size = len(times)
+    order = np.argsort(times, kind="stable")
+    events = Events(
+        np.array(times, np.int64),
+        rng.permutation(np.arange(1, size + 1)).astype(np.uint64),
+        np.array(types, np.uint8),
+        rng.integers(1, 50, size).astype(np.uint32),
+        rng.integers(0, 5, size).astype(np.uint16),
+        rng.integers(0, 500_000, size),
+    )
+    return EventLog(np.array(who, np.uint64) + np.uint64(1), events).take(order)
