@@ -39,6 +39,10 @@ class AlertDraft:
     """[P] at ``now``."""
     silence: int
     expected_gap: int
+    hidden: F32
+    """[H] at ``now``."""
+    offset: int
+    """Source offset of the user's last event before the decision."""
     order_value: float
     """Mean spend per order, 1 / AMOUNT_UNIT."""
 
@@ -50,6 +54,8 @@ class _Sight:
     state: Snapshot
     gaps: I64
     profile: F32
+    hidden: F32
+    offsets: I64
     risk: F32
     now: I64
 
@@ -68,6 +74,8 @@ class _Sight:
             profile=self.profile[i],
             silence=int(self.now[i]) - int(self.state.last_time[i]),
             expected_gap=int(self.gaps[i]),
+            hidden=self.hidden[i],
+            offset=int(self.offsets[i]),
             order_value=max(spend, 0) / max(orders, 1),
         )
 
@@ -101,7 +109,7 @@ class ChurnWatch:
             alarming |= records["status"][rows] != Status.CALM
             # Whoever has one alarming event is walked through all of them.
             concerned = np.flatnonzero(np.isin(rows, rows[alarming]))
-            sight = _Sight(state, gaps, judged.profile, risk, now)
+            sight = _Sight(state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now)
             drafts = self._look(records, rows, concerned, sight, scorer, purchase)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
@@ -123,7 +131,7 @@ class ChurnWatch:
             profiles = profile(state, now)
             hidden = records["hidden"][rows, : scorer.hidden_size]
             risk = scorer.probabilities(hidden, profiles)[:, column]
-            sight = _Sight(state, gaps, profiles, risk, now)
+            sight = _Sight(state, gaps, profiles, hidden, records["offset"][rows], risk, now)
             drafts = self._look(records, rows, np.arange(len(rows)), sight, scorer, None)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code

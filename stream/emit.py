@@ -14,12 +14,12 @@ from schemas.outputs import (
     AlertReason,
     Arm,
     ChurnAlert,
-    LateEvent,
     Prediction,
     Source,
     TargetScore,
     alert_id,
     dead_letter,
+    late_event,
     prediction_id,
 )
 from stream.churn import AlertDraft, churn_column
@@ -98,7 +98,6 @@ class Emitter:
 
     def _alert(self, draft: AlertDraft, table: UserTable, scorer: ScorerLike) -> Message:
         user = table.user_id(draft.row)
-        record = table.records[draft.row]
         closing = draft.transition == "resolved"
         alert = ChurnAlert(
             alert_id=alert_id(user, draft.transition, draft.now),
@@ -108,13 +107,13 @@ class Emitter:
             risk=round(draft.risk, _DIGITS),
             silence_ms=max(draft.silence, 0),
             expected_gap_ms=draft.expected_gap,
-            reasons=[] if closing else _reasons(draft, record, scorer),
+            reasons=[] if closing else _reasons(draft, scorer),
             value_at_risk=_value_at_risk(draft, scorer),
             arm=self.arm(user),
             cause=draft.cause,
             model_version=scorer.version,
             event_time=draft.now,
-            source=self.source(int(record["offset"])),
+            source=self.source(draft.offset),
         )
         return user.encode(), encode(alert)
 
@@ -126,14 +125,9 @@ class Emitter:
     def late(self, record: Record, event_id: str, event_time: int, late_by: int) -> Message:
         """A late event with its original bytes."""
         key = record.key or b""
-        message = LateEvent(
-            user_id=key.decode(),
-            event_id=event_id,
-            event_time=event_time,
-            late_by_ms=max(late_by, 0),
-            source=self.source(record.offset),
-            value=record.value or b"",
-        )
+        where = self.source(record.offset)
+        value = record.value or b""
+        message = late_event(where, key.decode(), event_id, event_time, max(late_by, 0), value)
         return key, encode(message)
 
     def dead(self, record: Record, cause: InvalidEvent) -> Message:
@@ -144,13 +138,13 @@ class Emitter:
         return record.key, encode(letter)
 
 
-def _reasons(draft: AlertDraft, record: np.void, scorer: ScorerLike) -> list[AlertReason]:
+def _reasons(draft: AlertDraft, scorer: ScorerLike) -> list[AlertReason]:
     """Feature ablation: how much lower the risk would be with each feature at its typical value."""
     column = churn_column(scorer)
     count = len(PROFILE_FEATURES)
     ablated_BP = np.tile(draft.profile, (count, 1))
     ablated_BP[np.arange(count), np.arange(count)] = scorer.reference_profile
-    hidden = np.tile(record["hidden"][: scorer.hidden_size], (count, 1))
+    hidden = np.tile(draft.hidden, (count, 1))
     change = draft.risk - scorer.probabilities(hidden, ablated_BP)[:, column].astype(np.float64)
     strongest: NDArray[np.intp] = np.argsort(-np.abs(change), kind="stable")[:REASONS]
     return [

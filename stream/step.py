@@ -47,7 +47,9 @@ class Judged:
     """
 
     accepted: Rows
+    offsets: I64
     snapshot: Snapshot
+    hidden: F32
     profile: F32
     probabilities: F32
     """Per accepted event one row [K], at silence 0."""
@@ -106,7 +108,9 @@ def judge(
     profiles = profile(after, after.last_time)
     return Judged(
         accepted,
+        offsets[accepted],
         after,
+        hidden_NH,
         profiles,
         scorer.probabilities(hidden_NH, profiles),
         sorted(walk.duplicates),

@@ -75,12 +75,11 @@ def test_results_do_not_depend_on_the_batches(scorer: Scorer, batch: int) -> Non
     driver = PipelineDriver(scorer, settings())
     driver.pipe(log, batch=batch)
     assert driver.histories() == reference.histories()
-    want, got = reference.predictions(), driver.predictions()
-    assert [p.prediction_id for p in got] == [p.prediction_id for p in want]
-    for a, b in zip(got, want, strict=True):
-        for target in ("purchase", "churn"):
-            assert abs(a.targets[target].probability - b.targets[target].probability) <= 1e-6
-    assert {a.alert_id for a in driver.alerts()} == {a.alert_id for a in reference.alerts()}
+    # Down to the bytes: repeated work may be sent twice in at-least-once mode.
+    predictions = driver.settings.topics.propensity
+    assert driver.outputs[predictions] == reference.outputs[predictions]
+    topic = driver.settings.topics.churn
+    assert sorted(driver.outputs[topic]) == sorted(reference.outputs[topic])
     assert len(reference.alerts()) > 5
     assert {a.state for a in reference.alerts()} == {"raised", "escalated", "resolved"}
     for user, record in reference.records().items():
