@@ -71,7 +71,7 @@ async def _run(
         TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         watching = asyncio.create_task(_watch(bar, report, total))
         try:
             await produce(settings, rows, topic=topic, pace=pace, report=report, stop=stop)

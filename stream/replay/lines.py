@@ -1,6 +1,7 @@
 """Lines of text files, plain or compressed, numbered, and bounded in length."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -46,8 +47,7 @@ def _open(path: Path) -> IO[bytes]:
     compression = _COMPRESSIONS.get(path.suffix.lower())
     if compression is None:
         return path.open("rb", buffering=_BUFFER)
-    stream: IO[bytes] = pa.input_stream(str(path), compression=compression, buffer_size=_BUFFER)
-    return stream
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression), _BUFFER)
 
 
 def check_header(path: Path, expected: Sequence[str]) -> None:

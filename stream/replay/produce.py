@@ -8,9 +8,8 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -138,13 +137,6 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
     return sorted(partitions)
 
 
-@dataclass(slots=True)
-class _Batch:
-    delivered: "asyncio.Future[object]"
-    partition: int
-    count: int
-
-
 class _Sender:
     """Fills one batch per partition; a full one is queued before the next is begun."""
 
@@ -156,7 +148,8 @@ class _Sender:
         self._partitions = partitions
         self._report = report
         self._builders: dict[int, BatchBuilder] = {}
-        self._pending: deque[_Batch] = deque()
+        self._pending: set[asyncio.Future[object]] = set()
+        self._failed: tuple[int, int, BaseException] | None = None
         self._of_key: dict[bytes | None, int] = {None: partitions[0]}
 
     async def send(self, rows: list[Row]) -> None:
@@ -178,18 +171,18 @@ class _Sender:
                 builder = builders[partition] = self._producer.create_batch()
                 builder.append(timestamp=now, key=key, value=value)
         self._note_times(rows)
-        await self._settle(everything=False)
 
     async def flush(self) -> None:
         """Queue what is in the batches, full or not."""
         for partition in list(self._builders):
             await self._submit(partition)
-        await self._settle(everything=False)
 
     async def finish(self) -> None:
         """Flush and wait for every acknowledgement."""
         await self.flush()
-        await self._settle(everything=True)
+        if self._pending:
+            await asyncio.wait(self._pending)
+        self._check()
 
     def _place(self, key: bytes) -> int:
         if len(self._of_key) > _KEYS_CACHED:
@@ -199,26 +192,29 @@ class _Sender:
         return partition
 
     async def _submit(self, partition: int) -> None:
+        self._check()
         builder = self._builders.pop(partition)
         count = builder.record_count()
         try:
             delivered = await self._producer.send_batch(builder, self._topic, partition=partition)
         except KafkaError as error:
             raise self._failure(partition, count, error) from error
-        self._pending.append(_Batch(delivered, partition, count))
+        self._pending.add(delivered)
+        delivered.add_done_callback(partial(self._delivered, partition, count))
 
-    async def _settle(self, *, everything: bool) -> None:
-        while self._pending and (everything or self._pending[0].delivered.done()):
-            batch = self._pending.popleft()
-            try:
-                await batch.delivered
-            except KafkaError as error:
-                raise self._failure(batch.partition, batch.count, error) from error
+    def _delivered(self, partition: int, count: int, future: "asyncio.Future[object]") -> None:
+        self._pending.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed = self._failed or (partition, count, error)
+        elif not future.cancelled():
             report = self._report
-            report.sent += batch.count
-            report.partitions[batch.partition] = (
-                report.partitions.get(batch.partition, 0) + batch.count
-            )
+            report.sent += count
+            report.partitions[partition] = report.partitions.get(partition, 0) + count
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failure(*self._failed) from self._failed[2]
 
     def _note_times(self, rows: list[Row]) -> None:
         report = self._report
@@ -227,14 +223,9 @@ class _Sender:
         report.first_time = low if report.first_time is None else min(low, report.first_time)
         report.last_time = high if report.last_time is None else max(high, report.last_time)
 
-    def _failure(self, partition: int, count: int, error: KafkaError) -> ProduceError:
-        for batch in self._pending:
-            # Marks their errors as seen: one is reported, the rest have the same cause.
-            batch.delivered.add_done_callback(
-                lambda future: None if future.cancelled() else future.exception()
-            )
+    def _failure(self, partition: int, count: int, error: BaseException) -> ProduceError:
         return ProduceError(
             f"{count} events for {self._topic}, partition {partition}, were not acknowledged"
-            f" ({type(error).__name__}: {error}); {self._report.sent} before them were. Check the"
+            f" ({type(error).__name__}: {error}); {self._report.sent} others were. Check the"
             " broker, then produce again: event ids are stable, so repeats count as duplicates"
         )

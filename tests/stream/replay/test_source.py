@@ -1,0 +1,81 @@
+import pytest
+
+from stream.replay.errors import ReplayError
+from stream.replay.report import Report
+from stream.replay.source import ADAPTERS, adapter_of, parse_moment, read_events, read_rows
+from tests.stream.replay.files import replayed
+
+FILE = "".join(f"u{n % 3},{n},c,pv,{time}\n" for n, time in enumerate([500, 300, 400, 300, 100]))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(FILE)
+    return path
+
+
+def ids(events):
+    return [event.event_id.removeprefix("taobao-") for event in events]
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("1511539200", 1_511_539_200_000),
+        ("1511539200.5", 1_511_539_200_500),
+        ("1511539200000", 1_511_539_200_000),
+        ("2017-11-24T16:00:00", 1_511_539_200_000),
+        ("2017-11-25T00:00:00+08:00", 1_511_539_200_000),
+        ("2017-11-24", 1_511_481_600_000),
+    ],
+)
+def test_moments(text, ms):
+    assert parse_moment(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "then", "1e15", "nan", "inf"])
+def test_no_moments(text):
+    with pytest.raises(ReplayError, match="is no time"):
+        parse_moment(text)
+
+
+def test_order_ties_and_stable_ids(path):
+    assert ids(replayed(path, "taobao")[0]) == ["5", "2", "4", "3", "1"]
+    assert ids(replayed(path, "taobao", order="file")[0]) == ["1", "2", "3", "4", "5"]
+    assert ids(replayed(path, "taobao", memory_bytes=1)[0]) == ["5", "2", "4", "3", "1"]
+    assert ids(read_events(path, "taobao")) == ["5", "2", "4", "3", "1"]
+
+
+def test_window_is_half_open(path):
+    events, report = replayed(path, "taobao", since=300_000, until=500_000)
+    assert ids(events) == ["2", "4", "3"]
+    assert (report.outside.count, report.outside.lines) == (2, [1, 5])
+    assert ids(read_events(path, "taobao", order="file", since=400_000)) == ["1", "3"]
+
+
+def test_limit(path):
+    events, report = replayed(path, "taobao", limit=2)
+    assert ids(events) == ["5", "2"]
+    assert (report.lines, report.beyond_limit) == (5, 3)
+    events, report = replayed(path, "taobao", order="file", limit=2)
+    assert ids(events) == ["1", "2"]
+    assert report.lines == 2  # the rest was not read
+    events, report = replayed(path, "taobao", limit=100)
+    assert (len(events), report.beyond_limit) == (5, 0)
+
+
+def test_reading_stops_when_asked(path):
+    report = Report()
+    rows = read_rows(path, "taobao", report, order="file")
+    next(rows)
+    report.interrupted = True
+    assert list(rows) == []
+
+
+def test_unknown_format_and_missing_file(tmp_path):
+    with pytest.raises(ReplayError, match="choose from taobao, rees46"):
+        read_rows(tmp_path, "csv", Report())
+    with pytest.raises(ReplayError, match="no such file"):
+        read_rows(tmp_path / "x", "taobao", Report())
+    assert all(adapter_of(name).name == name for name in ADAPTERS)
