@@ -42,9 +42,7 @@ def train(
         str | None, typer.Option(metavar="30d", help="Churn: no purchase within this time.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the fit. [all cores]")
-    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the fit.")] = 1,
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder of published models. [var/models]")
     ] = None,
@@ -75,8 +73,7 @@ def train(
     )
     interval = _interval(every)
     last = parse_moment(until) if until else None
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     events = _source(settings, source or [KAFKA], format_name)
 
     def once() -> "Round":

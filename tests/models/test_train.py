@@ -1,0 +1,167 @@
+"""The whole run: what is published, why, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.batches import Batches
+from models.dataset import DatasetConfig, build_examples
+from models.errors import DatasetError, TrainingError
+from models.eventlog import EventLog, in_order
+from models.fit import FitConfig, Progress, fit_sequences, predict_logits
+from models.networks import build
+from models.registry import Registry
+from models.scorer import Scorer, network_spec
+from models.split import CALIBRATION, TRAIN, TimeSplit
+from models.targets import shop_targets
+from models.train import TrainConfig, Trained, train
+from tests.models.shop import DAY, PURCHASE, VIEW, log_of, shop_log
+
+TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
+CONFIG = TrainConfig(
+    dataset=DatasetConfig(history_length=16, min_points=50),
+    fit=FitConfig(epochs=4, patience=2, windows=64, learning_rate=3e-3),
+    hidden_size=16,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads of small operations wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(log: EventLog, config: TrainConfig = CONFIG, **options: object) -> Trained:
+    return train(log, TARGETS, config, created_at=1_700_000_000_000, device="cpu", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    return shop_log(users=350, days=80)
+
+
+@pytest.fixture(scope="module")
+def trained(log: EventLog) -> Trained:
+    return run(log)
+
+
+def test_the_model_beats_the_baselines_and_says_what_it_was_fitted_on(
+    log: EventLog, trained: Trained
+) -> None:
+    manifest = trained.manifest
+    for target in ("purchase", "churn"):
+        for baseline in ("base_rate", "recency"):
+            ours = manifest.metrics[f"{target}.log_loss"]
+            assert ours < manifest.baselines[baseline][f"{target}.log_loss"]
+        assert manifest.metrics[f"{target}.roc_auc"] > 0.65
+        assert manifest.metrics[f"{target}.ece"] < 0.1
+        assert set(manifest.calibration[target]) == {"slope", "shift"}
+    loser = {"gru": "logistic", "logistic": "gru"}[manifest.architecture]
+    assert set(manifest.baselines) == {"base_rate", "recency", "rhythm", loser}
+    assert manifest.choice.startswith(f"{manifest.architecture}: lowest mean log-loss")
+    assert manifest.window.events == len(log)
+    assert manifest.window.users == len(np.unique(log.users))
+    assert manifest.window.last_event == int(log.events.time.max())
+    assert set(manifest.window.examples) == {"train", "calibration", "validation"}
+    assert manifest.version.startswith(f"20231114T221320Z-{manifest.architecture}-")
+    assert all(map(math.isfinite, manifest.metrics.values()))
+
+
+def test_what_is_published_can_be_served(tmp_path: Path, trained: Trained) -> None:
+    registry = Registry(tmp_path)
+    manifest = registry.publish(trained.manifest, trained.script, trained.golden)
+    scorer = Scorer.load(registry.resolve(manifest.version), "cpu")
+    assert scorer.targets == TARGETS
+    assert scorer.reference_profile.shape == (len(manifest.profile_features),)
+
+
+def test_the_same_seed_gives_the_same_model(log: EventLog, trained: Trained) -> None:
+    state = torch.random.get_rng_state()
+    again = run(log)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert again.manifest.metrics == trained.manifest.metrics
+    for name, array in trained.golden.items():
+        assert np.array_equal(array, again.golden[name])
+
+
+@pytest.mark.parametrize("architecture", ["logistic", "gru"])
+def test_each_architecture_can_be_trained_alone(log: EventLog, architecture: str) -> None:
+    news: list[Progress] = []
+    config = replace(CONFIG, candidates=(architecture,))
+    found = run(log, config, report=news.append)
+    assert found.manifest.architecture == architecture
+    assert found.manifest.hidden_size == (16 if architecture == "gru" else 0)
+    assert [n.epoch for n in news] == list(range(1, len(news) + 1))
+    assert bool(news) == (architecture == "gru")
+
+
+def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
+    ordered = in_order(log, None)
+    times = ordered.log.events.time
+    split = TimeSplit.of(int(times.min()), int(times.max()), 10 * DAY, 0, 0.2, 0.2)
+    examples = build_examples(ordered, TARGETS, split, CONFIG.dataset)
+    points, stopping = examples.of_slice(TRAIN)[:400], examples.of_slice(CALIBRATION)
+    network = build("gru", network_spec(TARGETS), 16)
+    news: list[Progress] = []
+    config = FitConfig(epochs=30, patience=2, windows=32, learning_rate=8e-3)
+    device = torch.device("cpu")
+    fit_sequences(network, examples, points, stopping, config, device, "gru", news.append)
+    losses = [n.stopping_loss for n in news]
+    assert len(news) < 30
+    assert len(news) == losses.index(min(losses)) + 1 + config.patience
+    logits = predict_logits(network, Batches(examples, stopping, 64, device), len(examples))
+    assert np.isfinite(logits[stopping]).all()
+    known = ~np.isnan(examples.labels[stopping])
+    p = 1 / (1 + np.exp(-logits[stopping].astype(np.float64)))
+    y = np.nan_to_num(examples.labels[stopping])
+    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p)) * known * examples.weight[stopping][:, None]
+    mean = loss.sum(0) / (known * examples.weight[stopping][:, None]).sum(0)
+    assert mean.sum() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_late_events_are_left_out_as_in_serving(log: EventLog) -> None:
+    late = log_of([1] * 5, [int(log.events.time.min()) + 1] * 5, [VIEW] * 5)
+    late.events.id[:] += np.uint64(10**6)
+    both = EventLog.join([log, late])
+    config = replace(CONFIG, candidates=("logistic",))
+    assert run(both, config).manifest.window.events == len(log)
+    config = replace(config, drop_late=False)
+    assert run(both, config).manifest.window.events == len(log) + 5
+
+
+class TestNothingIsPublished:
+    def test_of_an_empty_log(self, log: EventLog) -> None:
+        with pytest.raises(DatasetError, match="event log is empty"):
+            run(log.until(0))
+
+    def test_of_a_log_shorter_than_the_horizons(self, log: EventLog) -> None:
+        with pytest.raises(DatasetError, match="too little for a horizon"):
+            run(log.until(int(log.events.time.min()) + 12 * DAY))
+
+    def test_of_one_class(self, log: EventLog) -> None:
+        views = log.where(log.events.type == VIEW)
+        with pytest.raises(DatasetError, match="one class only"):
+            run(views)
+
+    def test_where_there_is_nothing_to_learn(self) -> None:
+        rng = np.random.default_rng(9)
+        users = np.arange(12).repeat(20)
+        times = 1_600_000_000_000 + (rng.random(240) * 80 * DAY).astype(np.int64)
+        noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 240)
+        with pytest.raises(TrainingError, match=r"nothing published: .* no better than the"):
+            run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=10)))
+
+    def test_when_the_fit_diverges(self, log: EventLog) -> None:
+        fit = replace(CONFIG.fit, learning_rate=1e30, clip_norm=1e30)
+        with pytest.raises(TrainingError, match=r"loss is not finite.*learning_rate"):
+            run(log, replace(CONFIG, fit=fit))
