@@ -79,6 +79,7 @@ class _Committer:
             "linger_ms": 0,
             "max_batch_size": MAX_BATCH_BYTES,
             "max_request_size": MAX_BATCH_BYTES,
+            "retry_backoff_ms": 20,
         }
         self._source = source
         self._where = f"{source.topic}-{source.partition}"

@@ -1,0 +1,522 @@
+"""One partition's life: open, process, commit, close.
+
+The order on opening is what makes it exactly once: the committer first (shuts out every earlier
+owner), then the committed offset, then the store, brought up to the end of the changelog, then the
+pipeline on top of it, then reading. Computing and committing overlap: while an outbox is on its way
+the next micro-batches are processed, up to a bound. An error leaves nothing to trust in memory, so
+the partition is opened anew from what is durable, or the worker ends.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+
+from stream.commit import Committer
+from stream.engine import Engine
+from stream.errors import (
+    CommitError,
+    CommitFenced,
+    PartitionError,
+    RecordTooLarge,
+    StoreCorrupt,
+    StoreLocked,
+)
+from stream.faults import stage
+from stream.offsets import source_offsets, starting_offset
+from stream.outbox import Counters, Outbox
+from stream.recovery import recover
+from stream.settings import Settings
+from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.transport import LogState, MicroBatch
+
+ROOM: Final = 2
+"""Micro-batches taken and not yet processed: one at work and one waiting."""
+MAX_REOPENED: Final = 5
+"""Failures in a row after which a partition is given up."""
+LOCK_WAIT_S: Final = 20.0
+"""How long another worker of this host may take to let go of the folder."""
+_PENDING_BATCHES: Final = 8
+"""Full micro-batches that may be processed and not committed before processing waits."""
+_IDLE_S: Final = 1.0
+_STEADY_S: Final = 60.0
+"""A partition that ran for this long has healed: its earlier failures no longer count."""
+
+log = structlog.get_logger(__name__)
+
+
+class PipelineLike(Protocol):
+    """What a partition needs of `stream.pipeline.Pipeline`."""
+
+    @property
+    def source_offset(self) -> int:
+        """Next source offset expected, -1 before the first."""
+
+    @property
+    def watermark(self) -> int:
+        """Greatest event time seen, ms."""
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the state began."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for a commit."""
+
+    def process(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take in one micro-batch, in offset order."""
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass on the wall clock."""
+
+    def next_due(self) -> int | None:
+        """Return a time before which no timer is due, None without timers."""
+
+    def drain(self) -> Outbox:
+        """Take everything since the last drain."""
+
+    def committed(self, outbox: Outbox) -> None:
+        """Note that the outbox is in the store."""
+
+    def replace_scorer(self, scorer: Any) -> None:
+        """Use another model from the next event on."""
+
+
+class PipelineFactory(Protocol):
+    """Builds a partition's pipeline on its recovered store."""
+
+    def __call__(
+        self,
+        *,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        partitions: int,
+        store: RecordStore,
+        scorer: Any,
+    ) -> PipelineLike: ...
+
+
+class Log(Protocol):
+    """The partition's side of the transport."""
+
+    async def move_to(self, tp: TopicPartition, offset: int) -> None:
+        """Make `offset` the next one to be fetched."""
+
+    def log_state(self, tp: TopicPartition) -> LogState | None:
+        """Return what the last fetch response said, None before the first."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all partitions of a worker share."""
+
+    settings: Settings
+    engine: Engine
+    memory: StoreMemory
+    new_committer: Callable[[TopicPartition], Committer]
+    new_pipeline: PipelineFactory
+    scorer: Callable[[], Any]
+    due_of: DueOf
+    log: Log
+    acknowledge: Callable[[MicroBatch], None]
+    room_changed: Callable[[], None]
+
+
+@dataclass
+class _Open:
+    """What exists only while the partition is open."""
+
+    committer: Committer
+    store: RocksStore
+    pipeline: PipelineLike
+    caught_up_at: int
+    """Position at which everything that lay in the log on opening is consumed."""
+
+
+class PartitionTask:
+    """Runs one partition until it is stopped or fails for good."""
+
+    def __init__(self, tp: TopicPartition, around: Surroundings) -> None:
+        """Do nothing yet; `run` is the task."""
+        self.tp = tp
+        self.where = f"{tp.topic}-{tp.partition}"
+        self.read_position: int | None = None
+        self.progressed_at = time.monotonic()
+        self._around = around
+        self._settings = around.settings
+        self._exactly_once = around.settings.worker.guarantee == "exactly_once"
+        self._wall_clock = around.settings.worker.clock == "wall"
+        self._open: _Open | None = None
+        self._queue: deque[MicroBatch] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._arriving: deque[MicroBatch] = deque()
+        self._busy = False
+        self.read_position = None
+        self._position = -1
+        self._last_timestamp = 0
+        self._uncommitted: list[MicroBatch] = []
+        self._uncommitted_records = 0
+        self._pending = False
+        self._next_due: int | None = None
+        self._advanced_to = -1
+        self._commit: asyncio.Task[None] | None = None
+        self._committed_at = 0.0
+
+    # --- what the transport sees -------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another micro-batch may be fetched."""
+        return self.read_position is not None and self._held < ROOM
+
+    @property
+    def _held(self) -> int:
+        return len(self._arriving) + len(self._queue) + self._busy
+
+    def offer(self, batch: MicroBatch) -> bool:
+        """Reserve room for a batch that continues what was taken; refuse any other."""
+        if self.read_position is None or batch.start != self.read_position:
+            return False
+        self.read_position = batch.end
+        if batch.records:
+            self._arriving.append(batch)
+        return True
+
+    def deliver(self, batch: MicroBatch) -> None:
+        """Take the batch that Faust's stream has brought.
+
+        Raises:
+            PartitionError: it is not the next one: a batch was lost on its way.
+        """
+        if self.read_position is None:
+            return
+        if not self._arriving or self._arriving.popleft() is not batch:
+            raise PartitionError(
+                f"{self.where}: offsets {batch.start} to {batch.end} were delivered out of turn"
+            )
+        self._queue.append(batch)
+        self._wake.set()
+
+    # --- what the worker sees ----------------------------------------------------------------
+
+    @property
+    def pipeline(self) -> PipelineLike | None:
+        """The pipeline while the partition is open."""
+        return self._open.pipeline if self._open else None
+
+    @property
+    def store(self) -> RecordStore | None:
+        """The store while the partition is open."""
+        return self._open.store if self._open else None
+
+    @property
+    def committed_offset(self) -> int:
+        """Next source offset that is not committed yet, -1 before anything is known."""
+        return self._committed_offset
+
+    _committed_offset = -1
+
+    def stop(self) -> None:
+        """Ask `run` to commit what is processed, close and return."""
+        self._stopping = True
+        self.read_position = None
+        self._wake.set()
+
+    async def replace_scorer(self, scorer: Any) -> None:
+        """Serve another model from the next micro-batch on."""
+        if self._open is not None:
+            await self._around.engine.run(self._open.pipeline.replace_scorer, scorer)
+
+    async def run(self) -> None:
+        """Open, process until stopped, commit, close; open anew after what that can heal.
+
+        Raises:
+            CommitFenced: another worker has the partition.
+            StreamError: the partition cannot be opened, or fails again and again.
+        """
+        failures = 0
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                await self._open_up()
+                await self._process()
+            except (StoreCorrupt, CommitError) as error:
+                failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
+                if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
+                    raise
+                failure: StoreCorrupt | CommitError = error
+            else:
+                return
+            finally:
+                await self._close()
+            log.warning("partition is opened anew", partition=self.where, error=str(failure))
+            if isinstance(failure, StoreCorrupt):
+                wipe(self._path)
+            await asyncio.sleep(min(2.0**failures / 10, 5))
+
+    # --- opening and closing -----------------------------------------------------------------
+
+    @property
+    def _path(self) -> Path:
+        settings = self._settings
+        return settings.data_dir / "state" / settings.app_id / str(self.tp.partition)
+
+    async def _open_up(self) -> None:
+        around, settings = self._around, self._settings
+        began = time.monotonic()
+        options = settings.kafka.client_options()
+        committer = around.new_committer(self.tp)
+        store: RocksStore | None = None
+        try:
+            await committer.start()
+            known = await source_offsets(options, settings.app_id, self.tp)
+            store = await self._open_store()
+            store, recovered = await recover(
+                options,
+                TopicPartition(settings.changelog, self.tp.partition),
+                store,
+                due_of=around.due_of,
+                reset=lambda: self._reset_store(store),
+            )
+            pipeline = await around.engine.run(self._new_pipeline, store)
+        except BaseException:
+            await committer.close()
+            if store is not None:
+                store.close()
+            raise
+        self._forget()
+        self._open = _Open(committer, store, pipeline, known.end)
+        offset = starting_offset(self.tp, known, pipeline.source_offset)
+        await around.log.move_to(self.tp, offset)
+        self._position = self._committed_offset = offset
+        self._next_due = pipeline.next_due()
+        self.progressed_at = time.monotonic()
+        self.read_position = offset
+        around.room_changed()
+        log.info(
+            "partition is open",
+            partition=self.where,
+            offset=offset,
+            behind=known.end - offset,
+            restored=recovered.records,
+            seconds=round(time.monotonic() - began, 2),
+        )
+
+    def _new_pipeline(self, store: RocksStore) -> PipelineLike:
+        return self._around.new_pipeline(
+            settings=self._settings,
+            topic=self.tp.topic,
+            partition=self.tp.partition,
+            partitions=self._settings.topics.partitions,
+            store=store,
+            scorer=self._around.scorer(),
+        )
+
+    async def _open_store(self) -> RocksStore:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                return self._new_store()
+            except StoreCorrupt as error:
+                log.warning("state is wiped and restored", partition=self.where, reason=str(error))
+                wipe(self._path)
+            except StoreLocked:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+
+    def _new_store(self) -> RocksStore:
+        identity = StoreIdentity(
+            self._settings.app_id,
+            self._settings.changelog,
+            self.tp.partition,
+            self._settings.topics.partitions,
+        )
+        return RocksStore.open(self._path, identity, self._around.memory)
+
+    def _reset_store(self, store: RocksStore | None) -> RocksStore:
+        if store is not None:
+            store.close()
+        wipe(self._path)
+        return self._new_store()
+
+    async def _close(self) -> None:
+        opened, self._open = self._open, None
+        if self._commit is not None:
+            self._commit.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._commit
+        self._forget()
+        if opened is not None:
+            await opened.committer.close()
+            await self._around.engine.run(opened.store.close)
+            log.info("partition is closed", partition=self.where, offset=self._committed_offset)
+
+    # --- processing --------------------------------------------------------------------------
+
+    async def _process(self) -> None:
+        """Process and commit until asked to stop, then commit the rest."""
+        while not self._stopping:
+            await self._settle_commit()
+            batch = self._next_batch()
+            now = self._now(batch)
+            drain = self._may_commit()
+            if batch is not None or (drain and self._pending) or self._timer_due(now):
+                await self._step(batch, now, drain)
+            else:
+                await self._sleep()
+        if self._commit is not None:
+            await self._commit
+            self._commit = None
+        if self._pending:
+            await self._step(None, None, drain=True)
+            if self._commit is not None:
+                await self._commit
+                self._commit = None
+
+    def _next_batch(self) -> MicroBatch | None:
+        if not self._queue or (self._commit is not None and self._much_pending()):
+            return None
+        return self._queue.popleft()
+
+    def _much_pending(self) -> bool:
+        return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size
+
+    async def _step(self, batch: MicroBatch | None, now: int | None, drain: bool) -> None:  # noqa: FBT001
+        opened = self._open
+        if opened is None:
+            return
+        pipeline = opened.pipeline
+        if batch is not None:
+            stage("after_poll")
+            self._busy = True
+        outbox = await self._around.engine.run(_compute, pipeline, batch, now, drain)
+        if batch is not None:
+            stage("after_scoring")
+            self._busy = False
+            self._position = batch.end
+            self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
+            self._uncommitted.append(batch)
+            self._uncommitted_records += len(batch.records)
+            self._around.room_changed()
+        self._advanced_to = max(self._advanced_to, now or -1)
+        self._next_due = pipeline.next_due()
+        self._pending = pipeline.pending
+        self.progressed_at = time.monotonic()
+        if outbox is not None:
+            covered, self._uncommitted = self._uncommitted, []
+            self._uncommitted_records = 0
+            self._committed_at = time.monotonic()
+            self._commit = asyncio.create_task(self._make_durable(opened, outbox, covered))
+            self._commit.add_done_callback(lambda _: self._wake.set())
+
+    async def _make_durable(self, opened: _Open, outbox: Outbox, covered: list[MicroBatch]) -> None:
+        stage("before_commit")
+        changelog_offset = await opened.committer.commit(outbox)
+        stage("after_commit")
+        await self._around.engine.run(_store, opened, outbox, changelog_offset)
+        if outbox.next_offset is not None:
+            self._committed_offset = outbox.next_offset
+        for batch in covered:
+            self._around.acknowledge(batch)
+        stage("after_ack")
+        self.progressed_at = time.monotonic()
+
+    async def _settle_commit(self) -> None:
+        if self._commit is not None and self._commit.done():
+            done, self._commit = self._commit, None
+            await done
+
+    def _may_commit(self) -> bool:
+        """Whether a commit may start now: at once after a pause, else once per interval.
+
+        At least once has nothing to gain from waiting, as its commits cost little.
+        """
+        if self._commit is not None:
+            return False
+        return not self._exactly_once or self._commit_wait() <= 0 or self._much_pending()
+
+    def _commit_wait(self) -> float:
+        interval = self._settings.worker.commit_interval_ms / 1000
+        return self._committed_at + interval - time.monotonic()
+
+    def _timer_due(self, now: int | None) -> bool:
+        if now is None or self._next_due is None:
+            return False
+        tick = self._settings.churn.tick_ms
+        return self._next_due <= now // tick * tick and now // tick > self._advanced_to // tick
+
+    def _now(self, batch: MicroBatch | None) -> int | None:
+        """Return the time that timers may see, None when the wall clock is not theirs.
+
+        With a backlog it is the broker's time of the last record consumed, so that nobody is found
+        silent whose events wait in the log. Without one it is the time of the fetch that found
+        nothing more, not the wall clock: what has come since is not known.
+        """
+        if not self._wall_clock:
+            return None
+        if batch is not None:
+            return min(max(self._last_timestamp, batch.records[-1].timestamp), _wall_ms())
+        state = self._around.log.log_state(self.tp)
+        caught_up_at = self._open.caught_up_at if self._open else 0
+        if (
+            state is None
+            or self._held
+            or self.read_position is None
+            or self.read_position < max(state.stable_end, caught_up_at)
+        ):
+            return min(self._last_timestamp, _wall_ms())
+        return min(state.polled_at_ms, _wall_ms())
+
+    async def _sleep(self) -> None:
+        seconds = _IDLE_S
+        if self._pending and self._commit is None:
+            seconds = max(self._commit_wait(), 0.001)
+        elif self._wall_clock and self._next_due is not None:
+            seconds = min(max((self._next_due - _wall_ms()) / 1000, 0.05), _IDLE_S)
+        self.progressed_at = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+
+def _compute(
+    pipeline: PipelineLike,
+    batch: MicroBatch | None,
+    now: int | None,
+    drain: bool,  # noqa: FBT001
+) -> Outbox | None:
+    """Process a batch and let time pass; runs in the engine's thread."""
+    if batch is not None:
+        pipeline.process(batch.records)
+    if now is not None:
+        pipeline.advance(now)
+    return pipeline.drain() if drain and pipeline.pending else None
+
+
+def _store(opened: _Open, outbox: Outbox, changelog_offset: int) -> None:
+    """Write what is committed to RocksDB; runs in the engine's thread."""
+    stage("before_store")
+    if changelog_offset < 0:
+        changelog_offset = opened.store.changelog_offset
+    opened.store.apply(outbox.changelog, outbox.timers, changelog_offset)
+    stage("after_store")
+    opened.pipeline.committed(outbox)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

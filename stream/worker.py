@@ -1,0 +1,192 @@
+"""A worker process: Faust app, partitions, model and heartbeats, from start to a clean end.
+
+Faust is known to die quietly, so everything that may end is watched here: whatever fails first ends
+the worker with that error, within seconds.
+"""
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from aiokafka import TopicPartition
+
+from stream.app import WorkerApp
+from stream.assignment import Assignment
+from stream.commit import AtLeastOnce, Committer, ExactlyOnce
+from stream.engine import Engine
+from stream.errors import PartitionError, WorkerError
+from stream.partition import PartitionTask, PipelineFactory, Surroundings
+from stream.settings import Settings
+from stream.store import DueOf, StoreMemory
+from stream.transport import LogState
+
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 8.0
+STUCK_S: Final = 120.0
+"""A partition that does nothing for this long, although it is open, ends the worker."""
+_WATCH_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+Companion = Callable[["Worker"], Awaitable[None]]
+"""A coroutine that runs beside the partitions; it ends the worker when it raises."""
+
+
+class Worker:
+    """Owns everything that one worker process runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        new_pipeline: PipelineFactory,
+        due_of: DueOf,
+        scorer: Any,
+        companions: tuple[Companion, ...] = (),
+    ) -> None:
+        """Start nothing.
+
+        Args:
+            settings: of the whole application.
+            new_pipeline: builds a partition's pipeline; `stream.pipeline.Pipeline`.
+            due_of: due time that a stored user record asks for.
+            scorer: model to begin with.
+            companions: what runs beside the partitions: model reload, heartbeats.
+        """
+        self.settings = settings
+        self.scorer = scorer
+        self.engine = Engine()
+        self.assignment = Assignment(self._new_task)
+        self.app = WorkerApp(settings, self.assignment)
+        self._stop = asyncio.Event()
+        self._companions = companions
+        self._around = Surroundings(
+            settings=settings,
+            engine=self.engine,
+            memory=StoreMemory(),
+            new_committer=self._new_committer,
+            new_pipeline=new_pipeline,
+            scorer=lambda: self.scorer,
+            due_of=due_of,
+            log=self,
+            acknowledge=self.app.acknowledge,
+            room_changed=self.assignment.room.set,
+        )
+
+    def stop(self) -> None:
+        """Ask for a clean end: commit what is processed, then leave the group."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until stopped.
+
+        Raises:
+            StreamError: what ended the worker.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        beside: list[asyncio.Task[None]] = []
+        try:
+            await self._start()
+            beside = [asyncio.ensure_future(companion(self)) for companion in self._companions]
+            watch = asyncio.ensure_future(self._watch())
+            stop = asyncio.ensure_future(self._stop.wait())
+            beside += [watch, stop]
+            # What exists now stays: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            done, _ = await asyncio.wait(
+                {*beside, self.assignment.failed}, return_when=asyncio.FIRST_COMPLETED
+            )
+            for ended in done:
+                ended.result()
+            if stop not in done:
+                raise WorkerError("a part of the worker ended without a word; restart the worker")
+        finally:
+            await self._end(beside)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def replace_scorer(self, scorer: Any) -> None:
+        """Serve another model in all partitions, now and when one is opened."""
+        self.scorer = scorer
+        await self.assignment.replace_scorer(scorer)
+
+    # --- the partitions' side of the transport -----------------------------------------------
+
+    async def move_to(self, tp: TopicPartition, offset: int) -> None:
+        """Make `offset` the next one to be fetched."""
+        await self.app.intake.thread.move_to(tp, offset)
+
+    def log_state(self, tp: TopicPartition) -> LogState | None:
+        """Return what the last fetch response said about a partition."""
+        return self.app.intake.thread.log_state(tp)
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _new_task(self, tp: TopicPartition) -> PartitionTask:
+        return PartitionTask(tp, self._around)
+
+    def _new_committer(self, tp: TopicPartition) -> Committer:
+        settings = self.settings
+        options = settings.kafka.client_options()
+        if settings.worker.guarantee == "exactly_once":
+            return ExactlyOnce(
+                options, app_id=settings.app_id, source=tp, changelog=settings.changelog
+            )
+        return AtLeastOnce(
+            options,
+            source=tp,
+            changelog=settings.changelog,
+            commit_offset=self.app.intake.thread.commit_offset,
+        )
+
+    async def _start(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self.app.start()
+        except TimeoutError as error:
+            raise WorkerError(
+                f"the worker did not join group {self.settings.app_id} within"
+                f" {START_TIMEOUT_S:g} s; check the broker at"
+                f" {self.settings.kafka.bootstrap_servers}"
+            ) from error
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for service in (self.app, self.app.consumer, self.app.intake.thread, *self._agents()):
+                if service.crashed or service.should_stop:
+                    reason = getattr(service, "crash_reason", None)
+                    raise WorkerError(
+                        f"Faust's {service.label} ended: {reason!r}; restart the worker"
+                    ) from reason
+            for task in self.assignment.tasks:
+                stuck = time.monotonic() - task.progressed_at
+                if task.pipeline is not None and stuck > STUCK_S:
+                    raise PartitionError(
+                        f"{task.where}: no progress for {stuck:.0f} s; restart the worker and look"
+                        " at its log and at the broker"
+                    )
+
+    def _agents(self) -> list[Any]:
+        return list(self.app.agents.values())
+
+    async def _end(self, beside: list[asyncio.Task[None]]) -> None:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await self.assignment.close()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.app.stop()
+        except TimeoutError:
+            log.warning("Faust does not stop in time", seconds=STOP_TIMEOUT_S)
+        if self.assignment.failed.done():
+            self.assignment.failed.exception()  # seen: what ended the worker is raised by `run`
+        self.engine.close()

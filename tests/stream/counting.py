@@ -1,0 +1,104 @@
+"""A trivial pipeline: counts the events of each user. Run as a program it is a worker."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+
+import structlog
+
+from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
+from stream.settings import load_settings
+from stream.worker import Worker
+
+
+class CountingPipeline:
+    """One output and one count per event; events below the user's offset are skipped."""
+
+    def __init__(self, *, settings, topic, partition, partitions, store, scorer):
+        self.scorer = scorer
+        self._topic = settings.topics.propensity
+        self._store = store
+        self._meta: PartitionMeta = decode_meta(store.get(b"m"))
+        self._counts = {}
+        self._dirty = {}
+        self._outputs = []
+        self._covered = 0
+        self._moved = False
+
+    @property
+    def source_offset(self):
+        return self._meta.source_offset
+
+    @property
+    def watermark(self):
+        return 0
+
+    @property
+    def counters(self) -> Counters:
+        return self._meta.counters
+
+    @property
+    def pending(self):
+        return self._moved
+
+    def process(self, records):
+        missing = [k for k in {b"u" + r.key for r in records} if k not in self._counts]
+        for key, value in zip(missing, self._store.get_many(missing), strict=True):
+            self._counts[key] = int(value or 0)
+        counts, dirty, outputs = self._counts, self._dirty, self._outputs
+        skipped = 0
+        for record in records:
+            if record.offset < self._meta.source_offset:
+                skipped += 1
+                continue
+            key = b"u" + record.key
+            counts[key] = count = counts[key] + 1
+            dirty[key] = count
+            outputs.append((record.key, b"%s:%d:%d" % (record.key, count, record.offset)))
+        self._meta.counters.consumed += len(records) - skipped
+        self._meta.source_offset = max(records[-1].offset + 1, self._meta.source_offset)
+        self._covered += len(records)
+        self._moved = True
+
+    def advance(self, now_ms):
+        pass
+
+    def next_due(self):
+        return None
+
+    def drain(self):
+        outbox = Outbox(
+            {self._topic: self._outputs} if self._outputs else {},
+            [
+                *((key, b"%d" % count) for key, count in self._dirty.items()),
+                (b"m", encode_meta(self._meta)),
+            ],
+            [],
+            self._meta.source_offset if self._moved else None,
+            self._covered,
+        )
+        self._dirty, self._outputs, self._covered, self._moved = {}, [], 0, False
+        return outbox
+
+    def committed(self, outbox):
+        pass
+
+    def replace_scorer(self, scorer):
+        self.scorer = scorer
+
+
+async def main():
+    settings = load_settings()
+    worker = Worker(
+        settings, new_pipeline=CountingPipeline, due_of=lambda _value: None, scorer="none"
+    )
+    await worker.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=os.environ.get("LOG", "WARNING"), stream=sys.stderr)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    asyncio.run(main())
+    print("threads left:", [t.name for t in threading.enumerate()], file=sys.stderr)
