@@ -81,11 +81,10 @@ def disordered(log: list[Event], seed: int, jitter: int) -> list[Event]:
 def duplicated(log: list[Event], seed: int, share: float, within: int = 20) -> list[Event]:
     """A share of events sent again, a few places later."""
     rng = random.Random(seed)
-    out = list(log)
-    for event in rng.sample(log, int(len(log) * share)):
-        at = out.index(event)
-        out.insert(min(at + 1 + rng.randrange(within), len(out)), event)
-    return out
+    placed = [(float(i), event) for i, event in enumerate(log)]
+    again = rng.sample(placed, int(len(log) * share))
+    placed += [(place + rng.randrange(within) + 0.5, event) for place, event in again]
+    return [event for _, event in sorted(placed, key=lambda pair: pair[0])]
 
 
 def raw(log: list[Event]) -> list[Raw]:
