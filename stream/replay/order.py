@@ -8,6 +8,8 @@ from typing import IO, Final, NamedTuple
 
 import msgspec
 
+from stream.replay.errors import ReplayError
+
 __all__ = ["MEMORY_BYTES", "Row", "in_time_order"]
 
 MEMORY_BYTES: Final = 256 << 20
@@ -43,6 +45,9 @@ def in_time_order(
         rows: in any order.
         memory_bytes: budget for rows in memory; what does not fit is spilled, sorted, to disk.
         folder: where to spill to; none: the system's temporary folder. Files go with the iterator.
+
+    Raises:
+        ReplayError: there is no room to spill to.
     """
     kept: list[Row] = []
     size = 0
@@ -82,14 +87,20 @@ class _Runs:
     def _write(self, rows: Iterable[Row]) -> Path:
         self._count += 1
         path = self.folder / f"{self._count}.run"
-        with path.open("wb") as file:
-            chunk: list[Row] = []
-            for row in rows:
-                chunk.append(row)
-                if len(chunk) == _CHUNK_ROWS:
-                    _write_chunk(file, chunk)
-                    chunk = []
-            _write_chunk(file, chunk)
+        try:
+            with path.open("wb") as file:
+                chunk: list[Row] = []
+                for row in rows:
+                    chunk.append(row)
+                    if len(chunk) == _CHUNK_ROWS:
+                        _write_chunk(file, chunk)
+                        chunk = []
+                _write_chunk(file, chunk)
+        except OSError as error:
+            raise ReplayError(
+                f"cannot sort in {self.folder}: {error}; point TMPDIR to a folder with room for"
+                " the events, raise --sort-memory, or keep the file's order with --order file"
+            ) from error
         return path
 
 

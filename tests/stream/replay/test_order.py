@@ -1,9 +1,12 @@
 import random
 import tracemalloc
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.replay.errors import ReplayError
 from stream.replay.order import Row, in_time_order
 from tests.stream.replay.files import row
 
@@ -48,3 +51,14 @@ def test_abandoned_files_are_removed(tmp_path):
     assert list(tmp_path.iterdir())
     ordered.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without room")
+def test_no_room_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    def onto_a_full_disk(_path, mode="r"):
+        return open("/dev/full", mode)  # noqa: PTH123
+
+    monkeypatch.setattr(Path, "open", onto_a_full_disk)
+    rows = (row(-n, n, b"x" * 1000) for n in range(100))
+    with pytest.raises(ReplayError, match=r"cannot sort in .*No space left.*TMPDIR"):
+        list(in_time_order(rows, memory_bytes=10_000, folder=tmp_path))
