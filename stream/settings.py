@@ -9,6 +9,7 @@ import re
 import ssl
 import tomllib
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,14 +48,14 @@ def parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no duration: write for example 500ms, 90s, 15m, 12h or 7d")
-    return round(float(match[1]) * _UNITS[match[2]])
+    return round(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _milliseconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=100 * 365 * DAY_MS)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TopicName = Annotated[str, Field(pattern=_NAME)]
 

@@ -109,9 +109,9 @@ async def create_topics(settings: Settings) -> list[str]:
         found = await _retried(lambda: _describe(admin, specs), settings)
         missing = [spec for spec in specs if spec.name not in found]
         created = await _create(admin, missing) if missing else []
-        # Brokers learn of new topics one after the other.
+        # Brokers learn of new topics one after the other, also of those that another starter made.
         deadline = asyncio.get_running_loop().time() + _SETTLE_S
-        while set(created) - set(found) and asyncio.get_running_loop().time() < deadline:
+        while len(found) < len(specs) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_POLL_S)
             found = await _retried(lambda: _describe(admin, specs), settings)
     _raise_problems(specs, found)

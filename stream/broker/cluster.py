@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from stream.broker import process
 from stream.broker.config import FORMAT_JVM, JVM, server_properties, write_properties
-from stream.broker.folder import Folder, Remembered
+from stream.broker.folder import Folder, Remembered, most_telling
 from stream.broker.jars import classpath, java
 from stream.errors import BrokerError
 
@@ -227,9 +227,9 @@ class EmbeddedKafka:
             timeout=_READY_S,
         )
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
             raise BrokerError(
-                f"cannot format {self._folder.data(node)} for Kafka: {said[-1][:300]}; check"
+                f"cannot format {self._folder.data(node)} for Kafka: "
+                f"{most_telling(done.stdout + done.stderr)}; check"
                 " --property and the free space, or choose another --data-dir"
             )
 
@@ -242,7 +242,7 @@ class EmbeddedKafka:
                 if not self._runs(remembered, node):
                     raise BrokerError(
                         f"broker {node} ended while it started:"
-                        f" {self._folder.last_error(node) or 'it printed nothing'}; all it said is"
+                        f" {self._folder.last_error(node)}; all it said is"
                         f" in {self._folder.log(node)}"
                     )
             if all(map(process.accepts, internal)) and _members(servers) >= set(remembered.nodes):

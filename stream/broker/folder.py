@@ -156,10 +156,16 @@ class Folder:
                 ) from error
 
     def last_error(self, node: int) -> str:
-        """Return the last error that a node printed, in one line, or ""."""
+        """Return the last error that a node printed, in one line."""
         try:
-            lines = self.log(node).read_text(encoding="utf-8", errors="replace").splitlines()
+            text = self.log(node).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            return ""
-        telling = [line for line in lines if "ERROR" in line or "Exception" in line]
-        return (telling or lines or [""])[-1].strip()[:300]
+            text = ""
+        return most_telling(text)
+
+
+def most_telling(output: str) -> str:
+    """Return the last line of a Java program's output that names an error, or else the last."""
+    lines = output.strip().splitlines()
+    telling = [line for line in lines if "ERROR" in line or "Exception" in line]
+    return (telling or lines or ["it printed nothing"])[-1].strip()[:300]

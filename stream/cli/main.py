@@ -107,3 +107,7 @@ def _options(
     ] = False,
 ) -> None:
     """Take the options of the program itself."""
+
+
+if __name__ == "__main__":
+    main()

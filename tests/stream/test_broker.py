@@ -1,0 +1,334 @@
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+
+from stream.broker import EmbeddedKafka, running_servers
+from stream.broker.config import Ports, server_properties, write_properties
+from stream.broker.folder import Folder
+from stream.broker.jars import cache_folder, classpath, locked_jars
+from stream.broker.process import free_ports, is_alive, is_free, spawn
+from stream.errors import BrokerError
+
+
+def members(servers: str) -> set[int]:
+    async def ask() -> set[int]:
+        client = AIOKafkaClient(bootstrap_servers=servers)
+        await client.bootstrap()
+        try:
+            return {broker.nodeId for broker in client.cluster.brokers()}
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def cached() -> None:
+    """Jars are there, so that no test times a download."""
+    classpath(print)
+
+
+@pytest.fixture
+def broker(tmp_path: Path, cached: None) -> Iterator[EmbeddedKafka]:
+    # A space and letters beyond ASCII: home folders have them.
+    broker = EmbeddedKafka(tmp_path / "dätä folder")
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.kafka
+def test_starts_is_found_survives_a_kill_and_stops(broker, tmp_path):
+    begun = time.monotonic()
+    first = broker.start()
+    took = time.monotonic() - begun
+    assert members(first.bootstrap_servers) == {1}
+    assert first.bootstrap_servers.startswith("127.0.0.1:")
+    assert took < 10, f"ready after {took:.1f} s"
+    assert not first.found
+    assert first.notices == ()
+
+    again = EmbeddedKafka(tmp_path / "dätä folder").start()
+    assert again.found
+    assert again.pids == first.pids
+    assert again.bootstrap_servers == first.bootstrap_servers
+    assert running_servers(tmp_path / "dätä folder") == first.bootstrap_servers
+
+    os.kill(first.pids[1], signal.SIGKILL)
+    while broker.status()[0].running:
+        time.sleep(0.01)
+    assert running_servers(tmp_path / "dätä folder") is None
+    recovered = broker.start()
+    assert recovered.bootstrap_servers == first.bootstrap_servers
+    assert recovered.pids != first.pids
+    (notice,) = recovered.notices
+    assert str(first.pids[1]) in notice
+    assert "without being stopped" in notice
+
+    assert broker.stop()
+    assert not broker.stop()
+    (node,) = broker.status()
+    assert (node.pid, node.running, node.answers) == (None, False, False)
+    assert running_servers(tmp_path / "dätä folder") is None
+
+
+@pytest.mark.kafka
+def test_a_taken_port_is_replaced_and_said(broker):
+    port = int(broker.start().bootstrap_servers.rpartition(":")[2])
+    broker.stop()
+    with socket.create_server(("127.0.0.1", port)):
+        info = broker.start()
+        assert members(info.bootstrap_servers) == {1}
+    (notice,) = info.notices
+    assert f"port {port}" in notice
+    assert "taken by another program" in notice
+
+
+@pytest.mark.kafka
+def test_a_broker_the_folder_does_not_remember_is_reported(broker, tmp_path):
+    pid = broker.start().pids[1]
+    state = tmp_path / "dätä folder" / "broker.json"
+    remembered = json.loads(state.read_bytes())
+    remembered["nodes"]["1"]["pid"] = None
+    state.write_text(json.dumps(remembered))
+    with pytest.raises(BrokerError, match=r"Kafka process that this folder does not remember"):
+        broker.start()
+    remembered["nodes"]["1"]["pid"] = pid
+    state.write_text(json.dumps(remembered))
+
+
+@pytest.mark.kafka
+def test_a_broker_that_cannot_start_says_why_at_once(tmp_path, cached):
+    broken = EmbeddedKafka(tmp_path / "data", properties={"num.io.threads": "many"})
+    begun = time.monotonic()
+    with pytest.raises(BrokerError, match=r"many.*num\.io\.threads"):
+        broken.start()
+    assert time.monotonic() - begun < 20
+    assert EmbeddedKafka(tmp_path / "data").status()[0].pid is None
+
+
+@pytest.mark.kafka
+def test_a_stopped_process_is_reported_not_hung_on(broker, monkeypatch):
+    monkeypatch.setattr("stream.broker.cluster._FOUND_S", 1.0)
+    pid = broker.start().pids[1]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerError, match=rf"pid {pid}.*intentstream broker stop"):
+            broker.start()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.kafka
+def test_three_brokers_lose_one_and_get_it_back(kafka_cluster):
+    assert members(kafka_cluster.bootstrap_servers) == {1, 2, 3}
+    kafka_cluster.broker.kill(2)
+    assert [node.running for node in kafka_cluster.broker.status()] == [True, False, True]
+    info = kafka_cluster.broker.restart(2)
+    assert info.bootstrap_servers == kafka_cluster.bootstrap_servers
+    assert members(info.bootstrap_servers) == {1, 2, 3}
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(BrokerError, match=r"not a folder of an embedded broker.*thesis\.tex"):
+        EmbeddedKafka(tmp_path).start()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broker.lock", "thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BrokerError, match=r"cannot write .*--data-dir"):
+        EmbeddedKafka(tmp_path / "file" / "data").start()
+
+
+def test_a_comma_in_the_folder_is_refused(tmp_path):
+    with pytest.raises(BrokerError, match="comma"):
+        EmbeddedKafka(tmp_path / "a,b")
+
+
+def test_a_damaged_state_file_is_named(tmp_path):
+    (tmp_path / "broker.json").write_text('{"cluster_id": 7')
+    with pytest.raises(BrokerError, match=r"cannot read .*broker\.json.*--data-dir"):
+        EmbeddedKafka(tmp_path).start()
+
+
+def test_another_number_of_brokers_is_refused(tmp_path):
+    folder = Folder(tmp_path)
+    folder.create(3)
+    with pytest.raises(BrokerError, match=r"cluster of 3, not of 1.*--brokers 3"):
+        EmbeddedKafka(tmp_path, brokers=1).start()
+
+
+def test_a_reused_pid_is_not_taken_for_the_broker(tmp_path):
+    folder = Folder(tmp_path)
+    remembered = folder.create(1)
+    remembered.nodes[1].pid = os.getpid()
+    folder.write(remembered)
+    (node,) = EmbeddedKafka(tmp_path).status()
+    assert not node.running
+    EmbeddedKafka(tmp_path).stop()
+
+
+def test_a_folder_without_a_broker_has_no_status(tmp_path):
+    assert EmbeddedKafka(tmp_path / "none").status() == []
+    assert not EmbeddedKafka(tmp_path / "none").stop()
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(BrokerError, match="no broker was ever started"):
+        EmbeddedKafka(tmp_path / "none").restart(1)
+
+
+def test_commands_on_one_folder_wait_for_each_other_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("stream.broker.folder._LOCK_WAIT_S", 0.2)
+    with (
+        Folder(tmp_path).locked(),
+        pytest.raises(BrokerError, match="another command has been working"),
+        Folder(tmp_path).locked(),
+    ):
+        pass
+    with Folder(tmp_path).locked():
+        pass
+
+
+def test_spawned_processes_are_recognised_and_logs_rotated(tmp_path):
+    log = tmp_path / "deep" / "out.log"
+    pids = []
+    for mark in ("one", "two"):
+        code = f"import time; print('{mark}', flush=True); time.sleep(60)"
+        pid = spawn([sys.executable, "-c", code], log)
+        pids.append(pid)
+        assert is_alive(pid, mark)
+        assert not is_alive(pid, "three")
+        while mark not in log.read_text():
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        while is_alive(pid, mark):
+            time.sleep(0.01)
+    assert (tmp_path / "deep" / "out.log.1").read_text() == "one\n"
+
+
+def test_free_ports_are_free_and_different():
+    ports = free_ports(9)
+    assert len(set(ports)) == 9
+    assert all(map(is_free, ports))
+    with socket.create_server(("127.0.0.1", ports[0])):
+        assert not is_free(ports[0])
+
+
+def test_properties_are_read_back_by_java_rules(tmp_path):
+    path = tmp_path / "node" / "server.properties"
+    write_properties(path, {"log.dirs": " C:\\dätä\n𝄞"})
+    assert path.read_text() == "log.dirs=\\ C:\\\\d\\u00e4t\\u00e4\\n\\ud834\\udd1e\n"
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_own_properties_go_before_the_built_in_ones(tmp_path):
+    nodes = {node: Ports(node, 10 + node, 20 + node) for node in (1, 2, 3)}
+    one = server_properties(1, {1: nodes[1]}, tmp_path, {})
+    three = server_properties(2, nodes, tmp_path, {"num.io.threads": "9"})
+    assert one["offsets.topic.replication.factor"] == one["min.insync.replicas"] == "1"
+    assert three["transaction.state.log.replication.factor"] == "3"
+    assert three["min.insync.replicas"] == "2"
+    assert three["num.io.threads"] == "9"
+    assert three["controller.quorum.voters"] == "1@127.0.0.1:21,2@127.0.0.1:22,3@127.0.0.1:23"
+
+
+def test_every_locked_jar_has_a_digest():
+    jars = locked_jars()
+    assert "org.apache.kafka:kafka_2.13:4.3.1" in jars
+    assert all(len(digest) == 64 for digest in jars.values())
+
+
+def test_the_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "intentstream"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert Path.home() in cache_folder().parents
+
+
+@pytest.mark.kafka
+def test_a_damaged_jar_is_downloaded_again(monkeypatch, tmp_path, cached):
+    name = "org/slf4j/slf4j-api/1.7.36/slf4j-api-1.7.36.jar"
+    monkeypatch.setattr(
+        "stream.broker.jars.locked_jars",
+        lambda: {key: value for key, value in jars.items() if "slf4j-api" in key},
+    )
+    jars = locked_jars()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    damaged = tmp_path / "intentstream" / "maven" / name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"half a j")
+    said: list[str] = []
+    assert classpath(said.append) == str(damaged)
+    assert damaged.stat().st_size > 10_000
+    assert len(said) == 1
+
+
+def test_a_jar_that_is_not_the_locked_one_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("stream.broker.jars.locked_jars", lambda: {"a:b:1": "0" * 64})
+    monkeypatch.setattr("stream.broker.jars._download", lambda *_: _write(tmp_path))
+    with pytest.raises(BrokerError, match=r"a:b:1 is not the file"):
+        classpath(lambda _: None)
+    assert not list(tmp_path.rglob("*.jar"))
+
+
+def _write(cache: Path) -> None:
+    jar = cache / "intentstream" / "maven" / "a" / "b" / "1" / "b-1.jar"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"not it")
+
+
+def test_a_failed_download_names_the_jar_and_the_way_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("stream.broker.jars.locked_jars", lambda: {"a:b:1": "0" * 64})
+    monkeypatch.setattr(
+        "jgo.maven.MavenContext.project", lambda *_: (_ for _ in ()).throw(OSError("no route"))
+    )
+    with pytest.raises(BrokerError, match=r"cannot download a:b:1.*no route.*--bootstrap-servers"):
+        classpath(lambda _: None)
+
+
+@pytest.mark.kafka
+def test_the_commands_start_show_and_stop_it(tmp_path, cached):
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "stream.cli.main", "broker", *words, "--data-dir", "state"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTHONWARNINGS": "error"},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    started = run("start")
+    try:
+        assert started.returncode == 0, started.stderr
+        servers = started.stdout.strip()
+        assert members(servers) == {1}
+        again = run("start")
+        assert again.stdout.strip() == servers
+        assert "already running" in again.stderr
+        shown = run("status")
+        assert shown.returncode == 0
+        assert f"{servers} answers" in shown.stdout
+        assert run("start", "--brokers", "3").returncode == 1
+    finally:
+        stopped = run("stop")
+    assert stopped.returncode == 0
+    after = run("status")
+    assert after.returncode == 1
+    assert "intentstream broker start" in after.stderr
+    assert after.stderr.count("\n") == 1
+    assert run("start", "--property", "nonsense").returncode == 1
+    assert run("start", "--nonsense").returncode == 2
