@@ -154,7 +154,7 @@ class PartitionTask:
         self._around = around
         self._settings = around.settings
         self._exactly_once = around.settings.worker.guarantee == "exactly_once"
-        self._wall_clock = around.settings.worker.clock == "wall"
+        self._wall_clock = around.settings.worker.clock != "event"
         self._open: _Open | None = None
         self._queue: deque[MicroBatch] = deque()
         self._wake = asyncio.Event()

@@ -126,6 +126,8 @@ class UserTable:
         self._capacity = capacity
         self._row_of: dict[bytes, int] = {}
         self._gone: dict[bytes, int] = {}
+        self._leaving: set[bytes] = set()
+        self._drained = np.zeros(0, np.intp)
         self._epoch = 0
         self._free: list[int] = []
         self._key_of: list[bytes] = []
@@ -164,7 +166,7 @@ class UserTable:
     def _load(self, missing: list[bytes]) -> None:
         while len(self._free) < len(missing):
             self._reserve(len(self.records) * 2)
-        asked = [key for key in missing if key not in self._gone]
+        asked = [key for key in missing if not self.forgotten(key)]
         stored = dict(zip(asked, self._store.get_many(asked), strict=True)) if asked else {}
         for key in missing:
             row = self._free.pop()
@@ -200,9 +202,13 @@ class UserTable:
         """Rows changed since the last drain."""
         return np.flatnonzero(self._dirty)
 
+    def unsettled_rows(self) -> NDArray[np.intp]:
+        """Rows that the store does not hold as they are: changed, or drained and on their way."""
+        return np.union1d(self.dirty_rows(), self._drained)
+
     def forgotten(self, key: bytes) -> bool:
-        """Whether the user was deleted since the last drain and has not come back."""
-        return key in self._gone
+        """Whether the user was deleted and the store may not know of it yet."""
+        return key in self._gone or key in self._leaving
 
     def forget(self, row: int) -> None:
         """Delete a user: the next drain has a tombstone, a later event starts from nothing."""
@@ -227,6 +233,7 @@ class UserTable:
             puts.append((key, None))
             if due:
                 timers.append((key, due, None))
+        self._leaving.update(self._gone)
         self._gone.clear()
         used = np.minimum(self.records["n"][rows].astype(np.int64), self.layout.ring)
         lengths = (self.layout.fixed + used * ENTRY.itemsize).tolist()
@@ -239,10 +246,13 @@ class UserTable:
             timers.append((self._key_of[row], old or None, new or None))
         self._stored_due[rows] = listed
         self._dirty[rows] = False
+        self._drained = rows
         return Changes(puts, timers)
 
     def committed(self) -> None:
         """All drained changes are in the store: clean rows may leave memory. Row numbers expire."""
+        self._leaving.clear()
+        self._drained = self._drained[:0]
         excess = len(self._row_of) - self._capacity
         if excess <= 0:
             return

@@ -101,9 +101,9 @@ class Timers:
         return np.array(sorted(rows.tolist(), key=lambda row: (due[row], key(row))), np.intp)
 
     def _changed(self, tick: int) -> NDArray[np.intp]:
-        dirty = self._table.dirty_rows()
-        due = self._table.records["due"][dirty]
-        return dirty[(due > 0) & (due <= tick)]
+        rows = self._table.unsettled_rows()
+        due = self._table.records["due"][rows]
+        return rows[(due > 0) & (due <= tick)]
 
     def _relist(self, rows: NDArray[np.intp], tick: int) -> None:
         """List users whose index entry is used up where they are due next."""
@@ -113,8 +113,8 @@ class Timers:
         self._table.touch(behind)
 
     def _next(self, tick: int) -> int:
-        dirty = self._table.dirty_rows()
-        due = self._table.records["due"][dirty]
+        rows = self._table.unsettled_rows()
+        due = self._table.records["due"][rows]
         due = due[due > tick]
         listed = self._index.first_due(tick)
         return min(int(due.min()) if len(due) else _NEVER, _NEVER if listed is None else listed)

@@ -11,7 +11,7 @@ from models.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.settings import Settings
-from stream.testing import PipelineDriver
+from stream.testing import PipedRecord, PipelineDriver
 from tests.logs import (
     DAY,
     START,
@@ -302,3 +302,25 @@ def test_the_cache_may_be_smaller_than_the_users(scorer: Scorer) -> None:
     hidden = {u: r["hidden"].tobytes() for u, r in small.records().items()}
     assert hidden == {u: r["hidden"].tobytes() for u, r in large.records().items()}
     assert np.isfinite([r["risk"] for r in small.records().values()]).all()
+
+
+def test_timers_see_what_is_committed_but_not_yet_stored(scorer: Scorer) -> None:
+    log = shop_log(29, 40 * 20)
+    straight, late = PipelineDriver(scorer, settings()), PipelineDriver(scorer, settings())
+    straight.pipe(log, batch=20)
+    on_its_way = None
+    for i, lo in enumerate(range(0, len(log), 20), start=1):
+        part = enumerate(raw(log)[lo : lo + 20], lo)
+        late.pipeline.process([PipedRecord(at, t, key, value) for at, (key, value, t) in part])
+        if i % 2:
+            on_its_way = late.pipeline.drain()
+            for topic, messages in on_its_way.outputs.items():
+                late.outputs.setdefault(topic, []).extend(messages)
+        elif on_its_way is not None:
+            late.store.apply(on_its_way.changelog, on_its_way.timers, i)
+            late.pipeline.committed(on_its_way)
+    late.commit()
+    assert len(straight.alerts()) > 5
+    topic = late.settings.topics.churn
+    assert sorted(late.outputs[topic]) == sorted(straight.outputs[topic])
+    assert late.histories() == straight.histories()

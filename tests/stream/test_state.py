@@ -128,6 +128,21 @@ def test_a_user_who_comes_back_before_the_drain_replaces_the_tombstone() -> None
     assert changes.timers == [(b"uann", 99, None)]
 
 
+def test_a_forgotten_user_stays_forgotten_while_the_tombstone_is_on_its_way() -> None:
+    store = MemoryStore()
+    table = UserTable(LAYOUT, store, 10)
+    append(table, int(table.rows([b"uann"])[0]), 5)
+    save(table, store)
+    table.forget(int(table.rows([b"uann"])[0]))
+    changes = table.drain()
+    assert table.forgotten(b"uann")
+    row = int(table.rows([b"uann"])[0])
+    assert int(table.records["n"][row]) == 0
+    store.apply(changes.puts, changes.timers, 2)
+    table.committed()
+    assert not table.forgotten(b"uann")
+
+
 def test_moving_a_timer_names_its_old_place() -> None:
     store = MemoryStore()
     table = UserTable(LAYOUT, store, 10)
