@@ -183,8 +183,8 @@ class WorkerSettings(_Section):
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
     clock: Literal["auto", "wall", "event"] = "auto"
-    """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock unless
-    events reach the broker more than a day old, which is a replay of history."""
+    """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock
+    unless events reach the broker more than a day old, which is a replay of history."""
     batch_size: int = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100

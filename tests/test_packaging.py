@@ -1,0 +1,111 @@
+"""What is shipped: the packages with all their files, and nothing else."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("schemas", "models", "stream")
+
+
+def sources() -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    # Built from a copy, since setuptools leaves its working files beside the sources.
+    copy = tmp_path_factory.mktemp("source")
+    for package in PACKAGES:
+        shutil.copytree(
+            ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    # A folder that a newcomer's checkout has, and that is no package of ours.
+    (copy / "var").mkdir()
+    (copy / "var" / "__init__.py").touch()
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = (copy / "out").glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_exactly_the_packages(wheel):
+    files = {name for name in wheel.namelist() if not name.endswith("/")}
+    metadata = {name for name in files if ".dist-info/" in name}
+    assert {name.split("/")[0] for name in metadata} == {"intentstream-0.1.0.dist-info"}
+    assert files - metadata == sources()
+
+
+def test_every_module_folder_is_a_package():
+    for name in sources():
+        if name.endswith(".py"):
+            assert (ROOT / name).with_name("__init__.py").exists(), name
+
+
+def test_no_module_is_named_like_one_of_the_standard_library():
+    names = {part.removesuffix(".py") for name in sources() for part in name.split("/")}
+    assert names & (set(sys.stdlib_module_names) - {"__main__"}) == set()
+
+
+def test_the_metadata_names_command_versions_and_extras(wheel):
+    folder = "intentstream-0.1.0.dist-info"
+    assert (
+        "intentstream = stream.cli.main:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    )
+    metadata = BytesParser().parsebytes(wheel.read(f"{folder}/METADATA"))
+    assert metadata["Requires-Python"] == "<3.14,>=3.11"
+    assert {"local", "dashboard", "dev", "demo"} <= set(metadata.get_all("Provides-Extra"))
+
+
+def test_the_unpacked_wheel_runs(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop());"
+        "from stream.broker.jars import locked_jars; assert locked_jars();"
+        "import stream; assert stream.__file__.startswith(sys.path[0]), stream.__file__;"
+        "from stream.cli.main import main; main(['--version'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "intentstream 0.1.0\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["base", "local", "dev"])
+def test_every_requirement_is_pinned_with_hashes_and_no_address(name):
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    entries = [line for line in text.splitlines() if line and line[0] not in " #"]
+    assert entries
+    assert all("==" in line and line.endswith("\\") for line in entries)
+    assert text.count("--hash=sha256:") >= len(entries)
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_the_requirement_sets_contain_each_other():
+    def pins(name: str) -> set[str]:
+        text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        return {line.split()[0] for line in text.splitlines() if line and line[0] not in " #"}
+
+    assert pins("base") < pins("local") < pins("dev")
