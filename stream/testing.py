@@ -52,12 +52,16 @@ class PipelineDriver:
         scorer: ScorerLike,
         settings: Settings | None = None,
         store: MemoryStore | None = None,
+        *,
+        partition: int = 0,
+        partitions: int = 1,
     ) -> None:
-        """One partition of one, on the event clock unless ``settings`` say otherwise."""
+        """On the event clock unless ``settings`` say otherwise."""
         self.settings = settings or Settings(worker={"clock": "event"})
         self.store = store or MemoryStore()
         self.outputs: dict[str, list[tuple[bytes | None, bytes]]] = {}
         self._scorer = scorer
+        self._partition, self._partitions = partition, partitions
         self._commits = 0
         self.pipeline = self._open()
         self._offset = max(self.pipeline.source_offset, 0)
@@ -66,8 +70,8 @@ class PipelineDriver:
         return Pipeline(
             settings=self.settings,
             topic=self.settings.topics.events,
-            partition=0,
-            partitions=1,
+            partition=self._partition,
+            partitions=self._partitions,
             store=self.store,
             scorer=self._scorer,
         )
