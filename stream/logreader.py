@@ -8,6 +8,8 @@ from typing import Final
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from models.encoding import Row, columns, encode_event, hash64
 from models.eventlog import EventLog
@@ -50,11 +52,9 @@ class KafkaLog:
 
         Raises:
             TopicLayoutError: the topic does not exist.
-            TrainerError: the broker stops answering.
+            TrainerError: no broker answers, or it stops to.
         """
-        topic = self._settings.topics.events
         consumer = AIOKafkaConsumer(
-            topic,
             group_id=None,
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -62,16 +62,23 @@ class KafkaLog:
             max_partition_fetch_bytes=_FETCH_BYTES,
             **self._settings.kafka.client_options(),
         )
-        await consumer.start()
         try:
-            self._find_partitions(consumer, topic)
+            self._know(await self._partition_numbers())
+            await consumer.start()
             await self._read_from(consumer, count)
+        except (KafkaError, OSError) as error:
+            servers = self._settings.kafka.bootstrap_servers
+            raise TrainerError(
+                f"cannot read {self._settings.topics.events} from {servers}: {error!r}; check that"
+                " the broker runs (`intentstream broker status`) and the kafka settings"
+            ) from error
         finally:
             await consumer.stop()
         self._parts = [EventLog.join(self._parts)] if self._parts else []
         return self._parts[0] if self._parts else to_log([], [])
 
     async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
+        consumer.assign(list(self._partitions))
         ends = await consumer.end_offsets(list(self._partitions))
         begun = await consumer.beginning_offsets(list(self._partitions))
         for where, partition in self._partitions.items():
@@ -103,14 +110,25 @@ class KafkaLog:
                 left_over = sum(max(ends[w] - p.position, 0) for w, p in self._partitions.items())
                 count(total - left_over, total)
 
-    def _find_partitions(self, consumer: AIOKafkaConsumer, topic: str) -> None:
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise TopicLayoutError(
-                [f"{topic} does not exist: run `intentstream topics create` and produce events"]
-            )
+    async def _partition_numbers(self) -> list[int]:
+        topic = self._settings.topics.events
+        admin = AIOKafkaAdminClient(**self._settings.kafka.client_options())
+        try:
+            await admin.start()
+            if topic not in await admin.list_topics():
+                raise TopicLayoutError(
+                    [f"{topic} does not exist: run `intentstream topics create` and produce events"]
+                )
+            (described,) = await admin.describe_topics([topic])
+        finally:
+            await admin.close()
+        return sorted(entry["partition"] for entry in described["partitions"])
+
+    def _know(self, numbers: list[int]) -> None:
+        """Prepare the partitions that are new; a topic may have grown."""
+        topic = self._settings.topics.events
         worker = self._settings.worker
-        for number in sorted(numbers):
+        for number in numbers:
             where = TopicPartition(topic, number)
             if where not in self._partitions:
                 ingest = Ingest(

@@ -24,7 +24,7 @@ class Shown:
     """A progress bar on standard error, and a line per epoch."""
 
     def __enter__(self) -> Self:
-        """Start the display."""
+        """Prepare the display; it starts with the first news."""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -32,7 +32,6 @@ class Shown:
             console=Console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
-        self._progress.start()
         return self
 
     def __exit__(
@@ -42,7 +41,8 @@ class Shown:
         trace: TracebackType | None,
     ) -> None:
         """End the display."""
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def count(self, done: int, total: int) -> None:
         """Show how many records are read."""
@@ -58,6 +58,8 @@ class Shown:
         )
 
     def _update(self, name: str, done: int, total: int) -> None:
+        if not self._tasks:
+            self._progress.start()
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._tasks[name], completed=done, total=total)

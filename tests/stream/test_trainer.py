@@ -1,0 +1,343 @@
+"""The trainer against a real broker: what it reads, publishes, announces and refuses."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from models.encoding import hash64
+from models.errors import DatasetError
+from models.eventlog import EventLog
+from models.registry import Registry
+from models.scorer import Scorer
+from schemas.codec import decode, encode
+from schemas.control import ModelPublished
+from schemas.errors import IntentStreamError
+from schemas.events import Purchase, View
+from stream.errors import TopicLayoutError, TrainerError
+from stream.logreader import KafkaLog, read_files
+from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
+from stream.trainer import FromFiles, FromKafka, Round, announcement, rounds, run_round
+from tests.conftest import Kafka
+from tests.models.shop import DAY, PURCHASE, shop_log
+from tests.stream.kafka_tools import create_topics, produce, unique
+
+HORIZONS = {
+    "purchase_horizon_ms": 3 * DAY_MS,
+    "churn_horizon_ms": 10 * DAY_MS,
+    "epochs": 2,
+    "min_windows": 50,
+}
+
+
+def messages(log: EventLog) -> list[tuple[bytes, bytes]]:
+    found = []
+    for place, user in enumerate(log.users.tolist()):
+        kind = Purchase if log.events.type[place] == PURCHASE else View
+        event = kind(
+            event_id=f"e{place}",
+            user_id=f"u{user}",
+            event_time=int(log.events.time[place]),
+            item_id=f"i{log.events.item[place]}",
+        )
+        found.append((event.user_id.encode(), encode(event)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shop() -> list[tuple[bytes, bytes]]:
+    return messages(shop_log(users=250, days=80))
+
+
+class Nowhere:
+    """A cluster that does not answer."""
+
+    bootstrap_servers = "127.0.0.1:1"
+
+
+def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str = "t") -> Settings:
+    overrides = {
+        "models_dir": folder,
+        "train": HORIZONS,
+        "topics": {"events": topic, "models": f"{topic}-models"},
+        "worker": {"check_partitioner": False},
+    }
+    if kafka is not None:
+        overrides["kafka"] = {"bootstrap_servers": kafka.bootstrap_servers}
+    return load_settings(overrides=overrides)
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path, shop: list[tuple[bytes, bytes]]) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n".join(value for _, value in shop))
+    return path
+
+
+async def transaction(kafka: Kafka, topic: str, rows: list[tuple[bytes, bytes]], end: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique("tx")
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for key, value in rows:
+            await producer.send(topic, value, key=key, partition=0)
+        if end == "commit":
+            await producer.commit_transaction()
+        else:
+            await producer.abort_transaction()
+    finally:
+        await producer.stop()
+
+
+@pytest.mark.kafka
+class TestKafkaLog:
+    async def test_it_reads_all_committed_valid_events(
+        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        topic = unique("events")
+        servers = kafka.bootstrap_servers
+        await create_topics(servers, topic, partitions=2)
+        await produce(servers, topic, shop[:40], partition=0)
+        await produce(servers, topic, shop[40:90], partition=1)
+        await produce(servers, topic, [(b"u1", b"{"), (b"other", shop[0][1])], partition=1)
+        await transaction(kafka, topic, shop[90:100], "abort")
+        await transaction(kafka, topic, shop[100:110], "commit")
+        log = KafkaLog(settings_for(tmp_path, kafka, topic))
+        seen: list[tuple[int, int]] = []
+        found = await log.read(lambda done, total: seen.append((done, total)))
+        assert log.refused == 2
+        assert len(found) == 100
+        expected = {hash64(key.decode()) for key, _ in [*shop[:90], *shop[100:110]]}
+        assert set(found.users.tolist()) == expected
+        ids = {hash64(f"e{n}") for n in [*range(90), *range(100, 110)]}
+        assert set(found.events.id.tolist()) == ids
+        assert seen[-1][0] == seen[-1][1] > 100
+
+    async def test_a_second_read_fetches_only_news(
+        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        topic = unique("events")
+        await create_topics(kafka.bootstrap_servers, topic)
+        log = KafkaLog(settings_for(tmp_path, kafka, topic))
+        assert len(await log.read()) == 0
+        await produce(kafka.bootstrap_servers, topic, shop[:30])
+        assert len(await log.read()) == 30
+        await produce(kafka.bootstrap_servers, topic, shop[30:50])
+        seen: list[tuple[int, int]] = []
+        found = await log.read(lambda done, total: seen.append((done, total)))
+        assert len(found) == 50
+        assert seen[-1] == (20, 20)
+        assert len(await log.read()) == 50
+
+    async def test_a_missing_topic_is_named(self, kafka: Kafka, tmp_path: Path) -> None:
+        log = KafkaLog(settings_for(tmp_path, kafka, unique("nothing")))
+        with pytest.raises(TopicLayoutError, match=r"nothing-.* does not exist.*topics create"):
+            await log.read()
+
+
+async def test_a_silent_broker_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"cannot read t from 127\.0\.0\.1:1.*broker status"):
+        await KafkaLog(settings_for(tmp_path, Nowhere())).read()
+
+
+def test_files_and_topic_give_the_same_events(jsonl: Path, shop: list[tuple[bytes, bytes]]) -> None:
+    found = read_files([jsonl])
+    assert len(found) == len(shop)
+    assert sorted(found.events.time.tolist()) == found.events.time.tolist()
+    assert set(found.users.tolist()) == {hash64(key.decode()) for key, _ in shop}
+    assert len(read_files([jsonl, jsonl])) == 2 * len(shop)
+
+
+@pytest.mark.kafka
+def test_a_round_publishes_and_announces(
+    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    topic = unique("events")
+    servers = kafka.bootstrap_servers
+    asyncio.run(create_topics(servers, topic, f"{topic}-models"))
+    asyncio.run(produce(servers, topic, shop))
+    settings = settings_for(tmp_path, kafka, topic)
+    done = run_round(settings, FromKafka(settings), device="cpu")
+    assert done.announced
+    message = asyncio.run(_first(servers, f"{topic}-models"))
+    assert message.key == done.manifest.version.encode()
+    published = decode(ModelPublished, message.value)
+    assert published == announcement(done.manifest)
+    assert published.rollout == "champion"
+    folder = settings.models_dir / published.uri
+    scorer = Scorer.load(folder, "cpu", expected_digest=published.digest)
+    assert [target.horizon_ms for target in scorer.targets] == [3 * DAY_MS, 10 * DAY_MS]
+
+
+async def _first(servers: str, topic: str) -> object:
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        return await asyncio.wait_for(consumer.getone(), 20)
+    finally:
+        await consumer.stop()
+
+
+def test_what_cannot_be_announced_stays_published(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models", Nowhere())
+    with pytest.raises(TrainerError, match=r"is not announced.*models announce"):
+        run_round(settings, FromFiles((jsonl,)), device="cpu")
+    assert len(Registry(settings.models_dir).versions()) == 1
+
+
+def test_until_leaves_out_what_came_later(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models")
+    log = read_files([jsonl])
+    cut = int(log.events.time.max()) - 10 * DAY
+    done = run_round(settings, FromFiles((jsonl,)), until=cut, device="cpu", announced=False)
+    assert done.manifest.window.last_event <= cut
+    assert done.manifest.window.events == int((log.events.time <= cut).sum())
+
+
+def test_nothing_is_published_when_training_is_refused(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models")
+    with pytest.raises(DatasetError, match="event log is empty"):
+        run_round(settings, FromFiles((jsonl,)), until=1, device="cpu")
+    assert not settings.models_dir.exists()
+
+
+class TestRounds:
+    def test_one_round_raises_its_error(self) -> None:
+        def fail() -> Round:
+            raise DatasetError("too little")
+
+        with pytest.raises(DatasetError, match="too little"):
+            list(rounds(None, fail, lambda _: True))
+
+    def test_repeated_rounds_go_on_after_an_error_and_keep_their_interval(self) -> None:
+        waits: list[float] = []
+        calls = iter(range(9))
+
+        def sometimes() -> Round:
+            if next(calls) % 2:
+                raise DatasetError("too little")
+            return Round(None, Path(), announced=False, seconds=0)  # type: ignore[arg-type]
+
+        def wait(seconds: float) -> bool:
+            waits.append(seconds)
+            return len(waits) == 4
+
+        outcomes = list(rounds(HOUR_MS, sometimes, wait))
+        assert [isinstance(o, IntentStreamError) for o in outcomes] == [False, True, False, True]
+        assert all(3590 < seconds <= 3600 for seconds in waits)
+
+
+class TestCommands:
+    def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "from stream.cli.main import main; main()", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path) -> None:
+        models = ("--models-dir", str(tmp_path / "models"))
+        config = tmp_path / "settings.toml"
+        config.write_text("[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n")
+        horizons = ("--purchase-horizon", "3d", "--churn-horizon", "10d")
+        done = self.cli(
+            *("train", "--from", str(jsonl), "--no-announce", "--device", "cpu"),
+            *(*horizons, *models, "--config", str(config), "--json", "-"),
+        )
+        manifest = json.loads(done.stdout)
+        version = manifest["version"]
+        assert [t["horizon_ms"] for t in manifest["targets"]] == [3 * DAY_MS, 10 * DAY_MS]
+        assert version in self.cli("models", "list", *models).stdout
+        shown = self.cli("models", "show", version, *models).stdout
+        assert "recency" in shown
+        as_json = self.cli("models", "show", version, "--json", *models).stdout
+        assert json.loads(as_json) == manifest
+        assert "golden vector are right" in self.cli("models", "verify", *models).stdout
+        script = tmp_path / "models" / version / "model.pt"
+        script.write_bytes(script.read_bytes()[:-1])
+        refused = self.cli("models", "verify", *models, code=1).stderr
+        assert f"{version}: REFUSED" in refused
+        assert "truncated or altered" in refused
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("train", "--from", "nowhere.jsonl"), "no such file: nowhere.jsonl"),
+            (("train", "--from", "kafka", "--from", "x"), "cannot be mixed with files"),
+            (("train", "--from", "x", "--every", "soon"), "--every: 'soon' is no duration"),
+            (("train", "--from", "x", "--until", "soon"), "'soon' is no time"),
+            (("models", "show", "v9"), "no model 'v9'"),
+            (("models", "verify"), "run `intentstream train`"),
+        ],
+    )
+    def test_mistakes_give_one_clear_line(
+        self, tmp_path: Path, arguments: tuple[str, ...], message: str
+    ) -> None:
+        done = self.cli(*arguments, "--models-dir", str(tmp_path / "none"), code=1)
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_an_empty_registry_is_said_so(self, tmp_path: Path) -> None:
+        done = self.cli("models", "list", "--models-dir", str(tmp_path))
+        assert "no model in" in done.stderr
+
+
+@pytest.mark.kafka
+def test_every_repeats_until_it_is_told_to_stop(
+    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    topic = unique("events")
+    asyncio.run(create_topics(kafka.bootstrap_servers, topic, f"{topic}-models"))
+    config = tmp_path / "settings.toml"
+    config.write_text(
+        f"[topics]\nevents = '{topic}'\nmodels = '{topic}-models'\n"
+        "[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n"
+        "[worker]\ncheck_partitioner = false\n"
+    )
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from stream.cli.main import main; main()"),
+            *("train", "--every", "500ms", "--config", str(config), "--device", "cpu"),
+            *("--bootstrap-servers", kafka.bootstrap_servers),
+            *("--models-dir", str(tmp_path / "models")),
+            *("--purchase-horizon", "3d", "--churn-horizon", "10d"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        guard = threading.Timer(90, process.kill)
+        guard.start()
+        assert process.stderr is not None
+        assert process.stdout is not None
+        refused = ""
+        while "event log is empty" not in refused:
+            refused = process.stderr.readline()
+            assert refused
+        assert "trying again in 500ms" in refused
+        drain = threading.Thread(target=process.stderr.read)
+        drain.start()
+        asyncio.run(produce(kafka.bootstrap_servers, topic, shop))
+        while "published" not in (line := process.stdout.readline()):
+            assert line
+        process.terminate()
+        process.stdout.read()
+        drain.join()
+        assert process.wait(30) == 0
+        guard.cancel()
+    versions = Registry(tmp_path / "models").versions()
+    assert versions
+    assert all(np.char.isalnum(version[0]) for version in versions)
