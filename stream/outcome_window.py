@@ -1,0 +1,109 @@
+"""The last N matured predictions, and their figures next to the recency baseline's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.evaluate import calibration_error, log_loss, roc_auc
+
+__all__ = ["CalibrationRow", "Figures", "Window"]
+
+TABLE_BINS: Final = 10
+_FIRST_SIZE: Final = 1024
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """Predictions with a probability in [low, high), the last bin with its end."""
+
+    low: float
+    high: float
+    count: int
+    predicted: float
+    """Mean probability."""
+    observed: float
+    """Share that came true."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of the matured predictions of a window."""
+
+    total: int
+    """Matured ever; the window holds the last of them."""
+    matured: int
+    """In the window."""
+    base_rate: float
+    auc: float | None
+    """None where all outcomes are the same."""
+    recency_auc: float | None
+    """Of the recency baseline, on the same predictions."""
+    log_loss: float
+    base_log_loss: float
+    """Log-loss of always saying the base rate, which is known afterwards only."""
+    ece: float
+    calibration: tuple[CalibrationRow, ...]
+
+
+class Window:
+    """A ring of (label, probability, recency score) that grows up to its size."""
+
+    def __init__(self, size: int) -> None:
+        """Hold the last `size` predictions."""
+        self._size = size
+        self._rows = np.empty((min(size, _FIRST_SIZE), 3))
+        self._total = 0
+
+    def add(self, label: bool, probability: float, recency: float) -> None:  # noqa: FBT001
+        """Take in one matured prediction; of `recency` only the order counts."""
+        room = len(self._rows)
+        if self._total == room and room < self._size:
+            grown = np.empty((min(2 * room, self._size), 3))
+            grown[:room] = self._rows
+            self._rows = grown
+        self._rows[self._total % len(self._rows)] = (label, probability, recency)
+        self._total += 1
+
+    def figures(self) -> Figures | None:
+        """Compute the figures; None while the window is empty."""
+        rows = self._rows[: self._total]
+        if len(rows) == 0:
+            return None
+        labels, probabilities, recency = rows.T
+        base = float(labels.mean())
+        return Figures(
+            total=self._total,
+            matured=len(rows),
+            base_rate=base,
+            auc=_known(roc_auc(labels, probabilities)),
+            recency_auc=_known(roc_auc(labels, recency)),
+            log_loss=log_loss(labels, probabilities),
+            base_log_loss=log_loss(labels, np.full(len(labels), base)),
+            ece=calibration_error(labels, probabilities),
+            calibration=_table(labels, probabilities),
+        )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _table(labels: np.ndarray, probabilities: np.ndarray) -> tuple[CalibrationRow, ...]:
+    index = np.minimum((probabilities * TABLE_BINS).astype(np.int64), TABLE_BINS - 1)
+    rows = []
+    for found in range(TABLE_BINS):
+        inside = index == found
+        if inside.any():
+            rows.append(
+                CalibrationRow(
+                    found / TABLE_BINS,
+                    (found + 1) / TABLE_BINS,
+                    int(inside.sum()),
+                    float(probabilities[inside].mean()),
+                    float(labels[inside].mean()),
+                )
+            )
+    return tuple(rows)
