@@ -48,7 +48,7 @@ lint: .venv/.dev
 .venv/.%: requirements/%.txt pyproject.toml | .venv/.python
 	@echo "==> installing requirements/$*.txt (the first time downloads about 3 GB and takes some minutes)"
 	$(PIP) --require-hashes -r requirements/$*.txt
-	$(PIP) --quiet --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The CUDA libraries that PyTorch pulls in exist for Linux alone.
