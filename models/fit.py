@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.batches import Batch, Batches
+from models.calibrate import fit_platt
 from models.dataset import F32, Examples, Index
 from models.errors import TrainingError
+from models.evaluate import log_loss
 from models.networks.base import Network
 
 
@@ -26,14 +28,15 @@ class FitConfig:
     """Epochs without a better loss on the stopping slice before training stops."""
     windows: int = 64
     """Windows per step; all points that look through them are in the step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak of the schedule, which warms up in the first tenth and ends at zero."""
     weight_decay: float = 0.05
     """Of AdamW."""
     clip_norm: float = 1.0
     """Largest norm of a step's gradient."""
-    logistic_penalty: float = 1e-3
-    """L2 penalty of the logistic regression, per point."""
+    logistic_penalty: float = 0.03
+    """L2 penalty of the logistic regression's weights. Strong, because counts and tenure grow with
+    the calendar: what they meant in the past must not be extrapolated."""
     logistic_steps: int = 60
     """L-BFGS steps of the logistic regression, at most."""
     seed: int = 7
@@ -102,15 +105,16 @@ def fit_logistic(network: Network, examples: Examples, points: Index, config: Fi
     weight = torch.from_numpy(examples.weight[points])
     nothing = network.initial(len(points))
     parameters = list(network.parameters())
+    weights = [parameter for parameter in parameters if parameter.dim() > 1]
     solver = torch.optim.LBFGS(
         parameters, max_iter=config.logistic_steps, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         solver.zero_grad()
-        sums, weights = point_loss(network.heads(nothing, profile), labels, weight)
-        penalty = sum((p.square().sum() for p in parameters), torch.zeros(()))
-        loss = (sums / weights).sum() + config.logistic_penalty * penalty
+        sums, known = point_loss(network.heads(nothing, profile), labels, weight)
+        penalty = sum((matrix.square().sum() for matrix in weights), torch.zeros(()))
+        loss = (sums / known).sum() + config.logistic_penalty * penalty
         loss.backward()
         return loss
 
@@ -146,7 +150,8 @@ def fit_sequences(
     )
     per_batch = _total_weight(batches) / len(batches)
     rng = np.random.default_rng(config.seed)
-    best, best_loss, since = copy.deepcopy(network.state_dict()), _loss(network, held_out), 0
+    best, since = copy.deepcopy(network.state_dict()), 0
+    best_loss = stopping_loss(network, held_out, examples)
     for epoch in range(1, config.epochs + 1):
         network.train()
         total = 0.0
@@ -159,7 +164,7 @@ def fit_sequences(
             optimiser.step()
             schedule.step()
             total += loss.item()
-        current = _loss(network, held_out)
+        current = stopping_loss(network, held_out, examples)
         if not np.isfinite(total + current):
             raise TrainingError(
                 f"{architecture}: the loss is not finite in epoch {epoch}; lower "
@@ -181,11 +186,17 @@ def _total_weight(batches: Batches) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
-def _loss(network: Network, batches: Batches) -> float:
-    network.eval()
-    sums, weights = torch.zeros(()), torch.zeros(())
-    with torch.inference_mode():
-        for batch in batches:
-            part = point_loss(batch_logits(network, batch), batch.labels, batch.weight)
-            sums, weights = sums + part[0].cpu(), weights + part[1].cpu()
-    return float((sums / weights).sum())
+def stopping_loss(network: Network, batches: Batches, examples: Examples) -> float:
+    """Log-loss, summed over the targets, after calibration on the same points.
+
+    Rates drift between the slices, and calibration will follow them; what must not be stopped for
+    is a shift that two numbers mend.
+    """
+    logits = predict_logits(network, batches, len(examples))
+    total = 0.0
+    for column in range(network.targets):
+        known = batches.points[~np.isnan(examples.labels[batches.points, column])]
+        labels = examples.labels[known, column]
+        platt = fit_platt(logits[known, column], labels)
+        total += log_loss(labels, platt.probabilities(logits[known, column]))
+    return total

@@ -18,7 +18,7 @@ class GruConfig:
     """Width of the event-type embedding."""
     item_buckets: int = 4096
     """Rows of the item embedding; unknown and new items share them by hash."""
-    item_width: int = 16
+    item_width: int = 8
     """Width of the item embedding."""
     category_buckets: int = 512
     """Rows of the category embedding."""
@@ -28,7 +28,7 @@ class GruConfig:
     """Width of the layer between embeddings and the recurrence."""
     head_width: int = 48
     """Width of the hidden layer of the heads."""
-    dropout: float = 0.1
+    dropout: float = 0.3
     """Share of activations dropped while training, before the recurrence and in the heads."""
 
 
@@ -68,11 +68,12 @@ class Gru(Network):
             nn.Linear(config.hidden_size + profile, config.head_width),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.head_width, self.targets),
+            last := nn.Linear(config.head_width, self.targets),
         )
         self.direct = nn.Linear(profile, self.targets)
-        nn.init.zeros_(self.direct.weight)
-        nn.init.zeros_(self.direct.bias)
+        for layer in (last, self.direct):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def bucket(self, code: Tensor, buckets: int) -> Tensor:
         """Row of a hash code: 0 stands for none, everything else shares the others."""

@@ -15,7 +15,7 @@ from models.batches import Batches
 from models.dataset import DatasetConfig, build_examples
 from models.errors import DatasetError, TrainingError
 from models.eventlog import EventLog, in_order
-from models.fit import FitConfig, Progress, fit_sequences, predict_logits
+from models.fit import FitConfig, Progress, fit_sequences, predict_logits, stopping_loss
 from models.networks import build
 from models.registry import Registry
 from models.scorer import Scorer, network_spec
@@ -121,12 +121,8 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
     assert len(news) == losses.index(min(losses)) + 1 + config.patience
     logits = predict_logits(network, Batches(examples, stopping, 64, device), len(examples))
     assert np.isfinite(logits[stopping]).all()
-    known = ~np.isnan(examples.labels[stopping])
-    p = 1 / (1 + np.exp(-logits[stopping].astype(np.float64)))
-    y = np.nan_to_num(examples.labels[stopping])
-    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p)) * known * examples.weight[stopping][:, None]
-    mean = loss.sum(0) / (known * examples.weight[stopping][:, None]).sum(0)
-    assert mean.sum() == pytest.approx(min(losses), rel=1e-4)
+    again = stopping_loss(network, Batches(examples, stopping, 64, device), examples)
+    assert again == pytest.approx(min(losses), rel=1e-6)
 
 
 def test_late_events_are_left_out_as_in_serving(log: EventLog) -> None:
