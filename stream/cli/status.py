@@ -1,0 +1,115 @@
+"""`intentstream status`: lag, rates, counters, model and timers of the running workers."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from stream.status_report import StatusReport
+
+app = typer.Typer()
+
+_REFRESH_S: Final = 2.0
+
+
+@app.command()
+def status(
+    keep_watching: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON; with --watch one per look.")
+    ] = False,
+    app_id: Annotated[
+        str | None, typer.Option("--app-id", help="Of the workers. [intentstream]")
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show how the workers are doing. Exit status 0 also when none runs."""
+    settings = read_settings(config, bootstrap_servers, data_dir, app_id=app_id)
+    try:
+        asyncio.run(_show(settings, keep_watching=keep_watching, as_json=as_json))
+    except KeyboardInterrupt:
+        return
+
+
+async def _show(settings: Settings, *, keep_watching: bool, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from stream.status_report import open_status
+
+    async with open_status(settings) as reader:
+        if not keep_watching or as_json or not sys.stdout.isatty():
+            while True:
+                _print(await reader.read(), as_json=as_json)
+                if not keep_watching:
+                    return
+                await asyncio.sleep(_REFRESH_S)
+        with Live(_tables(await reader.read()), console=Console(), auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(_REFRESH_S)
+                live.update(_tables(await reader.read()), refresh=True)
+
+
+def _print(report: "StatusReport", *, as_json: bool) -> None:
+    import msgspec
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(msgspec.json.encode(report).decode())
+    else:
+        Console().print(_tables(report))
+
+
+def _tables(report: "StatusReport") -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from stream.watch import duration, moment
+
+    figures = Table(title=f"{report.app_id} on {report.topic}", title_justify="left")
+    figures.show_header = False
+    totals = report.totals
+    for name, text in {
+        "workers": ", ".join(report.workers) or "none alive",
+        "model": ", ".join(report.model_versions) or "-",
+        "published last": report.published or "-",
+        "lag": f"{report.lag:,} records",
+        "rate": f"{report.events_per_second:,.0f} events/s,"
+        f" {report.predictions_per_second:,.0f} predictions/s",
+        "consumed": f"{totals['consumed']:,} = {totals['accepted']:,} accepted"
+        f" + {totals['duplicate']:,} duplicate + {totals['late']:,} late"
+        f" + {totals['invalid']:,} invalid",
+        "written": f"{totals['predictions']:,} predictions, {totals['alerts']:,} alerts,"
+        f" {report.dead_letters:,} dead letters",
+        "users": f"{totals['users']:,}",
+        "next timer": moment(report.timers_due_at) if report.timers_due_at is not None else "-",
+    }.items():
+        figures.add_row(name, Text(text))
+    partitions = Table(
+        "partition", "committed", "end", "lag", "events/s", "watermark", "heartbeat", "worker"
+    )
+    for row in report.partitions:
+        beat = row.heartbeat
+        partitions.add_row(
+            str(row.partition),
+            "-" if row.committed is None else f"{row.committed:,}",
+            f"{row.end:,}",
+            f"{row.lag:,}",
+            f"{row.events_per_second:,.0f}",
+            moment(beat.watermark) if beat else "-",
+            f"{duration(max(report.at - beat.updated_at, 0))} ago" if beat else "never",
+            Text(beat.worker_id if beat and row.alive else "-"),
+        )
+    return Group(figures, partitions)

@@ -1,0 +1,160 @@
+"""What `intentstream status` says: lag, rates, totals, life signs."""
+
+import json
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+
+from schemas.codec import encode
+from schemas.control import ModelPublished, WorkerStatus
+from stream.errors import BrokerError
+from stream.settings import Settings
+from stream.status_report import FRESH_MS, StatusReport, open_status
+from stream.topics import create_topics
+from tests.stream.kafka_tools import produce, unique
+from tests.stream.test_topics import settings_for
+
+pytestmark = pytest.mark.kafka
+
+NOW = 1_700_000_000_000
+
+
+def beat(partition: int, updated_at: int, consumed: int, **changes: object) -> tuple[bytes, bytes]:
+    status = WorkerStatus(
+        worker_id="w1",
+        partition=partition,
+        offset=consumed,
+        high_water=consumed,
+        watermark=NOW,
+        consumed=consumed,
+        accepted=consumed - 3,
+        duplicate=1,
+        late=1,
+        invalid=1,
+        predictions=consumed // 2,
+        alerts=2,
+        model_version="m1",
+        users=10,
+        updated_at=updated_at,
+        timers_due_at=NOW + partition,
+    )
+    status = msgspec.structs.replace(status, **changes)
+    return str(partition).encode(), encode(status)
+
+
+async def made(kafka) -> Settings:
+    settings = settings_for(kafka.bootstrap_servers, unique("status"), partitions=2)
+    await create_topics(settings)
+    return settings
+
+
+async def read(settings: Settings) -> StatusReport:
+    async with open_status(settings) as reader:
+        return await reader.read()
+
+
+async def test_before_any_worker_everything_is_lag(kafka):
+    settings = await made(kafka)
+    await produce(kafka.bootstrap_servers, settings.topics.events, [(b"a", b"{}")] * 5, 1)
+    report = await read(settings)
+    assert [(row.committed, row.end, row.lag) for row in report.partitions] == [
+        (None, 0, 0),
+        (None, 5, 5),
+    ]
+    assert (report.lag, report.workers, report.published) == (5, [], None)
+    assert report.totals["consumed"] == 0
+    assert report.timers_due_at is None
+
+
+async def test_totals_rates_and_life_signs(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    old = now - FRESH_MS - 60_000
+    beats = [
+        beat(0, now - 4000, 100),
+        beat(1, old - 1000, 10),
+        beat(0, now - 2000, 300),
+        beat(1, old, 40, worker_id="w2", model_version="m0", timers_due_at=None),
+        beat(0, now - 3000, 1, worker_id="w3"),
+        (b"junk", b"{"),
+    ]
+    await produce(kafka.bootstrap_servers, settings.topics.status, beats)
+    model = ModelPublished(
+        version="m1",
+        digest="0" * 64,
+        uri="m1",
+        architecture="gru",
+        feature_version="1",
+        metrics={},
+        published_at=NOW,
+    )
+    await produce(kafka.bootstrap_servers, settings.topics.models, [(b"m1", encode(model))])
+    report = await read(settings)
+    live, gone = report.partitions
+    assert (live.alive, gone.alive) == (True, False)
+    assert live.events_per_second == pytest.approx(100)
+    assert live.predictions_per_second == pytest.approx(50)
+    assert gone.events_per_second == 0
+    assert report.events_per_second == pytest.approx(100)
+    totals = report.totals
+    assert totals["consumed"] == 340
+    assert totals["consumed"] == sum(
+        totals[name] for name in ("accepted", "duplicate", "late", "invalid")
+    )
+    assert (totals["users"], report.dead_letters) == (20, 2)
+    assert (report.workers, report.model_versions) == (["w1"], ["m1"])
+    assert (report.published, report.timers_due_at) == ("m1", NOW)
+
+
+async def test_a_reader_keeps_up(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    async with open_status(settings) as reader:
+        assert (await reader.read()).totals["consumed"] == 0
+        await produce(kafka.bootstrap_servers, settings.topics.status, [beat(0, now, 50)])
+        assert (await reader.read()).totals["consumed"] == 50
+
+
+def status(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    names = ("events", "status", "models")
+    topics = {
+        f"INTENTSTREAM_TOPICS__{name.upper()}": getattr(settings.topics, name) for name in names
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "stream.cli.main", "status", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=topics
+        | {
+            "COLUMNS": "150",
+            "INTENTSTREAM_APP_ID": settings.app_id,
+            "INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        },
+    )
+
+
+async def test_the_command(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    await produce(kafka.bootstrap_servers, settings.topics.status, [beat(0, now, 50)])
+    done = status(settings, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["totals"]["consumed"] == 50
+    done = status(settings)
+    assert done.returncode == 0
+    assert "50 = 47 accepted + 1 duplicate + 1 late + 1 invalid" in done.stdout
+
+
+async def test_without_a_broker_it_is_one_line():
+    settings = settings_for("127.0.0.1:1")
+    done = status(settings)
+    assert done.returncode == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(BrokerError):
+        await read(settings)
