@@ -25,10 +25,11 @@ class WorkerApp(faust.App):
 
     BootStrategy = _Boot
 
-    def __init__(self, settings: Settings, assignment: Assignment) -> None:
+    def __init__(self, settings: Settings, assignment: Assignment, instance_id: str) -> None:
         """Start nothing; `start` joins the group."""
         self.worker_settings = settings
         self.assignment = assignment
+        self._instance_id = instance_id
         first = settings.kafka.bootstrap_servers.split(",")[0]
         super().__init__(
             settings.app_id,
@@ -76,7 +77,7 @@ class WorkerApp(faust.App):
 
     def _new_transport(self) -> BatchTransport:
         transport = BatchTransport([URL(str(url)) for url in self.conf.broker_consumer], self)
-        return transport.attach(self.worker_settings, self.assignment)
+        return transport.attach(self.worker_settings, self.assignment, self._instance_id)
 
     def _create_directories(self) -> None:
         """Keep Faust's hands off the disk."""

@@ -15,11 +15,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
@@ -38,6 +40,7 @@ also how long a busy partition may wait for quiet ones."""
 PARTITION_FETCH_BYTES: Final = 2 << 20
 _POLL_MS: Final = 500
 _POLL_FULL_MS: Final = 10
+_LEAVE_S: Final = 2.0
 
 Result = TypeVar("Result")
 
@@ -105,6 +108,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         settings = cast("BatchTransport", transport).settings
         return AIOKafkaConsumer(
             group_id=settings.app_id,
+            group_instance_id=cast("BatchTransport", transport).instance_id,
             partition_assignment_strategy=(StickyPartitionAssignor,),
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -119,6 +123,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=2**31 - 1,
             **settings.kafka.client_options(),
         )
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, which aiokafka does not do for a member with an instance id."""
+        coordinator = self._consumer._coordinator if self._consumer else None  # noqa: SLF001
+        if isinstance(coordinator, GroupCoordinator) and coordinator.generation > 0:
+            leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await coordinator._send_req(leave)  # noqa: SLF001
+        await super().on_thread_stop()
 
     async def in_thread(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the thread's event loop and return its result here."""
@@ -286,10 +300,11 @@ class BatchTransport(driver.Transport):
     Consumer: ClassVar[Any] = BatchConsumer
     settings: Settings
     intake: Intake
+    instance_id: str
 
-    def attach(self, settings: Settings, intake: Intake) -> "BatchTransport":
-        """Say where batches go; before the app starts."""
-        self.settings, self.intake = settings, intake
+    def attach(self, settings: Settings, intake: Intake, instance_id: str) -> Self:
+        """Say where batches go and who the group's member is; before the app starts."""
+        self.settings, self.intake, self.instance_id = settings, intake, instance_id
         return self
 
 

@@ -19,6 +19,7 @@ from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
 from stream.errors import PartitionError, WorkerError
+from stream.identity import WorkerIdentity
 from stream.partition import PartitionTask, PipelineFactory, Surroundings
 from stream.settings import Settings
 from stream.store import DueOf, StoreMemory
@@ -59,9 +60,10 @@ class Worker:
         """
         self.settings = settings
         self.scorer = scorer
+        self.identity = WorkerIdentity.acquire(settings.data_dir / "state" / settings.app_id)
         self.engine = Engine()
         self.assignment = Assignment(self._new_task)
-        self.app = WorkerApp(settings, self.assignment)
+        self.app = WorkerApp(settings, self.assignment, self.identity.name)
         self._stop = asyncio.Event()
         self._companions = companions
         self._around = Surroundings(
@@ -190,3 +192,4 @@ class Worker:
         if self.assignment.failed.done():
             self.assignment.failed.exception()  # seen: what ended the worker is raised by `run`
         self.engine.close()
+        self.identity.close()

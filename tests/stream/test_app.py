@@ -1,0 +1,188 @@
+import asyncio
+import shutil
+import signal
+import time
+
+import pytest
+
+from stream.faults import STAGES
+from tests.stream.kafka_tools import read_all
+from tests.stream.worker_tools import Bench
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def bench(kafka, tmp_path):
+    made = await Bench(kafka.bootstrap_servers, tmp_path).create()
+    yield made
+    made.close()
+
+
+async def test_a_worker_consumes_everything_once_and_stops_cleanly(bench):
+    await bench.produce(1500)
+    worker = bench.start()
+    await bench.all_committed(worker)
+
+    assert bench.end(worker) == 0
+    assert "threads left: ['MainThread']" in bench.log(worker)
+    assert await bench.outputs() == bench.expected
+
+    await bench.produce(300)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    assert bench.end(worker) == 0
+    assert await bench.outputs() == bench.expected
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "after_recovery"])
+async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench, stage):
+    await bench.produce(2000)
+    kills = 0
+    for passage in (3, 2, 5):
+        worker = bench.start(f"{stage}:{passage}:kill")
+        finished = await bench.all_committed(worker)
+        if finished:
+            bench.end(worker, signal.SIGKILL)
+        else:
+            assert worker.wait(30) == -signal.SIGKILL, bench.log(worker)
+            kills += 1
+        await bench.produce(100)
+    worker = bench.start()
+    await bench.all_committed(worker)
+
+    assert kills >= 2
+    assert bench.end(worker) == 0
+    assert await bench.outputs() == bench.expected
+
+
+async def test_a_wiped_or_stale_data_folder_is_restored(bench):
+    state = bench.folder / "data"
+    await bench.produce(500)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    bench.end(worker)
+    shutil.copytree(state, bench.folder / "old")
+
+    await bench.produce(500)
+    shutil.rmtree(state)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    bench.end(worker, signal.SIGKILL)
+
+    await bench.produce(500)
+    shutil.rmtree(state)
+    shutil.copytree(bench.folder / "old", state)
+    worker = bench.start()
+    await bench.all_committed(worker)
+
+    assert bench.end(worker) == 0
+    assert await bench.outputs() == bench.expected
+
+
+async def test_a_damaged_data_folder_is_restored(bench):
+    await bench.produce(500)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    bench.end(worker)
+    for file in bench.folder.glob("data/state/*/*/MANIFEST-*"):
+        file.write_bytes(b"damage" * 20)
+
+    await bench.produce(500)
+    worker = bench.start()
+    await bench.all_committed(worker)
+
+    assert bench.end(worker) == 0
+    assert "wiped and restored" in bench.log(worker)
+    assert await bench.outputs() == bench.expected
+
+
+async def test_a_folder_of_another_partition_count_ends_the_worker(bench):
+    await bench.produce(10)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    bench.end(worker)
+
+    worker = bench.start(INTENTSTREAM_TOPICS__PARTITIONS="3")
+
+    assert worker.wait(30) == 1
+    assert "use another data_dir" in bench.log(worker)
+
+
+async def test_partitions_move_between_workers_under_load(bench):
+    workers = [bench.start(data="one")]
+    for step in range(6):
+        await bench.produce(400)
+        if step == 1:
+            workers.append(bench.start(data="two"))
+        if step == 3:
+            assert bench.end(workers.pop(0)) == 0
+        await asyncio.sleep(0.7)
+    await bench.all_committed()
+
+    assert bench.end(workers[0]) == 0
+    assert await bench.outputs() == bench.expected
+
+
+async def test_a_zombie_is_fenced_and_exits(bench):
+    await bench.produce(300)
+    zombie = bench.start(data="one")
+    await bench.all_committed(zombie)
+    zombie.send_signal(signal.SIGSTOP)
+    await bench.produce(300)
+    successor = bench.start(data="two")
+    await bench.all_committed(successor)
+    await bench.produce(300)
+    zombie.send_signal(signal.SIGCONT)
+
+    assert zombie.wait(30) != 0
+    await bench.all_committed(successor)
+    assert bench.end(successor) == 0
+    assert await bench.outputs() == bench.expected
+
+
+async def test_an_error_inside_ends_the_worker_with_that_error(bench):
+    await bench.produce(100)
+    began = time.monotonic()
+    worker = bench.start("after_scoring:1:raise")
+
+    assert worker.wait(30) == 1
+    assert time.monotonic() - began < 20
+    assert "injected at passage 1 of after_scoring" in bench.log(worker)
+
+
+async def test_a_lone_event_is_answered_at_once(bench):
+    await bench.produce(1)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    await asyncio.sleep(1)
+
+    began = time.monotonic()
+    await bench.produce(1)
+    while len(await read_all(bench.bootstrap, bench.output)) < 4:
+        assert time.monotonic() - began < 5
+    seconds = time.monotonic() - began
+
+    assert seconds < 1
+    bench.end(worker)
+
+
+async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_path):
+    bench = await Bench(kafka.bootstrap_servers, tmp_path, guarantee="at_least_once").create()
+    try:
+        await bench.produce(2000)
+        for stage in ("in_transaction", "after_commit", "before_store"):
+            worker = bench.start(f"{stage}:3:kill")
+            await bench.all_committed(worker)
+            worker.wait(30)
+            await bench.produce(500)
+        worker = bench.start()
+        await bench.all_committed(worker)
+        assert bench.end(worker) == 0
+        found = await bench.outputs()
+    finally:
+        bench.close()
+
+    for partition, expected in bench.expected.items():
+        assert set(found[partition]) == set(expected)
+        assert list(dict.fromkeys(found[partition])) == expected

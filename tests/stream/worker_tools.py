@@ -1,0 +1,133 @@
+"""Worker processes under test, and what a serial run of the same log gives."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tests.stream.kafka_tools import create_topics, produce, read_all, unique
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tests" / "stream" / "counting.py"
+
+
+class Bench:
+    """Topics and settings of one test, and the worker processes that it starts."""
+
+    def __init__(self, bootstrap: str, folder: Path, partitions: int = 2, **worker: object) -> None:
+        self.bootstrap = bootstrap
+        self.folder = folder
+        self.partitions = partitions
+        self.app = unique("app")
+        self.source, self.output = unique("source"), unique("output")
+        self.expected: dict[int, list[bytes]] = {n: [] for n in range(partitions)}
+        self.processes: list[subprocess.Popen[str]] = []
+        self._counts: Counter[bytes] = Counter()
+        self._produced = Counter()
+        self._worker = {"commit_interval_ms": 20, "batch_size": 200, **worker}
+
+    async def create(self) -> "Bench":
+        changelog = f"{self.app}.users.changelog"
+        await create_topics(self.bootstrap, self.source, self.output, partitions=self.partitions)
+        await create_topics(
+            self.bootstrap, changelog, partitions=self.partitions, cleanup_policy="compact"
+        )
+        return self
+
+    def environment(self, data: str = "data", **more: str) -> dict[str, str]:
+        prefix = "INTENTSTREAM_"
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(prefix)},
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "default",
+            f"{prefix}APP_ID": self.app,
+            f"{prefix}DATA_DIR": str(self.folder / data),
+            f"{prefix}KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
+            f"{prefix}TOPICS__EVENTS": self.source,
+            f"{prefix}TOPICS__PROPENSITY": self.output,
+            f"{prefix}TOPICS__PARTITIONS": str(self.partitions),
+            **{f"{prefix}WORKER__{k.upper()}": str(v) for k, v in self._worker.items()},
+            **more,
+        }
+
+    def start(self, fault: str = "", data: str = "data", **more: str) -> subprocess.Popen[str]:
+        number = len(self.processes)
+        with (self.folder / f"worker-{number}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(PROGRAM)],
+                env=self.environment(data, INTENTSTREAM_FAULT=fault, **more),
+                stderr=log,
+                stdout=log,
+                text=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def log(self, process: subprocess.Popen[str]) -> str:
+        return (self.folder / f"worker-{self.processes.index(process)}.log").read_text()
+
+    async def produce(self, per_partition: int, users: int = 50) -> None:
+        for partition in range(self.partitions):
+            records = []
+            for _ in range(per_partition):
+                offset = self._produced[partition]
+                self._produced[partition] += 1
+                key = b"p%d-user%d" % (partition, offset * 7919 % users)
+                self._counts[key] += 1
+                records.append((key, b"event"))
+                self.expected[partition].append(b"%s:%d:%d" % (key, self._counts[key], offset))
+            await produce(self.bootstrap, self.source, records, partition=partition)
+
+    async def committed(self) -> dict[int, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(
+                self.app, partitions=[TopicPartition(self.source, n) for n in self.expected]
+            )
+        except KafkaError:  # the coordinator is not there yet
+            return {}
+        finally:
+            await admin.close()
+        return {tp.partition: max(known.offset, 0) for tp, known in offsets.items()}
+
+    async def all_committed(self, process: subprocess.Popen[str] | None = None) -> bool:
+        """Wait until everything produced is committed; False if the process ends before."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if await self.committed() == dict(self._produced):
+                return True
+            if process is not None and process.poll() is not None:
+                return False
+            await asyncio.sleep(0.05)
+        raise AssertionError(
+            f"not committed: {await self.committed()} of {dict(self._produced)};"
+            f" {[self.log(p) for p in self.processes[-2:]]}"
+        )
+
+    async def outputs(self) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {n: [] for n in self.expected}
+        for record in await read_all(self.bootstrap, self.output):
+            found[record.partition].append(record.value)
+        return found
+
+    def end(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+        process.send_signal(number)
+        return process.wait(30)
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
