@@ -25,11 +25,13 @@ class FitConfig:
     epochs: int = 12
     """Passes over the training points, at most."""
     patience: int = 3
-    """Epochs without a better loss on the stopping slice before training stops."""
+    """Epochs without a gain on the stopping slice before training stops."""
+    min_gain: float = 1e-3
+    """Loss that those epochs must gain together; less is not worth their time."""
     windows: int = 64
     """Windows per step; all points that look through them are in the step."""
     learning_rate: float = 1e-3
-    """Peak of the schedule, which warms up in the first tenth and ends at zero."""
+    """Peak of the schedule, which warms up in the first twentieth and ends at zero."""
     weight_decay: float = 0.05
     """Of AdamW."""
     clip_norm: float = 1.0
@@ -146,12 +148,12 @@ def fit_sequences(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.epochs * len(batches), pct_start=0.1
+        optimiser, config.learning_rate, total_steps=config.epochs * len(batches), pct_start=0.05
     )
     per_batch = _total_weight(batches) / len(batches)
     rng = np.random.default_rng(config.seed)
     best, since = copy.deepcopy(network.state_dict()), 0
-    best_loss = stopping_loss(network, held_out, examples)
+    best_loss = gained_from = stopping_loss(network, held_out, examples)
     for epoch in range(1, config.epochs + 1):
         network.train()
         total = 0.0
@@ -174,7 +176,9 @@ def fit_sequences(
             report(Progress(architecture, epoch, config.epochs, total / len(batches), current))
         since += 1
         if current < best_loss:
-            best, best_loss, since = copy.deepcopy(network.state_dict()), current, 0
+            best, best_loss = copy.deepcopy(network.state_dict()), current
+        if current < gained_from - config.min_gain:
+            gained_from, since = current, 0
         if since >= config.patience:
             break
     network.load_state_dict(best)

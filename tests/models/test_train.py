@@ -118,7 +118,7 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
         standardise(network, examples, points)
         held_out = Batches(examples, stopping, 64, device)
         losses = [stopping_loss(network, held_out, examples)]
-        config = FitConfig(epochs=30, patience=2, windows=32, learning_rate=8e-3)
+        config = FitConfig(epochs=30, patience=2, min_gain=0, windows=32, learning_rate=8e-3)
 
         def report(news: Progress) -> None:
             losses.append(news.stopping_loss)
