@@ -109,3 +109,38 @@ def test_the_requirement_sets_contain_each_other():
         return {line.split()[0] for line in text.splitlines() if line and line[0] not in " #"}
 
     assert pins("base") < pins("local") < pins("dev")
+
+
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [
+        ("setup", "--require-hashes -r requirements/dev.txt"),
+        ("demo", "--require-hashes -r requirements/local.txt"),
+        ("demo", ".venv/bin/intentstream demo --headless"),
+        ("test", ".venv/bin/python -m pytest"),
+        ("bench", ".venv/bin/python -m benchmarks"),
+        ("lint", ".venv/bin/lint-imports"),
+    ],
+)
+def test_every_make_target_sets_up_what_it_runs(target, runs, tmp_path):
+    # From a folder without .venv, as a fresh clone is; -n shows the commands without running them.
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shown = subprocess.run(
+        ["make", "-n", target, "DEMO=--headless"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "-m venv .venv" in shown
+    assert "--no-deps --no-build-isolation -e ." in shown
+    assert runs in shown
+
+
+def test_ci_runs_the_linters_and_the_readmes_test_command():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert lines[-2:] == ["make lint", "make test"]

@@ -1,0 +1,1 @@
+"""Measurements: `make bench`, options with `python -m benchmarks --help`."""
