@@ -27,6 +27,8 @@ class Assignment:
         self._new_task = new_task
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._running: dict[TopicPartition, asyncio.Task[None]] = {}
+        self.ended: list[PartitionTask] = []
+        """Partitions given up since this was last emptied, for a last sign of life."""
 
     @property
     def tasks(self) -> list[PartitionTask]:
@@ -96,6 +98,7 @@ class Assignment:
 
     def _ended(self, tp: TopicPartition, done: asyncio.Task[None]) -> None:
         task = self._tasks.pop(tp)
+        self.ended.append(task)
         self._running.pop(tp)
         if done.cancelled():
             self.fail(PartitionError(f"{task.where}: was cut off while it closed"))

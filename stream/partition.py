@@ -9,6 +9,7 @@ the partition is opened anew from what is durable, or the worker ends.
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -102,7 +103,8 @@ class PipelineFactory(Protocol):
         partitions: int,
         store: RecordStore,
         scorer: Any,
-    ) -> PipelineLike: ...
+    ) -> PipelineLike:
+        """Build it; it restores itself from `store`."""
 
 
 class Log(Protocol):
@@ -129,6 +131,18 @@ class Surroundings:
     log: Log
     acknowledge: Callable[[MicroBatch], None]
     room_changed: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A partition as of its last commit."""
+
+    offset: int
+    """Next source offset to process."""
+    watermark: int
+    counters: Counters
+    next_due: int | None
+    """No timer is due before this."""
 
 
 @dataclass
@@ -159,6 +173,7 @@ class PartitionTask:
         self._queue: deque[MicroBatch] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self.snapshot: Snapshot | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -222,13 +237,6 @@ class PartitionTask:
     def store(self) -> RecordStore | None:
         """The store while the partition is open."""
         return self._open.store if self._open else None
-
-    @property
-    def committed_offset(self) -> int:
-        """Next source offset that is not committed yet, -1 before anything is known."""
-        return self._committed_offset
-
-    _committed_offset = -1
 
     def stop(self) -> None:
         """Ask `run` to commit what is processed, close and return."""
@@ -302,7 +310,8 @@ class PartitionTask:
         self._open = _Open(committer, store, pipeline, known.end)
         offset = starting_offset(self.tp, known, pipeline.source_offset)
         await around.log.move_to(self.tp, offset)
-        self._position = self._committed_offset = offset
+        self._position = offset
+        self.snapshot = _snapshot(pipeline, offset)
         self._next_due = pipeline.next_due()
         self.progressed_at = time.monotonic()
         self.read_position = offset
@@ -364,7 +373,8 @@ class PartitionTask:
         if opened is not None:
             await opened.committer.close()
             await self._around.engine.run(opened.store.close)
-            log.info("partition is closed", partition=self.where, offset=self._committed_offset)
+            offset = self.snapshot.offset if self.snapshot else None
+            log.info("partition is closed", partition=self.where, offset=offset)
 
     # --- processing --------------------------------------------------------------------------
 
@@ -404,7 +414,7 @@ class PartitionTask:
         if batch is not None:
             stage("after_poll")
             self._busy = True
-        outbox = await self._around.engine.run(_compute, pipeline, batch, now, drain)
+        drained = await self._around.engine.run(_compute, pipeline, batch, now, drain)
         if batch is not None:
             stage("after_scoring")
             self._busy = False
@@ -417,20 +427,21 @@ class PartitionTask:
         self._next_due = pipeline.next_due()
         self._pending = pipeline.pending
         self.progressed_at = time.monotonic()
-        if outbox is not None:
+        if drained is not None:
             covered, self._uncommitted = self._uncommitted, []
             self._uncommitted_records = 0
             self._committed_at = time.monotonic()
-            self._commit = asyncio.create_task(self._make_durable(opened, outbox, covered))
+            self._commit = asyncio.create_task(self._make_durable(opened, *drained, covered))
             self._commit.add_done_callback(lambda _: self._wake.set())
 
-    async def _make_durable(self, opened: _Open, outbox: Outbox, covered: list[MicroBatch]) -> None:
+    async def _make_durable(
+        self, opened: _Open, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
+    ) -> None:
         stage("before_commit")
         changelog_offset = await opened.committer.commit(outbox)
         stage("after_commit")
         await self._around.engine.run(_store, opened, outbox, changelog_offset)
-        if outbox.next_offset is not None:
-            self._committed_offset = outbox.next_offset
+        self.snapshot = snapshot
         for batch in covered:
             self._around.acknowledge(batch)
         stage("after_ack")
@@ -499,13 +510,20 @@ def _compute(
     batch: MicroBatch | None,
     now: int | None,
     drain: bool,  # noqa: FBT001
-) -> Outbox | None:
+) -> tuple[Outbox, Snapshot] | None:
     """Process a batch and let time pass; runs in the engine's thread."""
     if batch is not None:
         pipeline.process(batch.records)
     if now is not None:
         pipeline.advance(now)
-    return pipeline.drain() if drain and pipeline.pending else None
+    if not drain or not pipeline.pending:
+        return None
+    return pipeline.drain(), _snapshot(pipeline, max(pipeline.source_offset, 0))
+
+
+def _snapshot(pipeline: PipelineLike, offset: int) -> Snapshot:
+    counters = copy.copy(pipeline.counters)
+    return Snapshot(offset, pipeline.watermark, counters, pipeline.next_due())
 
 
 def _store(opened: _Open, outbox: Outbox, changelog_offset: int) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -33,8 +33,15 @@ _WATCH_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
-Companion = Callable[["Worker"], Awaitable[None]]
-"""A coroutine that runs beside the partitions; it ends the worker when it raises."""
+
+class Companion(Protocol):
+    """Something that runs beside the partitions."""
+
+    async def run(self, worker: "Worker") -> None:
+        """Go on until cancelled; the worker ends when this raises or returns."""
+
+    async def close(self, worker: "Worker") -> None:
+        """Finish; called after `run` is cancelled and the partitions are closed."""
 
 
 class Worker:
@@ -47,7 +54,7 @@ class Worker:
         new_pipeline: PipelineFactory,
         due_of: DueOf,
         scorer: Any,
-        companions: tuple[Companion, ...] = (),
+        companions: Sequence[Companion] = (),
     ) -> None:
         """Start nothing.
 
@@ -95,7 +102,7 @@ class Worker:
         beside: list[asyncio.Task[None]] = []
         try:
             await self._start()
-            beside = [asyncio.ensure_future(companion(self)) for companion in self._companions]
+            beside = [asyncio.ensure_future(companion.run(self)) for companion in self._companions]
             watch = asyncio.ensure_future(self._watch())
             stop = asyncio.ensure_future(self._stop.wait())
             beside += [watch, stop]
@@ -184,6 +191,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await self.assignment.close()
+        for companion in self._companions:
+            await companion.close(self)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.app.stop()

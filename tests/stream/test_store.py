@@ -75,6 +75,7 @@ def test_users_are_scanned_in_key_order_without_the_rest(store):
     keys = [key for key, _ in users(store)]
 
     assert keys == [b"u%04d" % i for i in range(5000)]
+    assert store.user_count() == 5000
 
 
 def test_users_with_empty_and_long_ids_survive(store):

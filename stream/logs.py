@@ -1,0 +1,55 @@
+"""Log lines of a running program: one event a line on standard error, for a human or as JSON."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+
+from stream.errors import SettingsError
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
+    """Send this project's log lines and the libraries' warnings to standard error.
+
+    Args:
+        level: least severity shown, a key of `LEVELS`.
+        as_json: a JSON object per line.
+
+    Raises:
+        SettingsError: there is no such level.
+    """
+    if level not in LEVELS:
+        raise SettingsError(f"no log level {level!r}: take one of {', '.join(LEVELS)}")
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Faust, mode and aiokafka tell at "info" what they do step by step.
+    root.setLevel(LEVELS[level] if level in {"debug", "error"} else logging.WARNING)

@@ -1,0 +1,40 @@
+"""`intentstream worker` as a coroutine: checks, model, worker, heartbeats."""
+
+import structlog
+import torch
+
+from models.scorer import Scorer
+from stream.pipeline import Pipeline
+from stream.reload import ModelFollower
+from stream.settings import Settings
+from stream.state import indexed_due
+from stream.status import Heartbeats
+from stream.topics import check_topics
+from stream.trainer import targets_of
+from stream.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run a worker until it is stopped.
+
+    Raises:
+        IntentStreamError: it cannot start or cannot go on; one line says why and what to do.
+    """
+    # One computing thread: more would take the core that fetching and committing need.
+    torch.set_num_threads(1)
+    await check_topics(settings)
+    follower = ModelFollower(settings)
+    scorer = await follower.start()
+    if scorer is None:
+        scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
+        log.info("no model is published yet; serving the cold-start model", model=scorer.version)
+    worker = Worker(
+        settings,
+        new_pipeline=Pipeline,
+        due_of=indexed_due,
+        scorer=scorer,
+        companions=(follower, Heartbeats(settings)),
+    )
+    await worker.run()
