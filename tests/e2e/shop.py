@@ -1,0 +1,95 @@
+"""What happens to a shop in a test: events, models, broken things."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+from aiokafka import AIOKafkaProducer
+
+from models.artifact import script_bytes
+from models.networks.gru import Gru
+from models.registry import Registry
+from models.scorer import Scorer, make_golden, manifest_of, network_spec
+from schemas.codec import encode
+from stream.ingest import partition_of
+from stream.trainer import announce
+from tests.logs import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schemas.events import Event
+    from tests.e2e.world import World
+
+
+def put(world: World, events: list[Event]) -> None:
+    """Send events as any producer would."""
+    put_raw(world, [(event.user_id.encode(), encode(event)) for event in events])
+
+
+def put_raw(world: World, records: list[tuple[bytes | None, bytes | None]]) -> None:
+    """Send records, each to the partition of its key (of user-1 where there is none)."""
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=world.bootstrap, enable_idempotence=True, linger_ms=5
+        )
+        async with producer:
+            sent = [
+                await producer.send(
+                    world.settings.topics.events,
+                    value,
+                    key=key,
+                    partition=partition_of(key or b"user-1", len(world.partitions)),
+                )
+                for key, value in records
+            ]
+            await asyncio.gather(*sent)
+
+    asyncio.run(send())
+
+
+def publish(world: World, seed: int = 0, version: str = "gru-1") -> Scorer:
+    """Publish and announce an untrained GRU; return the very model that workers will load."""
+    torch.manual_seed(seed)
+    network = Gru(network_spec(TARGETS)).eval()
+    network.set_calibration(torch.full((2,), 12.0), torch.zeros(2))
+    manifest = manifest_of(
+        network,
+        version,
+        "gru",
+        history_length=32,
+        targets=TARGETS,
+        reference_profile=(0.0,) * 21,
+        created_at=time.time_ns() // 1_000_000,
+    )
+    script = script_bytes(network)
+    manifest = Registry(world.settings.models_dir).publish(
+        manifest, script, make_golden(script, manifest)
+    )
+    asyncio.run(announce(world.settings, manifest))
+    return Scorer.of_script(script, manifest)
+
+
+def publish_broken(world: World, source: str, version: str) -> None:
+    """Announce a model whose file was tampered with afterwards."""
+    registry = Registry(world.settings.models_dir)
+    folder = registry.path(version)
+    folder.mkdir()
+    for file in registry.path(source).iterdir():
+        content = file.read_bytes()
+        tampered = content[:-1] + bytes([content[-1] ^ 1])
+        (folder / file.name).write_bytes(tampered if file.suffix == ".pt" else content)
+    manifest = next(m for v, m in registry.manifests() if v == source)
+    asyncio.run(announce(world.settings, msgspec.structs.replace(manifest, version=version)))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,289 @@
+"""The main job on the real broker: what goes in comes out, once, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from models.history import history_bytes
+from models.scorer import Scorer
+from schemas.events import Event, Purchase
+from schemas.outputs import ChurnAlert, DeadLetter, Prediction
+from stream.testing import PipelineDriver
+from tests.e2e.shop import publish, publish_broken, put, put_raw, wait_until
+from tests.e2e.world import World
+from tests.logs import TARGETS, disordered, duplicated, shop_log
+from tests.stream.replay.files import TAOBAO, needs_taobao, replayed
+from tests.stream.replay.test_taobao import SINCE, UNTIL
+
+pytestmark = pytest.mark.kafka
+
+MakeWorld = Callable[..., World]
+TAOBAO_SPAN = ("--since", "1511539200", "--until", "1512316800")
+IN_SPAN = 84_440
+QUICK = {
+    "tick_ms": 500,
+    "prior_gap_ms": 1500,
+    "min_gap_ms": 1000,
+    "raise_at": 0.05,
+    "resolve_at": 0.01,
+    "escalate_after_ms": 86_400_000,
+}
+"""A shop whose customers come every second and a half."""
+
+
+def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
+    """What a serial run of the very log makes of it, per partition."""
+    drivers = {
+        p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
+        for p in world.partitions
+    }
+    log: dict[int, list[tuple[bytes | None, bytes | None, int]]] = {p: [] for p in drivers}
+    for record in world.raw(world.settings.topics.events):
+        log[record.partition].append((record.key, record.value, record.timestamp))
+    for partition, driver in drivers.items():
+        driver.pipe_raw(log[partition], batch=512)
+    return drivers
+
+
+def assert_equal_to_serial(world: World, scorer: Scorer) -> None:
+    drivers = serial(world, scorer)
+    want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
+    got = world.read(world.settings.topics.propensity, Prediction)
+    ids = [p.prediction_id for p in got]
+    assert len(ids) == len(set(ids)), "a prediction is visible twice"
+    assert set(ids) == set(want)
+    for prediction in got:
+        for name, score in want[prediction.prediction_id].targets.items():
+            assert abs(prediction.targets[name].probability - score.probability) <= 1e-6
+    alerts = [a.alert_id for a in world.read(world.settings.topics.churn, ChurnAlert)]
+    assert sorted(alerts) == sorted(a.alert_id for d in drivers.values() for a in d.alerts())
+    histories = {u: history_bytes(r) for u, r in world.records().items()}
+    assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
+
+
+@needs_taobao
+@pytest.mark.parametrize("order", ["time", "file"])
+def test_taobao_through_a_worker_equals_a_serial_replay(world: MakeWorld, order: str) -> None:
+    shop = world(worker={"clock": "event", "emit": "latest"})
+    told = shop.run(
+        "produce", str(TAOBAO), "--format", "taobao", *TAOBAO_SPAN, "--order", order, "--json", "-"
+    )
+    assert json.loads(told)["sent"] == IN_SPAN
+    worker = shop.start_worker()
+    shop.wait_committed(IN_SPAN)
+    worker.stop()
+    drivers = serial(shop, Scorer.rhythm(TARGETS))
+    if order == "time":
+        assert sum(d.pipeline.counters.accepted for d in drivers.values()) == IN_SPAN
+    records = shop.records()
+    assert len(records) == 815
+    histories = {u: history_bytes(r) for u, r in records.items()}
+    assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
+
+
+@needs_taobao
+def test_killed_three_times_a_subscriber_sees_what_a_serial_run_gives(world: MakeWorld) -> None:
+    shop = world(
+        worker={"clock": "event", "emit": "every", "batch_size": 512},
+        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    )
+    scorer = publish(shop)
+    shop.run("produce", str(TAOBAO), "--format", "taobao", *TAOBAO_SPAN)
+    for share in (0.1, 0.4, 0.7):
+        worker = shop.start_worker()
+        shop.wait_committed(int(IN_SPAN * share))
+        worker.kill()
+    worker = shop.start_worker()
+    shop.wait_committed(IN_SPAN)
+    worker.stop()
+    assert_equal_to_serial(shop, scorer)
+    assert len(shop.raw(shop.settings.topics.propensity)) == IN_SPAN
+
+
+@pytest.mark.parametrize(
+    "stage", ["after_poll", "after_scoring", "before_commit", "after_commit", "before_store"]
+)
+def test_killed_at_a_stage_boundary_nothing_is_lost_or_doubled(
+    world: MakeWorld, stage: str
+) -> None:
+    shop = world(
+        worker={"clock": "event", "emit": "every", "batch_size": 64},
+        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    )
+    scorer = publish(shop)
+    log = duplicated(disordered(shop_log(31, 1500), 31, 900_000), 31, 0.1)
+    put(shop, log)
+    for passage in (2, 5):
+        worker = shop.start_worker(INTENTSTREAM_FAULT=f"{stage}:{passage}:kill")
+        assert worker.process.wait(90) == -9, worker.said()[-3000:]
+    worker = shop.start_worker()
+    shop.wait_committed(len(log))
+    worker.stop()
+    assert_equal_to_serial(shop, scorer)
+
+
+def test_at_least_once_repeats_are_identical_and_nothing_is_lost(world: MakeWorld) -> None:
+    shop = world(
+        worker={
+            "clock": "event",
+            "emit": "every",
+            "batch_size": 64,
+            "guarantee": "at_least_once",
+        }
+    )
+    scorer = publish(shop)
+    log = shop_log(37, 1500)
+    put(shop, log)
+    for stage in ("after_commit", "before_store", "before_commit"):
+        worker = shop.start_worker(INTENTSTREAM_FAULT=f"{stage}:4:kill")
+        assert worker.process.wait(90) == -9, worker.said()[-3000:]
+    worker = shop.start_worker()
+    shop.wait_committed(len(log))
+    worker.stop()
+    drivers = serial(shop, scorer)
+    want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
+    values: dict[str, set[bytes]] = {}
+    for record in shop.raw(shop.settings.topics.propensity):
+        identity = record.value.split(b'"', 4)[3].decode()
+        values.setdefault(identity, set()).add(record.value)
+    assert set(values) == set(want)
+    assert {len(copies) for copies in values.values()} == {1}
+    histories = {u: history_bytes(r) for u, r in shop.records().items()}
+    assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
+
+
+@needs_taobao
+def test_shuffled_within_the_grace_and_duplicated_the_state_is_the_same(world: MakeWorld) -> None:
+    shop = world(worker={"clock": "event"})
+    log, _ = replayed(TAOBAO, "taobao", since=SINCE, until=UNTIL)
+    put(shop, duplicated(disordered(log, 2, shop.settings.state.grace_ms), 2, 0.1))
+    worker = shop.start_worker()
+    shop.wait_committed(len(log) + len(log) // 10)
+    worker.stop()
+    straight = PipelineDriver(Scorer.rhythm(TARGETS), shop.settings)
+    straight.pipe(log)
+    histories = {u: history_bytes(r) for u, r in shop.records().items()}
+    assert histories == straight.histories()
+
+
+def test_silence_alone_raises_the_alert_when_it_is_due_and_once(world: MakeWorld) -> None:
+    shop = world(
+        worker={"clock": "wall"},
+        state={"session_gap_ms": 100},
+        churn={**QUICK, "gap_factor": 4},
+    )
+    worker = shop.start_worker()
+    time.sleep(5)
+    now = time.time_ns() // 1_000_000
+    put(shop, three_purchases(now))
+    (alert,) = shop.wait_for(shop.settings.topics.churn, ChurnAlert, 1, seconds=40)
+    due = -(-(now + 4 * alert.expected_gap_ms) // 500) * 500
+    assert (alert.user_id, alert.state, alert.cause) == ("ann", "raised", "silence")
+    assert alert.event_time == due
+    seen = shop.raw(shop.settings.topics.churn)[0].timestamp
+    assert -50 <= seen - due <= 5000
+    time.sleep(3)
+    worker.stop()
+    assert len(shop.raw(shop.settings.topics.churn)) == 1
+
+
+def three_purchases(now: int) -> list[Event]:
+    return [
+        Purchase(event_id=str(i), user_id="ann", event_time=now - (2 - i) * 1500, price=9.0)
+        for i in range(3)
+    ]
+
+
+def test_silence_that_came_due_while_the_worker_was_down_alerts_once(world: MakeWorld) -> None:
+    shop = world(
+        worker={"clock": "wall"},
+        state={"session_gap_ms": 100},
+        churn={**QUICK, "gap_factor": 8},
+    )
+    worker = shop.start_worker()
+    time.sleep(4)
+    now = time.time_ns() // 1_000_000
+    put(shop, three_purchases(now))
+    shop.wait_committed(3)
+    worker.stop()
+    assert shop.raw(shop.settings.topics.churn) == []
+    due = now + 8 * 1500
+    time.sleep(max(0.0, due / 1000 + 2 - time.time()))
+    worker = shop.start_worker()
+    (alert,) = shop.wait_for(shop.settings.topics.churn, ChurnAlert, 1)
+    assert alert.event_time == -(-due // 500) * 500
+    worker.stop()
+    worker = shop.start_worker()
+    time.sleep(6)
+    worker.stop()
+    assert len(shop.raw(shop.settings.topics.churn)) == 1
+
+
+def test_poison_goes_to_the_dead_letters_once_and_harms_nobody(world: MakeWorld) -> None:
+    shop = world(worker={"clock": "event", "emit": "every"})
+    log = shop_log(41, 300)
+    put(shop, log[:150])
+    put_raw(shop, [(key, value) for key, value, _ in POISON])
+    put(shop, log[150:])
+    worker = shop.start_worker()
+    shop.wait_committed(len(log) + len(POISON))
+    worker.stop()
+    letters = shop.read(shop.settings.topics.dead_letter, DeadLetter)
+    assert sorted(letter.reason for letter in letters) == sorted(reason for _, _, reason in POISON)
+    assert len({(x.source.partition, x.source.offset) for x in letters}) == len(POISON)
+    assert len(shop.read(shop.settings.topics.propensity, Prediction)) == len(log)
+
+
+POISON: list[tuple[bytes | None, bytes | None, str]] = [
+    (b"user-1", b'{"type":"view","event_id":"x"', "truncated"),
+    (b"user-1", b'{"type":"view","event_id":"\xff"}', "not_utf8"),
+    (
+        b"user-1",
+        b'{"type":"view","event_id":"x","user_id":"user-1","event_time":1,"price":NaN}',
+        "not_a_number",
+    ),
+    (
+        b"user-1",
+        b'{"type":"view","event_id":7,"user_id":"user-1","event_time":1}',
+        "wrong_type",
+    ),
+    (b"user-1", b'{"type":"view","event_id":"x","event_time":1}', "missing_field"),
+    (
+        b"user-1",
+        b'{"type":"dance","event_id":"x","user_id":"user-1","event_time":1}',
+        "unknown_type",
+    ),
+    (b"user-1", None, "null_value"),
+    (b"user-1", b"[" * 100_000, "too_deep"),
+    (None, b'{"type":"view","event_id":"x","user_id":"user-1","event_time":1}', "key_missing"),
+    (b"bob", b'{"type":"view","event_id":"x","user_id":"user-1","event_time":1}', "key_mismatch"),
+]
+
+
+def test_a_new_model_is_taken_up_while_events_flow_and_a_bad_one_is_refused(
+    world: MakeWorld,
+) -> None:
+    shop = world(worker={"clock": "event", "emit": "every"})
+    publish(shop, 1, "gru-1")
+    log = shop_log(43, 900)
+    worker = shop.start_worker()
+    put(shop, log[:300])
+    shop.wait_committed(300)
+    publish(shop, 2, "gru-2")
+    wait_until(lambda: "gru-2" in worker.said())
+    put(shop, log[300:600])
+    shop.wait_committed(600)
+    publish_broken(shop, "gru-2", "gru-3")
+    wait_until(lambda: "gru-3" in worker.said())
+    put(shop, log[600:])
+    shop.wait_committed(900)
+    worker.stop()
+    predictions = shop.read(shop.settings.topics.propensity, Prediction)
+    assert len(predictions) == 900
+    assert len({(p.source.partition, p.source.offset) for p in predictions}) == 900
+    assert {p.model_version for p in predictions} == {"gru-1", "gru-2"}
+    assert sum(p.model_version == "gru-2" for p in predictions) >= 600

@@ -1,0 +1,204 @@
+"""A shop of its own on the shared broker: topics, settings, and real worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from schemas.codec import decode
+from stream.settings import Settings
+from stream.store import RocksStore, StoreIdentity, StoreMemory
+from stream.testing import stored_records
+from stream.topics import create_topics
+from tests.stream.kafka_tools import read_all, unique
+
+if TYPE_CHECKING:
+    import numpy as np
+    from aiokafka import ConsumerRecord
+
+M = TypeVar("M")
+
+TOPICS = (
+    "events",
+    "late",
+    "dead_letter",
+    "propensity",
+    "churn",
+    "models",
+    "erase",
+    "erased",
+    "status",
+)
+
+REPO = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "stream.cli.main"]
+
+
+def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `intentstream` to its end."""
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=REPO,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@dataclass
+class Worker:
+    """A worker process and its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self) -> None:
+        """SIGTERM, and a clean end."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        assert code == 0, self.said()[-3000:]
+
+
+@dataclass
+class World:
+    """Topics, settings and processes of one test."""
+
+    folder: Path
+    bootstrap: str
+    settings: Settings
+    workers: list[Worker] = field(default_factory=list)
+
+    @staticmethod
+    def make(folder: Path, bootstrap: str, **sections: dict[str, object]) -> World:
+        name = unique("shop")
+        topics = {kind: f"{name}.{kind}" for kind in TOPICS}
+        tree = {
+            **sections,
+            "app_id": name,
+            "data_dir": folder / "data",
+            "models_dir": folder / "models",
+            "kafka": {"bootstrap_servers": bootstrap},
+            "topics": {"partitions": 2, **topics, **sections.get("topics", {})},
+        }
+        world = World(folder, bootstrap, Settings(**tree))
+        world.write_config()
+        asyncio.run(create_topics(world.settings))
+        return world
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "settings.toml"
+
+    def write_config(self) -> None:
+        sections = self.settings.model_dump(mode="json", exclude_none=True)
+        plain = {k: v for k, v in sections.items() if not isinstance(v, dict)}
+        lines = [f"{k} = {json.dumps(v)}" for k, v in plain.items()]
+        for name, section in sections.items():
+            if isinstance(section, dict):
+                lines.append(f"[{name}]")
+                lines += [f"{k} = {json.dumps(v)}" for k, v in section.items()]
+        self.config.write_text("\n".join(lines), encoding="utf-8")
+
+    @property
+    def partitions(self) -> range:
+        return range(self.settings.topics.partitions)
+
+    def start_worker(self, **environment: str) -> Worker:
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*PROGRAM, "worker", "--config", str(self.config)],
+                cwd=REPO,
+                env=os.environ | environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+
+    def run(self, command: str, *arguments: str) -> str:
+        done = run_program(command, *arguments, "--config", str(self.config))
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def committed(self) -> int:
+        """Source records covered by committed offsets, over all partitions."""
+        return asyncio.run(self._committed())
+
+    async def _committed(self) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(self.settings.app_id)
+        except GroupCoordinatorNotAvailableError:
+            return 0  # The broker makes its offsets topic when the first group comes.
+        finally:
+            await admin.close()
+        events = self.settings.topics.events
+        return sum(max(o.offset, 0) for tp, o in offsets.items() if tp.topic == events)
+
+    def wait_committed(self, records: int, seconds: float = 120) -> None:
+        """Wait until that many source records are consumed and committed."""
+        deadline = time.monotonic() + seconds
+        while (done := self.committed()) < records:
+            running = self.workers[-1]
+            assert running.process.poll() is None, running.said()[-3000:]
+            assert time.monotonic() < deadline, (done, records, running.said()[-3000:])
+            time.sleep(0.2)
+
+    def raw(self, topic: str) -> list[ConsumerRecord]:
+        """What a read_committed subscriber sees."""
+        return asyncio.run(read_all(self.bootstrap, topic))
+
+    def read(self, topic: str, kind: type[M]) -> list[M]:
+        return [decode(kind, record.value) for record in self.raw(topic)]
+
+    def wait_for(self, topic: str, kind: type[M], count: int, seconds: float = 60) -> list[M]:
+        deadline = time.monotonic() + seconds
+        while len(found := self.read(topic, kind)) < count:
+            running = self.workers[-1]
+            assert running.process.poll() is None, running.said()[-3000:]
+            assert time.monotonic() < deadline, (found, running.said()[-3000:])
+            time.sleep(0.2)
+        return found
+
+    def records(self) -> dict[str, np.void]:
+        """The stored records of all users; no worker may be running."""
+        out: dict[str, np.void] = {}
+        for partition in self.partitions:
+            identity = StoreIdentity(
+                self.settings.app_id,
+                self.settings.changelog,
+                partition,
+                self.settings.topics.partitions,
+            )
+            path = self.settings.data_dir / "state" / self.settings.app_id / str(partition)
+            with RocksStore.open(path, identity, StoreMemory()) as store:
+                out |= stored_records(store, self.settings)
+        return out
