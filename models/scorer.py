@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.jit._fuser import optimized_execution
 
 from models import features
 from models.artifact import (
@@ -37,6 +36,7 @@ from models.targets import Target
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
+DEVICES: Final = ("auto", "cpu", "cuda")
 BLOCK: Final = 32
 """Rows per block; see the module's docstring."""
 GOLDEN_TOLERANCE: Final = 1e-5
@@ -57,8 +57,10 @@ def pick_device(device: str) -> torch.device:
     """The device named "cpu", "cuda", or "auto" (a GPU where there is one).
 
     Raises:
-        ArtifactError: CUDA was asked for and is not there.
+        ArtifactError: CUDA was asked for and is not there, or there is no such device.
     """
+    if device not in DEVICES:
+        raise ArtifactError(f"--device {device}: choose one of {', '.join(DEVICES)}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -225,7 +227,8 @@ class Scorer:
         padded = max(-(-batch // BLOCK), 1) * BLOCK
         # Without the profiling executor the first calls are as fast as the later ones, and no
         # kernel is fused in between, which would change the last bits.
-        with torch.inference_mode(), optimized_execution(should_optimize=False):
+        no_fusing = torch.jit.optimized_execution(should_optimize=False)  # type: ignore[attr-defined]
+        with torch.inference_mode(), no_fusing:
             result = function(*(self._tensor(array, padded) for array in arrays))
             out: F32 = result.to("cpu", torch.float32).numpy()[:batch]
         return out

@@ -151,16 +151,16 @@ def run_round(
 def rounds(
     every_ms: int | None,
     once: Callable[[], Round],
-    wait: Callable[[float], bool],
+    wait: Callable[[float], bool] | None,
 ) -> Iterator[Round | IntentStreamError]:
     """Run `once`, and again every `every_ms`; a round that fails is reported and tried again.
 
     Args:
         every_ms: from start to start of the rounds; None: one round, whose error is raised.
         once: trains and publishes.
-        wait: sleeps for some seconds; True ends the rounds.
+        wait: sleeps for some seconds; True ends the rounds; not needed for one round.
     """
-    if every_ms is None:
+    if every_ms is None or wait is None:
         yield once()
         return
     while True:

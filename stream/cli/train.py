@@ -88,7 +88,7 @@ def train(
                 report=shown.epoch,
             )
 
-    for outcome in rounds(interval, once, waiter()):
+    for outcome in rounds(interval, once, waiter() if interval is not None else None):
         if isinstance(outcome, IntentStreamError):
             _report_failure(outcome, every)
         else:

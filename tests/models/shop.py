@@ -9,7 +9,7 @@ from models.history import Events
 
 DAY = 86_400_000
 START = 1_600_000_000_000
-VIEW, PURCHASE = 1, 6
+VIEW, CART, PURCHASE = 1, 4, 6
 
 
 def shop_log(users: int = 300, days: int = 60, seed: int = 1) -> EventLog:
@@ -26,6 +26,28 @@ def shop_log(users: int = 300, days: int = 60, seed: int = 1) -> EventLog:
             types += [VIEW, VIEW, PURCHASE]
             who += [user] * 3
             moment += rng.exponential(1 / max(rate, 0.02))
+    return log_of(who, times, types, seed)
+
+
+def carts_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
+    """Users whose next purchase depends on the order of their last events and on nothing else.
+
+    A session is a view and an addition to the cart; only where the cart comes last a purchase
+    follows. Counts, sums and times say nothing about it.
+    """
+    rng = np.random.default_rng(seed)
+    times, types, who = [], [], []
+    for user in range(users):
+        for moment in np.sort(rng.uniform(0, days, 12)):
+            start = START + int(moment * DAY)
+            cart_last = rng.random() < 0.5
+            times += [start, start + 60_000]
+            types += [VIEW, CART] if cart_last else [CART, VIEW]
+            who += [user] * 2
+            if rng.random() < (0.9 if cart_last else 0.05):
+                times.append(start + DAY // 3)
+                types.append(PURCHASE)
+                who.append(user)
     return log_of(who, times, types, seed)
 
 

@@ -164,6 +164,11 @@ def test_cuda_is_refused_where_there_is_none(folder: Path) -> None:
     assert Scorer.load(folder, "auto").device == "cpu"
 
 
+def test_an_unknown_device_is_refused(folder: Path) -> None:
+    with pytest.raises(ArtifactError, match="--device tpu: choose one of auto, cpu, cuda"):
+        Scorer.load(folder, "tpu")
+
+
 def test_manifest_survives_json() -> None:
     manifest = _manifest()
     again = msgspec.json.decode(msgspec.json.encode(manifest), type=type(manifest))

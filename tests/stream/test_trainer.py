@@ -295,6 +295,44 @@ class TestCommands:
         assert "no model in" in done.stderr
 
 
+RETAIL = Path(__file__).resolve().parents[2] / "../shared/data/online_retail_uci.parquet"
+
+
+@pytest.mark.skipif(not RETAIL.is_file(), reason=f"no {RETAIL.name} in ../shared/data")
+def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
+    horizons = {"purchase_horizon_ms": 7 * DAY_MS, "churn_horizon_ms": 30 * DAY_MS}
+    settings = load_settings(overrides={"models_dir": tmp_path, "train": horizons})
+    before_july = 1_309_478_400_000
+    source = FromFiles((RETAIL,), "online-retail")
+    done = run_round(settings, source, until=before_july, device="cpu", announced=False)
+    figures, recency = done.manifest.metrics, done.manifest.baselines["recency"]
+    assert done.manifest.window.users > 2500
+    for target, auc in (("purchase", 0.67), ("churn", 0.7)):
+        assert figures[f"{target}.roc_auc"] > max(auc, recency[f"{target}.roc_auc"] + 0.1)
+        assert figures[f"{target}.log_loss"] < recency[f"{target}.log_loss"]
+        assert figures[f"{target}.ece"] < 0.06
+
+
+@pytest.mark.kafka
+def test_a_published_model_can_be_announced_again(
+    kafka: Kafka, tmp_path: Path, jsonl: Path
+) -> None:
+    topic = unique("events")
+    asyncio.run(create_topics(kafka.bootstrap_servers, f"{topic}-models"))
+    settings = settings_for(tmp_path / "models", kafka, topic)
+    done = run_round(settings, FromFiles((jsonl,)), device="cpu", announced=False)
+    config = tmp_path / "settings.toml"
+    config.write_text(f"[topics]\nmodels = '{topic}-models'\n")
+    version = done.manifest.version
+    TestCommands().cli(
+        *("models", "announce", version, "--config", str(config)),
+        *("--models-dir", str(settings.models_dir)),
+        *("--bootstrap-servers", kafka.bootstrap_servers),
+    )
+    message = asyncio.run(_first(kafka.bootstrap_servers, f"{topic}-models"))
+    assert decode(ModelPublished, message.value) == announcement(done.manifest)
+
+
 @pytest.mark.kafka
 def test_every_repeats_until_it_is_told_to_stop(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
