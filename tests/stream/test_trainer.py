@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from schemas.codec import decode, encode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError
 from schemas.events import Purchase, View
+from stream.cli.main import main
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
 from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
@@ -235,40 +237,46 @@ class TestRounds:
         assert all(3590 < seconds <= 3600 for seconds in waits)
 
 
-class TestCommands:
-    def cli(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", "from stream.cli.main import main; main()", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+Cli = Callable[..., tuple[str, str]]
 
-    def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path) -> None:
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the program in this process; returns what it wrote to (standard output, error)."""
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, err
+        return out, err
+
+    return run
+
+
+class TestCommands:
+    def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
         models = ("--models-dir", str(tmp_path / "models"))
         config = tmp_path / "settings.toml"
         config.write_text("[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n")
         horizons = ("--purchase-horizon", "3d", "--churn-horizon", "10d")
-        done = self.cli(
+        out, _ = cli(
             *("train", "--from", str(jsonl), "--no-announce", "--device", "cpu"),
             *(*horizons, *models, "--config", str(config), "--json", "-"),
         )
-        manifest = json.loads(done.stdout)
+        manifest = json.loads(out)
         version = manifest["version"]
         assert [t["horizon_ms"] for t in manifest["targets"]] == [3 * DAY_MS, 10 * DAY_MS]
-        assert version in self.cli("models", "list", *models).stdout
-        shown = self.cli("models", "show", version, *models).stdout
+        assert version in cli("models", "list", *models)[0]
+        shown, _ = cli("models", "show", version, *models)
         assert "recency" in shown
-        as_json = self.cli("models", "show", version, "--json", *models).stdout
+        as_json, _ = cli("models", "show", version, "--json", *models)
         assert json.loads(as_json) == manifest
-        assert "golden vector are right" in self.cli("models", "verify", *models).stdout
+        assert "golden vector are right" in cli("models", "verify", *models)[0]
         script = tmp_path / "models" / version / "model.pt"
         script.write_bytes(script.read_bytes()[:-1])
-        refused = self.cli("models", "verify", *models, code=1).stderr
+        _, refused = cli("models", "verify", *models, code=1)
         assert f"{version}: REFUSED" in refused
         assert "truncated or altered" in refused
 
@@ -284,15 +292,14 @@ class TestCommands:
         ],
     )
     def test_mistakes_give_one_clear_line(
-        self, tmp_path: Path, arguments: tuple[str, ...], message: str
+        self, tmp_path: Path, cli: Cli, arguments: tuple[str, ...], message: str
     ) -> None:
-        done = self.cli(*arguments, "--models-dir", str(tmp_path / "none"), code=1)
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
+        _, err = cli(*arguments, "--models-dir", str(tmp_path / "none"), code=1)
+        assert message in err
+        assert err.count("\n") == 1
 
-    def test_an_empty_registry_is_said_so(self, tmp_path: Path) -> None:
-        done = self.cli("models", "list", "--models-dir", str(tmp_path))
-        assert "no model in" in done.stderr
+    def test_an_empty_registry_is_said_so(self, tmp_path: Path, cli: Cli) -> None:
+        assert "no model in" in cli("models", "list", "--models-dir", str(tmp_path))[1]
 
 
 RETAIL = Path(__file__).resolve().parents[2] / "../shared/data/online_retail_uci.parquet"
@@ -315,7 +322,7 @@ def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
 
 @pytest.mark.kafka
 def test_a_published_model_can_be_announced_again(
-    kafka: Kafka, tmp_path: Path, jsonl: Path
+    kafka: Kafka, tmp_path: Path, jsonl: Path, cli: Cli
 ) -> None:
     topic = unique("events")
     asyncio.run(create_topics(kafka.bootstrap_servers, f"{topic}-models"))
@@ -324,7 +331,7 @@ def test_a_published_model_can_be_announced_again(
     config = tmp_path / "settings.toml"
     config.write_text(f"[topics]\nmodels = '{topic}-models'\n")
     version = done.manifest.version
-    TestCommands().cli(
+    cli(
         *("models", "announce", version, "--config", str(config)),
         *("--models-dir", str(settings.models_dir)),
         *("--bootstrap-servers", kafka.bootstrap_servers),
