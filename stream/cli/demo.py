@@ -1,0 +1,156 @@
+"""`intentstream demo`: real events become scores and churn alerts, and the scores are judged."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir
+from stream.cli.produce import Format
+
+if TYPE_CHECKING:
+    from stream.demo.place import Place
+    from stream.demo.plan import Plan
+    from stream.demo.run import Options
+    from stream.demo.view import View
+
+app = typer.Typer()
+
+_INTERRUPTED = 130
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another data set. [UCI Online Retail]"),
+    ] = None,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="What the file is, as for `produce`.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Replay at most this many events of it.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=5, help="How long the live part takes.")] = 120,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Lines instead of the live picture.")
+    ] = False,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the summary here.")
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Start a broker, replay a data set, train, score, alert, retrain, and judge all of it.
+
+    The first half of the data is learnt from, the rest comes live in compressed time. Without
+    --bootstrap-servers an embedded Kafka of the demo's own is started, and stopped at the end.
+    With --data all horizons are scaled to the time that the file spans.
+    """
+    from stream.demo.errors import DemoError
+    from stream.demo.place import Place, locked
+    from stream.demo.run import Options
+    from stream.demo.summary import problems
+    from stream.settings import load_settings
+
+    if (data is None) != (format_ is None):
+        raise DemoError("--data and --format go together: pass both, or neither")
+    # Settings, not the running local broker: the demo has one of its own.
+    settings = load_settings(
+        config, {"kafka": {"bootstrap_servers": bootstrap_servers}, "data_dir": data_dir}
+    )
+    place = Place(settings.data_dir / "demo")
+    plan = _plan(data, format_, limit)
+    options = Options(seconds, settings.kafka.bootstrap_servers, config)
+    _check_writable(json_out)
+    with locked(place):
+        figures = _run(plan, place, options, headless=headless or not sys.stdout.isatty())
+    if json_out is not None:
+        json_out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    found = problems(figures)
+    if found:
+        raise DemoError("the figures do not add up: " + "; ".join(found))
+
+
+def _plan(data: Path | None, format_: Format | None, limit: int | None) -> "Plan":
+    from stream.demo.plan import BUNDLED, plan_bundled, plan_for
+
+    if data is not None and format_ is not None:
+        return plan_for(data, format_.value, limit)
+    return plan_bundled() if limit is None else plan_for(BUNDLED, Format.ONLINE_RETAIL, limit)
+
+
+def _check_writable(path: Path | None) -> None:
+    from stream.demo.errors import DemoError
+
+    if path is not None and not path.absolute().parent.is_dir():
+        raise DemoError(f"--json {path}: there is no folder {path.absolute().parent}")
+
+
+def _run(plan: "Plan", place: "Place", options: "Options", *, headless: bool) -> dict[str, Any]:
+    from stream.demo.dashboard import Dashboard
+    from stream.demo.errors import DemoError
+    from stream.demo.view import View
+
+    view: View = View() if headless else Dashboard()
+    try:
+        figures = asyncio.run(_interruptible(plan, place, options, view))
+    except DemoError as error:
+        for line in error.tail:
+            typer.echo(line, err=True)
+        raise
+    finally:
+        view.close()
+    if figures is None:
+        typer.echo("interrupted: everything that was started is stopped", err=True)
+        raise typer.Exit(_INTERRUPTED)
+    _conclude(figures, place)
+    return figures
+
+
+async def _interruptible(
+    plan: "Plan", place: "Place", options: "Options", view: "View"
+) -> dict[str, Any] | None:
+    """Run the demo; None when a signal ended it."""
+    from stream.demo.run import Demo
+
+    running = asyncio.ensure_future(Demo(plan, place, options, view).run())
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt() -> None:
+        # Once: impatience must not interrupt the cleaning up.
+        for number in numbers:
+            loop.add_signal_handler(number, int)
+        running.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        return None
+
+
+def _conclude(figures: dict[str, Any], place: "Place") -> None:
+    def shown(name: str) -> str:
+        value = figures[name]
+        return "-" if value is None else f"{value:.3f}"
+
+    typer.echo(
+        f"{figures['consumed']:,} events consumed = {figures['accepted']:,} accepted"
+        f" + {figures['duplicate']:,} duplicate + {figures['late']:,} late"
+        f" + {figures['invalid']:,} invalid; {figures['predictions']:,} predictions;"
+        f" {figures['alerts_raised']:,} alerts raised, {figures['alerts_resolved']:,} resolved"
+    )
+    typer.echo(
+        f"purchases: AUC {shown('rolling_auc')} against {shown('recency_auc')} of recency on"
+        f" {figures['matured']:,} matured predictions of {len(figures['model_versions'])} models;"
+        f" ECE {shown('ece')}; alerts right: {shown('alert_precision')}"
+    )
+    typer.echo(f"logs and models are in {place.root}; took {figures['seconds']:.0f} s")

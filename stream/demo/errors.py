@@ -1,0 +1,16 @@
+"""What can go wrong in a demo."""
+
+from stream.errors import StreamError
+
+
+class DemoError(StreamError):
+    """The demo cannot be run as asked, or a part of it failed; the message says which and why.
+
+    Attributes:
+        tail: last lines of the log of the part that failed.
+    """
+
+    def __init__(self, message: str, tail: list[str] | None = None) -> None:
+        """Keep the end of the log beside the message."""
+        super().__init__(message)
+        self.tail = tail or []

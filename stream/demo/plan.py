@@ -1,0 +1,183 @@
+"""What the demo replays, and the settings that fit the rhythm of that shop.
+
+All durations are shares of the time that the data spans, so that a year of a wholesaler and nine
+days of a marketplace go through the same demo: the first part is learnt from, and three churn
+horizons fit into it, which is what the trainer needs.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stream.demo.errors import DemoError
+from stream.replay.report import Report
+from stream.replay.source import Order, read_rows
+from stream.settings import DAY_MS, HOUR_MS, MINUTE_MS
+
+__all__ = ["BUNDLED", "Plan", "Thresholds", "plan_bundled", "plan_for"]
+
+BUNDLED: Final = Path(__file__).parents[2] / "data" / "online_retail_uci.parquet"
+BUNDLED_FORMAT: Final = "online-retail"
+_BUNDLED_FIRST: Final = 1_291_191_960_000
+"""2010-12-01 08:26, the first invoice."""
+_BUNDLED_LAST: Final = 1_323_435_000_000
+"""2011-12-09 12:50, the last one."""
+_BUNDLED_CUT: Final = 1_306_886_400_000
+"""2011-06-01."""
+
+_CUT: Final = 0.49
+_PURCHASE: Final = 0.075
+_CHURN: Final = 0.1125
+_PRIOR_GAP: Final = 0.08
+_MIN_GAP: Final = 0.019
+_COOLDOWN: Final = 0.0375
+_TICKS: Final = 373
+_SHORTEST_MS: Final = 12 * HOUR_MS
+_STRAY: Final = 0.002
+"""Events before and after which share of all are taken for wrong clocks."""
+_SLACK: Final = 0.1
+"""By how much of the span an event may lie outside the rest before it is one of these."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Risks at which alerts are raised, escalated and resolved."""
+
+    raise_at: float
+    escalate_at: float
+    resolve_at: float
+
+    @classmethod
+    def of(cls, churn_rate: float) -> Thresholds:
+        """Clearly above and below the rate of churn that the trainer saw in its last slice."""
+        rest = 1 - churn_rate
+        return cls(
+            raise_at=round(churn_rate + 0.25 * rest, 4),
+            escalate_at=round(churn_rate + 0.45 * rest, 4),
+            resolve_at=round(0.65 * churn_rate, 4),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is replayed and when; times and durations in ms."""
+
+    file: Path
+    format: str
+    since: int
+    cut: int
+    """Events before it are history to learn from, the others are live."""
+    until: int
+    """After the last event."""
+    purchase_horizon: int
+    churn_horizon: int
+    prior_gap: int
+    min_gap: int
+    cooldown: int
+    tick: int
+    limit: int | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Settings for trainer and worker, without the thresholds."""
+        return {
+            "worker": {"clock": "event", "emit": "latest"},
+            "train": {
+                "purchase_horizon_ms": self.purchase_horizon,
+                "churn_horizon_ms": self.churn_horizon,
+                "epochs": 8,
+                "patience": 2,
+            },
+            "churn": {
+                "gap_factor": 1.0,
+                "prior_gap_ms": self.prior_gap,
+                "min_gap_ms": self.min_gap,
+                "cooldown_ms": self.cooldown,
+                "escalate_after_ms": self.cooldown,
+                "recheck_factor": 1.25,
+                "tick_ms": self.tick,
+            },
+        }
+
+    def milestones(self, refreshes: int) -> list[int]:
+        """Ends of the live parts: equally long, one more than there are refreshes, and a last."""
+        parts = refreshes + 2
+        length = self.until - self.cut
+        return [self.cut + length * part // parts for part in range(1, parts)] + [self.until]
+
+
+def plan_bundled() -> Plan:
+    """The data that ships with the project: UCI Online Retail, December 2010 to December 2011."""
+    if not BUNDLED.is_file():
+        raise DemoError(
+            f"{BUNDLED} is not there: run the demo from a checkout of the project, or pass --data"
+            " FILE --format F"
+        )
+    return Plan(
+        file=BUNDLED,
+        format=BUNDLED_FORMAT,
+        since=_BUNDLED_FIRST,
+        cut=_BUNDLED_CUT,
+        until=_BUNDLED_LAST + 1,
+        purchase_horizon=28 * DAY_MS,
+        churn_horizon=42 * DAY_MS,
+        prior_gap=30 * DAY_MS,
+        min_gap=7 * DAY_MS,
+        cooldown=14 * DAY_MS,
+        tick=DAY_MS,
+    )
+
+
+def plan_for(file: Path, format_name: str, limit: int | None = None) -> Plan:
+    """Look through a file once, and scale everything to the time that it spans.
+
+    Raises:
+        DemoError: it spans too little time.
+        ReplayError: it cannot be read as this format.
+    """
+    report = Report()
+    order: Order = "file" if limit is None else "time"
+    rows = read_rows(file, format_name, report, order=order, limit=limit)
+    times = np.frombuffer(array("q", (row.time for row in rows)), np.int64)
+    if len(times) == 0:
+        raise DemoError(f"{file}: no line of it is an event of format {format_name}")
+    first, last = (int(t) for t in np.quantile(times, [_STRAY, 1 - _STRAY]))
+    slack = round((last - first) * _SLACK)
+    inside = times[(times >= first - slack) & (times <= last + slack)]
+    return scaled(file, format_name, int(inside.min()), int(inside.max()) + 1, limit)
+
+
+def scaled(file: Path, format_name: str, since: int, until: int, limit: int | None = None) -> Plan:
+    """The plan for data that spans [since, until).
+
+    Raises:
+        DemoError: that is too little time.
+    """
+    span = until - since
+    if span < _SHORTEST_MS:
+        raise DemoError(
+            f"{file} spans {span / HOUR_MS:.1f} h of events: the demo learns from the first half"
+            f" and needs at least {_SHORTEST_MS / HOUR_MS:.0f} h; pass a longer file"
+        )
+
+    def part(share: float) -> int:
+        return max(round(span * share / MINUTE_MS), 1) * MINUTE_MS
+
+    return Plan(
+        file=file,
+        format=format_name,
+        since=since,
+        cut=since + part(_CUT),
+        until=until,
+        purchase_horizon=part(_PURCHASE),
+        churn_horizon=part(_CHURN),
+        prior_gap=part(_PRIOR_GAP),
+        min_gap=part(_MIN_GAP),
+        cooldown=part(_COOLDOWN),
+        tick=part(1 / _TICKS),
+        limit=limit,
+    )
