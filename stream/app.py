@@ -7,7 +7,7 @@ from typing import Any, cast
 import faust
 from aiokafka import TopicPartition
 from faust.app.base import BootStrategy
-from faust.types import TP
+from faust.types import TP, StreamT
 from yarl import URL
 
 from stream.assignment import Assignment
@@ -46,15 +46,15 @@ class WorkerApp(faust.App):
             settings.topics.events, schema=BatchSchema(), internal=False, allow_empty=True
         )
         self.agent(topic, name="micro-batches")(self._take)
-        self.on_partitions_assigned.connect(self._assigned)
-        self.on_partitions_revoked.connect(self._revoked)
+        self.on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
+        self.on_partitions_revoked.connect(self._revoked)  # type: ignore[arg-type]
 
     @property
     def intake(self) -> BatchConsumer:
         """The consumer, typed."""
         return cast("BatchConsumer", self.consumer)
 
-    async def _take(self, stream: faust.Stream[MicroBatch]) -> None:
+    async def _take(self, stream: StreamT[Any]) -> None:
         # A batch is acknowledged after its commit, not when this loop goes on.
         stream.enable_acks = False
         try:
@@ -75,7 +75,7 @@ class WorkerApp(faust.App):
         if batch.message is not None:
             batch.message.ack(self.consumer)
 
-    def _new_transport(self) -> BatchTransport:
+    def _new_transport(self) -> Any:
         transport = BatchTransport([URL(str(url)) for url in self.conf.broker_consumer], self)
         return transport.attach(self.worker_settings, self.assignment, self._instance_id)
 

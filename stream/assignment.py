@@ -1,6 +1,7 @@
 """The partitions that this worker owns now: one task each, opened and closed with rebalances."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class Assignment:
                 continue
             task = self._tasks[tp] = self._new_task(tp)
             running = self._running[tp] = asyncio.create_task(task.run(), name=task.where)
-            running.add_done_callback(lambda done, tp=tp: self._ended(tp, done))
+            running.add_done_callback(functools.partial(self._ended, tp))
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """Commit what is processed and close these."""

@@ -1,10 +1,8 @@
 """One partition's life: open, process, commit, close.
 
-The order on opening is what makes it exactly once: the committer first (shuts out every earlier
-owner), then the committed offset, then the store, brought up to the end of the changelog, then the
-pipeline on top of it, then reading. Computing and committing overlap: while an outbox is on its way
-the next micro-batches are processed, up to a bound. An error leaves nothing to trust in memory, so
-the partition is opened anew from what is durable, or the worker ends.
+Computing and committing overlap: while an outbox is on its way the next micro-batches are
+processed, up to a bound. An error leaves nothing to trust in memory, so the partition is opened
+anew from what is durable, or the worker ends.
 """
 
 import asyncio
@@ -12,38 +10,24 @@ import contextlib
 import copy
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
-from stream.commit import Committer
-from stream.engine import Engine
-from stream.errors import (
-    CommitError,
-    CommitFenced,
-    PartitionError,
-    RecordTooLarge,
-    StoreCorrupt,
-    StoreLocked,
-)
+from stream.errors import CommitError, CommitFenced, PartitionError, RecordTooLarge, StoreCorrupt
 from stream.faults import stage
-from stream.offsets import source_offsets, starting_offset
+from stream.opening import OpenPartition, Parts, PipelineLike, open_partition, state_path
 from stream.outbox import Counters, Outbox
-from stream.recovery import recover
-from stream.settings import Settings
-from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.store import RecordStore, wipe
 from stream.transport import LogState, MicroBatch
 
 ROOM: Final = 2
 """Micro-batches taken and not yet processed: one at work and one waiting."""
 MAX_REOPENED: Final = 5
 """Failures in a row after which a partition is given up."""
-LOCK_WAIT_S: Final = 20.0
-"""How long another worker of this host may take to let go of the folder."""
 _PENDING_BATCHES: Final = 8
 """Full micro-batches that may be processed and not committed before processing waits."""
 _IDLE_S: Final = 1.0
@@ -51,60 +35,6 @@ _STEADY_S: Final = 60.0
 """A partition that ran for this long has healed: its earlier failures no longer count."""
 
 log = structlog.get_logger(__name__)
-
-
-class PipelineLike(Protocol):
-    """What a partition needs of `stream.pipeline.Pipeline`."""
-
-    @property
-    def source_offset(self) -> int:
-        """Next source offset expected, -1 before the first."""
-
-    @property
-    def watermark(self) -> int:
-        """Greatest event time seen, ms."""
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the state began."""
-
-    @property
-    def pending(self) -> bool:
-        """Whether anything waits for a commit."""
-
-    def process(self, records: Sequence[ConsumerRecord]) -> None:
-        """Take in one micro-batch, in offset order."""
-
-    def advance(self, now_ms: int) -> None:
-        """Let time pass on the wall clock."""
-
-    def next_due(self) -> int | None:
-        """Return a time before which no timer is due, None without timers."""
-
-    def drain(self) -> Outbox:
-        """Take everything since the last drain."""
-
-    def committed(self, outbox: Outbox) -> None:
-        """Note that the outbox is in the store."""
-
-    def replace_scorer(self, scorer: Any) -> None:
-        """Use another model from the next event on."""
-
-
-class PipelineFactory(Protocol):
-    """Builds a partition's pipeline on its recovered store."""
-
-    def __call__(
-        self,
-        *,
-        settings: Settings,
-        topic: str,
-        partition: int,
-        partitions: int,
-        store: RecordStore,
-        scorer: Any,
-    ) -> PipelineLike:
-        """Build it; it restores itself from `store`."""
 
 
 class Log(Protocol):
@@ -119,15 +49,9 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all partitions of a worker share."""
+    """What a partition needs of its worker."""
 
-    settings: Settings
-    engine: Engine
-    memory: StoreMemory
-    new_committer: Callable[[TopicPartition], Committer]
-    new_pipeline: PipelineFactory
-    scorer: Callable[[], Any]
-    due_of: DueOf
+    parts: Parts
     log: Log
     acknowledge: Callable[[MicroBatch], None]
     room_changed: Callable[[], None]
@@ -145,17 +69,6 @@ class Snapshot:
     """No timer is due before this."""
 
 
-@dataclass
-class _Open:
-    """What exists only while the partition is open."""
-
-    committer: Committer
-    store: RocksStore
-    pipeline: PipelineLike
-    caught_up_at: int
-    """Position at which everything that lay in the log on opening is consumed."""
-
-
 class PartitionTask:
     """Runs one partition until it is stopped or fails for good."""
 
@@ -166,10 +79,11 @@ class PartitionTask:
         self.read_position: int | None = None
         self.progressed_at = time.monotonic()
         self._around = around
-        self._settings = around.settings
-        self._exactly_once = around.settings.worker.guarantee == "exactly_once"
-        self._wall_clock = around.settings.worker.clock != "event"
-        self._open: _Open | None = None
+        self._engine = around.parts.engine
+        self._settings = settings = around.parts.settings
+        self._exactly_once = settings.worker.guarantee == "exactly_once"
+        self._wall_clock = settings.worker.clock != "event"
+        self._open: OpenPartition | None = None
         self._queue: deque[MicroBatch] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -247,7 +161,7 @@ class PartitionTask:
     async def replace_scorer(self, scorer: Any) -> None:
         """Serve another model from the next micro-batch on."""
         if self._open is not None:
-            await self._around.engine.run(self._open.pipeline.replace_scorer, scorer)
+            await self._engine.run(self._open.pipeline.replace_scorer, scorer)
 
     async def run(self) -> None:
         """Open, process until stopped, commit, close; open anew after what that can heal.
@@ -273,106 +187,32 @@ class PartitionTask:
                 await self._close()
             log.warning("partition is opened anew", partition=self.where, error=str(failure))
             if isinstance(failure, StoreCorrupt):
-                wipe(self._path)
+                wipe(state_path(self._settings, self.tp.partition))
             await asyncio.sleep(min(2.0**failures / 10, 5))
 
     # --- opening and closing -----------------------------------------------------------------
 
-    @property
-    def _path(self) -> Path:
-        settings = self._settings
-        return settings.data_dir / "state" / settings.app_id / str(self.tp.partition)
-
     async def _open_up(self) -> None:
-        around, settings = self._around, self._settings
-        began = time.monotonic()
-        options = settings.kafka.client_options()
-        committer = around.new_committer(self.tp)
-        store: RocksStore | None = None
-        try:
-            await committer.start()
-            known = await source_offsets(options, settings.app_id, self.tp)
-            store = await self._open_store()
-            store, recovered = await recover(
-                options,
-                TopicPartition(settings.changelog, self.tp.partition),
-                store,
-                due_of=around.due_of,
-                reset=lambda: self._reset_store(store),
-            )
-            pipeline = await around.engine.run(self._new_pipeline, store)
-        except BaseException:
-            await committer.close()
-            if store is not None:
-                store.close()
-            raise
+        opened = await open_partition(self.tp, self._around.parts)
         self._forget()
-        self._open = _Open(committer, store, pipeline, known.end)
-        offset = starting_offset(self.tp, known, pipeline.source_offset)
-        await around.log.move_to(self.tp, offset)
-        self._position = offset
-        self.snapshot = _snapshot(pipeline, offset)
-        self._next_due = pipeline.next_due()
+        self._open = opened
+        await self._around.log.move_to(self.tp, opened.offset)
+        self.snapshot = _snapshot(opened.pipeline, opened.offset)
+        self._next_due = opened.pipeline.next_due()
         self.progressed_at = time.monotonic()
-        self.read_position = offset
-        around.room_changed()
-        log.info(
-            "partition is open",
-            partition=self.where,
-            offset=offset,
-            behind=known.end - offset,
-            restored=recovered.records,
-            seconds=round(time.monotonic() - began, 2),
-        )
-
-    def _new_pipeline(self, store: RocksStore) -> PipelineLike:
-        return self._around.new_pipeline(
-            settings=self._settings,
-            topic=self.tp.topic,
-            partition=self.tp.partition,
-            partitions=self._settings.topics.partitions,
-            store=store,
-            scorer=self._around.scorer(),
-        )
-
-    async def _open_store(self) -> RocksStore:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                return self._new_store()
-            except StoreCorrupt as error:
-                log.warning("state is wiped and restored", partition=self.where, reason=str(error))
-                wipe(self._path)
-            except StoreLocked:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.2)
-
-    def _new_store(self) -> RocksStore:
-        identity = StoreIdentity(
-            self._settings.app_id,
-            self._settings.changelog,
-            self.tp.partition,
-            self._settings.topics.partitions,
-        )
-        return RocksStore.open(self._path, identity, self._around.memory)
-
-    def _reset_store(self, store: RocksStore | None) -> RocksStore:
-        if store is not None:
-            store.close()
-        wipe(self._path)
-        return self._new_store()
+        self.read_position = opened.offset
+        self._around.room_changed()
 
     async def _close(self) -> None:
         opened, self._open = self._open, None
         if self._commit is not None:
             self._commit.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._commit
+            await asyncio.wait({self._commit})
+            if not self._commit.cancelled():
+                self._commit.exception()  # seen: what ended the partition is raised by `run`
         self._forget()
         if opened is not None:
-            await opened.committer.close()
-            await self._around.engine.run(opened.store.close)
+            await opened.close(self._engine)
             offset = self.snapshot.offset if self.snapshot else None
             log.info("partition is closed", partition=self.where, offset=offset)
 
@@ -389,14 +229,10 @@ class PartitionTask:
                 await self._step(batch, now, drain)
             else:
                 await self._sleep()
-        if self._commit is not None:
-            await self._commit
-            self._commit = None
+        await self._settle_commit(wait=True)
         if self._pending:
             await self._step(None, None, drain=True)
-            if self._commit is not None:
-                await self._commit
-                self._commit = None
+            await self._settle_commit(wait=True)
 
     def _next_batch(self) -> MicroBatch | None:
         if not self._queue or (self._commit is not None and self._much_pending()):
@@ -414,7 +250,7 @@ class PartitionTask:
         if batch is not None:
             stage("after_poll")
             self._busy = True
-        drained = await self._around.engine.run(_compute, pipeline, batch, now, drain)
+        computed = await self._engine.run(_compute, pipeline, batch, now, drain)
         if batch is not None:
             stage("after_scoring")
             self._busy = False
@@ -424,33 +260,35 @@ class PartitionTask:
             self._uncommitted_records += len(batch.records)
             self._around.room_changed()
         self._advanced_to = max(self._advanced_to, now or -1)
-        self._next_due = pipeline.next_due()
-        self._pending = pipeline.pending
+        self._next_due, self._pending = computed.next_due, computed.pending
         self.progressed_at = time.monotonic()
-        if drained is not None:
+        if computed.drained is not None:
             covered, self._uncommitted = self._uncommitted, []
             self._uncommitted_records = 0
             self._committed_at = time.monotonic()
-            self._commit = asyncio.create_task(self._make_durable(opened, *drained, covered))
+            self._commit = asyncio.create_task(
+                self._make_durable(opened, *computed.drained, covered)
+            )
             self._commit.add_done_callback(lambda _: self._wake.set())
 
     async def _make_durable(
-        self, opened: _Open, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
+        self, opened: OpenPartition, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
     ) -> None:
         stage("before_commit")
         changelog_offset = await opened.committer.commit(outbox)
         stage("after_commit")
-        await self._around.engine.run(_store, opened, outbox, changelog_offset)
+        await self._engine.run(_store, opened, outbox, changelog_offset)
         self.snapshot = snapshot
         for batch in covered:
             self._around.acknowledge(batch)
         stage("after_ack")
         self.progressed_at = time.monotonic()
 
-    async def _settle_commit(self) -> None:
-        if self._commit is not None and self._commit.done():
-            done, self._commit = self._commit, None
-            await done
+    async def _settle_commit(self, *, wait: bool = False) -> None:
+        commit = self._commit
+        if commit is not None and (wait or commit.done()):
+            await commit
+            self._commit = None
 
     def _may_commit(self) -> bool:
         """Whether a commit may start now: at once after a pause, else once per interval.
@@ -481,7 +319,7 @@ class PartitionTask:
         if not self._wall_clock:
             return None
         if batch is not None:
-            return min(max(self._last_timestamp, batch.records[-1].timestamp), _wall_ms())
+            return min(max(self._last_timestamp, int(batch.records[-1].timestamp)), _wall_ms())
         state = self._around.log.log_state(self.tp)
         caught_up_at = self._open.caught_up_at if self._open else 0
         if (
@@ -505,20 +343,29 @@ class PartitionTask:
         self._wake.clear()
 
 
+@dataclass(frozen=True)
+class _Computed:
+    drained: tuple[Outbox, Snapshot] | None
+    next_due: int | None
+    pending: bool
+
+
 def _compute(
     pipeline: PipelineLike,
     batch: MicroBatch | None,
     now: int | None,
     drain: bool,  # noqa: FBT001
-) -> tuple[Outbox, Snapshot] | None:
-    """Process a batch and let time pass; runs in the engine's thread."""
+) -> _Computed:
+    """Process a batch, let time pass, drain if asked; runs in the engine's thread."""
     if batch is not None:
         pipeline.process(batch.records)
     if now is not None:
         pipeline.advance(now)
-    if not drain or not pipeline.pending:
-        return None
-    return pipeline.drain(), _snapshot(pipeline, max(pipeline.source_offset, 0))
+    pending, drained = pipeline.pending, None
+    if drain and pending:
+        snapshot = _snapshot(pipeline, max(pipeline.source_offset, 0))
+        drained, pending = (pipeline.drain(), snapshot), False
+    return _Computed(drained, pipeline.next_due(), pending)
 
 
 def _snapshot(pipeline: PipelineLike, offset: int) -> Snapshot:
@@ -526,7 +373,7 @@ def _snapshot(pipeline: PipelineLike, offset: int) -> Snapshot:
     return Snapshot(offset, pipeline.watermark, counters, pipeline.next_due())
 
 
-def _store(opened: _Open, outbox: Outbox, changelog_offset: int) -> None:
+def _store(opened: OpenPartition, outbox: Outbox, changelog_offset: int) -> None:
     """Write what is committed to RocksDB; runs in the engine's thread."""
     stage("before_store")
     if changelog_offset < 0:

@@ -90,9 +90,13 @@ class ModelFollower:
                     await worker.replace_scorer(scorer)
                     log.info("model is swapped", model=scorer.version, before=serving)
 
-    async def close(self, worker: Worker) -> None:
+    async def finish(self, worker: Worker) -> None:
         """Disconnect."""
         del worker
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect; a second call does nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()

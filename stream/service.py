@@ -1,5 +1,9 @@
 """`intentstream worker` as a coroutine: checks, model, worker, heartbeats."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 import structlog
 import torch
 
@@ -24,17 +28,33 @@ async def run_worker(settings: Settings) -> None:
     """
     # One computing thread: more would take the core that fetching and committing need.
     torch.set_num_threads(1)
-    await check_topics(settings)
+    with _quiet("aiokafka"):
+        await check_topics(settings)
     follower = ModelFollower(settings)
-    scorer = await follower.start()
-    if scorer is None:
-        scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
-        log.info("no model is published yet; serving the cold-start model", model=scorer.version)
-    worker = Worker(
-        settings,
-        new_pipeline=Pipeline,
-        due_of=indexed_due,
-        scorer=scorer,
-        companions=(follower, Heartbeats(settings)),
-    )
-    await worker.run()
+    try:
+        scorer = await follower.start()
+        if scorer is None:
+            scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
+            log.info("no model is published yet; serving the cold-start model")
+        worker = Worker(
+            settings,
+            new_pipeline=Pipeline,
+            due_of=indexed_due,
+            scorer=scorer,
+            companions=(follower, Heartbeats(settings)),
+        )
+        await worker.run()
+    finally:
+        await follower.close()
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library from saying in several lines what an error says in one."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -43,7 +43,7 @@ class Heartbeats:
             await self._beat(worker)
             await asyncio.sleep(BEAT_S)
 
-    async def close(self, worker: Worker) -> None:
+    async def finish(self, worker: Worker) -> None:
         """Send a last beat of the partitions that were closed."""
         producer, self._producer = self._producer, None
         if producer is None:

@@ -16,7 +16,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 import rocksdict
@@ -135,7 +135,8 @@ class RocksStore:
     def __init__(self, database: rocksdict.Rdict, path: Path) -> None:
         """Take over an open database; use `open`."""
         self.path = path
-        self._db = database
+        # Its types allow for keys other than bytes, which the raw mode has not.
+        self._db: Any = database
         self._floor = _TIMER  # no timer entry lies below this key; skips tombstones of fired ones
         with _guard(path):
             stored = database.get(_OFFSET_KEY)
@@ -283,8 +284,8 @@ class RocksStore:
             else:
                 put(key, value)
         put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
-        unlogged = rocksdict.WriteOptions()
-        unlogged.disable_wal = True
+        unlogged: Any = rocksdict.WriteOptions()
+        unlogged.disable_wal = True  # a property, whatever its type says
         with _guard(self.path):
             self._db.write(batch, unlogged)
         self._offset = changelog_offset

@@ -88,13 +88,13 @@ class Intake(Protocol):
         """Return the position that the partition wants next, None if it is not open."""
 
 
-class BatchSchema(Schema):
+class BatchSchema(Schema[Any, Any]):
     """Passes a micro-batch through the channel as it is."""
 
     def compile(self, app: AppT, **_: Any) -> Any:
         """Return the function that makes a message an event."""
 
-        async def decode(message: Message, *, propagate: bool = False) -> EventT:
+        async def decode(message: Message, *, propagate: bool = False) -> EventT[Any]:
             del propagate
             return app.create_event(None, cast("Any", message.value), None, message)
 

@@ -20,7 +20,8 @@ from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
 from stream.errors import PartitionError, WorkerError
 from stream.identity import WorkerIdentity
-from stream.partition import PartitionTask, PipelineFactory, Surroundings
+from stream.opening import Parts, PipelineFactory
+from stream.partition import PartitionTask, Surroundings
 from stream.settings import Settings
 from stream.store import DueOf, StoreMemory
 from stream.transport import LogState
@@ -40,8 +41,8 @@ class Companion(Protocol):
     async def run(self, worker: "Worker") -> None:
         """Go on until cancelled; the worker ends when this raises or returns."""
 
-    async def close(self, worker: "Worker") -> None:
-        """Finish; called after `run` is cancelled and the partitions are closed."""
+    async def finish(self, worker: "Worker") -> None:
+        """Say goodbye; called after `run` is cancelled and the partitions are closed."""
 
 
 class Worker:
@@ -73,7 +74,7 @@ class Worker:
         self.app = WorkerApp(settings, self.assignment, self.identity.name)
         self._stop = asyncio.Event()
         self._companions = companions
-        self._around = Surroundings(
+        parts = Parts(
             settings=settings,
             engine=self.engine,
             memory=StoreMemory(),
@@ -81,6 +82,9 @@ class Worker:
             new_pipeline=new_pipeline,
             scorer=lambda: self.scorer,
             due_of=due_of,
+        )
+        self._around = Surroundings(
+            parts=parts,
             log=self,
             acknowledge=self.app.acknowledge,
             room_changed=self.assignment.room.set,
@@ -99,19 +103,18 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        beside: list[asyncio.Task[None]] = []
+        beside: list[asyncio.Future[Any]] = []
         try:
             await self._start()
             beside = [asyncio.ensure_future(companion.run(self)) for companion in self._companions]
             watch = asyncio.ensure_future(self._watch())
-            stop = asyncio.ensure_future(self._stop.wait())
+            stop: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
             beside += [watch, stop]
             # What exists now stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            done, _ = await asyncio.wait(
-                {*beside, self.assignment.failed}, return_when=asyncio.FIRST_COMPLETED
-            )
+            watched: set[asyncio.Future[Any]] = {*beside, self.assignment.failed}
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
             if stop not in done:
@@ -186,13 +189,13 @@ class Worker:
     def _agents(self) -> list[Any]:
         return list(self.app.agents.values())
 
-    async def _end(self, beside: list[asyncio.Task[None]]) -> None:
+    async def _end(self, beside: list[asyncio.Future[Any]]) -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await self.assignment.close()
         for companion in self._companions:
-            await companion.close(self)
+            await companion.finish(self)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.app.stop()

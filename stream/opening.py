@@ -1,0 +1,206 @@
+"""Opening a partition from what is durable, in the order that makes it exactly once.
+
+The committer first, which shuts out every earlier owner; then the committed offset; then the store,
+brought up to the end of the changelog; then the pipeline on top of it. Reading comes last.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+
+from stream.commit import Committer
+from stream.engine import Engine
+from stream.errors import StoreCorrupt, StoreLocked
+from stream.offsets import source_offsets, starting_offset
+from stream.outbox import Counters, Outbox
+from stream.recovery import recover
+from stream.settings import Settings
+from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+
+LOCK_WAIT_S: Final = 20.0
+"""How long another worker of this host may take to let go of the folder."""
+_LOCK_POLL_S: Final = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+class PipelineLike(Protocol):
+    """What a partition needs of `stream.pipeline.Pipeline`."""
+
+    @property
+    def source_offset(self) -> int:
+        """Next source offset expected, -1 before the first."""
+
+    @property
+    def watermark(self) -> int:
+        """Greatest event time seen, ms."""
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the state began."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for a commit."""
+
+    def process(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take in one micro-batch, in offset order."""
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass on the wall clock."""
+
+    def next_due(self) -> int | None:
+        """Return a time before which no timer is due, None without timers."""
+
+    def drain(self) -> Outbox:
+        """Take everything since the last drain."""
+
+    def committed(self, outbox: Outbox) -> None:
+        """Note that the outbox is in the store."""
+
+    def replace_scorer(self, scorer: Any) -> None:
+        """Use another model from the next event on."""
+
+
+class PipelineFactory(Protocol):
+    """Builds a partition's pipeline on its recovered store."""
+
+    def __call__(
+        self,
+        *,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        partitions: int,
+        store: RecordStore,
+        scorer: Any,
+    ) -> PipelineLike:
+        """Build it; it restores itself from `store`."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every partition of a worker is built from."""
+
+    settings: Settings
+    engine: Engine
+    memory: StoreMemory
+    new_committer: Callable[[TopicPartition], Committer]
+    new_pipeline: PipelineFactory
+    scorer: Callable[[], Any]
+    due_of: DueOf
+
+
+@dataclass
+class OpenPartition:
+    """What exists only while a partition is open."""
+
+    committer: Committer
+    store: RocksStore
+    pipeline: PipelineLike
+    offset: int
+    """Source offset to start from."""
+    caught_up_at: int
+    """Position at which everything that lay in the log on opening is consumed."""
+
+    async def close(self, engine: Engine) -> None:
+        """Release the connections and the folder; what is not committed is lost."""
+        await self.committer.close()
+        await engine.run(self.store.close)
+
+
+def state_path(settings: Settings, partition: int) -> Path:
+    """Return the folder of a partition's local state."""
+    return settings.data_dir / "state" / settings.app_id / str(partition)
+
+
+async def open_partition(tp: TopicPartition, parts: Parts) -> OpenPartition:
+    """Shut out earlier owners and restore everything that is durable.
+
+    Raises:
+        StreamError: it cannot be opened; nothing is left open.
+    """
+    settings = parts.settings
+    options = settings.kafka.client_options()
+    began = time.monotonic()
+    folder = _Folder(tp, parts)
+    committer = parts.new_committer(tp)
+    try:
+        await committer.start()
+        known = await source_offsets(options, settings.app_id, tp)
+        changelog = TopicPartition(settings.changelog, tp.partition)
+        store, recovered = await recover(
+            options, changelog, await folder.open(), due_of=parts.due_of, reset=folder.reset
+        )
+        pipeline = await parts.engine.run(_new_pipeline, tp, parts, store)
+        offset = starting_offset(tp, known, pipeline.source_offset)
+    except BaseException:
+        folder.close()
+        await committer.close()
+        raise
+    log.info(
+        "partition is open",
+        partition=f"{tp.topic}-{tp.partition}",
+        offset=offset,
+        behind=known.end - offset,
+        restored=recovered.records,
+        seconds=round(time.monotonic() - began, 2),
+    )
+    return OpenPartition(committer, store, pipeline, offset, known.end)
+
+
+def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> PipelineLike:
+    return parts.new_pipeline(
+        settings=parts.settings,
+        topic=tp.topic,
+        partition=tp.partition,
+        partitions=parts.settings.topics.partitions,
+        store=store,
+        scorer=parts.scorer(),
+    )
+
+
+class _Folder:
+    """The store's folder while it is being opened, wiped where that heals."""
+
+    def __init__(self, tp: TopicPartition, parts: Parts) -> None:
+        settings = parts.settings
+        self._path = state_path(settings, tp.partition)
+        self._where = f"{tp.topic}-{tp.partition}"
+        self._identity = StoreIdentity(
+            settings.app_id, settings.changelog, tp.partition, settings.topics.partitions
+        )
+        self._memory = parts.memory
+        self._store: RocksStore | None = None
+
+    async def open(self) -> RocksStore:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                return self._open()
+            except StoreCorrupt as error:
+                log.warning("state is wiped and restored", partition=self._where, reason=str(error))
+                wipe(self._path)
+            except StoreLocked:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_LOCK_POLL_S)
+
+    def reset(self) -> RocksStore:
+        self.close()
+        wipe(self._path)
+        return self._open()
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> RocksStore:
+        self._store = RocksStore.open(self._path, self._identity, self._memory)
+        return self._store
