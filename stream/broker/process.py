@@ -17,6 +17,8 @@ LOOPBACK = "127.0.0.1"
 _PORTS = range(20_000, 32_000)
 _POLL_S = 0.05
 _PROC = Path("/proc")
+_FLAGS_FIELD = 6  # of /proc/PID/stat, counted behind the name
+_EXITING = 0x4  # PF_EXITING of the kernel's task flags
 _EXEC_S = 0.5
 
 
@@ -50,10 +52,11 @@ def spawn(arguments: Sequence[str], log: Path) -> int:
 def is_alive(pid: int, mark: str) -> bool:
     """Tell whether `pid` runs and is the program whose command line contains `mark`.
 
-    A pid is reused after a crash or a reboot, so the number alone says nothing.
+    A pid is reused after a crash or a reboot, so the number alone says nothing. A process that is
+    ending counts until it is gone, since it still holds its ports and locks.
     """
     _reap(pid)
-    return mark in _command_line(pid)
+    return mark in _command_line(pid) or _is_leaving(pid)
 
 
 def end(pids: dict[int, str], grace_s: float) -> None:
@@ -145,3 +148,14 @@ def _command_line(pid: int) -> str:
         check=False,
     )
     return answer.stdout
+
+
+def _is_leaving(pid: int) -> bool:
+    """Tell whether a process has lost its command line already, but not yet its open files."""
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        threads = len(list((_PROC / str(pid) / "task").iterdir()))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # A leading thread that is done waits as a zombie for the others, which share its files.
+    return bool(int(fields[_FLAGS_FIELD]) & _EXITING) and (fields[0] not in "ZX" or threads > 1)

@@ -216,6 +216,26 @@ def test_spawned_processes_are_recognised_and_logs_rotated(tmp_path):
     assert (tmp_path / "deep" / "out.log.1").read_text() == "one\n"
 
 
+def test_a_killed_process_counts_until_its_port_is_free(tmp_path):
+    for round_ in range(5):
+        (port,) = free_ports(1)
+        log = tmp_path / f"{round_}.log"
+        code = (
+            "import socket, threading, time\n"
+            f"server = socket.create_server(('127.0.0.1', {port}))\n"
+            "memory = bytearray(100_000_000)\n"
+            "for _ in range(50): threading.Thread(target=time.sleep, args=(60,)).start()\n"
+            "print('ready', flush=True)"
+        )
+        pid = spawn([sys.executable, "-c", code], log)
+        while "ready" not in log.read_text():
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        while is_alive(pid, "socket.create_server"):
+            pass
+        assert is_free(port)
+
+
 def test_free_ports_are_free_and_different():
     ports = free_ports(9)
     assert len(set(ports)) == 9
