@@ -29,6 +29,8 @@ __all__ = ["Dashboard"]
 _REFRESH_S: Final = 1.0
 _BAR: Final = 20
 _NARROW: Final = 110
+_AT_LEAST: Final = 2
+_LATEST: Final = 5
 
 
 class Dashboard(View):
@@ -65,18 +67,27 @@ class Dashboard(View):
         elapsed = f"{time.monotonic() - self.began:.0f} s"
         if self.plan is None or self.collector is None or self.report is None:
             return Text(f"{self.name}, {elapsed}")
+        counts, models = self._counts(self.collector, self.report), _models(self.collector)
         wide = self._console.width >= _NARROW
-        counts = self._counts(self.collector, self.report)
-        models = _models(self.collector)
         parts = [
             _header(self.name, elapsed, self.plan, self.report),
             _beside(counts, models) if wide else Group(counts, models),
             _figures(self.collector),
-            _calibration(self.collector.joiner.figures(PURCHASE)),
             _latest_predictions(list(self.collector.latest_predictions)),
             _latest_alerts(list(self.collector.latest_alerts)),
+            _calibration(self.collector.joiner.figures(PURCHASE)),
         ]
-        return Group(*parts)
+        return Group(*self._fitting(parts))
+
+    def _fitting(self, parts: list[RenderableType]) -> list[RenderableType]:
+        """As many parts as the terminal has lines for; the first ones matter most."""
+        room = self._console.height - 1
+        fitting: list[RenderableType] = []
+        for part in parts:
+            room -= len(self._console.render_lines(part, pad=False))
+            if room >= 0 or len(fitting) < _AT_LEAST:
+                fitting.append(part)
+        return fitting
 
     def _counts(self, collector: Collector, report: Report) -> RenderableType:
         consumed = collector.total("consumed")
@@ -193,14 +204,14 @@ def _calibration(found: Figures | None) -> RenderableType:
 def _latest_predictions(predictions: list[Prediction]) -> RenderableType:
     view = VIEWS["predictions"]
     table = Table(*view.columns, box=None)
-    for prediction in predictions:
+    for prediction in predictions[-_LATEST:]:
         table.add_row(*map(Text, view.cells(prediction)))
     return Panel(table, title="latest predictions", title_align="left")
 
 
 def _latest_alerts(alerts: list[ChurnAlert]) -> RenderableType:
     table = Table("decided", "user", "state", "risk", "silence", "own rhythm", "at risk", box=None)
-    for alert in alerts:
+    for alert in alerts[-_LATEST:]:
         table.add_row(
             moment(alert.event_time),
             Text(alert.user_id),

@@ -87,8 +87,8 @@ class Child:
 
     def failed(self, status: int) -> DemoError:
         """The error with the end of its log."""
-        tail = self.tail()
-        said = tail[-1] if tail else "it said nothing"
+        *tail, said = self.tail() or ["it said nothing"]
+        said = said.removeprefix("intentstream: ")
         return DemoError(f"{self.name} ended with status {status}: {said} (log: {self.log})", tail)
 
     def tail(self) -> list[str]:
