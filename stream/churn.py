@@ -95,8 +95,12 @@ class ChurnWatch:
         events: Events,
         judged: Judged,
         scorer: ScorerLike,
+        floor: I64 | None = None,
     ) -> list[AlertDraft]:
-        """Look at the users of N accepted events, in order of arrival."""
+        """Look at the users of N accepted events, in order of arrival.
+
+        ``floor``: per event the tick of the watermark; no timer is set at or before it.
+        """
         state, now = judged.snapshot, judged.snapshot.last_time
         gaps = expected_gap(state, self._rules.prior_gap_ms)
         purchase = events.type == PURCHASE
@@ -114,7 +118,8 @@ class ChurnWatch:
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
         last = _last_of_each(rows)
-        self._schedule(records, rows[last], state.take(last), gaps[last], now[last])
+        earliest = None if floor is None else floor[last] + self._rules.tick_ms
+        self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)
         return drafts
 
     def after_silence(
@@ -191,8 +196,9 @@ class ChurnWatch:
         state: Snapshot,
         gaps: I64,
         now: I64,
+        earliest: I64 | None = None,
     ) -> None:
-        """Set when to look at each row (once in ``rows``) next."""
+        """Set when to look at each row (once in ``rows``) next, not before ``earliest``."""
         rules, tick = self._rules, self._rules.tick_ms
         eligible = self._eligible(state)
         wait = np.maximum(rules.min_gap_ms, (rules.gap_factor * gaps).astype(np.int64))
@@ -206,6 +212,8 @@ class ChurnWatch:
         if self._ttl:
             expiry = -(-(state.last_time + self._ttl) // tick) * tick
             due = np.where(due == 0, expiry, np.minimum(due, expiry))
+        if earliest is not None:
+            due = np.where(due > 0, np.maximum(due, earliest), 0)
         records["due"][rows] = due
         # An index entry that is too early costs one look; moving it at every event would cost a
         # write.

@@ -14,6 +14,7 @@ from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
 from stream.ingest import Ingest, Record
 from stream.outbox import Counters, Outbox, decode_meta, encode_meta
+from stream.slices import Crossings
 from stream.state import META_KEY, USER_PREFIX, Layout, RecordReader, UserTable
 from stream.step import Judged, TimeRules, judge
 from stream.timers import TimerIndex, Timers
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from models.history import I64
     from stream.churn import AlertDraft
     from stream.hidden import ScorerLike
     from stream.ingest import Decoded
@@ -123,13 +125,8 @@ class Pipeline:
         decoded = self._ingest.decode(records)
         for index, cause in decoded.refused:
             self._put("dead_letter", [self._emitter.dead(records[index], cause)])
-        self._replaying = self._follows_events(records, decoded)
-        lo = 0
-        for hi, watermark in self._slices(decoded):
-            self._apply(records, decoded, lo, hi)
-            lo = hi
-            if watermark is not None:
-                self._timers.fire(watermark - self._rules.grace, self._scorer, self._announce)
+        if decoded.keys:
+            self._take(records, decoded)
         counters = self._meta.counters
         counters.consumed += len(records)
         counters.invalid += len(decoded.refused)
@@ -165,38 +162,30 @@ class Pipeline:
 
         A replay into a worker on the wall clock must not take every user for long gone.
         """
-        if self._clock != "auto" or not decoded.keys:
-            return self._clock == "event" or self._replaying
+        if self._clock != "auto":
+            return self._clock == "event"
         newest = max(int(decoded.events.time.max()), self._meta.watermark)
         return records[-1].timestamp - newest > _HISTORY_AGE
 
-    def _slices(self, decoded: Decoded) -> list[tuple[int, int | None]]:
-        """Cut a batch where timers may fire: (end, watermark there or None).
-
-        In the event clock timers fire when the watermark crosses a tick, after the event that moves
-        it. What fires must not depend on where batches begin and end, so a batch is cut at each
-        crossing at which anyone could be due.
-        """
-        total = len(decoded.keys)
-        if total == 0:
-            return []
-        times = decoded.events.time
-        seen = np.maximum(np.maximum.accumulate(times), self._meta.watermark)
-        before, self._meta.watermark = self._meta.watermark, int(seen[-1])
+    def _take(self, records: Sequence[Record], decoded: Decoded) -> None:
+        """Apply the valid events, with timers between them where they follow event time."""
+        times, grace = decoded.events.time, self._rules.grace
+        self._replaying = self._follows_events(records, decoded)
+        tick = self._settings.churn.replay_tick_ms
+        crossings, self._meta.watermark = Crossings.along(times, self._meta.watermark, grace, tick)
+        rows = self._table.rows(decoded.keys)
         if not self._replaying:
-            return [(total, None)]
-        tick = self._settings.churn.tick_ms
-        ticks = (seen - self._rules.grace) // tick * tick
-        was = (before - self._rules.grace) // tick * tick
-        crossed = np.diff(ticks, prepend=was) > 0
-        possible = np.minimum.accumulate(times) + self._shortest_wait()
-        cut = crossed & (ticks >= np.minimum(possible, self._timers.earliest))
-        cuts: list[tuple[int, int | None]] = [
-            (i + 1, int(seen[i])) for i in np.flatnonzero(cut).tolist()
-        ]
-        if not cuts or cuts[-1][0] < total:
-            cuts.append((total, None))
-        return cuts
+            self._apply(records, decoded, slice(0, len(rows)), rows, None)
+            return
+        due = self._table.records["due"][rows]
+        lo = 0
+        for hi in crossings.cuts(rows, due, times, self._shortest_wait()):
+            part = slice(lo, hi)
+            # Timers may have forgotten users since the first slice: rows are looked up anew.
+            here = self._table.rows(decoded.keys[part]) if lo else rows[part]
+            self._apply(records, decoded, part, here, crossings.ticks[part])
+            self._timers.fire(int(crossings.ticks[hi - 1]), self._scorer, self._announce)
+            lo = hi
 
     def _shortest_wait(self) -> int:
         """No timer is due sooner than this after the event that sets it, ms."""
@@ -205,9 +194,15 @@ class Pipeline:
         optional = [wait for wait in (rules.dwell_ms, ttl) if wait]
         return min(rules.min_gap_ms, rules.escalate_after_ms, *optional)
 
-    def _apply(self, records: Sequence[Record], decoded: Decoded, lo: int, hi: int) -> None:
-        part = slice(lo, hi)
-        rows = self._table.rows(decoded.keys[part])
+    def _apply(
+        self,
+        records: Sequence[Record],
+        decoded: Decoded,
+        part: slice,
+        rows: NDArray[np.intp],
+        ticks: I64 | None,
+    ) -> None:
+        lo = part.start
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
         judged = judge(table.records, rows, offsets, events, self._scorer, self._rules)
@@ -216,7 +211,12 @@ class Pipeline:
         self._predict(decoded.keys[part], rows, offsets, events.time, judged)
         self._announce(
             self._watch.after_events(
-                table.records, rows[taken], events.take(taken), judged, self._scorer
+                table.records,
+                rows[taken],
+                events.take(taken),
+                judged,
+                self._scorer,
+                None if ticks is None else ticks[taken],
             )
         )
         self._timers.note(np.unique(rows[taken]))
@@ -233,8 +233,8 @@ class Pipeline:
         self,
         keys: list[bytes],
         rows: NDArray[np.intp],
-        offsets: np.ndarray[tuple[int], np.dtype[np.int64]],
-        times: np.ndarray[tuple[int], np.dtype[np.int64]],
+        offsets: I64,
+        times: I64,
         judged: Judged,
     ) -> None:
         taken = judged.accepted

@@ -234,11 +234,18 @@ class ChurnSettings(_Section):
     """While silence lasts, the next look comes after this multiple of the silence so far."""
     holdout_share: Share = 0.1
     """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
-    tick_ms: Annotated[Millis, Field(ge=1)] = MINUTE_MS
-    """Timers fire on multiples of this."""
+    tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS
+    """Timers are due on multiples of this."""
+    replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS
+    """Timers that follow event time are looked at when the watermark crosses a multiple of this."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if self.replay_tick_ms % self.tick_ms:
+            raise ValueError(
+                f"churn.replay_tick_ms ({self.replay_tick_ms}) must be a multiple of churn.tick_ms"
+                f" ({self.tick_ms})"
+            )
         if not self.resolve_at < self.raise_at <= self.escalate_at:
             raise ValueError(
                 f"churn thresholds must satisfy resolve_at < raise_at <= escalate_at, but are"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.artifact import script_bytes
+from models.artifact import Manifest, script_bytes
 from models.encoding import encode_event
+from models.features import PROFILE_FEATURES
 from models.networks.gru import Gru
 from models.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
@@ -27,22 +28,34 @@ Raw = tuple[bytes | None, bytes | None, int]
 """(key, value, broker timestamp ms)."""
 
 
-def gru_scorer(version: str = "gru-test", seed: int = 0) -> Scorer:
+def random_gru(seed: int = 0) -> Gru:
     """An untrained GRU: its numbers mean nothing, but depend on all that a trained one's would."""
     torch.manual_seed(seed)
-    network = Gru(network_spec(TARGETS))
+    network = Gru(network_spec(TARGETS)).eval()
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights, std=0.2)
     # Spread the risks over the alert thresholds.
-    network.set_calibration(torch.full((2,), 12.0), torch.zeros(2))
-    manifest = manifest_of(
-        network.eval(),
+    network.set_calibration(torch.full((2,), 3.0), torch.tensor([0.0, 1.0]))
+    return network
+
+
+def gru_manifest(network: Gru, version: str, created_at: int = 0) -> Manifest:
+    """What a trainer would say of it."""
+    return manifest_of(
+        network,
         version,
         "gru",
         history_length=32,
         targets=TARGETS,
-        reference_profile=(0.0,) * 21,
-        created_at=0,
+        reference_profile=(0.0,) * len(PROFILE_FEATURES),
+        created_at=created_at,
     )
-    return Scorer.of_script(script_bytes(network), manifest)
+
+
+def gru_scorer(version: str = "gru-test", seed: int = 0) -> Scorer:
+    """A scorer of a random GRU."""
+    network = random_gru(seed)
+    return Scorer.of_script(script_bytes(network), gru_manifest(network, version))
 
 
 def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[Event]:

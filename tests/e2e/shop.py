@@ -7,17 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-import torch
 from aiokafka import AIOKafkaProducer
 
 from models.artifact import script_bytes
-from models.networks.gru import Gru
 from models.registry import Registry
-from models.scorer import Scorer, make_golden, manifest_of, network_spec
+from models.scorer import Scorer, make_golden
 from schemas.codec import encode
 from stream.ingest import partition_of
 from stream.trainer import announce
-from tests.logs import TARGETS
+from tests.logs import gru_manifest, random_gru
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,18 +53,8 @@ def put_raw(world: World, records: list[tuple[bytes | None, bytes | None]]) -> N
 
 def publish(world: World, seed: int = 0, version: str = "gru-1") -> Scorer:
     """Publish and announce an untrained GRU; return the very model that workers will load."""
-    torch.manual_seed(seed)
-    network = Gru(network_spec(TARGETS)).eval()
-    network.set_calibration(torch.full((2,), 12.0), torch.zeros(2))
-    manifest = manifest_of(
-        network,
-        version,
-        "gru",
-        history_length=32,
-        targets=TARGETS,
-        reference_profile=(0.0,) * 21,
-        created_at=time.time_ns() // 1_000_000,
-    )
+    network = random_gru(seed)
+    manifest = gru_manifest(network, version, time.time_ns() // 1_000_000)
     script = script_bytes(network)
     manifest = Registry(world.settings.models_dir).publish(
         manifest, script, make_golden(script, manifest)
