@@ -99,7 +99,7 @@ class Plan:
                 "cooldown_ms": self.cooldown,
                 "escalate_after_ms": self.cooldown,
                 "recheck_factor": 1.25,
-                "tick_ms": self.tick,
+                "replay_tick_ms": self.tick,
             },
         }
 
