@@ -101,4 +101,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=os.environ.get("LOG", "WARNING"), stream=sys.stderr)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main())
-    print("threads left:", [t.name for t in threading.enumerate()], file=sys.stderr)
+    sys.stderr.write(f"threads left: {[t.name for t in threading.enumerate()]}\n")

@@ -39,7 +39,7 @@ async def test_a_worker_consumes_everything_once_and_stops_cleanly(bench):
 async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench, stage):
     await bench.produce(2000)
     kills = 0
-    for passage in (3, 2, 5):
+    for passage in (2, 1, 3):
         worker = bench.start(f"{stage}:{passage}:kill")
         finished = await bench.all_committed(worker)
         if finished:

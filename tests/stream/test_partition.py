@@ -1,0 +1,363 @@
+import asyncio
+import time
+from typing import ClassVar
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from stream.commit import ExactlyOnce
+from stream.engine import Engine
+from stream.errors import (
+    CommitError,
+    CommitFenced,
+    OffsetError,
+    PartitionError,
+    RecordTooLarge,
+    StoreCorrupt,
+)
+from stream.offsets import SourceOffsets, starting_offset
+from stream.opening import Parts
+from stream.partition import ROOM, PartitionTask, Surroundings
+from stream.settings import Settings
+from stream.store import StoreMemory
+from stream.transport import LogState, MicroBatch
+from tests.stream.counting import CountingPipeline
+from tests.stream.kafka_tools import create_topics, produce, read_all, unique
+
+
+class Pipeline(CountingPipeline):
+    """Counts, and lets a test look at and break what happens."""
+
+    made: ClassVar[list] = []
+    due: ClassVar[int | None] = None
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.advanced = []
+        self.failure = None
+        Pipeline.made.append(self)
+
+    def process(self, records):
+        if self.failure is not None:
+            raise self.failure
+        super().process(records)
+
+    def advance(self, now_ms):
+        self.advanced.append(now_ms)
+        if Pipeline.due is not None and now_ms >= Pipeline.due:
+            Pipeline.due = None
+            self._moved = True
+
+    def next_due(self):
+        return Pipeline.due
+
+
+class Committer(ExactlyOnce):
+    """The real one, slowed down or failing on demand."""
+
+    gate: ClassVar[asyncio.Event | None] = None
+    failures: ClassVar[list] = []
+    boxes: ClassVar[list] = []
+
+    async def _commit(self, producer, outbox):
+        Committer.boxes.append(outbox)
+        if Committer.gate is not None:
+            await Committer.gate.wait()
+        if Committer.failures:
+            raise Committer.failures.pop(0)
+        return await super()._commit(producer, outbox)
+
+
+class World:
+    """One partition without Faust: the test is the transport."""
+
+    def __init__(self, kafka, folder, **worker):
+        self.app, self.source, self.output = unique("app"), unique("source"), unique("output")
+        self.bootstrap = kafka.bootstrap_servers
+        self.settings = Settings(
+            app_id=self.app,
+            data_dir=folder,
+            kafka={"bootstrap_servers": kafka.bootstrap_servers},
+            topics={"events": self.source, "propensity": self.output, "partitions": 1},
+            worker={"commit_interval_ms": 10, "batch_size": 10, "clock": "event", **worker},
+        )
+        self.tp = TopicPartition(self.source, 0)
+        self.engine = Engine()
+        self.acknowledged = []
+        self.moves = []
+        self.state = None
+        self.room = asyncio.Event()
+        self.offset = 0
+        parts = Parts(
+            settings=self.settings,
+            engine=self.engine,
+            memory=StoreMemory(),
+            new_committer=lambda tp: Committer(
+                self.settings.kafka.client_options(),
+                app_id=self.app,
+                source=tp,
+                changelog=self.settings.changelog,
+            ),
+            new_pipeline=Pipeline,
+            scorer=lambda: "scorer",
+            due_of=lambda _value: None,
+        )
+        self.around = Surroundings(parts, self, self.acknowledged.append, self.room.set)
+        self.task = PartitionTask(self.tp, self.around)
+        self.running = None
+
+    async def create(self):
+        await create_topics(self.bootstrap, self.source, self.output)
+        await create_topics(self.bootstrap, self.settings.changelog, cleanup_policy="compact")
+        return self
+
+    async def move_to(self, tp, offset):
+        assert tp == self.tp
+        self.moves.append(offset)
+
+    def log_state(self, _tp):
+        return self.state
+
+    async def start(self):
+        self.running = asyncio.create_task(self.task.run())
+        await self.until(lambda: self.task.has_room or self.running.done())
+
+    async def until(self, condition):
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110  # any state of the task, not one event
+                await asyncio.sleep(0.005)
+
+    async def stop(self):
+        if self.running is not None and not self.running.done():
+            self.task.stop()
+            await self.running
+        self.engine.close()
+
+    def batch(self, count, timestamp=1):
+        start = self.offset
+        self.offset += count
+        records = [
+            ConsumerRecord(self.source, 0, n, timestamp, 0, b"key", b"", None, 3, 0, ())
+            for n in range(start, start + count)
+        ]
+        return MicroBatch(self.tp, records, start, start + count)
+
+    async def push(self, batch):
+        await self.until(lambda: self.task.has_room)
+        assert self.task.offer(batch)
+        self.task.deliver(batch)
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    Pipeline.made, Pipeline.due = [], None
+    Committer.gate, Committer.failures, Committer.boxes = None, [], []
+
+
+@pytest.fixture
+async def world(kafka, tmp_path, request):
+    made = await World(kafka, tmp_path, **getattr(request, "param", {})).create()
+    # The offsets that the batches claim must exist.
+    await produce(made.bootstrap, made.source, [(b"key", b"")] * 2000)
+    yield made
+    await made.stop()
+
+
+@pytest.mark.kafka
+async def test_batches_are_processed_committed_and_acknowledged_in_order(world):
+    await world.start()
+    for _ in range(5):
+        await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 5)
+
+    assert world.moves == [0]
+    assert [batch.start for batch in world.acknowledged] == [0, 10, 20, 30, 40]
+    assert world.task.snapshot.offset == 50
+    assert world.task.snapshot.counters.consumed == 50
+    outputs = await read_all(world.bootstrap, world.output)
+    assert [record.value for record in outputs] == [b"key:%d:%d" % (n + 1, n) for n in range(50)]
+
+
+@pytest.mark.kafka
+async def test_room_is_bounded_and_processing_goes_on_during_a_commit(world):
+    Committer.gate = asyncio.Event()
+    await world.start()
+    pushed = 0
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await asyncio.wait_for(world.push(world.batch(10)), 0.5)
+            except TimeoutError:
+                break
+            pushed += 1
+
+    # One commit on its way, then eight full batches processed, then the room itself.
+    assert Pipeline.made[0].counters.consumed == 10 * (pushed - ROOM)
+    assert 8 <= pushed - ROOM <= 10
+    assert not world.task.has_room
+    Committer.gate.set()
+    await world.until(lambda: len(world.acknowledged) == pushed)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("world", [{"commit_interval_ms": 300}], indirect=True)
+async def test_commits_follow_the_interval_except_after_a_pause(world):
+    await world.start()
+    began = time.perf_counter()
+    for _ in range(6):
+        await world.push(world.batch(1))
+        await asyncio.sleep(0.1)
+    await world.until(lambda: len(world.acknowledged) == 6)
+    seconds = time.perf_counter() - began
+
+    assert 2 <= len(Committer.boxes) <= 1 + seconds / 0.3 + 1
+    assert Committer.boxes[0].records == 1
+
+
+@pytest.mark.kafka
+async def test_stopping_commits_what_is_processed(world):
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: Pipeline.made[0].counters.consumed == 10)
+    await world.push(world.batch(10))
+    await world.stop()
+
+    outputs = len(await read_all(world.bootstrap, world.output))
+    assert outputs in {10, 20}
+    assert world.task.snapshot.offset == outputs
+
+
+@pytest.mark.kafka
+async def test_what_does_not_continue_is_refused(world):
+    await world.start()
+    assert not world.task.offer(MicroBatch(world.tp, world.batch(5).records, 3, 5))
+    assert world.task.offer(MicroBatch(world.tp, [], 0, 4))
+    assert world.task.read_position == 4
+    lost = MicroBatch(world.tp, world.batch(5).records, 4, 10)
+    assert world.task.offer(lost)
+    later = MicroBatch(world.tp, world.batch(5).records, 10, 15)
+    assert world.task.offer(later)
+    with pytest.raises(PartitionError, match="out of turn"):
+        world.task.deliver(later)
+
+
+@pytest.mark.kafka
+async def test_a_failed_commit_opens_the_partition_anew(world):
+    Committer.failures = [CommitError("the broker is away")]
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: len(Pipeline.made) == 2 and world.task.has_room)
+    world.offset = 0
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+
+    outputs = await read_all(world.bootstrap, world.output)
+    assert [record.value for record in outputs] == [b"key:%d:%d" % (n + 1, n) for n in range(10)]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("error", [CommitFenced("fenced"), RecordTooLarge("too large")])
+async def test_a_fence_or_a_record_that_never_fits_ends_it(world, error):
+    Committer.failures = [error]
+    await world.start()
+    await world.push(world.batch(10))
+
+    with pytest.raises(type(error)):
+        await world.running
+    assert await read_all(world.bootstrap, world.output) == []
+
+
+@pytest.mark.kafka
+async def test_damage_found_while_running_is_wiped_and_restored(world):
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+    Pipeline.made[0].failure = StoreCorrupt("checksum mismatch")
+    await world.push(world.batch(10))
+    await world.until(lambda: len(Pipeline.made) == 2 and world.task.has_room)
+
+    assert world.moves == [0, 10]
+    assert Pipeline.made[1].counters.consumed == 10
+    world.offset = 10
+    await world.push(world.batch(5))
+    await world.until(lambda: len(world.acknowledged) == 2)
+    outputs = await read_all(world.bootstrap, world.output)
+    assert outputs[-1].value == b"key:15:14"
+
+
+@pytest.mark.kafka
+async def test_another_error_is_the_tasks_error(world):
+    await world.start()
+    Pipeline.made[0].failure = ZeroDivisionError("in the pipeline")
+    await world.push(world.batch(10))
+
+    with pytest.raises(ZeroDivisionError):
+        await world.running
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("world", [{"clock": "wall"}], indirect=True)
+async def test_with_a_backlog_timers_see_the_brokers_time(world):
+    Pipeline.due = 60_000
+    world.state = LogState(2000, 2000, time.time_ns() // 1_000_000)
+    await world.start()
+    await world.push(world.batch(10, timestamp=1_000))
+    await world.until(lambda: Pipeline.made[0].advanced)
+    await asyncio.sleep(0.3)
+
+    assert set(Pipeline.made[0].advanced) == {1_000}
+    await world.push(world.batch(10, timestamp=130_000))
+    await world.until(lambda: Pipeline.due is None)
+    assert Pipeline.made[0].advanced[-1] == 130_000
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("world", [{"clock": "wall"}], indirect=True)
+async def test_caught_up_timers_see_the_time_of_the_last_fetch(world):
+    Pipeline.due = 120_000
+    await world.start()
+    assert world.task.offer(MicroBatch(world.tp, [], 0, 2000))
+    await asyncio.sleep(0.2)
+    assert Pipeline.made[0].advanced == []
+
+    world.state = LogState(2000, 2000, 119_999)
+    await asyncio.sleep(1.2)
+    assert Pipeline.made[0].advanced == []
+    world.state = LogState(2000, 2000, 120_000)
+    await world.until(lambda: Pipeline.due is None)
+
+    assert Pipeline.made[0].advanced[-1] == 120_000
+    await world.until(lambda: Committer.boxes)
+
+
+@pytest.mark.kafka
+async def test_a_new_model_reaches_the_open_pipeline(world):
+    await world.start()
+    await world.task.replace_scorer("better")
+
+    assert Pipeline.made[0].scorer == "better"
+
+
+TP = TopicPartition("events", 1)
+
+
+@pytest.mark.parametrize(
+    ("committed", "state", "begin", "end", "expected"),
+    [
+        (None, -1, 0, 0, 0),
+        (None, -1, 7, 10, 7),
+        (5, 5, 0, 10, 5),
+        (3, 5, 0, 10, 5),
+        (8, 5, 0, 10, 8),
+        (None, 5, 0, 10, 5),
+        (5, 5, 8, 10, 8),
+        (10, 10, 0, 10, 10),
+    ],
+)
+def test_reading_starts_where_state_and_group_agree(committed, state, begin, end, expected):
+    assert starting_offset(TP, SourceOffsets(committed, begin, end), state) == expected
+
+
+def test_a_topic_that_was_made_anew_is_refused():
+    with pytest.raises(OffsetError, match=r"events-1.*deleted and created again.*new app_id"):
+        starting_offset(TP, SourceOffsets(50, 0, 10), 50)
