@@ -25,7 +25,14 @@ class Status(IntEnum):
     ESCALATED = 3
 
 
-Transition = Literal["raised", "escalated", "resolved"]
+class Trigger(IntEnum):
+    """Values of the record's ``raised_by``: what raised the open alert."""
+
+    BEHAVIOUR = 0
+    SILENCE = 1
+
+
+Transition = Literal["raised", "escalated", "resolved", "retracted"]
 
 
 @dataclass(slots=True)
@@ -35,6 +42,7 @@ class AlertFields:
     status: Status = Status.CALM
     since: int = 0
     raised_at: int = 0
+    raised_by: Trigger = Trigger.BEHAVIOUR
     cooldown_until: int = 0
     disarmed: bool = False
 
@@ -49,6 +57,8 @@ class Look:
     """The user has a rhythm to break (min_orders)."""
     purchased: bool = False
     """The look follows a purchase."""
+    event_time: int | None = None
+    """Time of the event that led to the look, None for silence."""
 
 
 def advance(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
@@ -65,6 +75,7 @@ def advance(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition
     if look.now - fields.since < rules.dwell_ms:
         return None
     fields.status, fields.since, fields.raised_at = Status.RAISED, look.now, look.now
+    fields.raised_by = Trigger.SILENCE if look.event_time is None else Trigger.BEHAVIOUR
     return "raised"
 
 
@@ -80,6 +91,10 @@ def _may_raise(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
 
 
 def _open(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
+    if _was_wrong(fields, look, rules):
+        # As if it had never been: no cool-down, and armed as before.
+        fields.status, fields.since = Status.CALM, look.now
+        return "retracted"
     if look.purchased or look.risk <= rules.resolve_at:
         fields.status, fields.since = Status.CALM, look.now
         fields.cooldown_until = look.now + rules.cooldown_ms
@@ -90,6 +105,14 @@ def _open(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition |
         fields.status, fields.since = Status.ESCALATED, look.now
         return "escalated"
     return None
+
+
+def _was_wrong(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
+    """Whether an event that came late shows that the open alert should not have been raised."""
+    if look.event_time is None or look.event_time >= fields.raised_at:
+        return False
+    # Someone who was there was not silent; other alerts stand unless the risk falls with the event.
+    return fields.raised_by is Trigger.SILENCE or look.risk < rules.raise_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from models.features import expected_gap, profile
 from models.history import PURCHASE, Snapshot, snapshot
-from stream.alerts import AlertFields, Look, Rhythm, Status, Transition, advance, next_look
+from stream.alerts import AlertFields, Look, Rhythm, Status, Transition, Trigger, advance, next_look
 from stream.hidden import ScorerLike, refresh
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ChurnWatch:
             # Whoever has one alarming event is walked through all of them.
             concerned = np.flatnonzero(np.isin(rows, rows[alarming]))
             sight = _Sight(state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now)
-            drafts = self._look(records, rows, concerned, sight, scorer, purchase)
+            drafts = self._look(records, rows, concerned, sight, scorer, events)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
         last = _last_of_each(rows)
@@ -150,21 +150,23 @@ class ChurnWatch:
         chosen: NDArray[np.intp],
         sight: _Sight,
         scorer: ScorerLike,
-        purchase: NDArray[np.bool_] | None,
+        events: Events | None,
     ) -> list[AlertDraft]:
-        """Run the state machine over the chosen looks; ``purchase`` is None for silence."""
+        """Run the state machine over the chosen looks; ``events`` is None for silence."""
         eligible = self._eligible(sight.state)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
             record = records[row]
-            bought = purchase is not None and bool(purchase[i])
-            look = Look(int(sight.now[i]), float(sight.risk[i]), bool(eligible[i]), bought)
+            look = Look(int(sight.now[i]), float(sight.risk[i]), bool(eligible[i]))
+            if events is not None:
+                bought = bool(events.type[i] == PURCHASE)
+                look = replace(look, purchased=bought, event_time=int(events.time[i]))
             fields = _read(record)
             transition = advance(fields, look, self._rules)
             _write(record, fields)
             if transition is not None:
-                cause = self._cause(record, transition, scorer, silent=purchase is None)
+                cause = self._cause(record, transition, scorer, silent=events is None)
                 drafts.append(sight.draft(i, row, transition, cause, fields.raised_at))
             record["risk"], record["risk_model"] = look.risk, scorer.code
         return drafts
@@ -239,6 +241,7 @@ def _read(record: np.void) -> AlertFields:
         Status(int(record["status"])),
         int(record["since"]),
         int(record["raised_at"]),
+        Trigger(int(record["raised_by"])),
         int(record["cooldown_until"]),
         bool(record["disarmed"]),
     )
@@ -247,4 +250,4 @@ def _read(record: np.void) -> AlertFields:
 def _write(record: np.void, fields: AlertFields) -> None:
     record["status"], record["since"] = fields.status, fields.since
     record["raised_at"], record["cooldown_until"] = fields.raised_at, fields.cooldown_until
-    record["disarmed"] = fields.disarmed
+    record["raised_by"], record["disarmed"] = fields.raised_by, fields.disarmed

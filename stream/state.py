@@ -41,7 +41,7 @@ SERVING: Final = [
     ("raised_at", "<i8"),  # when the open alert was raised
     ("cooldown_until", "<i8"),
     ("risk", "<f4"),  # at the last look
-    ("reserved_serving", "<u4"),
+    ("raised_by", "<u4"),  # stream.alerts.Trigger of the open alert
     ("risk_model", "<u8"),  # code of the model that gave `risk`
     ("model", "<u8"),  # code of the model that `hidden` belongs to
 ]

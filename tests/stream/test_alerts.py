@@ -22,7 +22,30 @@ RULES = ChurnSettings(
 
 
 def look(now: int, risk: float, *, eligible: bool = True, purchased: bool = False) -> Look:
-    return Look(now, risk, eligible, purchased)
+    return Look(now, risk, eligible, purchased, event_time=now)
+
+
+def test_an_event_from_before_a_silence_alert_retracts_it() -> None:
+    fields = AlertFields()
+    assert advance(fields, Look(100, 0.8, eligible=True), RULES) == "raised"
+    seen = Look(90, 0.8, eligible=True, event_time=90)
+    assert advance(fields, seen, RULES) == "retracted"
+    assert (fields.status, fields.cooldown_until, fields.disarmed) == (Status.CALM, 0, False)
+    assert advance(fields, Look(150, 0.8, eligible=True), RULES) == "raised"
+
+
+def test_an_event_after_a_silence_alert_does_not_retract_it() -> None:
+    fields = AlertFields()
+    advance(fields, Look(100, 0.8, eligible=True), RULES)
+    assert advance(fields, Look(101, 0.8, eligible=True, event_time=101), RULES) is None
+    assert advance(fields, look(102, 0.3), RULES) == "resolved"
+
+
+def test_a_late_event_retracts_a_behaviour_alert_only_if_the_risk_falls() -> None:
+    fields = AlertFields()
+    advance(fields, look(100, 0.8), RULES)
+    assert advance(fields, Look(100, 0.75, eligible=True, event_time=60), RULES) is None
+    assert advance(fields, Look(100, 0.6, eligible=True, event_time=70), RULES) == "retracted"
 
 
 def test_a_risk_above_the_threshold_raises_once() -> None:

@@ -259,6 +259,22 @@ def test_a_purchase_resolves_the_alert_and_arms_the_next() -> None:
     assert len(set(episodes)) == 2
 
 
+def test_an_event_that_came_after_the_alert_but_happened_before_it_retracts_it() -> None:
+    driver = PipelineDriver(
+        Scorer.rhythm(TARGETS),
+        settings(worker={"clock": "wall"}, churn={"raise_at": 0.3, "resolve_at": 0.1}),
+    )
+    driver.pipe(three_purchases())
+    driver.advance(START + 6 * DAY)
+    (raised,) = driver.alerts()
+    view = View(event_id="9", user_id="ann", event_time=raised.event_time - 1000)
+    driver.pipe([view])
+    retracted = driver.alerts()[-1]
+    assert (retracted.state, retracted.episode) == ("retracted", raised.alert_id)
+    driver.advance(START + 60 * DAY)
+    assert [a.state for a in driver.alerts()][2] == "raised"
+
+
 def test_a_forgotten_user_leaves_a_tombstone_and_starts_from_nothing() -> None:
     driver = PipelineDriver(
         Scorer.rhythm(TARGETS), settings(worker={"clock": "wall"}, state={"ttl_ms": 10 * DAY})
