@@ -1,0 +1,383 @@
+"""The demo's parts, and the whole of it, small, against a real broker."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from models.encoding import hash64
+from schemas.codec import decode_event, encode
+from schemas.events import Purchase
+from stream.broker import running_servers
+from stream.demo import plan as planning
+from stream.demo.collector import Collector
+from stream.demo.dashboard import Dashboard
+from stream.demo.errors import DemoError
+from stream.demo.feed import Feed
+from stream.demo.guard import Guards
+from stream.demo.place import Place, locked, settings_text
+from stream.demo.plan import BUNDLED, Plan, Thresholds, plan_bundled, plan_for, scaled
+from stream.demo.processes import run_child, running_child
+from stream.demo.run import Options
+from stream.demo.summary import problems, summary
+from stream.demo.view import View
+from stream.outcomes import OutcomeRules
+from stream.replay.report import Report
+from stream.settings import ChurnSettings, Settings, load_settings
+from stream.simulate import Faults, deliver, simulate
+from stream.simulate import Plan as Shop
+from stream.simulate.wire import write_lines
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+T0 = 1_600_000_000_000
+ROOT = Path(__file__).parents[2]
+
+
+def lines(path: Path, times: list[int], users: int = 3) -> Path:
+    events = (
+        Purchase(event_id=f"e{n}", user_id=f"u{n % users}", event_time=time)
+        for n, time in enumerate(times)
+    )
+    path.write_bytes(b"\n".join(encode(event) for event in events))
+    return path
+
+
+# --- plan -------------------------------------------------------------------------------------
+
+
+def test_the_bundled_plan_is_of_the_bundled_data():
+    table = pq.read_table(BUNDLED, columns=["InvoiceDate", "CustomerID"])
+    known = table.filter(pc.is_valid(table["CustomerID"]))["InvoiceDate"]
+    found = pc.min_max(known.cast(pa.timestamp("ms")).cast(pa.int64())).as_py()
+    plan = plan_bundled()
+    assert (plan.since, plan.until - 1) == (found["min"], found["max"])
+    assert plan.since < plan.cut < plan.until
+
+
+@given(st.integers(12 * HOUR, 4000 * DAY))
+def test_every_plan_leaves_the_trainer_room_and_labels_time_to_mature(span):
+    plan = scaled(Path("f"), "jsonl", T0, T0 + span)
+    assert plan.cut - plan.since > 3.1 * plan.churn_horizon
+    assert plan.until - plan.cut > 4 * plan.churn_horizon
+    assert 0 < plan.purchase_horizon < plan.churn_horizon
+    load_settings(overrides=plan.overrides())
+    for refreshes in (1, 2, 5):
+        ends = plan.milestones(refreshes)
+        assert len(ends) == refreshes + 2
+        assert ends[-1] == plan.until
+        assert plan.cut < ends[0]
+        assert ends == sorted(ends)
+
+
+@given(st.floats(0.01, 0.99))
+def test_thresholds_are_in_order_whatever_the_churn_rate(rate):
+    found = Thresholds.of(rate)
+    assert found.resolve_at < rate < found.raise_at
+    ChurnSettings(**vars(found))
+
+
+def test_a_plan_spans_the_events_and_not_a_few_stray_clocks(tmp_path):
+    times = [T0 + n * HOUR for n in range(2000)]
+    path = lines(tmp_path / "a.jsonl", [*times, T0 + 4000 * DAY, 1000])
+    plan = plan_for(path, "jsonl")
+    assert (plan.since, plan.until) == (times[0], times[-1] + 1)
+    limited = plan_for(lines(tmp_path / "b.jsonl", times), "jsonl", limit=500)
+    assert (limited.until, limited.limit) == (times[499] + 1, 500)
+
+
+def test_too_little_data_is_refused(tmp_path):
+    with pytest.raises(DemoError, match=r"spans 2\.0 h"):
+        plan_for(lines(tmp_path / "short.jsonl", [T0, T0 + 2 * HOUR]), "jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DemoError, match="no line"):
+        plan_for(tmp_path / "empty.jsonl", "jsonl")
+
+
+def test_without_the_bundled_data_it_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(planning, "BUNDLED", tmp_path / "gone")
+    with pytest.raises(DemoError, match="--data FILE"):
+        plan_bundled()
+
+
+# --- feed -------------------------------------------------------------------------------------
+
+
+def test_the_feed_gives_every_row_once_and_ties_in_history_order(tmp_path):
+    times = [T0 + n // 50 * DAY for n in range(400)]
+    path = lines(tmp_path / "ties.jsonl", times)
+    plan = scaled(path, "jsonl", T0, T0 + 8 * DAY)
+    feed = Feed(plan, Report())
+    parts = [list(feed.before(T0 + n * DAY)) for n in (0, 3, 3, 8)]
+    assert [len(part) for part in parts] == [0, 150, 0, 250]
+    rows = [row for part in parts for row in part]
+    keys = [(row.time, row.key, hash64(decode_event(row.value).event_id)) for row in rows]
+    assert keys == sorted(keys)
+    assert len({key[2] for key in keys}) == 400
+
+
+# --- place ------------------------------------------------------------------------------------
+
+
+def test_settings_reach_the_processes_by_file_and_secrets_by_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("INTENTSTREAM_CHURN__GAP_FACTOR", "9.0")
+    monkeypatch.setenv("INTENTSTREAM_KAFKA__SASL_PASSWORD", "swordfish")
+    user = tmp_path / "user.toml"
+    user.write_text(
+        '[kafka]\nsecurity_protocol = "SASL_PLAINTEXT"\nsasl_username = "ann \\"x\\" \u00e9"\n'
+    )
+    place = Place(tmp_path / "demo")
+    place.root.mkdir()
+    settings = place.settings(user, "host:1", "run-1.", plan_bundled().overrides())
+    assert settings.churn.gap_factor == 1.0
+    assert settings.topics.events == "run-1.shop.events"
+    assert settings.app_id == "run-1.demo"
+    place.write(settings)
+    assert "swordfish" not in place.config.read_text()
+    tomllib.loads(settings_text(settings))
+    environment = place.environment(settings)
+    assert [name for name in environment if name.startswith("INTENTSTREAM_")] == [
+        "INTENTSTREAM_KAFKA__SASL_PASSWORD"
+    ]
+    monkeypatch.delenv("INTENTSTREAM_CHURN__GAP_FACTOR")
+    assert load_settings(place.config) == settings
+
+
+def test_one_demo_at_a_time(tmp_path):
+    place = Place(tmp_path / "demo")
+    with locked(place), pytest.raises(DemoError, match="another demo runs"), locked(place):
+        pass
+    with locked(place):
+        pass
+
+
+def test_clearing_keeps_the_broker_unless_told(tmp_path):
+    place = Place(tmp_path)
+    for folder in (place.broker, place.state, place.models, tmp_path / "logs"):
+        folder.mkdir()
+    place.clear(broker=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["kafka"]
+    place.clear(broker=True)
+    assert not list(tmp_path.iterdir())
+
+
+# --- processes and guards -----------------------------------------------------------------------
+
+
+async def test_a_failing_process_shows_its_last_line(tmp_path):
+    arguments = ["train", "--from", str(tmp_path / "gone")]
+    with pytest.raises(DemoError, match=r"part ended with status 1: no such file") as caught:
+        await run_child("part", arguments, tmp_path / "log", os.environ)
+    assert not any("no such file" in line for line in caught.value.tail)
+
+
+async def test_a_process_is_ended_whatever_happens(tmp_path):
+    arguments = ["train", "--from", str(tmp_path / "pipe"), "--no-announce"]
+    os.mkfifo(tmp_path / "pipe")
+    children = []
+
+    async def interrupted() -> None:
+        async with running_child("part", arguments, tmp_path / "log", os.environ, 1) as child:
+            children.append(child.process)
+            assert child.process.returncode is None
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await interrupted()
+    (process,) = children
+    assert process.returncode is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+async def test_work_ends_with_what_it_depends_on():
+    async def fails() -> None:
+        await asyncio.sleep(0.05)
+        raise DemoError("the other thing failed")
+
+    async def quick() -> int:
+        return 7
+
+    guards = Guards()
+    ended = guards.add(quick())
+    assert await guards.run(quick()) == 7
+    guards.add(fails())
+    with pytest.raises(DemoError, match="the other thing"):
+        await guards.run(asyncio.sleep(60))
+    assert await ended == 7
+    released = guards.add(asyncio.sleep(60))
+    guards.release(released)
+    with pytest.raises(DemoError, match=r"no progress for 0 s while waiting for godot"):
+        await guards.until(lambda: False, lambda: 1, 0.0, "godot")
+    steps = iter(range(100))
+    await guards.until(lambda: next(steps) > 3, lambda: next(steps), 5.0, "the end")
+    await guards.close()
+    assert released.cancelled()
+
+
+# --- views and summary ----------------------------------------------------------------------------
+
+
+def empty_run() -> tuple[Plan, Collector, Report]:
+    plan = plan_bundled()
+    return plan, Collector(Settings(), OutcomeRules(plan.churn_horizon)), Report()
+
+
+def test_a_run_without_figures_is_no_success():
+    plan, collector, report = empty_run()
+    found = problems(summary(plan, collector, report, 60, 61.2))
+    assert len(found) == 2
+    assert "only one model" in found[0]
+    assert "matured" in found[1]
+    figures = summary(plan, collector, report, 60, 61.2) | {"consumed": 3, "predictions_read": 1}
+    assert len(problems(figures)) == 5
+
+
+@pytest.mark.parametrize("height", [12, 60])
+def test_the_picture_fits_the_terminal(height):
+    console = Console(force_terminal=True, width=120, height=height, record=True)
+    dashboard = Dashboard(console)
+    try:
+        dashboard.phase("starting")
+        dashboard.show(*empty_run())
+        dashboard.update()
+        shown = console.render_lines(dashboard._picture(), pad=False)
+    finally:
+        dashboard.close()
+    assert len(shown) < height or height == 12
+    assert len(shown) <= 14 or height == 60
+
+
+def test_lines_for_pipes(capsys):
+    view = View()
+    view.show(*empty_run())
+    view.phase("live")
+    view.update()
+    view.close()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert "online_retail_uci.parquet: 2010-12-01 08:26:00 to 2011-12-09 12:50:00" in said[0]
+
+
+def test_a_longer_demo_refreshes_more_often():
+    assert [Options(seconds).refreshes for seconds in (5, 60, 119, 180)] == [1, 1, 1, 3]
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "stream.cli.main", "demo", *map(str, arguments)]
+
+
+def shop(path: Path) -> Path:
+    plan = Shop(users=2500, events=40_000, start=T0, days=60, purchase_share=0.15, seed=3)
+    write_lines(deliver(simulate(plan), Faults(duplicates=0.02, disorder=0.02)), path, Report())
+    return path
+
+
+def wrong_usage(*arguments: object) -> str:
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_wrong_usage_is_one_line_and_starts_nothing(tmp_path):
+    place = ("--data-dir", tmp_path)
+    assert "go together" in wrong_usage("--data", "x", *place)
+    assert "no such file" in wrong_usage("--data", "x", "--format", "jsonl", *place)
+    missing = tmp_path / "no" / "out.json"
+    assert "there is no folder" in wrong_usage("--json", missing, *place)
+    assert not (tmp_path / "demo").exists()
+
+
+async def topics(servers: str) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+@pytest.mark.kafka
+async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_path):
+    data, out = shop(tmp_path / "shop.jsonl"), tmp_path / "demo.json"
+    arguments = ["--data", data, "--format", "jsonl", "--headless", "--seconds", 10, "--json", out]
+    cluster = ["--bootstrap-servers", kafka.bootstrap_servers, "--data-dir", tmp_path]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command(*arguments, *cluster),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(out.read_text())
+    assert figures["consumed"] == figures["sent"] > 40_000
+    assert figures["consumed"] == sum(
+        figures[name] for name in ("accepted", "duplicate", "late", "invalid")
+    )
+    assert figures["duplicate"] > 500
+    assert len(figures["model_versions"]) >= 2
+    assert figures["alerts_raised"] > figures["alerts_resolved"] > 0
+    assert 0.5 < figures["recency_auc"] < figures["rolling_auc"] < 1
+    assert figures["matured"] > 1000
+    assert 0 < figures["alert_precision"] < 1
+    assert 0 < figures["base_rate"] < 1
+    assert figures["predictions"] == figures["predictions_read"]
+    judged = figures["alerts_judged"]
+    assert judged["raised"] == judged["right"] + judged["wrong"] + judged["unknown"]
+    assert "live, and training on it" in done.stdout
+    left = [name for name in await topics(kafka.bootstrap_servers) if name.startswith("demo-")]
+    assert left == []
+    assert not (tmp_path / "demo" / "kafka").exists()
+
+
+@pytest.mark.kafka
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
+    broker = tmp_path / "demo" / "kafka"
+    with subprocess.Popen(
+        command("--headless", "--data-dir", tmp_path, "--limit", 100_000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        try:
+            said = []
+            for line in running.stdout:
+                said.append(line)
+                if "training on the history" in line:
+                    break
+            time.sleep(1)
+            assert running_servers(broker) is not None, said
+            running.send_signal(signal.SIGINT)
+            rest = running.stdout.read()
+            assert running.wait(60) == 130, rest
+        finally:
+            running.kill()
+    assert "interrupted: everything that was started is stopped" in rest
+    assert running_servers(broker) is None
+    # What is written there by a process that still runs would grow or reappear.
+    log = tmp_path / "demo" / "logs" / "trainer-1.log"
+    size = log.stat().st_size
+    time.sleep(1)
+    assert log.stat().st_size == size
