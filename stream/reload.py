@@ -23,8 +23,8 @@ from stream.errors import WorkerError
 from stream.settings import Settings
 from stream.worker import Worker
 
+READ_TIMEOUT_S: Final = 20.0
 _POLL_MS: Final = 500
-_READ_TIMEOUT_S: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +34,12 @@ Load = Callable[[ModelPublished, Settings], Scorer]
 class ModelFollower:
     """Keeps a worker on the newest champion that can be served."""
 
-    def __init__(self, settings: Settings, load: Load | None = None) -> None:
-        """Start nothing; `start` reads what is published already."""
+    def __init__(
+        self, settings: Settings, load: Load | None = None, timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
+        """Start nothing; `start` reads what is published already, within `timeout_s`."""
         self._settings = settings
+        self._timeout_s = timeout_s
         self._load = load or load_model
         self._consumer: AIOKafkaConsumer | None = None
         self._champions: dict[str, ModelPublished] = {}
@@ -58,9 +61,9 @@ class ModelFollower:
             **self._settings.kafka.client_options(),
         )
         try:
-            await consumer.start()
-            self._consumer = consumer
-            async with asyncio.timeout(_READ_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
+                await consumer.start()
+                self._consumer = consumer
                 ends = await consumer.end_offsets(consumer.assignment())
                 while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                     for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
