@@ -1,5 +1,6 @@
 """Real Kafka for the tests: one broker, and a replicated cluster, each started when first used."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from stream.broker import EmbeddedKafka
+
+# Like the worker, tests compute in one thread: the others belong to the broker and the network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass(frozen=True)
