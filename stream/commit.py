@@ -32,6 +32,8 @@ TRANSACTION_TIMEOUT_MS: Final = 300_000
 to outlast a stalled broker."""
 START_TIMEOUT_S: Final = 60.0
 CLOSE_TIMEOUT_S: Final = 5.0
+FENCE_KEY: Final = b"f"
+"""Changelog key of the record that shuts out earlier owners; not part of any state."""
 _FENCED: Final = (
     ProducerFenced,
     InvalidProducerEpoch,
@@ -71,8 +73,15 @@ class _Committer:
     """What both guarantees share: one producer, dead after its first error."""
 
     def __init__(
-        self, client_options: dict[str, Any], source: TopicPartition, changelog: str
+        self,
+        client_options: dict[str, Any],
+        *,
+        app_id: str,
+        source: TopicPartition,
+        changelog: str,
     ) -> None:
+        """`client_options` are those of every Kafka client of the worker."""
+        self._group = app_id
         self._options = {
             **client_options,
             "acks": "all",
@@ -92,17 +101,32 @@ class _Committer:
         Raises:
             CommitError: the broker does not answer or does not permit it.
         """
-        producer = self._new_producer()
+        started: list[AIOKafkaProducer] = []
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await producer.start()
+                self._producer = await self._started(started)
         except (KafkaError, TimeoutError) as error:
-            await _stop(producer)
+            for producer in started:
+                await _stop(producer)
             raise CommitError(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
             ) from error
-        self._producer = producer
+
+    async def _started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
+        """Return the producer ready; each one that is made is noted in `started`."""
+        raise NotImplementedError
+
+    async def _transactional(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
+        """Initialise the transactional id: fences its holder and ends its open transaction."""
+        producer = AIOKafkaProducer(
+            transactional_id=f"{self._group}-{self._source.partition}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            **self._options,
+        )
+        started.append(producer)
+        await producer.start()
+        return producer
 
     async def commit(self, outbox: Outbox) -> int:
         """Make all of the outbox durable, or raise; see `Committer.commit`."""
@@ -131,9 +155,6 @@ class _Committer:
         if producer is not None:
             await _stop(producer)
 
-    def _new_producer(self) -> AIOKafkaProducer:
-        raise NotImplementedError
-
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
         raise NotImplementedError
 
@@ -141,24 +162,8 @@ class _Committer:
 class ExactlyOnce(_Committer):
     """One Kafka transaction per outbox: changelog, outputs and the source offset, or nothing."""
 
-    def __init__(
-        self,
-        client_options: dict[str, Any],
-        *,
-        app_id: str,
-        source: TopicPartition,
-        changelog: str,
-    ) -> None:
-        """`client_options` are those of every Kafka client of the worker."""
-        super().__init__(client_options, source, changelog)
-        self._group = app_id
-
-    def _new_producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
-            transactional_id=f"{self._group}-{self._source.partition}",
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            **self._options,
-        )
+    async def _started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
+        return await self._transactional(started)
 
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
         await producer.begin_transaction()
@@ -182,23 +187,37 @@ class ExactlyOnce(_Committer):
 class AtLeastOnce(_Committer):
     """Outputs, then the changelog, then the source offset, each acknowledged before the next.
 
-    What is repeated after a failure is byte-identical and carries the same ids.
+    What is repeated after a failure is byte-identical and carries the same ids. An owner that was
+    suspended and wakes up must still not overwrite its successor's changelog. So the producer id
+    and epoch are those of the partition's transactional id, which every successor raises, and a
+    first record in the changelog makes its leader refuse the epochs before.
     """
 
     def __init__(
         self,
         client_options: dict[str, Any],
         *,
+        app_id: str,
         source: TopicPartition,
         changelog: str,
         commit_offset: CommitOffset,
     ) -> None:
         """`commit_offset` must refuse when this worker has left the consumer group."""
-        super().__init__(client_options, source, changelog)
+        super().__init__(client_options, app_id=app_id, source=source, changelog=changelog)
         self._commit_offset = commit_offset
 
-    def _new_producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(enable_idempotence=True, **self._options)
+    async def _started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
+        owner = await self._transactional(started)
+        identity = owner._txn_manager  # noqa: SLF001  # aiokafka has no other way to learn it
+        await _stop(owner)
+        producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
+        started.append(producer)
+        producer._txn_manager.set_pid_and_epoch(  # noqa: SLF001
+            identity.producer_id, identity.producer_epoch
+        )
+        await producer.start()
+        await _send(producer, self._changelog, self._source.partition, [(FENCE_KEY, b"")])
+        return producer
 
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
         partition = self._source.partition

@@ -153,6 +153,7 @@ class Worker:
             )
         return AtLeastOnce(
             options,
+            app_id=settings.app_id,
             source=tp,
             changelog=settings.changelog,
             commit_offset=self.app.intake.thread.commit_offset,

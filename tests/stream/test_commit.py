@@ -131,17 +131,54 @@ async def test_at_least_once_commits_the_offset_last(kafka, topics):
 
     committer = AtLeastOnce(
         {"bootstrap_servers": kafka.bootstrap_servers},
+        app_id=unique("app"),
         source=TopicPartition(topics["source"], 0),
         changelog=topics["changelog"],
         commit_offset=commit_offset,
     )
     await committer.start()
-    assert await committer.commit(box(topics, range(3), 3)) == 3
-    assert await committer.commit(box(topics, range(3, 5), 5)) == 6
+    # The first record of the changelog is the fence.
+    assert await committer.commit(box(topics, range(3), 3)) == 4
+    assert await committer.commit(box(topics, range(3, 5), 5)) == 7
     await committer.close()
 
     source = TopicPartition(topics["source"], 0)
-    assert calls == [(source, 3, 4), (source, 5, 7)]
+    assert calls == [(source, 3, 5), (source, 5, 8)]
+
+
+@pytest.mark.parametrize("successor", ["at_least_once", "exactly_once"])
+async def test_at_least_once_a_woken_owner_overwrites_nothing(kafka, topics, successor):
+    app = unique("app")
+
+    async def commit_offset(_tp, _offset):
+        pass
+
+    def at_least_once():
+        return AtLeastOnce(
+            {"bootstrap_servers": kafka.bootstrap_servers},
+            app_id=app,
+            source=TopicPartition(topics["source"], 1),
+            changelog=topics["changelog"],
+            commit_offset=commit_offset,
+        )
+
+    old = at_least_once()
+    new = at_least_once() if successor == "at_least_once" else exactly_once(kafka, topics, app)
+    await old.start()
+    await old.commit(box(topics, [0], 1))
+    await new.start()
+    if successor == "exactly_once":
+        await new.commit(box(topics, [1], 2))
+
+    with pytest.raises(CommitFenced):
+        await old.commit(box(topics, [2], 3))
+    await new.commit(box(topics, [3], 4))
+    await old.close()
+    await new.close()
+
+    keys = [record.key for record in await read_all(kafka.bootstrap_servers, topics["changelog"])]
+    assert b"u2" not in keys
+    assert keys[-2:] == [b"u3", b"m"]
 
 
 async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics):
@@ -150,6 +187,7 @@ async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics)
 
     committer = AtLeastOnce(
         {"bootstrap_servers": kafka.bootstrap_servers},
+        app_id=unique("app"),
         source=TopicPartition(topics["source"], 0),
         changelog=topics["changelog"],
         commit_offset=commit_offset,
