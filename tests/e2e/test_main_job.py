@@ -13,6 +13,7 @@ from models.scorer import Scorer
 from schemas.events import Event, Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
 from stream.testing import PipelineDriver
+from tests.e2e.oracle import assert_equal_to_serial, serial
 from tests.e2e.shop import publish, publish_broken, put, put_raw, wait_until
 from tests.e2e.world import World
 from tests.logs import TARGETS, disordered, duplicated, shop_log
@@ -33,36 +34,6 @@ QUICK = {
     "escalate_after_ms": 86_400_000,
 }
 """A shop whose customers come every second and a half."""
-
-
-def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
-    """What a serial run of the very log makes of it, per partition."""
-    drivers = {
-        p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
-        for p in world.partitions
-    }
-    log: dict[int, list[tuple[bytes | None, bytes | None, int]]] = {p: [] for p in drivers}
-    for record in world.raw(world.settings.topics.events):
-        log[record.partition].append((record.key, record.value, record.timestamp))
-    for partition, driver in drivers.items():
-        driver.pipe_raw(log[partition], batch=512)
-    return drivers
-
-
-def assert_equal_to_serial(world: World, scorer: Scorer) -> None:
-    drivers = serial(world, scorer)
-    want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
-    got = world.read(world.settings.topics.propensity, Prediction)
-    ids = [p.prediction_id for p in got]
-    assert len(ids) == len(set(ids)), "a prediction is visible twice"
-    assert set(ids) == set(want)
-    for prediction in got:
-        for name, score in want[prediction.prediction_id].targets.items():
-            assert abs(prediction.targets[name].probability - score.probability) <= 1e-6
-    alerts = [a.alert_id for a in world.read(world.settings.topics.churn, ChurnAlert)]
-    assert sorted(alerts) == sorted(a.alert_id for d in drivers.values() for a in d.alerts())
-    histories = {u: history_bytes(r) for u, r in world.records().items()}
-    assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
 
 
 @needs_taobao

@@ -1,0 +1,138 @@
+"""What a serial run of the very log gives, and what a world has made of it instead.
+
+Two oracles: the plain-Python one, which shares no code with the product, says what every user's
+history is and which events count; the product's own pipeline, one partition at a time and without
+a broker, says every prediction and every alert.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from models.history import history_bytes
+from schemas.codec import decode_event
+from schemas.errors import InvalidEvent
+from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.testing import PipelineDriver
+from tests.logs import judged_by_oracle
+from tests.told import told
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from models.scorer import Scorer
+    from schemas.events import Event
+    from tests.e2e.world import World
+
+TOLERANCE = 1e-6
+
+
+def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
+    """What a serial run of the very log makes of it, per partition."""
+    drivers = {
+        p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
+        for p in world.partitions
+    }
+    log: dict[int, list[tuple[bytes | None, bytes | None, int]]] = {p: [] for p in drivers}
+    for record in world.raw(world.settings.topics.events):
+        log[record.partition].append((record.key, record.value, record.timestamp))
+    for partition, driver in drivers.items():
+        driver.pipe_raw(log[partition], batch=512)
+    return drivers
+
+
+@dataclass
+class Verdict:
+    """How far a world is from the oracles."""
+
+    lost: int = 0
+    """Messages and users that should be there and are not."""
+    duplicated: int = 0
+    """Messages that are there more often than they should be, or that should not be there."""
+    wrong: list[str] = field(default_factory=list)
+    """What is there once and says something else."""
+
+    def count(self, what: str, want: Iterable[Hashable], got: Iterable[Hashable]) -> None:
+        """Compare two multisets."""
+        wanted, found = Counter(want), Counter(got)
+        missing, extra = wanted - found, found - wanted
+        self.lost += missing.total()
+        self.duplicated += extra.total()
+        for name, items in (("lost", missing), ("duplicated", extra)):
+            if items:
+                self.wrong.append(f"{items.total()} {what} {name}, e.g. {list(items)[:3]}")
+
+    def expect(self, what: str, *, equal: bool) -> None:
+        """Note a difference that is neither loss nor repetition."""
+        if not equal:
+            self.wrong.append(what)
+
+
+def judge(
+    world: World, scorer: Scorer, records: dict[str, np.void] | None = None
+) -> tuple[Verdict, dict[int, PipelineDriver]]:
+    """Compare what a read_committed subscriber sees, and the tables, with both oracles.
+
+    Args:
+        world: emits a prediction per event and follows event time; no worker of it runs.
+        scorer: the model that served all the time.
+        records: the tables; those of the local stores unless given.
+    """
+    verdict, drivers = Verdict(), serial(world, scorer)
+    topics, settings = world.settings.topics, world.settings
+    want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
+    got = world.read(topics.propensity, Prediction)
+    verdict.count("predictions", want, [p.prediction_id for p in got])
+    for prediction in got:
+        reference = want.get(prediction.prediction_id)
+        for name, score in reference.targets.items() if reference else ():
+            near = abs(prediction.targets[name].probability - score.probability) <= TOLERANCE
+            verdict.expect(f"{name} of {prediction.prediction_id}", equal=near)
+
+    def alert(a: ChurnAlert) -> Hashable:
+        return a.alert_id, a.state, a.episode
+
+    alerts = [alert(a) for d in drivers.values() for a in d.alerts()]
+    verdict.count("alerts", alerts, map(alert, world.read(topics.churn, ChurnAlert)))
+    for topic, kind in ((topics.late, LateEvent), (topics.dead_letter, DeadLetter)):
+        mine = [x.source for d in drivers.values() for x in d._read(topic, kind)]
+        verdict.count(
+            kind.__name__, map(str, mine), [str(x.source) for x in world.read(topic, kind)]
+        )
+
+    tables = world.records() if records is None else records
+    histories = {u: h for d in drivers.values() for u, h in d.histories().items()}
+    verdict.count("users", histories, tables)
+    for user, record in tables.items():
+        same = history_bytes(record) == histories.get(user, history_bytes(record))
+        verdict.expect(f"history of {user}", equal=same)
+    users, totals = judged_by_oracle(valid_events(world), settings.state)
+    verdict.count("users of the plain oracle", users, tables)
+    for user, record in tables.items():
+        same = user not in users or told(record) == users[user].aggregates()
+        verdict.expect(f"history of {user} against the plain oracle", equal=same)
+    seen = [(p.source.partition, p.source.offset) for p in got]
+    verdict.expect("number of events scored", equal=len(set(seen)) == totals["accepted"])
+    return verdict, drivers
+
+
+def valid_events(world: World) -> list[Event]:
+    """The events of the log, partition after partition, without those that are none."""
+    events: list[Event] = []
+    log = world.raw(world.settings.topics.events)
+    for record in sorted(log, key=lambda r: (r.partition, r.offset)):
+        with contextlib.suppress(InvalidEvent):
+            event = decode_event(record.value, world.settings.worker.max_event_bytes)
+            if record.key == event.user_id.encode():
+                events.append(event)
+    return events
+
+
+def assert_equal_to_serial(world: World, scorer: Scorer) -> None:
+    """Demand that nothing is lost, doubled or wrong."""
+    verdict, _ = judge(world, scorer)
+    assert not verdict.wrong, verdict
