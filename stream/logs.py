@@ -15,6 +15,9 @@ LEVELS: Final = {
     "error": logging.ERROR,
 }
 
+REPEAT_S: Final = 10.0
+"""A library's log line of the same form is shown once in this time."""
+
 
 def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     """Send this project's log lines and the libraries' warnings to standard error.
@@ -43,6 +46,7 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -53,3 +57,19 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     root.handlers[:] = [handler]
     # Faust, mode and aiokafka tell at "info" what they do step by step.
     root.setLevel(LEVELS[level] if level in {"debug", "error"} else logging.WARNING)
+
+
+class _Seldom(logging.Filter):
+    """Lets a library say the same thing once in a while: without a broker it does so all along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        what = (record.name, str(record.msg))
+        last = self._said.get(what)
+        if last is not None and record.created - last < REPEAT_S:
+            return False
+        self._said[what] = record.created
+        return True

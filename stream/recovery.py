@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.errors import RecoveryError
@@ -151,53 +151,57 @@ class _Reader:
         self._tp = changelog
         self._where = f"{changelog.topic}-{changelog.partition}"
         self._stall_timeout_s = stall_timeout_s
+        self._began = self._reported = self._progressed = time.monotonic()
 
     async def chunks(self, at: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
         """Yield ({key: latest value}, offset of the last record read) until the end."""
-        consumer, tp = self._consumer, self._tp
         if at >= self.end:
             return
-        consumer.seek(tp, at)
-        begun = progressed = reported = time.monotonic()
+        self._consumer.seek(self._tp, at)
+        self._progressed = time.monotonic()
         empty_poll = None
         pending: dict[bytes, bytes | None] = {}
         held = 0
         while at < self.end:
-            fetched = await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=_CHUNK)
-            records: list[ConsumerRecord] = fetched.get(tp, [])
-            position = await consumer.position(tp)
-            now = time.monotonic()
+            fetched = await self._consumer.getmany(
+                self._tp, timeout_ms=_POLL_MS, max_records=_CHUNK
+            )
+            position = await self._consumer.position(self._tp)
             if position > at:
-                at, progressed, empty_poll = position, now, None
+                at, empty_poll, self._progressed = position, None, time.monotonic()
             elif self._nothing_left(empty_poll):
                 break
-            elif now - progressed > self._stall_timeout_s:
-                raise RecoveryError(
-                    f"{self._where}: no progress for {self._stall_timeout_s:g} s at offset {at} of"
-                    f" {self.end}; check the broker and the changelog topic"
-                )
             else:
-                empty_poll = empty_poll or consumer.last_poll_timestamp(tp)
-            for record in records:
+                self._check_progress(at)
+                empty_poll = empty_poll or self._consumer.last_poll_timestamp(self._tp)
+            for record in fetched.get(self._tp, []):
+                held += 1
                 if record.key is not None and record.key[:1] in (USER_PREFIX, PARTITION_KEY):
                     pending[record.key] = record.value
-            held += len(records)
-            if held >= _CHUNK or (pending and at >= self.end):
-                self.records += held
+            if held >= _CHUNK:
+                self._count(held, at)
                 yield pending, at - 1
                 pending, held = {}, 0
-            if now - reported > _PROGRESS_S:
-                reported = now
-                log.info(
-                    "restoring",
-                    changelog=self._where,
-                    offset=at,
-                    end=self.end,
-                    records_per_second=round(self.records / (now - begun)),
-                )
-        if pending:
-            self.records += held
+        if held:
+            self._count(held, at)
             yield pending, at - 1
+
+    def _check_progress(self, at: int) -> None:
+        if time.monotonic() - self._progressed > self._stall_timeout_s:
+            raise RecoveryError(
+                f"{self._where}: no progress for {self._stall_timeout_s:g} s at offset {at} of"
+                f" {self.end}; check the broker and the changelog topic"
+            )
+
+    def _count(self, records: int, at: int) -> None:
+        self.records += records
+        now = time.monotonic()
+        if now - self._reported > _PROGRESS_S:
+            rate = round(self.records / (now - self._began))
+            log.info(
+                "restoring", changelog=self._where, offset=at, end=self.end, records_per_second=rate
+            )
+            self._reported = now
 
     def _nothing_left(self, empty_poll: int | None) -> bool:
         """Whether a poll answered after `empty_poll` found nothing up to a stable end.

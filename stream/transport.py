@@ -34,6 +34,8 @@ from stream.settings import Settings
 SESSION_TIMEOUT_MS: Final = 10_000
 """A worker that is silent for this long loses its partitions."""
 HEARTBEAT_MS: Final = 2_000
+METADATA_AGE_MS: Final = 5_000
+"""How soon a deleted topic or a raised number of partitions is noticed."""
 FETCH_WAIT_MS: Final = 50
 """How long the broker may hold an empty fetch back. One fetch is on its way at a time, so this is
 also how long a busy partition may wait for quiet ones."""
@@ -121,6 +123,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             # Whether a worker makes progress is for its own watchdog to judge: a long restore
             # fetches nothing and is no reason to lose the partition.
             max_poll_interval_ms=2**31 - 1,
+            metadata_max_age_ms=METADATA_AGE_MS,
             **settings.kafka.client_options(),
         )
 
@@ -196,6 +199,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             IllegalStateError: the partition is not assigned to it.
         """
         await self.in_thread(self._ensure_consumer().commit({tp: offset}))
+
+    def partition_count(self, topic: str) -> int:
+        """Return the topic's partitions as of the last metadata, 0 when it does not exist."""
+        return len(self._ensure_consumer().partitions_for_topic(topic) or ())
 
     def log_state(self, tp: TopicPartition) -> LogState | None:
         """Return what the last fetch response said, None before the first."""

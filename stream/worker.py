@@ -18,7 +18,7 @@ from stream.app import WorkerApp
 from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
-from stream.errors import PartitionError, WorkerError
+from stream.errors import PartitionError, TopicLayoutError, WorkerError
 from stream.identity import WorkerIdentity
 from stream.opening import Parts, PipelineFactory
 from stream.partition import PartitionTask, Surroundings
@@ -173,19 +173,38 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            for service in (self.app, self.app.consumer, self.app.intake.thread, *self._agents()):
-                if service.crashed or service.should_stop:
-                    reason = getattr(service, "crash_reason", None)
-                    raise WorkerError(
-                        f"Faust's {service.label} ended: {reason!r}; restart the worker"
-                    ) from reason
-            for task in self.assignment.tasks:
-                stuck = time.monotonic() - task.progressed_at
-                if task.pipeline is not None and stuck > STUCK_S:
-                    raise PartitionError(
-                        f"{task.where}: no progress for {stuck:.0f} s; restart the worker and look"
-                        " at its log and at the broker"
-                    )
+            self._watch_faust()
+            self._watch_topic()
+            self._watch_partitions()
+
+    def _watch_faust(self) -> None:
+        for service in (self.app, self.app.consumer, self.app.intake.thread, *self._agents()):
+            if service.crashed or service.should_stop:
+                reason = getattr(service, "crash_reason", None)
+                raise WorkerError(
+                    f"Faust's {service.label} ended: {reason!r}; restart the worker"
+                ) from reason
+
+    def _watch_topic(self) -> None:
+        """A topic that changes under a running worker must stop it before it writes more."""
+        topic, expected = self.settings.topics.events, self.settings.topics.partitions
+        count = self.app.intake.thread.partition_count(topic)
+        if count != expected:
+            happened = f"has {count} partitions instead of {expected}" if count else "is gone"
+            problem = (
+                f"topic {topic} {happened} while the worker runs: its partitions no longer hold the"
+                " users that the state has; restore the topic, or use a new app_id and replay"
+            )
+            raise TopicLayoutError([problem])
+
+    def _watch_partitions(self) -> None:
+        for task in self.assignment.tasks:
+            stuck = time.monotonic() - task.progressed_at
+            if task.pipeline is not None and stuck > STUCK_S:
+                raise PartitionError(
+                    f"{task.where}: no progress for {stuck:.0f} s; restart the worker and look at"
+                    " its log and at the broker"
+                )
 
     def _agents(self) -> list[Any]:
         return list(self.app.agents.values())

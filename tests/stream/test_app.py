@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from stream.faults import STAGES
 from tests.stream.kafka_tools import read_all
@@ -199,3 +200,44 @@ async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_pa
     for partition, expected in bench.expected.items():
         assert set(found[partition]) == set(expected)
         assert list(dict.fromkeys(found[partition])) == expected
+
+
+async def test_sigterm_under_full_load_ends_within_seconds_without_a_replay(kafka, tmp_path):
+    bench = await Bench(kafka.bootstrap_servers, tmp_path, batch_size=2000).create()
+    try:
+        await bench.produce(150_000, users=5000)
+        worker = bench.start()
+        while not sum((await bench.committed()).values()):
+            assert worker.poll() is None
+        began = time.monotonic()
+        assert bench.end(worker) == 0
+        seconds = time.monotonic() - began
+        committed = await bench.committed()
+        found = await bench.outputs()
+    finally:
+        bench.close()
+
+    assert seconds < 10
+    assert 0 < sum(committed.values()) < 300_000
+    # Everything that left is committed: the next worker repeats nothing.
+    assert {number: len(values) for number, values in found.items()} == committed
+
+
+async def test_a_topic_that_is_deleted_or_grows_ends_the_worker(bench):
+    await bench.produce(100)
+    worker = bench.start()
+    await bench.all_committed(worker)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bench.bootstrap)
+    await admin.start()
+    await admin.create_partitions({bench.source: NewPartitions(3)})
+
+    assert worker.wait(30) == 1
+    assert "has 3 partitions instead of 2" in bench.log(worker)
+
+    worker = bench.start(data="other", INTENTSTREAM_TOPICS__PARTITIONS="3")
+    while "partition is open" not in bench.log(worker):
+        assert worker.poll() is None
+    await admin.delete_topics([bench.source])
+    assert worker.wait(30) == 1
+    assert "is gone" in bench.log(worker)
+    await admin.close()
