@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from stream.demo.errors import DemoError
+from stream.outcomes import OutcomeRules
 from stream.replay.report import Report
 from stream.replay.source import Order, read_rows
 from stream.settings import DAY_MS, HOUR_MS, MINUTE_MS
@@ -30,17 +31,18 @@ _BUNDLED_LAST: Final = 1_323_435_000_000
 _BUNDLED_CUT: Final = 1_306_886_400_000
 """2011-06-01."""
 
-_CUT: Final = 0.49
-_PURCHASE: Final = 0.075
-_CHURN: Final = 0.1125
+_CUT: Final = 0.55
+_PURCHASE: Final = 0.06
+_CHURN: Final = 0.085
 _PRIOR_GAP: Final = 0.08
 _MIN_GAP: Final = 0.019
 _COOLDOWN: Final = 0.0375
 _TICKS: Final = 373
 _SHORTEST_MS: Final = 12 * HOUR_MS
+_DAYS_FROM_MS: Final = 8 * DAY_MS
 _STRAY: Final = 0.002
 """Events before and after which share of all are taken for wrong clocks."""
-_SLACK: Final = 0.1
+_SLACK: Final = 0.02
 """By how much of the span an event may lie outside the rest before it is one of these."""
 
 
@@ -80,6 +82,8 @@ class Plan:
     min_gap: int
     cooldown: int
     tick: int
+    min_orders: int
+    """Orders from which on a user can be lost."""
     limit: int | None = None
 
     def overrides(self) -> dict[str, Any]:
@@ -93,6 +97,7 @@ class Plan:
                 "patience": 2,
             },
             "churn": {
+                "min_orders": self.min_orders,
                 "gap_factor": 1.0,
                 "prior_gap_ms": self.prior_gap,
                 "min_gap_ms": self.min_gap,
@@ -102,6 +107,12 @@ class Plan:
                 "replay_tick_ms": self.tick,
             },
         }
+
+    def outcome_rules(self) -> OutcomeRules:
+        """How live predictions and alerts are judged."""
+        return OutcomeRules(
+            churn_horizon_ms=self.churn_horizon, min_orders=self.min_orders, since=self.cut
+        )
 
     def milestones(self, refreshes: int) -> list[int]:
         """Ends of the live parts: equally long, one more than there are refreshes, and a last."""
@@ -129,6 +140,7 @@ def plan_bundled() -> Plan:
         min_gap=7 * DAY_MS,
         cooldown=14 * DAY_MS,
         tick=DAY_MS,
+        min_orders=2,
     )
 
 
@@ -164,20 +176,25 @@ def scaled(file: Path, format_name: str, since: int, until: int, limit: int | No
             f" and needs at least {_SHORTEST_MS / HOUR_MS:.0f} h; pass a longer file"
         )
 
-    def part(share: float) -> int:
-        return max(round(span * share / MINUTE_MS), 1) * MINUTE_MS
+    # Shops have a rhythm of days: a part of one day, say its evening, is not like the next.
+    whole = DAY_MS if span >= _DAYS_FROM_MS else MINUTE_MS
+
+    def part(share: float, unit: int = MINUTE_MS) -> int:
+        return max(round(span * share / unit), 1) * unit
 
     return Plan(
         file=file,
         format=format_name,
         since=since,
-        cut=since + part(_CUT),
+        cut=since + part(_CUT, whole),
         until=until,
-        purchase_horizon=part(_PURCHASE),
-        churn_horizon=part(_CHURN),
+        purchase_horizon=part(_PURCHASE, whole),
+        churn_horizon=part(_CHURN, whole),
         prior_gap=part(_PRIOR_GAP),
         min_gap=part(_MIN_GAP),
         cooldown=part(_COOLDOWN),
         tick=part(1 / _TICKS),
+        # Of a short log hardly anyone's second order is known.
+        min_orders=1,
         limit=limit,
     )

@@ -89,7 +89,8 @@ class Child:
         """The error with the end of its log."""
         *tail, said = self.tail() or ["it said nothing"]
         said = said.removeprefix("intentstream: ")
-        return DemoError(f"{self.name} ended with status {status}: {said} (log: {self.log})", tail)
+        message = f"{self.name} ended with status {status}: {said} (log: {self.log})"
+        return DemoError(message, said, tail)
 
     def tail(self) -> list[str]:
         """The last lines of the log."""

@@ -22,7 +22,6 @@ from stream.demo.place import run_prefix, start_broker
 from stream.demo.plan import Thresholds
 from stream.demo.processes import Child, run_child, running_child
 from stream.demo.summary import summary
-from stream.outcomes import OutcomeRules
 from stream.replay.pace import Pace
 from stream.replay.produce import produce
 from stream.replay.report import Report
@@ -38,6 +37,8 @@ __all__ = ["Demo", "Options"]
 
 _STALLED_S: Final = 90.0
 _SECONDS_PER_REFRESH: Final = 60
+_REFUSAL: Final = "nothing published"
+_UNKNOWN_RATE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Demo:
         self._feed = Feed(plan, self._report)
         self._guards = Guards()
         self._trained = 0
+        self._refused: list[str] = []
 
     async def run(self) -> dict[str, Any]:
         """Run it; returns the summary.
@@ -83,7 +85,7 @@ class Demo:
             stack.push_async_callback(self._guards.close)
             self._guards.add(self._view.follow())
             settings = await self._prepare(stack)
-            rules = OutcomeRules(churn_horizon_ms=self._plan.churn_horizon, since=self._plan.cut)
+            rules = self._plan.outcome_rules()
             collector = Collector(settings, rules)
             self._view.show(self._plan, collector, self._report)
             following = self._guards.add(collector.follow())
@@ -95,8 +97,9 @@ class Demo:
             collector.finish()
             await following
             self._view.phase("done")
+        seconds = time.monotonic() - began
         return summary(
-            self._plan, collector, self._report, self._options.seconds, time.monotonic() - began
+            self._plan, collector, self._report, self._options.seconds, seconds, self._refused
         )
 
     async def _prepare(self, stack: contextlib.AsyncExitStack) -> Settings:
@@ -133,14 +136,14 @@ class Demo:
             raise DemoError(f"{self._plan.file}: no event before the live part begins")
         self._view.phase("training on the history")
         await self._guards.run(self._train(settings, self._plan.cut))
-        churn_rate = self._churn_rate()
+        churn_rate = _UNKNOWN_RATE if self._refused else self._churn_rate()
         thresholds = Thresholds.of(churn_rate)
         churn = settings.churn.model_copy(update=asdict(thresholds))
         settings = settings.model_copy(update={"churn": churn})
         self._place.write(settings)
         self._view.say(
-            f"churn alerts from a risk of {thresholds.raise_at:.0%} on (the trainer saw"
-            f" {churn_rate:.0%} leave)"
+            f"churn alerts from a risk of {thresholds.raise_at:.0%} on (rate of churn:"
+            f" {churn_rate:.0%})"
         )
         return settings
 
@@ -178,12 +181,22 @@ class Demo:
         await self._guards.run(produce(settings, rows, pace=Pace(speed), report=self._report))
 
     async def _train(self, settings: Settings, until: int, *more: str) -> None:
-        """Train on the events before `until`: the log may hold later ones by now."""
+        """Train on the events before `until`: the log may hold later ones by now.
+
+        A model that is no better than its baselines is not published, and the one before it, at
+        first the cold-start model, goes on: that is no failure.
+        """
         self._trained += 1
         log = self._place.log(f"trainer-{self._trained}")
         arguments = ["--until", str(until - 1), "--json", str(self._manifest()), *more]
         command = [*self._command("train"), *arguments]
-        await run_child(f"trainer run {self._trained}", command, log, self._env(settings))
+        try:
+            await run_child(f"trainer run {self._trained}", command, log, self._env(settings))
+        except DemoError as error:
+            if not error.said.startswith(_REFUSAL):
+                raise
+            self._refused.append(error.said)
+            self._view.say(error.said)
 
     def _manifest(self) -> Path:
         return self._place.log(f"trainer-{self._trained}").with_suffix(".json")
@@ -211,8 +224,8 @@ class Demo:
         """Wait until the worker serves the model that was published last."""
         await self._guards.until(
             lambda: (
-                len(collector.models) >= self._trained
-                and collector.serving == {next(reversed(collector.models))}
+                len(collector.models) >= self._trained - len(self._refused)
+                and (not collector.models or collector.serving == {[*collector.models][-1]})
             ),
             lambda: collector.serving,
             _STALLED_S,

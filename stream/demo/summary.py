@@ -19,7 +19,12 @@ __all__ = ["problems", "summary"]
 
 
 def summary(
-    plan: Plan, collector: Collector, report: Report, live_seconds: float, seconds: float
+    plan: Plan,
+    collector: Collector,
+    report: Report,
+    live_seconds: float,
+    seconds: float,
+    refused: list[str],
 ) -> dict[str, Any]:
     """Plain values, ready for a JSON encoder.
 
@@ -54,6 +59,7 @@ def summary(
             version: {"metrics": model.metrics, "predictions": collector.live_predictions[version]}
             for version, model in collector.models.items()
         },
+        "models_refused": refused,
         **head,
         "targets": {
             target: {"all": _figures(joiner.figures(target))}
@@ -88,7 +94,8 @@ def problems(figures: dict[str, Any]) -> list[str]:
             found.append(f"{done} is {figures[done]}, and {wanted} {figures[wanted]}")
     if figures["alerts_read"] != figures["alerts"]:
         found.append(f"alerts_read is {figures['alerts_read']}, and alerts {figures['alerts']}")
-    if len(figures["model_versions"]) < 2:  # noqa: PLR2004
+    # The trainer may have refused, rightly, to publish a second one.
+    if len(figures["model_versions"]) < 2 and not figures["models_refused"]:  # noqa: PLR2004
         found.append(f"only one model made predictions: {figures['model_versions']}")
     if figures["rolling_auc"] is None:
         found.append(
