@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,6 +36,8 @@ __all__ = ["COUNTERS", "FRESH_MS", "PartitionReport", "StatusReader", "StatusRep
 
 FRESH_MS: Final = 15_000
 """A heartbeat older than this is of a worker that is gone or stuck."""
+RATE_BEATS: Final = 10
+"""Heartbeats that a rate is taken over."""
 COUNTERS: Final = (
     "consumed",
     "accepted",
@@ -71,7 +73,7 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether there was a heartbeat within `FRESH_MS`."""
     events_per_second: float
     predictions_per_second: float
-    """Between the last two heartbeats; 0 without a live worker."""
+    """Over the last `RATE_BEATS` heartbeats; 0 without a live worker."""
     heartbeat: WorkerStatus | None
 
 
@@ -100,18 +102,30 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """When the earliest absence timer is due, ms on the workers' clock."""
 
 
-@dataclass(slots=True)
 class _Beats:
-    last: WorkerStatus
-    before: WorkerStatus | None = None
+    """The last heartbeats of a partition."""
+
+    def __init__(self) -> None:
+        self._beats: deque[WorkerStatus] = deque(maxlen=RATE_BEATS)
+
+    @property
+    def last(self) -> WorkerStatus:
+        return self._beats[-1]
+
+    def add(self, beat: WorkerStatus) -> None:
+        if self._beats and beat.updated_at <= self.last.updated_at:
+            return
+        apart = bool(self._beats) and beat.updated_at - self.last.updated_at > FRESH_MS
+        if apart or (self._beats and beat.consumed < self.last.consumed):
+            # A pause or a new state: a rate over it would mean nothing.
+            self._beats.clear()
+        self._beats.append(beat)
 
     def rate(self, counter: str) -> float:
-        """Per second, between the last two heartbeats of the same state."""
-        if self.before is None:
-            return 0.0
-        seconds = (self.last.updated_at - self.before.updated_at) / 1000
-        more = getattr(self.last, counter) - getattr(self.before, counter)
-        return max(more, 0) / seconds if seconds > 0 else 0.0
+        """Per second."""
+        first, last = self._beats[0], self._beats[-1]
+        seconds = (last.updated_at - first.updated_at) / 1000
+        return (getattr(last, counter) - getattr(first, counter)) / seconds if seconds else 0.0
 
 
 class StatusReader:
@@ -148,11 +162,7 @@ class StatusReader:
                 self._beat(decode(WorkerStatus, record.value))
 
     def _beat(self, status: WorkerStatus) -> None:
-        known = self._beats.get(status.partition)
-        if known is None:
-            self._beats[status.partition] = _Beats(status)
-        elif status.updated_at > known.last.updated_at:
-            known.before, known.last = known.last, status
+        self._beats.setdefault(status.partition, _Beats()).add(status)
 
     async def _committed(self) -> dict[int, int]:
         topic = self._settings.topics.events

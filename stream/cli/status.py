@@ -72,14 +72,15 @@ def _print(report: "StatusReport", *, as_json: bool) -> None:
 
 
 def _tables(report: "StatusReport") -> "RenderableType":
+    from rich.box import SIMPLE
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     from stream.watch import duration, moment
 
-    figures = Table(title=f"{report.app_id} on {report.topic}", title_justify="left")
-    figures.show_header = False
+    title = f"{report.app_id} on {report.topic}"
+    figures = Table(title=title, title_justify="left", show_header=False, box=SIMPLE)
     totals = report.totals
     for name, text in {
         "workers": ", ".join(report.workers) or "none alive",
@@ -98,7 +99,7 @@ def _tables(report: "StatusReport") -> "RenderableType":
     }.items():
         figures.add_row(name, Text(text))
     partitions = Table(
-        "partition", "committed", "end", "lag", "events/s", "watermark", "heartbeat", "worker"
+        "partition", "committed", "end", "lag", "events/s", "watermark", "heartbeat", box=SIMPLE
     )
     for row in report.partitions:
         beat = row.heartbeat
@@ -110,6 +111,5 @@ def _tables(report: "StatusReport") -> "RenderableType":
             f"{row.events_per_second:,.0f}",
             moment(beat.watermark) if beat else "-",
             f"{duration(max(report.at - beat.updated_at, 0))} ago" if beat else "never",
-            Text(beat.worker_id if beat and row.alive else "-"),
         )
     return Group(figures, partitions)

@@ -79,6 +79,7 @@ async def test_totals_rates_and_life_signs(kafka):
         beat(0, now - 2000, 300),
         beat(1, old, 40, worker_id="w2", model_version="m0", timers_due_at=None),
         beat(0, now - 3000, 1, worker_id="w3"),
+        beat(0, now - 1000, 400),
         (b"junk", b"{"),
     ]
     await produce(kafka.bootstrap_servers, settings.topics.status, beats)
@@ -95,18 +96,34 @@ async def test_totals_rates_and_life_signs(kafka):
     report = await read(settings)
     live, gone = report.partitions
     assert (live.alive, gone.alive) == (True, False)
-    assert live.events_per_second == pytest.approx(100)
+    assert live.events_per_second == pytest.approx(100)  # (400 - 100) / 3
     assert live.predictions_per_second == pytest.approx(50)
     assert gone.events_per_second == 0
     assert report.events_per_second == pytest.approx(100)
     totals = report.totals
-    assert totals["consumed"] == 340
+    assert totals["consumed"] == 440
     assert totals["consumed"] == sum(
         totals[name] for name in ("accepted", "duplicate", "late", "invalid")
     )
     assert (totals["users"], report.dead_letters) == (20, 2)
     assert (report.workers, report.model_versions) == (["w1"], ["m1"])
     assert (report.published, report.timers_due_at) == ("m1", NOW)
+
+
+async def test_a_rate_does_not_reach_over_a_pause_or_a_new_state(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    beats = [
+        *(beat(0, now - FRESH_MS - 10_000 + n, 5 * n) for n in range(3, 6)),
+        beat(0, now - 3000, 500),
+        beat(0, now - 1000, 510),
+        beat(1, now - 3000, 9000),
+        beat(1, now - 2000, 10),
+        beat(1, now - 1000, 17),
+    ]
+    await produce(kafka.bootstrap_servers, settings.topics.status, beats)
+    report = await read(settings)
+    assert [row.events_per_second for row in report.partitions] == [5, 7]
 
 
 async def test_a_reader_keeps_up(kafka):
