@@ -11,6 +11,7 @@ from schemas.channels import CHANNELS
 from schemas.codec import decode_event
 from schemas.errors import Reason
 from schemas.events import TYPE_CODES
+from stream.cli.main import command_modules
 from stream.settings import (
     ChurnSettings,
     StateSettings,
@@ -60,3 +61,10 @@ def test_every_type_reason_and_user_facing_topic_is_named():
     names = {*TYPE_CODES, *(reason.value for reason in Reason)}
     names |= {channel.address for channel in CHANNELS if channel.name in {"events", "churn"}}
     assert {name for name in names if f"`{name}`" not in README} == set()
+
+
+def test_the_commands_shown_exist():
+    shown = set(re.findall(r"^intentstream ([a-z-]+)", "\n".join(blocks("sh")), re.MULTILINE))
+    shown |= set(re.findall(r"`intentstream ([a-z-]+)", README))
+    assert shown
+    assert shown <= set(command_modules())
