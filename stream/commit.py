@@ -185,7 +185,7 @@ class ExactlyOnce(_Committer):
 
 
 class AtLeastOnce(_Committer):
-    """Outputs, then the changelog, then the source offset, each acknowledged before the next.
+    """Outputs, then the changelog, then the source offset, each sent when the one before is safe.
 
     What is repeated after a failure is byte-identical and carries the same ids. An owner that was
     suspended and wakes up must still not overwrite its successor's changelog. So the producer id
@@ -205,6 +205,8 @@ class AtLeastOnce(_Committer):
         """`commit_offset` must refuse when this worker has left the consumer group."""
         super().__init__(client_options, app_id=app_id, source=source, changelog=changelog)
         self._commit_offset = commit_offset
+        self._offset_due: int | None = None
+        self._offsetting: asyncio.Task[None] | None = None
 
     async def _started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
         owner = await self._transactional(started)
@@ -220,6 +222,8 @@ class AtLeastOnce(_Committer):
         return producer
 
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+        if self._offsetting is not None and self._offsetting.done():
+            await self._settle_offset()
         partition = self._source.partition
         await _all(
             [
@@ -230,8 +234,33 @@ class AtLeastOnce(_Committer):
         stage("in_transaction")
         last_offset = await _send(producer, self._changelog, partition, outbox.changelog)
         if outbox.next_offset is not None:
-            await self._commit_offset(self._source, outbox.next_offset)
+            self._offset_due = outbox.next_offset
+            if self._offsetting is None or self._offsetting.done():
+                await self._settle_offset()
+                self._offsetting = asyncio.create_task(self._commit_offsets())
         return last_offset
+
+    async def close(self) -> None:
+        """Commit the last offset, then release the connections."""
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await self._settle_offset()
+        await super().close()
+
+    async def _settle_offset(self) -> None:
+        task, self._offsetting = self._offsetting, None
+        if task is not None:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await task
+
+    async def _commit_offsets(self) -> None:
+        """Commit the newest offset, again while there is a newer one.
+
+        Nothing waits for it: the changelog holds the offset too, and a partition starts from the
+        greater of the two.
+        """
+        while (offset := self._offset_due) is not None:
+            self._offset_due = None
+            await self._commit_offset(self._source, offset)
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Records) -> int:
