@@ -3,6 +3,7 @@
     <models_dir>/<version>/model.pt        the scripted network, the whole model in one file
                            manifest.json   what it is, with the SHA-256 of the other files
                            golden.npz      inputs and the outputs that they must give
+                           manifest.sig    signature over manifest.json, where models are signed
 
 A scripted file is code: its digest (and, where asked for, the manifest's signature) is checked
 before torch sees a byte of it, and torch is given the very bytes that were checked.
@@ -16,7 +17,9 @@ import io
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +31,20 @@ import torch
 from numpy.typing import NDArray
 
 from models.errors import ArtifactError
+from models.files import read_bounded
 from models.networks.base import Network
+from models.signing import SIGNATURE_FILE, ManifestCheck, Sign
 from models.targets import Target
 
 MANIFEST_SCHEMA: Final = 1
 MODEL_FILE: Final = "model.pt"
 MANIFEST_FILE: Final = "manifest.json"
 GOLDEN_FILE: Final = "golden.npz"
+MANIFEST_BYTES: Final = 16 << 20
+FILE_BYTES: Final = 4 << 30
+"""Longer files are refused before they are read: a model lies in memory as a whole."""
 
 Golden = Mapping[str, NDArray[Any]]
-
-ManifestCheck = Callable[[bytes, Path], None]
-"""Called with the manifest's bytes and the artifact's folder before any other file is read; raises
-ArtifactError to refuse. This is where a signature over the manifest, and through its digests over
-everything else, is verified."""
 
 
 class TrainingWindow(msgspec.Struct, frozen=True):
@@ -132,8 +135,17 @@ def open_script(script: bytes, device: torch.device) -> Any:
         ) from error
 
 
-def write_artifact(folder: Path, manifest: Manifest, script: bytes, golden: Golden) -> Manifest:
+def write_artifact(
+    folder: Path, manifest: Manifest, script: bytes, golden: Golden, sign: Sign | None = None
+) -> Manifest:
     """Write a complete artifact to `folder`, which must not exist yet, all of it or nothing.
+
+    Args:
+        folder: of the version.
+        manifest: without the digests.
+        script: TorchScript file.
+        golden: inputs and outputs.
+        sign: signs the manifest's bytes; none: the artifact stays unsigned.
 
     Returns:
         The manifest as written, with the digests filled in.
@@ -149,6 +161,8 @@ def write_artifact(folder: Path, manifest: Manifest, script: bytes, golden: Gold
     digests = {name: sha256(data) for name, data in files.items()}
     manifest = msgspec.structs.replace(manifest, digests=digests)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    if sign is not None:
+        files[SIGNATURE_FILE] = f"{sign(text)}\n".encode()
     staged = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         staged.mkdir(parents=True)
@@ -176,7 +190,7 @@ def read_manifest(folder: Path, check: ManifestCheck | None = None) -> Manifest:
     Raises:
         ArtifactError: missing, truncated, of an unknown schema, or refused by `check`.
     """
-    data = _read(folder / MANIFEST_FILE)
+    data = _read(folder / MANIFEST_FILE, MANIFEST_BYTES)
     if check is not None:
         check(data, folder)
     try:
@@ -206,6 +220,7 @@ def read_artifact(
     folder: Path,
     *,
     feature_version: str,
+    expected_version: str | None = None,
     expected_digest: str | None = None,
     check: ManifestCheck | None = None,
 ) -> Artifact:
@@ -214,13 +229,19 @@ def read_artifact(
     Args:
         folder: the version's folder.
         feature_version: what the running featuriser produces.
-        expected_digest: SHA-256 of model.pt from the announcement, where there is one.
-        check: signature check of the manifest, see `ManifestCheck`.
+        expected_version: from the announcement, where there is one.
+        expected_digest: SHA-256 of model.pt, likewise.
+        check: signature check of the manifest, see `models.signing`.
 
     Raises:
         ArtifactError: what is wrong and what to do about it.
     """
     manifest = read_manifest(folder, check)
+    if expected_version is not None and manifest.version != expected_version:
+        raise ArtifactError(
+            f"{folder} holds model {manifest.version}, not {expected_version} as announced; it was"
+            " not opened; restore the folder or publish the model again"
+        )
     if manifest.feature_version != feature_version:
         raise ArtifactError(
             f"{folder}: trained on features {manifest.feature_version}, this worker computes "
@@ -236,14 +257,14 @@ def read_artifact(
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             golden = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder / GOLDEN_FILE}: {error}; publish the model again") from error
     return Artifact(folder, manifest, script, golden)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = FILE_BYTES) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, limit)
     except OSError as error:
         raise ArtifactError(
             f"{path}: {error.strerror or error}; the model was never published here, or its folder "

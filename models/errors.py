@@ -23,3 +23,7 @@ class DatasetError(ModelError):
 
 class TrainingError(ModelError):
     """A fit that failed or a model that is not fit to be published."""
+
+
+class SigningError(ModelError):
+    """A key that cannot be read, used or written."""

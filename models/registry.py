@@ -12,11 +12,13 @@ from models.artifact import (
     MANIFEST_FILE,
     Golden,
     Manifest,
-    ManifestCheck,
+    read_artifact,
     read_manifest,
     write_artifact,
 )
 from models.errors import ArtifactError, RegistryError
+from models.features import FEATURE_VERSION
+from models.signing import ManifestCheck, Sign, write_signature
 
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -80,11 +82,35 @@ class Registry:
         readable = [found for _, found in self.manifests() if isinstance(found, Manifest)]
         return max(readable, key=lambda found: (found.created_at, found.version), default=None)
 
-    def publish(self, manifest: Manifest, script: bytes, golden: Golden) -> Manifest:
-        """Write a new version, all of it or nothing.
+    def publish(
+        self, manifest: Manifest, script: bytes, golden: Golden, sign: Sign | None = None
+    ) -> Manifest:
+        """Write a new version, all of it or nothing, and sign it where there is a key.
 
         Raises:
             RegistryError: the version's name is not allowed.
             ArtifactError: it exists already or cannot be written.
         """
-        return write_artifact(self.path(manifest.version), manifest, script, golden)
+        return write_artifact(self.path(manifest.version), manifest, script, golden, sign)
+
+    def sign(self, version: str, sign: Sign) -> Path:
+        """Sign a version that is published already, once all its digests are right.
+
+        Returns:
+            Its folder.
+
+        Raises:
+            RegistryError: it is not there.
+            ArtifactError: it is damaged; nothing is signed.
+            SigningError: the folder cannot be written.
+        """
+        folder = self.resolve(version)
+        signatures: list[str] = []
+        # Signed are the very bytes whose digests are verified, not what lies there afterwards.
+        read_artifact(
+            folder,
+            feature_version=FEATURE_VERSION,
+            check=lambda manifest, _: signatures.append(sign(manifest)),
+        )
+        write_signature(folder, signatures[0])
+        return folder

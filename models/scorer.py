@@ -22,7 +22,6 @@ from models.artifact import (
     Artifact,
     Golden,
     Manifest,
-    ManifestCheck,
     open_script,
     read_artifact,
     script_bytes,
@@ -31,6 +30,7 @@ from models.encoding import hash64
 from models.errors import ArtifactError
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
+from models.signing import ManifestCheck
 from models.targets import Target
 
 F32 = NDArray[np.float32]
@@ -113,6 +113,7 @@ class Scorer:
         folder: Path,
         device: str = "auto",
         *,
+        expected_version: str | None = None,
         expected_digest: str | None = None,
         check: ManifestCheck | None = None,
     ) -> Scorer:
@@ -124,12 +125,19 @@ class Scorer:
         artifact = read_artifact(
             folder,
             feature_version=features.FEATURE_VERSION,
+            expected_version=expected_version,
             expected_digest=expected_digest,
             check=check,
         )
         scorer = cls.of_artifact(artifact, device)
-        scorer.warm_up()
-        scorer.verify_golden()
+        try:
+            scorer.warm_up()
+            scorer.verify_golden()
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{folder}: the model does not run as networks of this release do: {error}; train"
+                " and publish a model with this release"
+            ) from error
         return scorer
 
     @classmethod

@@ -1,8 +1,8 @@
 """Follows `models.published`: verifies a new champion, warms it up, swaps it in.
 
-Everything about a model is checked before it is opened (`models.artifact`) and the opening happens
-off the event loop. A model that is refused is counted and logged with its reason, and the one
-before it goes on.
+Everything about a model, its signature first, is checked before it is opened (`models.artifact`,
+`models.signing`) and the opening happens off the event loop. A model that is refused is counted and
+logged with its reason, and the one before it goes on.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError, InvalidMessage
 from stream.errors import WorkerError
 from stream.settings import Settings
+from stream.trust import manifest_check
 from stream.worker import Worker
 
 READ_TIMEOUT_S: Final = 20.0
@@ -149,11 +150,13 @@ def load_model(published: ModelPublished, settings: Settings) -> Scorer:
         ArtifactError: it must not be served; the message says why.
     """
     folder = _inside(settings.models_dir, published.uri)
-    scorer = Scorer.load(folder, settings.worker.device, expected_digest=published.digest)
-    if scorer.version != published.version:
-        raise ArtifactError(
-            f"{folder} holds model {scorer.version}, not {published.version} as announced"
-        )
+    scorer = Scorer.load(
+        folder,
+        settings.worker.device,
+        expected_version=published.version,
+        expected_digest=published.digest,
+        check=manifest_check(settings.models, published.signature),
+    )
     state = settings.state
     if scorer.hidden_size > state.hidden_size:
         raise ArtifactError(

@@ -15,6 +15,7 @@ from stream.state import indexed_due
 from stream.status import Heartbeats
 from stream.topics import check_topics
 from stream.trainer import targets_of
+from stream.trust import manifest_check
 from stream.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,8 @@ async def run_worker(settings: Settings) -> None:
     """
     # One computing thread: more would take the core that fetching and committing need.
     torch.set_num_threads(1)
+    if manifest_check(settings.models) is None:
+        log.info("models are served unsigned; models.trusted_keys would demand signatures")
     with _quiet("aiokafka"):
         await check_topics(settings)
     follower = ModelFollower(settings)

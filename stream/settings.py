@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
 from stream.errors import SettingsError
@@ -274,6 +274,36 @@ class TrainSettings(_Section):
     seed: int = 7
 
 
+def _paths(value: object) -> object:
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)]
+
+
+class ModelSettings(_Section):
+    """Who signs models, and whose signatures are believed."""
+
+    trusted_keys: Paths = ()
+    """Public keys (PEM files, or their names with commas between) whose models a worker serves."""
+    signing_key: Path | None = None
+    """The trainer's private key, as `intentstream models keygen` makes it; a worker needs none."""
+    require_signature: bool | None = None
+    """Whether unsigned models are refused; unset: yes, once there are trusted keys."""
+
+    @model_validator(mode="after")
+    def _verifiable(self) -> Self:
+        if self.require_signature and not self.trusted_keys:
+            raise ValueError("require_signature needs trusted_keys to check signatures with")
+        return self
+
+    @property
+    def signature_required(self) -> bool:
+        """Whether a model without a signature is refused."""
+        required = self.require_signature
+        return bool(self.trusted_keys) if required is None else required
+
+
 class Settings(BaseSettings):
     """The whole configuration; see the sections for what each value means."""
 
@@ -298,6 +328,7 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     churn: ChurnSettings = ChurnSettings()
     train: TrainSettings = TrainSettings()
+    models: ModelSettings = ModelSettings()
 
     @property
     def changelog(self) -> str:

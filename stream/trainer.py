@@ -16,6 +16,7 @@ from models.eventlog import EventLog
 from models.fit import FitConfig, Report
 from models.history import PURCHASE, SessionRules
 from models.registry import Registry
+from models.signing import read_signature
 from models.targets import Target, shop_targets
 from models.train import TrainConfig, train
 from schemas.codec import encode
@@ -24,6 +25,7 @@ from schemas.errors import IntentStreamError
 from stream.errors import TrainerError
 from stream.logreader import Count, KafkaLog, read_files
 from stream.settings import Settings
+from stream.trust import model_signer
 
 
 class Source(Protocol):
@@ -134,6 +136,7 @@ def run_round(
         IntentStreamError: nothing was published, and why; or it was published and not announced.
     """
     begun = time.monotonic()
+    sign = model_signer(settings.models)
     log = source.read(count)
     if until is not None:
         log = log.until(until)
@@ -141,7 +144,7 @@ def run_round(
     now = time.time_ns() // 1_000_000
     trained = train(log, targets_of(settings), config, created_at=now, device=device, report=report)
     registry = Registry(settings.models_dir)
-    manifest = registry.publish(trained.manifest, trained.script, trained.golden)
+    manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign)
     if announced:
         asyncio.run(announce(settings, manifest))
     seconds = time.monotonic() - begun
@@ -173,7 +176,7 @@ def rounds(
             return
 
 
-def announcement(manifest: Manifest) -> ModelPublished:
+def announcement(manifest: Manifest, signature: str | None = None) -> ModelPublished:
     """The message that tells workers of a published model."""
     return ModelPublished(
         version=manifest.version,
@@ -183,6 +186,7 @@ def announcement(manifest: Manifest) -> ModelPublished:
         feature_version=manifest.feature_version,
         metrics={k: v for k, v in manifest.metrics.items() if math.isfinite(v)},
         published_at=manifest.created_at,
+        signature=signature,
     )
 
 
@@ -191,14 +195,17 @@ async def announce(settings: Settings, manifest: Manifest) -> None:
 
     Raises:
         TrainerError: it was not taken; the model stays in its folder.
+        ArtifactError: its signature cannot be read.
     """
+    folder = Registry(settings.models_dir).path(manifest.version)
+    message = announcement(manifest, read_signature(folder))
     producer = AIOKafkaProducer(enable_idempotence=True, **settings.kafka.client_options())
     try:
         await producer.start()
         await producer.send_and_wait(
             settings.topics.models,
             key=manifest.version.encode(),
-            value=encode(announcement(manifest)),
+            value=encode(message),
         )
     except (OSError, RuntimeError) as error:
         raise TrainerError(

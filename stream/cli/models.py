@@ -1,4 +1,4 @@
-"""`intentstream models`: list, show, verify and announce published models."""
+"""`intentstream models`: list, show, sign, verify and announce published models."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,27 +86,79 @@ def verify(
     config: ConfigFile = None,
     models_dir: ModelsDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    key: Annotated[
+        list[Path] | None, typer.Option(help="Public key to trust, beside no others; repeatable.")
+    ] = None,
 ) -> None:
-    """Check digests, open each model and compare its golden vector; exit 1 if one fails."""
+    """Check signature, digests and golden vector of each model; exit 1 if one fails.
+
+    Signatures are checked against models.trusted_keys, where that is set or --key is given.
+    """
     from models.errors import ModelError, RegistryError
     from models.registry import Registry
     from models.scorer import Scorer
+    from models.signing import read_signature
+    from stream.trust import manifest_check
 
-    registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
+    trust = {"trusted_keys": tuple(key)} if key else {}
+    settings = read_settings(config, models_dir=models_dir, models=trust)
+    registry = Registry(settings.models_dir)
+    check = manifest_check(settings.models)
     chosen = versions or registry.versions()
     if not chosen:
         raise RegistryError(f"no model in {registry.folder}: run `intentstream train`")
     failed = 0
     for version in chosen:
         try:
-            Scorer.load(registry.resolve(version), device)
+            folder = registry.resolve(version)
+            Scorer.load(folder, device, check=check)
+            signed = read_signature(folder) is not None
         except ModelError as error:
             failed += 1
             typer.echo(f"{version}: REFUSED: {error}", err=True)
         else:
-            typer.echo(f"{version}: digests and golden vector are right")
+            signature = "signature right" if check else "signature not checked: no trusted key"
+            typer.echo(
+                f"{version}: digests and golden vector are right,"
+                f" {signature if signed else 'not signed'}"
+            )
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def keygen(
+    path: Annotated[Path, typer.Argument(help="Private key's file; the public one: PATH.pub.")],
+) -> None:
+    """Make a key pair: the trainer signs with the private key, workers trust the public one."""
+    from models.signing import generate_key
+
+    public = generate_key(path)
+    typer.echo(f"private key (models.signing_key, for the trainer alone): {path}")
+    typer.echo(f"public key (models.trusted_keys of every worker): {public}")
+
+
+@app.command()
+def sign(
+    versions: Annotated[list[str], typer.Argument(help="Versions to sign.")],
+    config: ConfigFile = None,
+    models_dir: ModelsDir = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Private key's file. [models.signing_key]")
+    ] = None,
+) -> None:
+    """Sign published models whose digests are right; then announce them anew."""
+    from models.errors import SigningError
+    from models.registry import Registry
+    from stream.trust import model_signer
+
+    settings = read_settings(config, models_dir=models_dir, models={"signing_key": key})
+    signer = model_signer(settings.models)
+    if signer is None:
+        raise SigningError("no key to sign with: pass --key or set models.signing_key")
+    for version in versions:
+        folder = Registry(settings.models_dir).sign(version, signer)
+        typer.echo(f"{version}: signed, in {folder}")
 
 
 @app.command()
@@ -124,10 +176,11 @@ def announce(
     from models.registry import Registry
     from models.scorer import Scorer
     from stream.trainer import announce as send
+    from stream.trust import manifest_check
 
     settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
     folder = Registry(settings.models_dir).resolve(version)
-    Scorer.load(folder, "cpu")
+    Scorer.load(folder, "cpu", check=manifest_check(settings.models))
     asyncio.run(send(settings, read_manifest(folder)))
     typer.echo(f"announced {version} on {settings.topics.models}")
 

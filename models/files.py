@@ -1,0 +1,21 @@
+"""Reading files that somebody else may have put there."""
+
+import os
+import stat
+from pathlib import Path
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it is missing, no regular file (a pipe would never end), too long or unreadable.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if found.st_size > limit:
+            raise OSError(f"{path} has {found.st_size} bytes, at most {limit} are read")
+        return file.read(limit)
