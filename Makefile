@@ -9,13 +9,17 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 DEMO ?=
 TEST ?=
 BENCH ?=
+JSON ?=
+SOAK_SECONDS ?= 7200
 
-.PHONY: help setup demo test bench lint lock clean
+.PHONY: help setup demo test faults soak bench lint lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
+	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
+	@echo "make soak               two hours at half load (SOAK_SECONDS)"
 	@echo "make bench [BENCH=...]  measure"
 	@echo "make lint               style, types, import direction"
 	@echo "make lock               pin the requirements anew"
@@ -27,6 +31,12 @@ demo: .venv/.local
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -q --durations=15 $(TEST)
+
+faults: .venv/.dev
+	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=600 $(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
+
+soak: .venv/.dev
+	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -58,7 +58,7 @@ class Verdict:
 
     def count(self, what: str, want: Iterable[Hashable], got: Iterable[Hashable]) -> None:
         """Compare two multisets."""
-        wanted, found = Counter(want), Counter(got)
+        wanted, found = Counter(list(want)), Counter(list(got))
         missing, extra = wanted - found, found - wanted
         self.lost += missing.total()
         self.duplicated += extra.total()

@@ -124,6 +124,7 @@ class World:
         return range(self.settings.topics.partitions)
 
     def start_worker(self, **environment: str) -> Worker:
+        """Start a worker; INTENTSTREAM_DATA_DIR gives it a data folder of its own."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
