@@ -76,5 +76,25 @@ class WorkerError(StreamError):
     """The worker cannot start or cannot go on."""
 
 
+class StalledError(WorkerError):
+    """A part of the worker makes no progress any more, and said nothing about it."""
+
+
+class ScorerFailed(StreamError):
+    """A model fails on a micro-batch, also when asked again.
+
+    Attributes:
+        version: of the model.
+    """
+
+    def __init__(self, version: str, problem: str) -> None:
+        """`problem`: what it does instead of scoring."""
+        super().__init__(
+            f"model {version}: {problem}; an older model takes over: withdraw it (`intentstream"
+            " models announce` another version) or look at the device it runs on"
+        )
+        self.version = version
+
+
 class TrainerError(StreamError):
     """The trainer cannot read the event log, or cannot announce a model."""

@@ -10,6 +10,7 @@ import ssl
 import tomllib
 from collections.abc import Mapping
 from fractions import Fraction
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -58,6 +59,13 @@ def _milliseconds(value: object) -> object:
 Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=100 * 365 * DAY_MS)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TopicName = Annotated[str, Field(pattern=_NAME)]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Section(BaseModel):
@@ -196,6 +204,24 @@ class WorkerSettings(_Section):
     """Refuse an event whose partition is not the murmur2 one of its key."""
     cache_records: int = Field(default=100_000, ge=0)
     """User records kept in memory per partition."""
+    stall_ms: Annotated[Millis, Field(ge=SECOND_MS, le=20 * SECOND_MS)] = 20 * SECOND_MS
+    """A part of the worker that makes no progress for this long makes it unready; twice as long
+    ends it."""
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where /health and /metrics are served; none: nowhere; 0: any free port."""
+    http_host: str = "127.0.0.1"
+    """Other than loopback only with an http_token."""
+    http_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """What a reader of the pages must send as `Authorization: Bearer ...`."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.http_token is None and not _is_loopback(self.http_host):
+            raise ValueError(
+                f"http_host {self.http_host} can be reached from other machines: set http_token (16"
+                " characters or more), or leave http_host at 127.0.0.1"
+            )
+        return self
 
 
 class StateSettings(_Section):

@@ -157,3 +157,21 @@ def test_importing_settings_does_not_load_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_pages_on_loopback_need_no_token(host):
+    assert Settings(worker={"http_port": 0, "http_host": host}).worker.http_token is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "worker.shop", ""])  # noqa: S104
+def test_pages_elsewhere_need_a_token(host):
+    worker = {"http_port": 8080, "http_host": host}
+    with pytest.raises(SettingsError, match=r"set http_token"):
+        load_settings(overrides={"worker": worker})
+    token = "an-open-secret-of-the-test"
+    settings = load_settings(overrides={"worker": {**worker, "http_token": token}})
+    assert token not in settings.model_dump_json() + repr(settings)
+    with pytest.raises(SettingsError, match=r"worker\.http_token") as caught:
+        load_settings(overrides={"worker": {**worker, "http_token": "too-short"}})
+    assert "too-short" not in str(caught.value)

@@ -1,0 +1,192 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from stream.errors import StalledError
+from stream.vitals import Sign
+from stream.watchdog import EXIT_CODE, Stalls, Watchdog, cluster_answers
+from tests.stream.kafka_tools import create_topics, unique
+
+
+def test_a_sign_stands_still_when_its_mark_does():
+    stalls = Stalls()
+    assert stalls.look([Sign("a", 1), Sign("b", 1)], 0, 10) == []
+    assert stalls.look([Sign("a", 2), Sign("b", 1)], 9, 10) == []
+    (stall,) = stalls.look([Sign("a", 2), Sign("b", 1)], 12, 10)
+    assert (stall.what, stall.seconds) == ("b", 12)
+    assert [s.what for s in stalls.look([Sign("a", 2), Sign("b", 2)], 19, 10)] == ["a"]
+
+
+def test_a_sign_that_was_not_shown_begins_anew():
+    stalls = Stalls()
+    stalls.look([Sign("a", 1)], 0, 10)
+    stalls.look([], 5, 10)
+    assert stalls.look([Sign("a", 1)], 11, 10) == []
+    assert stalls.look([Sign("a", 1)], 20, 10) == []
+    assert len(stalls.look([Sign("a", 1)], 21, 10)) == 1
+
+
+def test_forgiven_seconds_do_not_count():
+    stalls = Stalls()
+    stalls.look([Sign("a", 1), Sign("b", 1)], 0, 10)
+    stalls.forgive(5)
+    stalls.forgive(2, ["b"])
+    (stall,) = stalls.look([Sign("a", 1), Sign("b", 1)], 16, 10)
+    assert (stall.what, stall.seconds) == ("a", 11)
+
+
+class Dog:
+    """A watchdog over signs that the test shows, quick to bark."""
+
+    def __init__(self, *, answers=True):
+        self.signs, self.errors, self.exits = [], [], []
+        self.answers = answers
+        self.asked = 0
+        self.cut_off = threading.Event()
+        self.dog = Watchdog(
+            lambda: self.signs,
+            self.errors.append,
+            stall_s=0.5,
+            cluster_answers=self._answer,
+            cut_off=self._exit,
+        )
+
+    def _answer(self):
+        self.asked += 1
+        return self.answers
+
+    def _exit(self, code):
+        self.exits.append(code)
+        self.cut_off.set()
+        self.dog._resting.set()
+
+    def wait(self, condition, seconds=10):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def dog(monkeypatch):
+    monkeypatch.setattr("stream.watchdog._LOOK_S", 0.05)
+    monkeypatch.setattr("stream.watchdog._PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr("stream.watchdog.CLEAN_END_S", 0.5)
+    monkeypatch.setattr("stream.watchdog.Watchdog._last_resort_s", lambda self: 60)
+    made = []
+
+    def make(**options):
+        made.append(Dog(**options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.dog.rest()
+
+
+def test_a_standstill_is_reported_then_ends_the_worker_then_the_process(dog):
+    it = dog()
+    it.signs = [Sign("shop.events-3: commit", 7)]
+    it.dog.start()
+    it.wait(lambda: it.dog.problems)
+    assert "shop.events-3: commit: no progress" in it.dog.problems[0]
+    assert it.errors == []
+    it.wait(lambda: it.errors)
+    assert isinstance(it.errors[0], StalledError)
+    assert "shop.events-3: commit: no progress for 1 s" in str(it.errors[0])
+    assert it.exits == []
+    it.wait(it.cut_off.is_set)
+    assert it.exits == [EXIT_CODE]
+    assert len(it.errors) == 1
+
+
+def test_a_worker_that_goes_on_is_well_again(dog):
+    it = dog()
+    it.signs = [Sign("a", 1)]
+    it.dog.start()
+    it.wait(lambda: it.dog.problems)
+    it.signs = [Sign("a", 2)]
+    it.wait(lambda: not it.dog.problems)
+    assert it.errors == []
+
+
+def test_a_cluster_that_does_not_answer_makes_unready_and_ends_nothing(dog):
+    it = dog(answers=False)
+    it.signs = [Sign("a: commit", 1, waits_for_cluster=True)]
+    it.dog.start()
+    it.wait(lambda: it.dog.problems)
+    time.sleep(2)
+    assert "the Kafka cluster does not answer" in it.dog.problems[0]
+    assert it.errors == []
+    it.answers = True
+    back = time.monotonic()
+    it.wait(lambda: it.errors)
+    # Once it is back, what waited for it has the time of a standstill to go on.
+    assert time.monotonic() - back > 0.4
+
+
+def test_what_does_not_need_the_cluster_is_not_excused_by_it(dog):
+    it = dog(answers=False)
+    it.signs = [Sign("a: commit", 1, waits_for_cluster=True), Sign("b: computing", 1)]
+    it.dog.start()
+    it.wait(lambda: it.errors)
+    assert "b: computing" in str(it.errors[0])
+
+
+def test_a_worker_that_ends_in_time_is_not_cut_off(dog):
+    it = dog()
+    it.dog.start()
+    it.dog.ending(0.3)
+    it.dog.rest()
+    time.sleep(0.5)
+    assert it.exits == []
+
+
+def test_a_worker_that_does_not_end_in_time_is_cut_off(dog):
+    it = dog()
+    it.dog.start()
+    it.dog.ending(0.3)
+    assert it.cut_off.wait(5)
+
+
+def test_a_loop_that_is_held_up_is_noticed(dog):
+    it = dog()
+    loop = asyncio.new_event_loop()
+    it.dog.watch_loop("main event loop", loop)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        it.dog.start()
+        time.sleep(1)
+        assert it.dog.problems == ()
+        loop.call_soon_threadsafe(time.sleep, 1)
+        it.wait(lambda: it.dog.problems)
+        assert "main event loop" in it.dog.problems[0]
+        it.wait(lambda: not it.dog.problems)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        it.dog.rest()
+        loop.close()
+
+
+def test_a_watchdog_that_fails_itself_ends_the_worker(dog):
+    it = dog()
+
+    def broken():
+        raise ZeroDivisionError
+
+    it.dog._look = broken
+    it.dog.start()
+    assert it.cut_off.wait(5)
+    assert isinstance(it.errors[0], ZeroDivisionError)
+
+
+@pytest.mark.kafka
+def test_a_cluster_is_asked_on_a_connection_of_its_own(kafka):
+    topic = unique("source")
+    asyncio.run(create_topics(kafka.bootstrap_servers, topic))
+    assert cluster_answers({"bootstrap_servers": kafka.bootstrap_servers}, [topic])
+    assert not cluster_answers({"bootstrap_servers": "127.0.0.1:1"}, [topic])
