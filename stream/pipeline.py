@@ -13,9 +13,10 @@ from models.history import SessionRules
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
 from stream.ingest import Ingest, Record
+from stream.layout import Layout
 from stream.outbox import Counters, Outbox, decode_meta, encode_meta
 from stream.slices import Crossings
-from stream.state import META_KEY, USER_PREFIX, Layout, RecordReader, UserTable
+from stream.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.step import Judged, TimeRules, judge
 from stream.timers import TimerIndex, Timers
 

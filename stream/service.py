@@ -8,10 +8,10 @@ import structlog
 import torch
 
 from models.scorer import Scorer
+from stream.layout import indexed_due
 from stream.pipeline import Pipeline
 from stream.reload import ModelFollower
 from stream.settings import Settings
-from stream.state import indexed_due
 from stream.status import Heartbeats
 from stream.topics import check_topics
 from stream.trainer import targets_of

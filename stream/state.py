@@ -2,7 +2,7 @@
 
 A record is one row of a NumPy arena: the serving fields, the hidden state, then the history
 (``models/history.py``) with the ring last, so that the stored form is simply the row cut off behind
-its last used ring slot.
+its last used ring slot (and sealed: ``stream/layout.py``).
 """
 
 from __future__ import annotations
@@ -13,87 +13,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import ENTRY, HEADER
-from stream.errors import StateLayoutError
+from models.history import ENTRY
+from stream.layout import LAYOUT_VERSION, Layout, indexed_due, seal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.history import Records
 
-LAYOUT_VERSION: Final = 1
 USER_PREFIX: Final = b"u"
 META_KEY: Final = b"m"
 
 _START_ROWS: Final = 1024
 _KEEP_AFTER_EVICTION: Final = 0.75
-
-SERVING: Final = [
-    ("layout", "<u2"),
-    ("ring_size", "<u2"),
-    ("hidden_size", "<u2"),
-    ("status", "u1"),  # stream.alerts.Status
-    ("disarmed", "u1"),  # no new alert before the next purchase
-    ("offset", "<i8"),  # last source offset applied
-    ("due", "<i8"),  # when a timer must look at this user, 0 = never
-    ("indexed_due", "<i8"),  # where the timer index lists it: at or before `due`
-    ("since", "<i8"),  # when the status was entered
-    ("raised_at", "<i8"),  # when the open alert was raised
-    ("cooldown_until", "<i8"),
-    ("risk", "<f4"),  # at the last look
-    ("raised_by", "<u4"),  # stream.alerts.Trigger of the open alert
-    ("risk_model", "<u8"),  # code of the model that gave `risk`
-    ("model", "<u8"),  # code of the model that `hidden` belongs to
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where everything lies in a record of given sizes."""
-
-    ring: int = 64
-    hidden: int = 64
-
-    @property
-    def dtype(self) -> np.dtype[np.void]:
-        """The NumPy layout of one row."""
-        return np.dtype(
-            [*SERVING, ("hidden", "<f4", (self.hidden,)), *HEADER, ("ring", ENTRY, (self.ring,))]
-        )
-
-    @property
-    def fixed(self) -> int:
-        """Bytes before the ring."""
-        return self.dtype.itemsize - self.ring * ENTRY.itemsize
-
-    def check(self, key: bytes, value: bytes) -> None:
-        """Refuse a stored record of another layout.
-
-        Raises:
-            StateLayoutError: naming both layouts and what to do.
-        """
-        layout, ring, hidden = np.frombuffer(value, "<u2", 3).tolist()
-        if (layout, ring, hidden) == (LAYOUT_VERSION, self.ring, self.hidden):
-            return
-        newer = layout > LAYOUT_VERSION
-        remedy = (
-            "run the release that wrote it, or a later one"
-            if newer
-            else "set state.ring and state.hidden_size back, or use another app_id and replay"
-        )
-        raise StateLayoutError(
-            f"record {key!r} has layout {layout} (ring {ring}, hidden {hidden}), this worker has"
-            f" layout {LAYOUT_VERSION} (ring {self.ring}, hidden {self.hidden}): {remedy}"
-        )
-
-
-_INDEXED_DUE_AT: Final = int(np.dtype(SERVING).fields["indexed_due"][1])  # type: ignore[index]
-
-
-def indexed_due(value: bytes) -> int | None:
-    """The entry that the timer index must have for a stored record, None for none."""
-    due = int.from_bytes(value[_INDEXED_DUE_AT : _INDEXED_DUE_AT + 8], "little", signed=True)
-    return due or None
 
 
 class RecordReader(Protocol):
@@ -180,8 +112,8 @@ class UserTable:
                 # Without a new record in its place the tombstone would be lost.
                 self._dirty[row] = self._gone.pop(key, None) is not None
             else:
-                self.layout.check(key, value)
-                self._bytes[row, : len(value)] = np.frombuffer(value, np.uint8)
+                body = self.layout.body(key, value)
+                self._bytes[row, : len(body)] = np.frombuffer(body, np.uint8)
                 self._stored_due[row] = indexed_due(value) or 0
             self._row_of[key] = row
             self._key_of[row] = key
@@ -238,7 +170,7 @@ class UserTable:
         used = np.minimum(self.records["n"][rows].astype(np.int64), self.layout.ring)
         lengths = (self.layout.fixed + used * ENTRY.itemsize).tolist()
         for row, length in zip(rows.tolist(), lengths, strict=True):
-            puts.append((self._key_of[row], self._bytes[row, :length].tobytes()))
+            puts.append((self._key_of[row], seal(self._bytes[row, :length].tobytes())))
         listed = self.records["indexed_due"][rows]
         moved = listed != self._stored_due[rows]
         for row in rows[moved].tolist():

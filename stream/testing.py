@@ -14,9 +14,10 @@ import numpy as np
 from models.history import history_bytes
 from schemas.codec import decode, encode
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.layout import Layout
 from stream.pipeline import Pipeline
 from stream.settings import Settings
-from stream.state import USER_PREFIX, Layout
+from stream.state import USER_PREFIX
 from stream.store_memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]
     after = USER_PREFIX
     while page := store.scan(after, 10_000):
         for key, value in page:
-            layout.check(key, value)
+            body = layout.body(key, value)
             row = np.zeros(1, layout.dtype)
-            row.view(np.uint8)[: len(value)] = np.frombuffer(value, np.uint8)
+            row.view(np.uint8)[: len(body)] = np.frombuffer(body, np.uint8)
             out[key[len(USER_PREFIX) :].decode()] = row[0]
         after = page[-1][0]
     return out

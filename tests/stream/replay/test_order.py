@@ -24,7 +24,7 @@ def test_null_keys_survive_the_disk():
 
 def test_many_runs_are_merged_in_passes_within_the_budget(tmp_path):
     count, payload, budget = 60_000, b"x" * 100, 200_000
-    times = random.Random(1)  # noqa: S311
+    times = random.Random(1)
     rows = (row(times.randrange(1_000_000), place, payload) for place in range(count))
     tracemalloc.start()
     try:
