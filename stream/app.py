@@ -11,6 +11,7 @@ from faust.types import TP, StreamT
 from yarl import URL
 
 from stream.assignment import Assignment
+from stream.faults import stage
 from stream.settings import Settings
 from stream.transport import BatchConsumer, BatchSchema, BatchTransport, MicroBatch
 
@@ -59,6 +60,8 @@ class WorkerApp(faust.App):
         stream.enable_acks = False
         try:
             async for batch in stream:
+                if stage("in_agent"):
+                    return
                 self.assignment.deliver(batch)
         except Exception as error:
             self.assignment.fail(error)
@@ -69,6 +72,14 @@ class WorkerApp(faust.App):
 
     async def _revoked(self, _app: Any, revoked: Iterable[TP], **_: Any) -> None:
         await self.assignment.revoke(TopicPartition(*tp) for tp in revoked)
+
+    @property
+    def agents_alive(self) -> bool:
+        """Whether every agent has a running actor; Faust says nothing of one that just ends."""
+        return all(
+            any(actor.actor_task and not actor.actor_task.done() for actor in list(agent._actors))  # noqa: SLF001
+            for agent in cast("Any", list(self.agents.values()))
+        )
 
     def acknowledge(self, batch: MicroBatch) -> None:
         """Tell Faust that a batch is done with."""

@@ -1,4 +1,4 @@
-"""One thread for all computing, so that the event loop stays free for the network."""
+"""Threads for what must not hold up the event loop: one computes, two wait for the disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,23 @@ class Engine:
     def __init__(self) -> None:
         """Start no thread before the first call."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._aside = ThreadPoolExecutor(2, thread_name_prefix="aside")
+        self.calls = 0
+        """Calls that have ended: who waits for the engine waits in vain when this stands still."""
 
     async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Return the result of `work(*arguments)`, or raise what it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, work, *arguments)
+        finally:
+            self.calls += 1
+
+    async def run_aside(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Run what only waits for the disk, and must not hold up the computing."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
     def close(self) -> None:
-        """Wait for the call that is running and drop those that are queued."""
+        """Wait for the calls that are running and drop those that are queued."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._aside.shutdown(wait=True, cancel_futures=True)

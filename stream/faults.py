@@ -1,13 +1,16 @@
-"""Stage boundaries at which a test may break the worker.
+"""Places at which a test may break the worker.
 
-Without `INTENTSTREAM_FAULT` in the environment every stage is a no-op. With it, for example
-`after_commit:17:kill`, the process kills itself at the 17th passage of that stage; `raise` raises
-an `InjectedFault` there and `stop` suspends the process (SIGSTOP) until somebody continues it.
-Several faults are separated by commas.
+Without `INTENTSTREAM_FAULT` in the environment every place is passed without effect. With it, for
+example `after_commit:17:kill`, the process kills itself at the 17th passage of that place. Other
+actions: `raise` raises an `InjectedFault`, `stop` suspends the process (SIGSTOP) until somebody
+continues it, `hang` never goes on (a coroutine waits for ever, a thread sleeps), `leave` ends the
+loop that the place is in without a word. Several faults are separated by commas.
 """
 
+import asyncio
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -26,7 +29,11 @@ STAGES: Final = (
     "after_ack",
     "after_recovery",
 )
-ACTIONS: Final = ("kill", "raise", "stop")
+"""Boundaries between the steps of a batch, and the end of a recovery."""
+LOOPS: Final = ("in_agent", "in_fetch", "in_recovery")
+"""Inside what goes round for as long as the worker lives, or a recovery lasts."""
+PLACES: Final = STAGES + LOOPS
+ACTIONS: Final = ("kill", "raise", "stop", "hang", "leave")
 
 
 class InjectedFault(StreamError):
@@ -34,43 +41,64 @@ class InjectedFault(StreamError):
 
 
 def parse(text: str) -> dict[tuple[str, int], str]:
-    """Read `stage:passage:action[,...]` as {(stage, passage from 1): action}.
+    """Read `place:passage:action[,...]` as {(place, passage from 1): action}.
 
     Raises:
-        SettingsError: the text has another form or names an unknown stage or action.
+        SettingsError: the text has another form or names an unknown place or action.
     """
     faults = {}
     for item in filter(None, text.split(",")):
-        stage_name, _, rest = item.partition(":")
+        place, _, rest = item.partition(":")
         passage, _, action = rest.partition(":")
-        if stage_name not in STAGES or not passage.isdecimal() or action not in ACTIONS:
+        if place not in PLACES or not passage.isdecimal() or action not in ACTIONS:
             raise SettingsError(
-                f"{VARIABLE}={item!r}: write STAGE:PASSAGE:ACTION with a stage of"
-                f" {', '.join(STAGES)} and an action of {', '.join(ACTIONS)}"
+                f"{VARIABLE}={item!r}: write PLACE:PASSAGE:ACTION with a place of"
+                f" {', '.join(PLACES)} and an action of {', '.join(ACTIONS)}"
             )
-        faults[stage_name, int(passage)] = action
+        faults[place, int(passage)] = action
     return faults
 
 
-def stage_hook(text: str) -> Callable[[str], None]:
-    """Return the function that is called with a stage's name at each passage."""
+def stage_hook(text: str) -> Callable[[str], str]:
+    """Return what is called with a place's name at each passage.
+
+    It returns the action if that is the caller's to perform (`hang`, `leave`), else "".
+    """
     if not text:
-        return lambda _name: None
+        return lambda _name: ""
     faults = parse(text)
     passages: Counter[str] = Counter()
 
-    def passed(name: str) -> None:
+    def passed(name: str) -> str:
         passages[name] += 1
-        action = faults.get((name, passages[name]))
+        action = faults.get((name, passages[name]), "")
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif action == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         elif action == "raise":
             raise InjectedFault(f"injected at passage {passages[name]} of {name}")
+        else:
+            return action
+        return ""
 
     return passed
 
 
-stage: Callable[[str], None] = stage_hook(os.environ.get(VARIABLE, ""))
-"""Call with the stage's name; a module-level function so that it costs nothing when unused."""
+_passed: Final = stage_hook(os.environ.get(VARIABLE, ""))
+
+
+def stage(name: str) -> bool:
+    """Pass a place; whether to leave it without a word."""
+    action = _passed(name)
+    if action == "hang":
+        threading.Event().wait()
+    return action == "leave"
+
+
+async def async_stage(name: str) -> bool:
+    """Pass a place of a coroutine; a `hang` holds up it alone, not its event loop."""
+    action = _passed(name)
+    if action == "hang":
+        await asyncio.Event().wait()
+    return action == "leave"

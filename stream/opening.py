@@ -22,9 +22,12 @@ from stream.outbox import Counters, Outbox
 from stream.recovery import recover
 from stream.settings import Settings
 from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.vitals import Progress
 
 LOCK_WAIT_S: Final = 20.0
 """How long another worker of this host may take to let go of the folder."""
+PIPELINE_STEP: Final = "waiting for the engine"
+"""The step of an opening that waits for other partitions' computing."""
 _LOCK_POLL_S: Final = 0.2
 
 log = structlog.get_logger(__name__)
@@ -120,8 +123,10 @@ def state_path(settings: Settings, partition: int) -> Path:
     return settings.data_dir / "state" / settings.app_id / str(partition)
 
 
-async def open_partition(tp: TopicPartition, parts: Parts) -> OpenPartition:
-    """Shut out earlier owners and restore everything that is durable.
+async def open_partition(
+    tp: TopicPartition, parts: Parts, progress: Progress | None = None
+) -> OpenPartition:
+    """Shut out earlier owners and restore everything that is durable; `progress` is told how far.
 
     Raises:
         StreamError: it cannot be opened; nothing is left open.
@@ -129,15 +134,26 @@ async def open_partition(tp: TopicPartition, parts: Parts) -> OpenPartition:
     settings = parts.settings
     options = settings.kafka.client_options()
     began = time.monotonic()
-    folder = _Folder(tp, parts)
+    progress = progress or Progress()
+    folder = _Folder(tp, parts, progress)
     committer = parts.new_committer(tp)
     try:
+        progress.begin("shutting out earlier owners")
         await committer.start()
+        progress.begin("asking for offsets")
         known = await source_offsets(options, settings.app_id, tp)
         changelog = TopicPartition(settings.changelog, tp.partition)
+        progress.begin("opening the folder")
         store, recovered = await recover(
-            options, changelog, await folder.open(), due_of=parts.due_of, reset=folder.reset
+            options,
+            changelog,
+            await folder.open(),
+            due_of=parts.due_of,
+            reset=folder.reset,
+            aside=parts.engine.run_aside,
+            progress=progress,
         )
+        progress.begin(PIPELINE_STEP)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, store)
         offset = starting_offset(tp, known, pipeline.source_offset)
     except BaseException:
@@ -169,8 +185,9 @@ def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> Pipel
 class _Folder:
     """The store's folder while it is being opened, wiped where that heals."""
 
-    def __init__(self, tp: TopicPartition, parts: Parts) -> None:
+    def __init__(self, tp: TopicPartition, parts: Parts, progress: Progress) -> None:
         settings = parts.settings
+        self._progress = progress
         self._path = state_path(settings, tp.partition)
         self._where = f"{tp.topic}-{tp.partition}"
         self._identity = StoreIdentity(
@@ -190,6 +207,7 @@ class _Folder:
             except StoreLocked:
                 if time.monotonic() > deadline:
                     raise
+                self._progress.done += 1
                 await asyncio.sleep(_LOCK_POLL_S)
 
     def reset(self) -> RocksStore:

@@ -6,7 +6,7 @@ write to the changelog partition and no transaction is open, so its end is fixed
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.errors import RecoveryError
-from stream.faults import stage
+from stream.faults import async_stage, stage
 from stream.store import NO_OFFSET, PARTITION_KEY, USER_PREFIX, DueOf, RocksStore
+from stream.vitals import Progress
 
 STALL_TIMEOUT_S: Final = 60.0
 """A changelog that yields nothing for this long although it has not ended is given up."""
@@ -24,6 +25,9 @@ _POLL_MS: Final = 500
 _FETCH_BYTES: Final = 8 << 20
 _CHUNK: Final = 20_000
 _PROGRESS_S: Final = 5.0
+
+Aside = Callable[..., Awaitable[Any]]
+"""Runs a blocking call in another thread."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,8 @@ async def recover(
     due_of: DueOf,
     reset: Callable[[], RocksStore],
     stall_timeout_s: float = STALL_TIMEOUT_S,
+    aside: Aside = asyncio.to_thread,
+    progress: Progress | None = None,
 ) -> tuple[RocksStore, Recovery]:
     """Read the changelog from where the store is to its end.
 
@@ -59,6 +65,8 @@ async def recover(
         due_of: due time that a user record asks for; rebuilds the timer index.
         reset: closes and wipes the store and opens an empty one.
         stall_timeout_s: give up after this long without progress.
+        aside: runs what waits for the disk.
+        progress: told how far it is.
 
     Returns:
         The store to go on with, and what was done.
@@ -68,6 +76,8 @@ async def recover(
         StoreError: the store cannot be written.
     """
     began = time.monotonic()
+    progress = progress or Progress()
+    progress.begin("asking for the changelog")
     where = f"{changelog.topic}-{changelog.partition}"
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
@@ -87,11 +97,12 @@ async def recover(
         if reason:
             log.warning("state is wiped and restored", changelog=where, reason=reason)
             store, at, wiped = reset(), 0, True
-        reader = _Reader(consumer, changelog, end, stall_timeout_s)
+        progress.begin("restoring", max(at, first), end)
+        reader = _Reader(consumer, changelog, end, stall_timeout_s, progress)
         if store.changelog_offset == NO_OFFSET or store.restoring:
-            await _restore(reader, store, max(at, first), due_of)
+            await _restore(reader, store, max(at, first), due_of, aside)
         else:
-            await _catch_up(reader, store, max(at, first), due_of)
+            await _catch_up(reader, store, max(at, first), due_of, aside)
     except KafkaError as error:
         raise RecoveryError(f"{where}: the changelog cannot be read: {error!r}") from error
     finally:
@@ -116,21 +127,25 @@ def _why_unusable(at: int, first: int, end: int) -> str:
     return ""
 
 
-async def _restore(reader: "_Reader", store: RocksStore, at: int, due_of: DueOf) -> None:
+async def _restore(
+    reader: "_Reader", store: RocksStore, at: int, due_of: DueOf, aside: Aside
+) -> None:
     """Fill an empty store: records first, the timer index at the end."""
     if at >= reader.end and not store.restoring:
         store.apply((), (), reader.end - 1)
         return
     store.begin_restore()
     async for records, offset in reader.chunks(at):
-        await asyncio.to_thread(store.load, records, offset)
-    await asyncio.to_thread(store.end_restore, due_of, reader.end - 1)
+        await aside(store.load, records, offset)
+    await aside(store.end_restore, due_of, reader.end - 1)
 
 
-async def _catch_up(reader: "_Reader", store: RocksStore, at: int, due_of: DueOf) -> None:
+async def _catch_up(
+    reader: "_Reader", store: RocksStore, at: int, due_of: DueOf, aside: Aside
+) -> None:
     """Write the newest changes over older ones."""
     async for records, offset in reader.chunks(at):
-        await asyncio.to_thread(store.merge, records, due_of, offset)
+        await aside(store.merge, records, due_of, offset)
     if store.changelog_offset < reader.end - 1:
         store.apply((), (), reader.end - 1)
 
@@ -144,8 +159,10 @@ class _Reader:
         changelog: TopicPartition,
         end: int,
         stall_timeout_s: float,
+        progress: Progress | None = None,
     ) -> None:
         self.end = end
+        self._progress = progress or Progress()
         self.records = 0
         self._consumer = consumer
         self._tp = changelog
@@ -163,12 +180,14 @@ class _Reader:
         pending: dict[bytes, bytes | None] = {}
         held = 0
         while at < self.end:
+            await async_stage("in_recovery")
             fetched = await self._consumer.getmany(
                 self._tp, timeout_ms=_POLL_MS, max_records=_CHUNK
             )
             position = await self._consumer.position(self._tp)
             if position > at:
                 at, empty_poll, self._progressed = position, None, time.monotonic()
+                self._progress.done = at
             elif self._nothing_left(empty_poll):
                 break
             else:

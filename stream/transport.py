@@ -13,6 +13,7 @@ unnoticed, whatever a rebalance does to a fetch on its way.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
@@ -29,6 +30,7 @@ from faust.types.events import EventT
 from mode import Service
 from mode.types import ServiceT
 
+from stream.faults import async_stage
 from stream.settings import Settings
 
 SESSION_TIMEOUT_MS: Final = 10_000
@@ -106,6 +108,12 @@ class BatchSchema(Schema[Any, Any]):
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer: fetching, heartbeats, group membership."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Have fetched nothing."""
+        super().__init__(*args, **kwargs)
+        self.fetches: Counter[TopicPartition] = Counter()
+        """Answered fetches per partition, empty ones too."""
+
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         settings = cast("BatchTransport", transport).settings
         return AIOKafkaConsumer(
@@ -150,6 +158,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _fetch(
         self, wanted: Collection[TopicPartition], limit: int, wait_ms: int
     ) -> list[MicroBatch]:
+        await async_stage("in_fetch")
         consumer = self._ensure_consumer()
         starts = self._positions(consumer, wanted)
         if not starts:
@@ -159,6 +168,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         for tp in starts:
             if tp not in fetched:
                 fetched.update(await consumer.getmany(tp, timeout_ms=0, max_records=limit))
+        self.fetches.update(list(starts))
         ends = self._positions(consumer, starts)
         return [
             MicroBatch(tp, fetched.get(tp, []), start, ends[tp])
@@ -203,6 +213,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def partition_count(self, topic: str) -> int:
         """Return the topic's partitions as of the last metadata, 0 when it does not exist."""
         return len(self._ensure_consumer().partitions_for_topic(topic) or ())
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that the group gave to this consumer."""
+        return frozenset(self._ensure_consumer().assignment())
 
     def log_state(self, tp: TopicPartition) -> LogState | None:
         """Return what the last fetch response said, None before the first."""

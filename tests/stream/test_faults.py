@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -5,8 +6,9 @@ import sys
 
 import pytest
 
+from stream import faults
 from stream.errors import SettingsError
-from stream.faults import InjectedFault, parse, stage, stage_hook
+from stream.faults import InjectedFault, async_stage, parse, stage, stage_hook
 
 
 def test_without_the_variable_nothing_happens():
@@ -27,7 +29,7 @@ def test_a_fault_strikes_at_its_passage_only():
 
 @pytest.mark.parametrize("text", ["x", "after_commit", "nowhere:1:kill", "after_poll:0x:kill"])
 def test_a_wrong_fault_is_refused(text):
-    with pytest.raises(SettingsError, match="STAGE:PASSAGE:ACTION"):
+    with pytest.raises(SettingsError, match="PLACE:PASSAGE:ACTION"):
         parse(text)
 
 
@@ -46,3 +48,11 @@ def test_signals_reach_the_process_itself(action, number):
     finally:
         child.kill()
         child.wait()
+
+
+async def test_a_place_may_be_left_or_never_passed(monkeypatch):
+    monkeypatch.setattr(faults, "_passed", stage_hook("in_agent:2:leave,in_fetch:1:hang"))
+    assert [stage("in_agent") for _ in range(3)] == [False, True, False]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(async_stage("in_fetch"), 0.05)
+    assert not await async_stage("in_fetch")
