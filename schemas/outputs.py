@@ -87,7 +87,7 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         bool, Meta(description="True when no trained model was published yet.")
     ] = False
     stale: Annotated[
-        bool, Meta(description="True when scored with a model that the registry has replaced.")
+        bool, Meta(description="True when scored by an older model because the current one fails.")
     ] = False
     expected_spend: Annotated[
         Annotated[float, Meta(ge=0)] | None,

@@ -64,6 +64,8 @@ class Emitter:
         state_times: I64,
         probabilities_NK: F32,
         scorer: ScorerLike,
+        *,
+        stale: bool = False,
     ) -> list[Message]:
         """One prediction per row; ``keys`` are user ids in UTF-8."""
         horizons = [(target.name, target.horizon_ms) for target in scorer.targets]
@@ -86,6 +88,7 @@ class Emitter:
                 event_time=event_time,
                 source=self.source(offset),
                 cold_start=cold,
+                stale=stale,
             )
             out.append((key, encode(prediction)))
         return out

@@ -10,14 +10,21 @@ import contextlib
 import copy
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import TopicPartition
 
-from stream.errors import CommitError, CommitFenced, PartitionError, RecordTooLarge, StoreCorrupt
+from stream.errors import (
+    CommitError,
+    CommitFenced,
+    PartitionError,
+    RecordTooLarge,
+    ScorerFailed,
+    StoreCorrupt,
+)
 from stream.faults import stage
 from stream.opening import OpenPartition, Parts, PipelineLike, open_partition, state_path
 from stream.outbox import Counters, Outbox
@@ -55,6 +62,8 @@ class Surroundings:
     log: Log
     acknowledge: Callable[[MicroBatch], None]
     room_changed: Callable[[], None]
+    set_aside: Callable[[ScorerFailed], Awaitable[bool]]
+    """Serves another model than the one that failed; False if there is none."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +185,11 @@ class PartitionTask:
             try:
                 await self._open_up()
                 await self._process()
-            except (StoreCorrupt, CommitError) as error:
+            except (StoreCorrupt, CommitError, ScorerFailed) as error:
                 failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
                 if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
                     raise
-                failure: StoreCorrupt | CommitError = error
+                failure: StoreCorrupt | CommitError | ScorerFailed = error
             else:
                 return
             finally:
@@ -188,6 +197,8 @@ class PartitionTask:
             log.warning("partition is opened anew", partition=self.where, error=str(failure))
             if isinstance(failure, StoreCorrupt):
                 wipe(state_path(self._settings, self.tp.partition))
+            if isinstance(failure, ScorerFailed) and not await self._around.set_aside(failure):
+                raise failure
             await asyncio.sleep(min(2.0**failures / 10, 5))
 
     # --- opening and closing -----------------------------------------------------------------
@@ -196,6 +207,8 @@ class PartitionTask:
         opened = await open_partition(self.tp, self._around.parts)
         self._forget()
         self._open = opened
+        # A model may have been swapped while the partition was on its way.
+        await self._engine.run(opened.pipeline.replace_scorer, self._around.parts.scorer())
         await self._around.log.move_to(self.tp, opened.offset)
         self.snapshot = _snapshot(opened.pipeline, opened.offset)
         self._next_due = opened.pipeline.next_due()

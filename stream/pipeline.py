@@ -12,6 +12,7 @@ import numpy as np
 from models.history import SessionRules
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
+from stream.fallback import CheckedScorer, checked
 from stream.ingest import Ingest, Record
 from stream.layout import Layout
 from stream.outbox import Counters, Outbox, decode_meta, encode_meta
@@ -76,7 +77,7 @@ class Pipeline:
         self._watch = ChurnWatch(settings.churn, state.ttl_ms)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
         self._emitter = Emitter(topic, partition, settings.churn.holdout_share)
-        self._scorer = scorer
+        self._scorer = checked(scorer)
         self._meta = decode_meta(store.get(META_KEY))
         self._replaying = False
         self._outputs: dict[str, list[Message]] = {}
@@ -99,13 +100,13 @@ class Pipeline:
         return self._meta.counters
 
     @property
-    def scorer(self) -> ScorerLike:
+    def scorer(self) -> CheckedScorer:
         """The model in use."""
         return self._scorer
 
     def replace_scorer(self, scorer: ScorerLike) -> None:
         """Use another model from the next event on; hidden states are rebuilt as users come by."""
-        self._scorer = scorer
+        self._scorer = checked(scorer)
 
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""
@@ -251,6 +252,7 @@ class Pipeline:
             judged.snapshot.last_time[chosen],
             judged.probabilities[chosen],
             self._scorer,
+            stale=self._scorer.stale,
         )
         self._put("propensity", messages)
         self._meta.counters.predictions += len(messages)

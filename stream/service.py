@@ -45,6 +45,7 @@ async def run_worker(settings: Settings) -> None:
             due_of=indexed_due,
             scorer=scorer,
             companions=(follower, Heartbeats(settings)),
+            last_resort=lambda: Scorer.rhythm(targets_of(settings)),
         )
         await worker.run()
     finally:

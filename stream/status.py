@@ -86,7 +86,7 @@ class Heartbeats:
             invalid=counters.invalid,
             predictions=counters.predictions,
             alerts=counters.alerts,
-            model_version=worker.scorer.version,
+            model_version=worker.lineup.serving.version,
             users=await self._count_users(task),
             updated_at=time.time_ns() // 1_000_000,
             timers_due_at=snapshot.next_due,

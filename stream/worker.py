@@ -8,7 +8,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -18,7 +18,9 @@ from stream.app import WorkerApp
 from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
-from stream.errors import PartitionError, TopicLayoutError, WorkerError
+from stream.errors import PartitionError, ScorerFailed, TopicLayoutError, WorkerError
+from stream.fallback import Lineup
+from stream.hidden import ScorerLike
 from stream.identity import WorkerIdentity
 from stream.opening import Parts, PipelineFactory
 from stream.partition import PartitionTask, Surroundings
@@ -56,6 +58,7 @@ class Worker:
         due_of: DueOf,
         scorer: Any,
         companions: Sequence[Companion] = (),
+        last_resort: Callable[[], ScorerLike] | None = None,
     ) -> None:
         """Start nothing.
 
@@ -65,9 +68,10 @@ class Worker:
             due_of: due time that a stored user record asks for.
             scorer: model to begin with.
             companions: what runs beside the partitions: model reload, heartbeats.
+            last_resort: makes the model that serves when all others fail.
         """
         self.settings = settings
-        self.scorer = scorer
+        self.lineup = Lineup(scorer, last_resort)
         self.identity = WorkerIdentity.acquire(settings.data_dir / "state" / settings.app_id)
         self.engine = Engine()
         self.assignment = Assignment(self._new_task)
@@ -80,7 +84,7 @@ class Worker:
             memory=StoreMemory(),
             new_committer=self._new_committer,
             new_pipeline=new_pipeline,
-            scorer=lambda: self.scorer,
+            scorer=lambda: self.lineup.serving,
             due_of=due_of,
         )
         self._around = Surroundings(
@@ -88,6 +92,7 @@ class Worker:
             log=self,
             acknowledge=self.app.acknowledge,
             room_changed=self.assignment.room.set,
+            set_aside=self._set_aside,
         )
 
     def stop(self) -> None:
@@ -124,10 +129,22 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
+    @property
+    def scorer(self) -> Any:
+        """The newest model, whether it serves or has been set aside."""
+        return self.lineup.champion
+
     async def replace_scorer(self, scorer: Any) -> None:
         """Serve another model in all partitions, now and when one is opened."""
-        self.scorer = scorer
+        self.lineup.promote(scorer)
         await self.assignment.replace_scorer(scorer)
+
+    async def _set_aside(self, failure: ScorerFailed) -> bool:
+        before = self.lineup.serving
+        found = self.lineup.set_aside(failure.version)
+        if self.lineup.serving is not before:
+            await self.assignment.replace_scorer(self.lineup.serving)
+        return found
 
     # --- the partitions' side of the transport -----------------------------------------------
 
@@ -176,6 +193,8 @@ class Worker:
             self._watch_faust()
             self._watch_topic()
             self._watch_partitions()
+            if self.lineup.reinstate():
+                await self.assignment.replace_scorer(self.lineup.serving)
 
     def _watch_faust(self) -> None:
         for service in (self.app, self.app.consumer, self.app.intake.thread, *self._agents()):

@@ -13,6 +13,7 @@ from stream.errors import (
     OffsetError,
     PartitionError,
     RecordTooLarge,
+    ScorerFailed,
     StoreCorrupt,
 )
 from stream.offsets import SourceOffsets, starting_offset
@@ -102,7 +103,10 @@ class World:
             scorer=lambda: "scorer",
             due_of=lambda _value: None,
         )
-        self.around = Surroundings(parts, self, self.acknowledged.append, self.room.set)
+        self.failed_scorers = []
+        self.around = Surroundings(
+            parts, self, self.acknowledged.append, self.room.set, self.set_aside
+        )
         self.task = PartitionTask(self.tp, self.around)
         self.running = None
 
@@ -110,6 +114,10 @@ class World:
         await create_topics(self.bootstrap, self.source, self.output)
         await create_topics(self.bootstrap, self.settings.changelog, cleanup_policy="compact")
         return self
+
+    async def set_aside(self, failure):
+        self.failed_scorers.append(failure.version)
+        return len(self.failed_scorers) < 3
 
     async def move_to(self, tp, offset):
         assert tp == self.tp
@@ -283,6 +291,37 @@ async def test_damage_found_while_running_is_wiped_and_restored(world):
     await world.until(lambda: len(world.acknowledged) == 2)
     outputs = await read_all(world.bootstrap, world.output)
     assert outputs[-1].value == b"key:15:14"
+
+
+@pytest.mark.kafka
+async def test_a_batch_that_a_model_fails_on_is_done_again_from_what_is_durable(world):
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+    Pipeline.made[0].failure = ScorerFailed("one", "scan raises")
+    await world.push(world.batch(10))
+    await world.until(lambda: len(Pipeline.made) == 2 and world.task.has_room)
+
+    assert world.failed_scorers == ["one"]
+    assert world.moves == [0, 10]
+    assert len(world.acknowledged) == 1
+    world.offset = 10
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 2)
+    outputs = await read_all(world.bootstrap, world.output)
+    assert [record.value for record in outputs] == [b"key:%d:%d" % (n + 1, n) for n in range(20)]
+
+
+@pytest.mark.kafka
+async def test_when_no_model_is_left_the_task_ends_with_its_failure(world):
+    world.failed_scorers = ["one", "two"]
+    await world.start()
+    Pipeline.made[0].failure = ScorerFailed("last", "scan raises")
+    await world.push(world.batch(10))
+
+    with pytest.raises(ScorerFailed, match="model last: scan raises"):
+        await world.running
+    assert world.acknowledged == []
 
 
 @pytest.mark.kafka

@@ -31,7 +31,7 @@ def task(partition, offset, *, users=0):
 class Worker:
     def __init__(self):
         self.identity = SimpleNamespace(name="worker1")
-        self.scorer = SimpleNamespace(version="gru-1")
+        self.lineup = SimpleNamespace(serving=SimpleNamespace(version="gru-1"))
         self.assignment = SimpleNamespace(
             tasks=[task(0, 10, users=3), task(1, 20)], ended=[], failed=None
         )

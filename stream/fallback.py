@@ -1,0 +1,153 @@
+"""What serves when a model fails: it is tried again, then the one before it takes over.
+
+A model that raises, or returns numbers that are not finite or not of the right shape, may fail in
+the middle of a micro-batch, when records have already changed in memory. Nothing of that batch is
+durable then, so the partition is opened anew from what is, and the batch is done again, whole, by
+the next model of the line: the one served before, and at last the closed-form model. What these
+score is marked `stale`. Each record is thus scored by one model, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import structlog
+
+from stream.errors import ScorerFailed
+
+if TYPE_CHECKING:
+    from models.features import F32
+    from models.history import I64
+    from stream.hidden import ScorerLike
+
+RETRY_S: Final = 90.0
+"""A model that failed is tried again after this long, then after twice as long, and so on. Longer
+than a partition must run for its failures in a row to count anew."""
+RETRY_MAX_S: Final = 3600.0
+_TRIES: Final = 2
+
+log = structlog.get_logger(__name__)
+
+
+class CheckedScorer:
+    """A model whose answers are looked at before anyone believes them; a `ScorerLike`."""
+
+    def __init__(self, scorer: ScorerLike, *, stale: bool = False) -> None:
+        """`stale`: a newer model should be serving."""
+        self._scorer = scorer
+        self.stale = stale
+        self.version = scorer.version
+        self.code = scorer.code
+        self.targets = scorer.targets
+        self.hidden_size = scorer.hidden_size
+        self.history_length = scorer.history_length
+        self.feature_version = scorer.feature_version
+        self.cold_start = scorer.cold_start
+        self.reference_profile = scorer.reference_profile
+
+    def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
+        """Hidden states [B,H]; raises `ScorerFailed`."""
+        shape = (len(ids_BLC), self.hidden_size)
+        return self._ask("encode", shape, ids_BLC, nums_BLF, length_B)
+
+    def scan(self, hidden_BH: F32, ids_BMC: I64, nums_BMF: F32, length_B: I64) -> F32:
+        """Every hidden state [B,M,H]; raises `ScorerFailed`."""
+        shape = (*ids_BMC.shape[:2], self.hidden_size)
+        return self._ask("scan", shape, hidden_BH, ids_BMC, nums_BMF, length_B)
+
+    def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
+        """Calibrated probabilities [B,K]; raises `ScorerFailed`."""
+        shape = (len(profile_BP), len(self.targets))
+        return self._ask("probabilities", shape, hidden_BH, profile_BP)
+
+    def _ask(self, method: str, shape: tuple[int, ...], *arrays: Any) -> F32:
+        problem = ""
+        for attempt in range(_TRIES):
+            try:
+                answer: F32 = getattr(self._scorer, method)(*arrays)
+            except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
+                problem = f"raises {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+            else:
+                problem = _problem(answer, shape)
+                if not problem:
+                    return answer
+            log.warning(
+                "model fails", model=self.version, method=method, attempt=attempt + 1, why=problem
+            )
+        raise ScorerFailed(self.version, f"{method} {problem}")
+
+
+def _problem(answer: F32, shape: tuple[int, ...]) -> str:
+    if answer.shape != shape:
+        return f"returns an array of shape {answer.shape} instead of {shape}"
+    if not np.isfinite(answer).all():
+        return "returns numbers that are not finite"
+    return ""
+
+
+def checked(scorer: ScorerLike) -> CheckedScorer:
+    """The scorer with its answers checked; one that is checked already as it is."""
+    return scorer if isinstance(scorer, CheckedScorer) else CheckedScorer(scorer)
+
+
+class Lineup:
+    """The models of a worker in the order in which they serve. On the event loop only."""
+
+    def __init__(
+        self,
+        champion: Any,
+        last_resort: Callable[[], ScorerLike] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with `champion`; `last_resort` makes the model that serves when all others fail."""
+        self.champion = champion
+        """The newest model, whether it serves or not."""
+        self.serving = champion
+        """What scores now: the champion, or a `CheckedScorer` of an older model."""
+        self._last_resort = last_resort
+        self._clock = clock
+        self._before: list[ScorerLike] = []
+        self._waiting: list[ScorerLike] = []
+        self._retry_at: float | None = None
+        self._pause = RETRY_S
+
+    def promote(self, scorer: Any) -> None:
+        """Serve a new champion; the one that serves now stands behind it."""
+        if self.serving is self.champion:
+            self._before = [self.champion]
+        self.champion = self.serving = scorer
+        self._retry_at, self._pause = None, RETRY_S
+
+    def set_aside(self, version: str) -> bool:
+        """Serve the next model in line because `version` failed; False if there is no other.
+
+        True also when that version does not serve any more: somebody else saw it fail.
+        """
+        if self.serving.version != version:
+            return True
+        if self.serving is self.champion:
+            self._waiting = self._line()
+            self._retry_at = self._clock() + self._pause
+            self._pause = min(self._pause * 2, RETRY_MAX_S)
+        if not self._waiting:
+            return False
+        self.serving = CheckedScorer(self._waiting.pop(0), stale=True)
+        log.error("a model is set aside", model=version, serving=self.serving.version)
+        return True
+
+    def reinstate(self) -> bool:
+        """Serve the champion again if it has been set aside for long enough; whether it does."""
+        if self._retry_at is None or self._clock() < self._retry_at:
+            return False
+        self._retry_at, self.serving = None, self.champion
+        log.info("the model that failed is tried again", model=self.champion.version)
+        return True
+
+    def _line(self) -> list[ScorerLike]:
+        line = [scorer for scorer in self._before if scorer.version != self.champion.version]
+        if self._last_resort is not None:
+            line.append(self._last_resort())
+        return line
