@@ -37,6 +37,9 @@ CANDIDATES: Final = ("logistic", "gru")
 GATES: Final = ("base_rate", "recency")
 NEVER_BOUGHT: Final = 20.0
 """Stands for the silence of a user without a purchase: longer than log1p of any hours."""
+STRAY_SHARE: Final = 0.001
+"""Share of the events at either end of time that may be strays of broken clocks: they do not
+stretch the span that is split."""
 
 Figures = dict[str, float]
 
@@ -105,8 +108,8 @@ def train(
     ordered = in_order(log, draw.grace_ms if config.drop_late else None)
     times = ordered.log.events.time
     split = TimeSplit.of(
-        int(times.min()),
-        int(times.max()),
+        int(np.quantile(times, STRAY_SHARE)),
+        int(np.quantile(times, 1 - STRAY_SHARE)),
         max(target.horizon_ms for target in targets),
         draw.grace_ms,
         draw.calibration_share,

@@ -218,7 +218,8 @@ class EmbeddedKafka:
         if (self._folder.data(node) / "meta.properties").exists():
             return
         properties = str(self._folder.properties(node))
-        tool = ["kafka.tools.StorageTool", "format", "-t", remembered.cluster_id, "-c", properties]
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={remembered.cluster_id}"]
+        tool += ["--config", properties]
         done = subprocess.run(  # noqa: S603
             [command[0], *FORMAT_JVM, *command[1:], *tool],
             capture_output=True,

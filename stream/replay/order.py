@@ -22,12 +22,12 @@ _FAN_IN: Final = 64
 
 
 class Row(NamedTuple):
-    """One record to produce. Rows compare by time, then by sequence, which is unique."""
+    """One record to produce. Rows compare by time, then by sequence."""
 
     time: int
     """What to order and to pace by: milliseconds since the epoch, UTC."""
     sequence: int
-    """Place in the source: breaks ties."""
+    """Place among rows of the same time."""
     key: bytes | None
     value: bytes
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
+from models.encoding import hash64
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import Event
@@ -95,7 +96,8 @@ def read_rows(
         path: the file.
         format_name: a key of `ADAPTERS`.
         report: takes the counts; complete when the iterator is exhausted.
-        order: by event time (ties: file order), or as in the file.
+        order: by event time, ties as histories keep them (lines of one order often share a time,
+            and inserting each before its predecessors is slow), or as in the file.
         since: first event time to take, in milliseconds; none: from the beginning.
         until: first event time no longer to take.
         limit: most events to yield. In file order nothing is read beyond it.
@@ -142,7 +144,7 @@ def _rows(
     low = since if since is not None else -math.inf
     high = until if until is not None else math.inf
     last = 0
-    for sequence, (line, parsed) in enumerate(adapter.read(path)):
+    for line, parsed in adapter.read(path):
         if line != last:
             report.lines += 1
             last = line
@@ -169,7 +171,7 @@ def _rows(
             report.outside.add(line)
             continue
         report.ready += 1
-        yield Row(checked.event_time, sequence, checked.user_id.encode(), value)
+        yield Row(checked.event_time, hash64(checked.event_id), checked.user_id.encode(), value)
 
 
 def _refused(line: int, error: InvalidEvent, *, own: bool) -> Rejected:
