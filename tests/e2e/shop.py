@@ -20,6 +20,7 @@ from tests.logs import gru_manifest, random_gru
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.networks.gru import Gru
     from schemas.events import Event
     from tests.e2e.world import World
 
@@ -53,7 +54,11 @@ def put_raw(world: World, records: list[tuple[bytes | None, bytes | None]]) -> N
 
 def publish(world: World, seed: int = 0, version: str = "gru-1") -> Scorer:
     """Publish and announce an untrained GRU; return the very model that workers will load."""
-    network = random_gru(seed)
+    return publish_network(world, random_gru(seed), version)
+
+
+def publish_network(world: World, network: Gru, version: str) -> Scorer:
+    """Publish and announce a network; return the very model that workers will load."""
     manifest = gru_manifest(network, version, time.time_ns() // 1_000_000)
     script = script_bytes(network)
     manifest = Registry(world.settings.models_dir).publish(
