@@ -24,6 +24,8 @@ from stream.topics import create_topics
 from tests.stream.kafka_tools import read_all, unique
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from aiokafka import ConsumerRecord
 
@@ -123,12 +125,12 @@ class World:
     def partitions(self) -> range:
         return range(self.settings.topics.partitions)
 
-    def start_worker(self, **environment: str) -> Worker:
+    def start_worker(self, program: Sequence[str] = PROGRAM, **environment: str) -> Worker:
         """Start a worker; INTENTSTREAM_DATA_DIR gives it a data folder of its own."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*PROGRAM, "worker", "--config", str(self.config)],
+                [*program, "worker", "--config", str(self.config)],
                 cwd=REPO,
                 env=os.environ | environment,
                 stdout=out,

@@ -36,11 +36,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: {'full' if scale.full else 'short'}, FAULT_SEED={scale.seed}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what lies here; `@pytest.mark.faults(full=True)` is for full strength only."""
     here = Path(__file__).parent
+    left_out = []
     for item in items:
-        if here in item.path.parents:
+        asked = item.get_closest_marker("faults")
+        if asked and asked.kwargs.get("full") and not _scale(config).full:
+            left_out.append(item)
+        elif here in item.path.parents:
             item.add_marker("faults")
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(

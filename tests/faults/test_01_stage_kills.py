@@ -12,7 +12,7 @@ from stream.faults import STAGES
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World
-from tests.faults.ledger import Attempt, FaultRow, Scale
+from tests.faults.ledger import Attempt, FaultRow
 from tests.logs import disordered, duplicated, shop_log
 
 pytestmark = pytest.mark.kafka
@@ -58,16 +58,14 @@ def test_killed_at_every_boundary_in_turn(
         killed_and_compared(world(**SHOP), attempt, kills, rng)
 
 
+@pytest.mark.faults(full=True)
 @pytest.mark.parametrize("stage", KILLED_AT)
 def test_killed_twenty_times_at_the_same_boundary(
     stage: str,
     world: Callable[..., World],
     fault_row: FaultRow,
-    scale: Scale,
     rng: random.Random,
 ) -> None:
-    if not scale.full:
-        pytest.skip("at full strength only")
     for _ in range(2):
         with fault_row.attempt(times=10) as attempt:
             killed_and_compared(world(**SHOP), attempt, [stage] * 10, rng)

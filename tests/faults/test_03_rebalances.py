@@ -1,0 +1,100 @@
+"""Workers come and go under load, and an older release is replaced by a newer one meanwhile."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from schemas.events import Event
+from stream.layout import LAYOUT_VERSION
+from tests.e2e.oracle import judge
+from tests.e2e.shop import publish
+from tests.e2e.world import World
+from tests.faults.ledger import Attempt, FaultRow, Scale
+from tests.faults.traffic import (
+    Traffic,
+    longest_without_owner,
+    start_apart,
+    tables,
+    wait_for_log,
+)
+from tests.logs import disordered, duplicated, shop_log
+
+pytestmark = pytest.mark.kafka
+ROW, NAME = 3, "workers 1 -> 3 -> 2 -> 3 under load; rolling upgrade of the state's layout"
+
+OPEN = "partition is open"
+PARTITIONS = 4
+OLD_RELEASE = [sys.executable, "-m", "tests.faults.layout_1"]
+LONGEST_WITHOUT_OWNER_S = 30
+
+
+def make_shop(world: Callable[..., World]) -> World:
+    return world(
+        worker={"clock": "event", "emit": "every", "batch_size": 256},
+        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        topics={"partitions": PARTITIONS},
+    )
+
+
+def make_log(rng: random.Random, events: int) -> list[Event]:
+    seed = rng.randrange(10**6)
+    log = shop_log(seed, events, users=2000)
+    return duplicated(disordered(log, seed, 900_000), seed, 0.1)
+
+
+def conclude(shop: World, attempt: Attempt, traffic: Traffic) -> None:
+    """Let the workers finish and judge what they made of it."""
+    shop.wait_committed(traffic.finish())
+    for worker in shop.workers:
+        if worker.process.poll() is None:
+            worker.stop()
+    attempt.recovered_in(longest_without_owner(shop.workers))
+    assert attempt.recover_seconds is not None
+    assert attempt.recover_seconds <= LONGEST_WITHOUT_OWNER_S
+
+
+def test_one_three_two_three_workers(
+    world: Callable[..., World], fault_row: FaultRow, scale: Scale, rng: random.Random
+) -> None:
+    shop = make_shop(world)
+    scorer = publish(shop)
+    log = make_log(rng, scale(20_000, 200_000))
+    with fault_row.attempt(times=4) as attempt, Traffic(shop, log, scale(200, 1500)) as traffic:
+        first = start_apart(shop)
+        wait_for_log(first, OPEN, PARTITIONS)
+        second, third = start_apart(shop), start_apart(shop)
+        wait_for_log(second, OPEN)
+        wait_for_log(third, OPEN)
+        second.stop()
+        fourth = start_apart(shop)
+        wait_for_log(fourth, OPEN)
+        conclude(shop, attempt, traffic)
+        verdict, _ = judge(shop, scorer, tables(shop))
+        attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
+        assert not verdict.wrong, verdict.wrong
+
+
+def test_rolling_upgrade_to_a_new_layout(
+    world: Callable[..., World], fault_row: FaultRow, scale: Scale, rng: random.Random
+) -> None:
+    shop = make_shop(world)
+    scorer = publish(shop)
+    log = make_log(rng, scale(20_000, 200_000))
+    with fault_row.attempt() as attempt, Traffic(shop, log, scale(200, 1500)) as traffic:
+        old = [start_apart(shop, OLD_RELEASE) for _ in range(2)]
+        for worker in old:
+            wait_for_log(worker, OPEN)
+        for worker in old:
+            worker.stop()
+            new = start_apart(shop)
+            wait_for_log(new, OPEN)
+        conclude(shop, attempt, traffic)
+        verdict, _ = judge(shop, scorer, tables(shop))
+        attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
+        assert not verdict.wrong, verdict.wrong
+    records = [r for r in shop.raw(shop.settings.changelog) if r.key[:1] == b"u"]
+    assert {r.value[0] for r in records if r.value} == set(range(1, LAYOUT_VERSION + 1))
