@@ -12,6 +12,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from stream.errors import BrokerError, TopicLayoutError
+from stream.topics import missing_topic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -33,8 +34,10 @@ class Tail:
         consumer: AIOKafkaConsumer,
         cluster: ClusterMetadata,
         partitions: list[TopicPartition],
+        settings: Settings,
     ) -> None:
         """Wrap a started consumer; use `open_tail`."""
+        self._settings = settings
         self._consumer = consumer
         self._cluster = cluster
         self.partitions = partitions
@@ -55,7 +58,7 @@ class Tail:
         Raises:
             TopicLayoutError: the topic does not exist.
         """
-        partitions = _partitions(self._cluster, [topic])
+        partitions = _partitions(self._cluster, [topic], self._settings)
         begins = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
         return {where.partition: (begins[where], ends[where]) for where in partitions}
@@ -117,7 +120,7 @@ async def open_tail(
     try:
         try:
             cluster = await _describe(settings)
-            partitions = _partitions(cluster, list(topics))
+            partitions = _partitions(cluster, list(topics), settings)
             await consumer.start()
             consumer.assign(partitions)
             seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
@@ -127,7 +130,7 @@ async def open_tail(
                 f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
                 " --bootstrap-servers, or run `intentstream broker start`"
             ) from error
-        yield Tail(consumer, cluster, partitions)
+        yield Tail(consumer, cluster, partitions, settings)
     finally:
         await consumer.stop()
 
@@ -142,12 +145,12 @@ async def _describe(settings: Settings) -> ClusterMetadata:
         await client.close()
 
 
-def _partitions(cluster: ClusterMetadata, topics: list[str]) -> list[TopicPartition]:
+def _partitions(
+    cluster: ClusterMetadata, topics: list[str], settings: Settings
+) -> list[TopicPartition]:
     missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
     if missing:
-        raise TopicLayoutError(
-            [f"topic {name} is missing: run `intentstream topics create`" for name in missing]
-        )
+        raise TopicLayoutError([missing_topic(name, settings) for name in missing])
     return [
         TopicPartition(topic, number)
         for topic in topics

@@ -114,7 +114,7 @@ async def create_topics(settings: Settings) -> list[str]:
         while len(found) < len(specs) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_POLL_S)
             found = await _retried(lambda: _describe(admin, specs), settings)
-    _raise_problems(specs, found)
+    _raise_problems(specs, found, settings)
     return created
 
 
@@ -128,7 +128,7 @@ async def check_topics(settings: Settings) -> None:
     specs = required_topics(settings)
     async with _admin(settings) as admin:
         found = await _retried(lambda: _describe(admin, specs), settings)
-    _raise_problems(specs, found)
+    _raise_problems(specs, found, settings)
 
 
 @contextlib.asynccontextmanager
@@ -218,18 +218,27 @@ async def _describe(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[
     return found
 
 
-def _raise_problems(specs: list[TopicSpec], found: dict[str, _Found]) -> None:
+def missing_topic(name: str, settings: Settings) -> str:
+    """What to do about a topic that the broker does not show; it hides what one may not describe."""
+    known = settings.kafka.security_protocol != "PLAINTEXT"
+    rights = ", or give this client its rights (deploy/acls)" if known else ""
+    return f"topic {name} is missing: run `intentstream topics create`{rights}"
+
+
+def _raise_problems(specs: list[TopicSpec], found: dict[str, _Found], settings: Settings) -> None:
     source = found.get(specs[0].name)
-    problems = [
-        problem for spec in specs for problem in _problems(spec, found.get(spec.name), source)
+    problems = [missing_topic(spec.name, settings) for spec in specs if spec.name not in found]
+    problems += [
+        problem
+        for spec in specs
+        if spec.name in found
+        for problem in _problems(spec, found[spec.name], source)
     ]
     if problems:
         raise TopicLayoutError(problems)
 
 
-def _problems(spec: TopicSpec, found: _Found | None, source: _Found | None) -> list[str]:
-    if found is None:
-        return [f"topic {spec.name} is missing: run `intentstream topics create`"]
+def _problems(spec: TopicSpec, found: _Found, source: _Found | None) -> list[str]:
     problems = []
     # Where the source has another count than the settings say, it is the settings that are wrong.
     partitions = source.partitions if source and spec.follows_source else spec.partitions

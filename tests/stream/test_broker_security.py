@@ -8,17 +8,12 @@ from typing import Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from stream.broker import EmbeddedKafka
 from stream.errors import BrokerError
 from stream.settings import Settings, load_settings
 from stream.topics import check_topics, create_topics
+from tests.secured import for_java
 
 pytestmark = pytest.mark.kafka
 
@@ -32,13 +27,6 @@ class Secured:
     authority: Path
     client: Path
     stranger: Path
-
-
-def for_java(server: trustme.LeafCert) -> bytes:
-    """Key and certificates in one PEM file; Java reads keys in PKCS #8 form only."""
-    key = load_pem_private_key(server.private_key_pem.bytes(), None)
-    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pkcs8 + b"".join(blob.bytes() for blob in server.cert_chain_pems)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,145 @@
+"""The whole program over TLS and SCRAM with the rights of deploy/acls, and not one more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from models.signing import generate_key
+from schemas.codec import encode
+from schemas.events import Purchase
+from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.settings import Settings
+from tests.e2e.secured_shop import PASSWORD, SecuredShop
+from tests.e2e.shop import wait_until
+from tests.models.shop import shop_log
+from tests.secured import ROOT, SecuredKafka, run_secured
+from tests.stream.test_trainer import messages
+
+pytestmark = pytest.mark.kafka
+
+RULE = re.compile(
+    r"Principal = User:(\S+) is Allowed .*StandardAcl\[resourceType=(\w+), resourceName=(\S+),"
+    r" patternType=(\w+),.* operation=(\w+),"
+)
+DENIED = re.compile(r"Principal = \S+ is Denied.*")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with run_secured(tmp_path_factory.mktemp("secured")) as broker:
+        yield broker
+
+
+LATE = Purchase(event_id="late", user_id="u1", event_time=1_500_000_000_000, price=1.0)
+
+
+def test_every_component_does_its_work_with_its_rights_and_needs_each(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    generate_key(key)
+    shop = SecuredShop(
+        tmp_path,
+        secured,
+        worker={"clock": "event", "emit": "every", "device": "cpu"},
+        churn={"raise_at": 0.05, "resolve_at": 0.01, "min_orders": 1},
+        train={
+            "min_windows": 50,
+            "architecture": "logistic",
+            "purchase_horizon_ms": "3d",
+            "churn_horizon_ms": "10d",
+        },
+        models={"trusted_keys": [f"{key}.pub"], "signing_key": str(key)},
+    )
+    world, topics = shop.world, shop.settings.topics
+    shop.run("topics-admin", "topics", "create")
+    shop.run("topics-admin", "topics", "check")
+    log = messages(shop_log(users=250, days=80))
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"\n".join(value for _, value in log))
+    shop.run("producer", "produce", str(file), "--format", "jsonl")
+    shop.send([(b"u1", b"{"), (b"u1", encode(LATE))])
+
+    config = world.config
+    shop.config("worker").rename(config)
+    worker = world.start_worker(**{PASSWORD: shop.password("worker")})
+    world.wait_committed(len(log) + 2)
+    told = shop.run("trainer", "train", "--device", "cpu", "--json", "-")
+    version = json.loads(told)["version"]
+    shop.run("trainer", "models", "announce", version)
+    wait_until(lambda: "model is swapped" in worker.said())
+
+    lines = shop.run(
+        "subscriber", "watch", "predictions", "--from-beginning", "--limit", "3", "--json"
+    )
+    assert len([msgspec.json.decode(x, type=Prediction) for x in lines.splitlines()]) == 3
+    lines = shop.run("subscriber", "watch", "alerts", "--from-beginning", "--limit", "1", "--json")
+    msgspec.json.decode(lines, type=ChurnAlert)
+    asyncio.run(one_of_a_group(shop))
+    report = json.loads(shop.run("operator", "status", "--json"))
+    assert report["lag"] == 0
+    assert report["published"] == version
+    assert report["totals"]["invalid"] == 1
+    assert version in shop.run("operator", "watch", "models", "--limit", "1")
+    assert "truncated" in shop.run(
+        *("operator", "watch", "dead-letter", "--from-beginning", "--limit", "1")
+    )
+    worker.stop()
+    # A worker without its folder needs to read the changelog.
+    shutil.rmtree(shop.settings.data_dir)
+    shop.send([(b"u1", encode(msgspec.structs.replace(LATE, event_id="later")))])
+    worker = world.start_worker(**{PASSWORD: shop.password("worker")})
+    world.wait_committed(len(log) + 3)
+    worker.stop()
+    assert len(world.read(topics.dead_letter, DeadLetter)) == 1
+    assert len(world.read(topics.late, LateEvent)) == 2
+    assert len(world.read(topics.propensity, Prediction)) == len(log)
+
+    said = secured.log.read_text(encoding="utf-8")
+    assert DENIED.findall(said) == []
+    used = {match.groups() for match in RULE.finditer(said)}
+    assert shop.granted() - used == set(), "rights that nobody needs"
+
+    sent = secured.relay.conversations
+    assert sum(each.sent for each in sent) > sum(len(value) for _, value in log)
+    assert [each.not_tls for each in sent if each.not_tls is not None] == []
+
+
+async def one_of_a_group(shop: SecuredShop) -> None:
+    settings = Settings(kafka=shop.broker.client(shop.users["subscriber"]))
+    consumer = AIOKafkaConsumer(
+        shop.settings.topics.propensity,
+        group_id=f"{shop.settings.app_id}-subscriber-test",
+        auto_offset_reset="earliest",
+        **settings.kafka.client_options(),
+    )
+    async with consumer:
+        await consumer.getone()
+        await consumer.commit()
+
+
+def test_the_commands_for_kafkas_own_tools_are_printed() -> None:
+    done = subprocess.run(
+        [sys.executable, "deploy/acls/rights.py", "worker", "User:me"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert (
+        "$KAFKA_ACLS --add --allow-principal User:me --operation Write --transactional-id"
+        " intentstream- --resource-pattern-type prefixed"
+    ) in lines
+    assert any("--topic shop.events " in f"{line} " for line in lines)
