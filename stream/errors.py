@@ -96,5 +96,9 @@ class ScorerFailed(StreamError):
         self.version = version
 
 
+class DeadLetterError(StreamError):
+    """Dead letters cannot be shown or brought back."""
+
+
 class TrainerError(StreamError):
     """The trainer cannot read the event log, or cannot announce a model."""

@@ -361,6 +361,11 @@ class Settings(BaseSettings):
         """Name of the compacted topic that backs the user records."""
         return f"{self.app_id}.users.changelog"
 
+    @property
+    def replayed(self) -> str:
+        """Name of the compacted topic that says which dead letters were brought back."""
+        return f"{self.topics.dead_letter}.replayed"
+
 
 def load_settings(
     config: Path | None = None, overrides: Mapping[str, Any] | None = None

@@ -21,7 +21,10 @@ from stream.settings import DAY_MS, HOUR_MS, Settings
 _REQUEST_MS = 15_000
 _SETTLE_S = 20.0
 _POLL_S = 0.1
+_MIB = 1 << 20
 _OVERHEAD = 64 << 10
+_LET_IN = 8
+"""Multiple of the largest valid event that the broker still takes."""
 
 T = TypeVar("T")
 
@@ -64,9 +67,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     largest = settings.worker.max_event_bytes
 
     def spec(name: str, **config: object) -> TopicSpec:
-        texts = {key.replace("_", "."): str(value) for key, value in config.items()}
-        texts["min.insync.replicas"] = "2" if topics.replication > 2 else "1"  # noqa: PLR2004
-        texts["unclean.leader.election.enable"] = "false"
+        texts = _config(settings, config)
         single = name in {topics.models, topics.erase, topics.erased, topics.status}
         partitions = 1 if single else topics.partitions
         follows = not single and name != topics.events
@@ -77,15 +78,16 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
 
     return [
         # The broker's own time stamps: producers' clocks decide neither retention nor timers.
+        # Values far beyond the bound are let in, so that they end among the dead letters.
         log(
             topics.events,
             keep,
             message_timestamp_type="LogAppendTime",
-            max_message_bytes=2 * largest + _OVERHEAD,
+            max_message_bytes=max(_LET_IN * largest, _MIB) + _OVERHEAD,
         ),
-        # The original bytes are wrapped in base64, so these hold more than the source.
-        log(topics.late, 30 * DAY_MS, max_message_bytes=4 * largest + _OVERHEAD),
-        log(topics.dead_letter, 30 * DAY_MS, max_message_bytes=4 * largest + _OVERHEAD),
+        # Both copy original bytes up to a bound that keeps the message below 1 MiB.
+        log(topics.late, 30 * DAY_MS, max_message_bytes=_MIB + _OVERHEAD),
+        log(topics.dead_letter, 30 * DAY_MS, max_message_bytes=_MIB + _OVERHEAD),
         log(topics.propensity, 7 * DAY_MS),
         log(topics.churn, 90 * DAY_MS),
         # Bounded lag: an erased user's last record must leave the disk in foreseeable time.
@@ -97,14 +99,32 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-async def create_topics(settings: Settings) -> list[str]:
+def replayed_topic(settings: Settings) -> TopicSpec:
+    """Return the notes of which dead letters were brought back; made by the first replay."""
+    config = _config(settings, {"cleanup_policy": "compact"})
+    return TopicSpec(settings.replayed, 1, settings.topics.replication, config)
+
+
+def _config(settings: Settings, config: dict[str, object]) -> dict[str, str]:
+    texts = {key.replace("_", "."): str(value) for key, value in config.items()}
+    replicated = settings.topics.replication > 2  # noqa: PLR2004
+    texts["min.insync.replicas"] = "2" if replicated else "1"
+    texts["unclean.leader.election.enable"] = "false"
+    return texts
+
+
+async def create_topics(settings: Settings, specs: list[TopicSpec] | None = None) -> list[str]:
     """Create what is missing, then check everything; return the names that were created.
+
+    Args:
+        settings: where, and the layout.
+        specs: the topics; all required ones unless given.
 
     Raises:
         BrokerError: no broker answers, or it refuses a topic.
         TopicLayoutError: a topic that was already there is laid out differently.
     """
-    specs = required_topics(settings)
+    specs = specs or required_topics(settings)
     async with _admin(settings) as admin:
         found = await _retried(lambda: _describe(admin, specs), settings)
         missing = [spec for spec in specs if spec.name not in found]

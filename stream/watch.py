@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stream.settings import TopicSettings
 
-__all__ = ["VIEWS", "View", "duration", "moment", "table_row", "to_json"]
+__all__ = ["VIEWS", "View", "duration", "moment", "printable", "table_row", "to_json"]
 
 _SHOWN_BYTES: Final = 60
 
@@ -69,7 +69,7 @@ def table_row(view: View, record: ConsumerRecord) -> tuple[str, ...] | None:
     except InvalidMessage as error:
         where = f"{record.topic}/{record.partition}/{record.offset}"
         cells = (f"unreadable: {where}", str(error), *("" for _ in view.columns[2:]))
-    return tuple(map(_printable, cells))
+    return tuple(map(printable, cells))
 
 
 def to_json(record: ConsumerRecord) -> str | None:
@@ -82,7 +82,7 @@ def to_json(record: ConsumerRecord) -> str | None:
         return msgspec.json.encode({"unreadable": record.value}).decode()
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters: anyone may send them in an event, and a terminal obeys."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 

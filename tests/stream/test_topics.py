@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from schemas.outputs import MAX_ORIGINAL_BYTES
 from stream.errors import BrokerError, TopicLayoutError
 from stream.settings import Settings, load_settings
 from stream.topics import check_topics, create_topics, required_topics
@@ -51,16 +52,16 @@ def test_the_layout_is_co_partitioned_and_state_is_compacted():
     assert {spec.config["min.insync.replicas"] for spec in specs.values()} == {"2"}
 
 
-def test_what_wraps_an_event_may_be_larger_than_the_event():
-    settings = Settings()
+@pytest.mark.parametrize("largest", [1000, 1 << 20])
+def test_values_beyond_the_bound_are_let_in_and_their_copies_fit(largest):
+    settings = Settings(worker={"max_event_bytes": largest})
     sizes = {
         spec.name: int(spec.config.get("max.message.bytes", 0))
         for spec in required_topics(settings)
     }
-    largest_source = sizes["shop.events"]
-    assert largest_source > settings.worker.max_event_bytes
-    assert sizes["shop.events.dead-letter"] > largest_source * 4 / 3
-    assert sizes["shop.events.late"] > largest_source * 4 / 3
+    assert sizes["shop.events"] >= max(8 * largest, 1 << 20)
+    assert sizes["shop.events.dead-letter"] > MAX_ORIGINAL_BYTES * 4 / 3
+    assert sizes["shop.events.late"] > MAX_ORIGINAL_BYTES * 4 / 3
 
 
 @pytest.mark.kafka
