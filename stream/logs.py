@@ -1,4 +1,8 @@
-"""Log lines of a running program: one event a line on standard error, for a human or as JSON."""
+"""Log lines of a running program: one event a line on standard error, for a human or as JSON.
+
+No secret gets into them: tracebacks come without the values of variables, and what clients send to
+authenticate is left out.
+"""
 
 import logging
 import sys
@@ -34,7 +38,9 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -47,16 +53,31 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Seldom())
+    handler.addFilter(_without_credentials)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Faust, mode and aiokafka tell at "info" what they do step by step.
     root.setLevel(LEVELS[level] if level in {"debug", "error"} else logging.WARNING)
+
+
+def _without_credentials(record: logging.LogRecord) -> bool:
+    """Keep of the messages that authenticate a client (aiokafka shows them at "debug") the name."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            type(each).__name__ if type(each).__name__.startswith("Sasl") else each
+            for each in record.args
+        )
+    return True
 
 
 class _Seldom(logging.Filter):

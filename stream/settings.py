@@ -6,7 +6,6 @@ read, text such as "15m" or "7d" does too.
 """
 
 import re
-import ssl
 import tomllib
 from collections.abc import Mapping
 from fractions import Fraction
@@ -14,19 +13,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
 from stream.errors import SettingsError
+from stream.secure_settings import KafkaSettings, ModelSettings, PrivacySettings, Section
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -68,96 +60,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
-    )
-
-
-class KafkaSettings(_Section):
-    """How to reach the Kafka cluster."""
-
-    bootstrap_servers: str = ""
-    """`host:port`, comma-separated; empty: the embedded broker, where one is running."""
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """SASL_PLAINTEXT sends credentials over an unencrypted connection, so it must be named."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
-    """PEM file of the authorities to trust; none: the system's."""
-    ssl_certfile: Path | None = None
-    """PEM file of the client's certificate, for mutual TLS."""
-    ssl_keyfile: Path | None = None
-    ssl_key_password: SecretStr | None = None
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        sasl = self.security_protocol.startswith("SASL")
-        tls = self.security_protocol.endswith("SSL")
-        if (self.sasl_username or self.sasl_password) and not sasl:
-            raise ValueError(
-                f"SASL credentials are set but security_protocol is {self.security_protocol}: set"
-                " it to SASL_SSL (or SASL_PLAINTEXT to send them unencrypted)"
-            )
-        if sasl and not (self.sasl_username and self.sasl_password):
-            raise ValueError(
-                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
-            )
-        if (self.ssl_cafile or self.ssl_certfile) and not tls:
-            raise ValueError(
-                f"TLS files are set but security_protocol is {self.security_protocol}: set it to"
-                " SSL or SASL_SSL"
-            )
-        if self.ssl_keyfile and not self.ssl_certfile:
-            raise ValueError("ssl_keyfile needs ssl_certfile")
-        return self
-
-    def client_options(self) -> dict[str, Any]:
-        """Return the keyword arguments that every aiokafka client takes to connect.
-
-        Raises:
-            SettingsError: no broker is named, or a TLS file cannot be read.
-        """
-        if not self.bootstrap_servers:
-            raise SettingsError(
-                "no Kafka broker: pass --bootstrap-servers host:port, set"
-                " INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS, or run `intentstream broker start`"
-            )
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self.ssl_context()
-        if self.sasl_username and self.sasl_password:
-            options["sasl_mechanism"] = self.sasl_mechanism
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = self.sasl_password.get_secret_value()
-        return options
-
-    def ssl_context(self) -> ssl.SSLContext:
-        """Return a context that checks the broker's certificate and host name.
-
-        Raises:
-            SettingsError: a certificate or key file is missing or not readable as PEM.
-        """
-        password = self.ssl_key_password.get_secret_value() if self.ssl_key_password else None
-        try:
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            if self.ssl_certfile:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
-        except OSError as error:
-            files = [self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile]
-            named = ", ".join(str(file) for file in files if file)
-            raise SettingsError(
-                f"cannot read the TLS files ({named}): {error}; check kafka.ssl_cafile,"
-                " kafka.ssl_certfile, kafka.ssl_keyfile and kafka.ssl_key_password"
-            ) from error
-        return context
-
-
-class TopicSettings(_Section):
+class TopicSettings(Section):
     """Names and layout of the topics."""
 
     events: TopicName = "shop.events"
@@ -183,7 +86,7 @@ class TopicSettings(_Section):
         return self
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """How a worker consumes, scores and commits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -224,7 +127,7 @@ class WorkerSettings(_Section):
         return self
 
 
-class StateSettings(_Section):
+class StateSettings(Section):
     """The per-user record. Changing hidden_size or ring changes its layout."""
 
     grace_ms: Millis = 10 * MINUTE_MS
@@ -238,7 +141,7 @@ class StateSettings(_Section):
     """Events of a user's history that are kept one by one."""
 
 
-class ChurnSettings(_Section):
+class ChurnSettings(Section):
     """When churn alerts are raised, escalated and resolved, and when a silent user is looked at."""
 
     raise_at: Share = 0.7
@@ -280,7 +183,7 @@ class ChurnSettings(_Section):
         return self
 
 
-class TrainSettings(_Section):
+class TrainSettings(Section):
     """What the trainer learns and from how much."""
 
     purchase_horizon_ms: Millis = DAY_MS
@@ -298,36 +201,6 @@ class TrainSettings(_Section):
     min_windows: int = Field(default=200, ge=2)
     """Fewer labelled windows than this are not worth a model; training says so and stops."""
     seed: int = 7
-
-
-def _paths(value: object) -> object:
-    return [part for part in value.split(",") if part] if isinstance(value, str) else value
-
-
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)]
-
-
-class ModelSettings(_Section):
-    """Who signs models, and whose signatures are believed."""
-
-    trusted_keys: Paths = ()
-    """Public keys (PEM files, or their names with commas between) whose models a worker serves."""
-    signing_key: Path | None = None
-    """The trainer's private key, as `intentstream models keygen` makes it; a worker needs none."""
-    require_signature: bool | None = None
-    """Whether unsigned models are refused; unset: yes, once there are trusted keys."""
-
-    @model_validator(mode="after")
-    def _verifiable(self) -> Self:
-        if self.require_signature and not self.trusted_keys:
-            raise ValueError("require_signature needs trusted_keys to check signatures with")
-        return self
-
-    @property
-    def signature_required(self) -> bool:
-        """Whether a model without a signature is refused."""
-        required = self.require_signature
-        return bool(self.trusted_keys) if required is None else required
 
 
 class Settings(BaseSettings):
@@ -355,6 +228,7 @@ class Settings(BaseSettings):
     churn: ChurnSettings = ChurnSettings()
     train: TrainSettings = TrainSettings()
     models: ModelSettings = ModelSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @property
     def changelog(self) -> str:

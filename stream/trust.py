@@ -1,7 +1,7 @@
 """Which models are signed and believed, as the settings say."""
 
 from models.signing import ManifestCheck, Sign, TrustedKeys, signer
-from stream.settings import ModelSettings
+from stream.secure_settings import ModelSettings
 
 
 def manifest_check(models: ModelSettings, announced: str | None = None) -> ManifestCheck | None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stream.errors import SettingsError
-from stream.settings import KafkaSettings, Settings, load_settings, parse_duration
+from stream.secure_settings import KafkaSettings
+from stream.settings import Settings, load_settings, parse_duration
 
 
 @pytest.fixture(autouse=True)
