@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
     from stream.hidden import ScorerLike
+    from stream.ingest import Record
 
 M = TypeVar("M")
 
@@ -84,18 +85,25 @@ class PipelineDriver:
     def pipe_raw(
         self, records: Iterable[tuple[bytes | None, bytes | None, int]], batch: int = 4096
     ) -> None:
-        """Process (key, value, broker timestamp ms) records."""
-        waiting: list[PipedRecord] = []
-        for key, value, timestamp in records:
-            waiting.append(PipedRecord(self._offset, timestamp, key, value))
-            self._offset += 1
+        """Process (key, value, broker timestamp ms) records, one offset after the other."""
+        first = self._offset
+        self.pipe_records(
+            (PipedRecord(first + n, r[2], r[0], r[1]) for n, r in enumerate(records)), batch
+        )
+
+    def pipe_records(self, records: Iterable[Record], batch: int = 4096) -> None:
+        """Process records with offsets of their own, as transactions leave them: with gaps."""
+        waiting: list[Record] = []
+        for record in records:
+            waiting.append(record)
+            self._offset = record.offset + 1
             if len(waiting) == batch:
                 self._process(waiting)
                 waiting = []
         if waiting:
             self._process(waiting)
 
-    def _process(self, records: list[PipedRecord]) -> None:
+    def _process(self, records: list[Record]) -> None:
         self.pipeline.process(records)
         self.commit()
 

@@ -17,12 +17,14 @@ from models.history import history_bytes
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.ingest import partition_of
 from stream.testing import PipelineDriver
 from tests.logs import judged_by_oracle
 from tests.told import told
 
 if TYPE_CHECKING:
     import numpy as np
+    from aiokafka import ConsumerRecord
 
     from models.scorer import Scorer
     from schemas.events import Event
@@ -37,11 +39,11 @@ def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
         p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
         for p in world.partitions
     }
-    log: dict[int, list[tuple[bytes | None, bytes | None, int]]] = {p: [] for p in drivers}
+    log: dict[int, list[ConsumerRecord]] = {p: [] for p in drivers}
     for record in world.raw(world.settings.topics.events):
-        log[record.partition].append((record.key, record.value, record.timestamp))
+        log[record.partition].append(record)
     for partition, driver in drivers.items():
-        driver.pipe_raw(log[partition], batch=512)
+        driver.pipe_records(log[partition], batch=512)
     return drivers
 
 
@@ -127,7 +129,8 @@ def valid_events(world: World) -> list[Event]:
     for record in sorted(log, key=lambda r: (r.partition, r.offset)):
         with contextlib.suppress(InvalidEvent):
             event = decode_event(record.value, world.settings.worker.max_event_bytes)
-            if record.key == event.user_id.encode():
+            key, partitions = event.user_id.encode(), len(world.partitions)
+            if record.key == key and partition_of(key, partitions) == record.partition:
                 events.append(event)
     return events
 

@@ -30,12 +30,18 @@ def put(world: World, events: list[Event]) -> None:
     put_raw(world, [(event.user_id.encode(), encode(event)) for event in events])
 
 
-def put_raw(world: World, records: list[tuple[bytes | None, bytes | None]]) -> None:
-    """Send records, each to the partition of its key (of user-1 where there is none)."""
+def put_raw(
+    world: World, records: list[tuple[bytes | None, bytes | None]], partition: int | None = None
+) -> None:
+    """Send records of any size, each to the partition of its key (of user-1 where there is none)
+    unless told which."""
 
     async def send() -> None:
         producer = AIOKafkaProducer(
-            bootstrap_servers=world.bootstrap, enable_idempotence=True, linger_ms=5
+            bootstrap_servers=world.bootstrap,
+            enable_idempotence=True,
+            linger_ms=5,
+            max_request_size=16 << 20,
         )
         async with producer:
             sent = [
@@ -43,7 +49,9 @@ def put_raw(world: World, records: list[tuple[bytes | None, bytes | None]]) -> N
                     world.settings.topics.events,
                     value,
                     key=key,
-                    partition=partition_of(key or b"user-1", len(world.partitions)),
+                    partition=partition_of(key or b"user-1", len(world.partitions))
+                    if partition is None
+                    else partition,
                 )
                 for key, value in records
             ]
