@@ -1,13 +1,11 @@
 """A worker process: Faust app, partitions, model and heartbeats, from start to a clean end.
 
-Faust is known to die quietly, so everything that may end is watched here: whatever fails first ends
-the worker with that error, within seconds.
+Whatever fails first ends the worker with that error, within seconds.
 """
 
 import asyncio
 import gc
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -18,21 +16,20 @@ from stream.app import WorkerApp
 from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
-from stream.errors import PartitionError, ScorerFailed, TopicLayoutError, WorkerError
+from stream.errors import ScorerFailed, WorkerError
 from stream.fallback import Lineup
 from stream.hidden import ScorerLike
 from stream.identity import WorkerIdentity
 from stream.opening import Parts, PipelineFactory
-from stream.partition import PartitionTask, Surroundings
+from stream.partition import PartitionTask
+from stream.processing import Surroundings
 from stream.settings import Settings
 from stream.store import DueOf, StoreMemory
+from stream.supervision import Supervision
 from stream.transport import LogState
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 8.0
-STUCK_S: Final = 120.0
-"""A partition that does nothing for this long, although it is open, ends the worker."""
-_WATCH_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +73,7 @@ class Worker:
         self.engine = Engine()
         self.assignment = Assignment(self._new_task)
         self.app = WorkerApp(settings, self.assignment, self.identity.name)
+        self.supervision = Supervision(self)
         self._stop = asyncio.Event()
         self._companions = companions
         parts = Parts(
@@ -93,6 +91,7 @@ class Worker:
             acknowledge=self.app.acknowledge,
             room_changed=self.assignment.room.set,
             set_aside=self._set_aside,
+            metrics=self.supervision.metrics,
         )
 
     def stop(self) -> None:
@@ -110,9 +109,11 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         beside: list[asyncio.Future[Any]] = []
         try:
+            self.supervision.start()
             await self._start()
+            self.supervision.started()
             beside = [asyncio.ensure_future(companion.run(self)) for companion in self._companions]
-            watch = asyncio.ensure_future(self._watch())
+            watch = asyncio.ensure_future(self.supervision.run())
             stop: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
             beside += [watch, stop]
             # What exists now stays: the collector need not look at it again.
@@ -138,6 +139,11 @@ class Worker:
         """Serve another model in all partitions, now and when one is opened."""
         self.lineup.promote(scorer)
         await self.assignment.replace_scorer(scorer)
+
+    async def reinstate_scorer(self) -> None:
+        """Try a model that was set aside again, if it is time."""
+        if self.lineup.reinstate():
+            await self.assignment.replace_scorer(self.lineup.serving)
 
     async def _set_aside(self, failure: ScorerFailed) -> bool:
         before = self.lineup.serving
@@ -187,48 +193,8 @@ class Worker:
                 f" {self.settings.kafka.bootstrap_servers}"
             ) from error
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            self._watch_faust()
-            self._watch_topic()
-            self._watch_partitions()
-            if self.lineup.reinstate():
-                await self.assignment.replace_scorer(self.lineup.serving)
-
-    def _watch_faust(self) -> None:
-        for service in (self.app, self.app.consumer, self.app.intake.thread, *self._agents()):
-            if service.crashed or service.should_stop:
-                reason = getattr(service, "crash_reason", None)
-                raise WorkerError(
-                    f"Faust's {service.label} ended: {reason!r}; restart the worker"
-                ) from reason
-
-    def _watch_topic(self) -> None:
-        """A topic that changes under a running worker must stop it before it writes more."""
-        topic, expected = self.settings.topics.events, self.settings.topics.partitions
-        count = self.app.intake.thread.partition_count(topic)
-        if count != expected:
-            happened = f"has {count} partitions instead of {expected}" if count else "is gone"
-            problem = (
-                f"topic {topic} {happened} while the worker runs: its partitions no longer hold the"
-                " users that the state has; restore the topic, or use a new app_id and replay"
-            )
-            raise TopicLayoutError([problem])
-
-    def _watch_partitions(self) -> None:
-        for task in self.assignment.tasks:
-            stuck = time.monotonic() - task.progressed_at
-            if task.pipeline is not None and stuck > STUCK_S:
-                raise PartitionError(
-                    f"{task.where}: no progress for {stuck:.0f} s; restart the worker and look at"
-                    " its log and at the broker"
-                )
-
-    def _agents(self) -> list[Any]:
-        return list(self.app.agents.values())
-
     async def _end(self, beside: list[asyncio.Future[Any]]) -> None:
+        self.supervision.ending()
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
@@ -244,3 +210,4 @@ class Worker:
             self.assignment.failed.exception()  # seen: what ended the worker is raised by `run`
         self.engine.close()
         self.identity.close()
+        self.supervision.close()

@@ -16,9 +16,11 @@ from stream.errors import (
     ScorerFailed,
     StoreCorrupt,
 )
+from stream.inbox import ROOM
 from stream.offsets import SourceOffsets, starting_offset
 from stream.opening import Parts
-from stream.partition import ROOM, PartitionTask, Surroundings
+from stream.partition import PartitionTask
+from stream.processing import Surroundings
 from stream.settings import Settings
 from stream.store import StoreMemory
 from stream.transport import LogState, MicroBatch

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from schemas.codec import decode
 from schemas.control import WorkerStatus
 from stream.outbox import Counters
-from stream.partition import Snapshot
+from stream.processing import Snapshot
 from stream.settings import Settings
 from stream.status import Heartbeats
 from stream.store_memory import MemoryStore

@@ -1,0 +1,301 @@
+"""An open partition at work: micro-batches in, commits out, timers in between.
+
+Computing and committing overlap: while an outbox is on its way the next micro-batches are
+processed, up to a bound.
+"""
+
+import asyncio
+import contextlib
+import copy
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from aiokafka import TopicPartition
+
+from stream.errors import ScorerFailed
+from stream.faults import stage
+from stream.inbox import Inbox
+from stream.metrics import Metrics
+from stream.opening import OpenPartition, Parts, PipelineLike
+from stream.outbox import Counters, Outbox
+from stream.transport import LogState, MicroBatch
+from stream.vitals import Sign
+
+_PENDING_BATCHES: Final = 8
+"""Full micro-batches that may be processed and not committed before processing waits."""
+_IDLE_S: Final = 1.0
+
+
+class Log(Protocol):
+    """The partition's side of the transport."""
+
+    async def move_to(self, tp: TopicPartition, offset: int) -> None:
+        """Make `offset` the next one to be fetched."""
+
+    def log_state(self, tp: TopicPartition) -> LogState | None:
+        """Return what the last fetch response said, None before the first."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a partition needs of its worker."""
+
+    parts: Parts
+    log: Log
+    acknowledge: Callable[[MicroBatch], None]
+    room_changed: Callable[[], None]
+    set_aside: Callable[[ScorerFailed], Awaitable[bool]]
+    """Serves another model than the one that failed; False if there is none."""
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A partition as of its last commit."""
+
+    offset: int
+    """Next source offset to process."""
+    watermark: int
+    counters: Counters
+    next_due: int | None
+    """No timer is due before this."""
+
+
+class Processing:
+    """Works through the inbox of one open partition, from its opening to its closing."""
+
+    def __init__(
+        self, tp: TopicPartition, opened: OpenPartition, inbox: Inbox, around: Surroundings
+    ) -> None:
+        """Take over an open partition; the caller closes it."""
+        self.snapshot = snapshot_of(opened.pipeline, opened.offset)
+        self._tp = tp
+        self._where = f"{tp.topic}-{tp.partition}"
+        self._opened = opened
+        self._inbox = inbox
+        self._around = around
+        self._engine = around.parts.engine
+        self._settings = settings = around.parts.settings
+        self._exactly_once = settings.worker.guarantee == "exactly_once"
+        self._wall_clock = settings.worker.clock != "event"
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._last_timestamp = 0
+        self._uncommitted: list[MicroBatch] = []
+        self._uncommitted_records = 0
+        self._pending = False
+        self._next_due = opened.pipeline.next_due()
+        self._advanced_to = -1
+        self._commit: asyncio.Task[None] | None = None
+        self._committed_at = 0.0
+        self._turns = self._commits = 0
+        self._computing = self._storing = self._settling = False
+
+    def deliver(self, batch: MicroBatch) -> None:
+        """Take the batch that Faust's stream has brought; `PartitionError` if it is another."""
+        self._inbox.deliver(batch)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask `run` to commit what is processed and return."""
+        self._stopping = True
+        self._inbox.close()
+        self._wake.set()
+
+    def signs(self) -> Iterator[Sign]:
+        """Yield what is under way; from any thread."""
+        calls, counters = self._engine.calls, self._opened.pipeline.counters
+        # Who waits for the engine goes on when the engine does, and when the counters do, within
+        # one long call.
+        moved = (counters.accepted, counters.duplicate, counters.alerts)
+        turn = (self._turns, calls if self._computing else None, moved)
+        yield Sign(f"{self._where}: processing", turn, waits_for_cluster=self._settling)
+        if self._commit is not None:
+            storing = self._storing
+            mark = (self._commits, calls if storing else None)
+            yield Sign(f"{self._where}: commit", mark, waits_for_cluster=not storing)
+        expected = self._inbox.expected
+        if expected is not None:
+            yield Sign(f"{self._where}: delivery by Faust", expected)
+
+    async def run(self) -> None:
+        """Process and commit until asked to stop, then commit the rest."""
+        while not self._stopping:
+            self._turns += 1
+            await self._settle_commit()
+            batch = self._next_batch()
+            now = self._now(batch)
+            drain = self._may_commit()
+            if batch is not None or (drain and self._pending) or self._timer_due(now):
+                await self._step(batch, now, drain)
+            else:
+                await self._sleep()
+        await self._settle_commit(wait=True)
+        if self._pending:
+            await self._step(None, None, drain=True)
+            await self._settle_commit(wait=True)
+
+    async def abandon(self) -> None:
+        """Wait for nothing and keep nothing: drop a commit that is on its way."""
+        commit = self._commit
+        if commit is None:
+            return
+        commit.cancel()
+        await asyncio.wait({commit})
+        if not commit.cancelled():
+            commit.exception()  # seen: what ended the partition is raised by `run`
+
+    def _next_batch(self) -> MicroBatch | None:
+        if self._commit is not None and self._much_pending():
+            return None
+        return self._inbox.take()
+
+    def _much_pending(self) -> bool:
+        return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size
+
+    async def _step(self, batch: MicroBatch | None, now: int | None, drain: bool) -> None:  # noqa: FBT001
+        if batch is not None:
+            stage("after_poll")
+            self._around.metrics.batch(self._tp.partition, len(batch.records))
+        self._computing = True
+        computed = await self._engine.run(self._compute, batch, now, drain)
+        self._computing = False
+        if batch is not None:
+            stage("after_scoring")
+            self._inbox.done()
+            self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
+            self._uncommitted.append(batch)
+            self._uncommitted_records += len(batch.records)
+            self._around.room_changed()
+        self._advanced_to = max(self._advanced_to, now or -1)
+        self._next_due, self._pending = computed.next_due, computed.pending
+        if computed.drained is not None:
+            covered, self._uncommitted = self._uncommitted, []
+            self._uncommitted_records = 0
+            self._committed_at = time.monotonic()
+            self._commit = asyncio.create_task(self._make_durable(*computed.drained, covered))
+            self._commit.add_done_callback(lambda _: self._wake.set())
+
+    async def _make_durable(
+        self, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
+    ) -> None:
+        began, metrics = time.perf_counter(), self._around.metrics
+        self._commits += 1
+        stage("before_commit")
+        with metrics.stage("transaction"):
+            changelog_offset = await self._opened.committer.commit(outbox)
+        stage("after_commit")
+        self._storing = True
+        await self._engine.run(self._store, outbox, changelog_offset)
+        self._storing = False
+        self.snapshot = snapshot
+        for batch in covered:
+            self._around.acknowledge(batch)
+        stage("after_ack")
+        now = time.time()
+        delays = [now - batch.records[0].timestamp / 1000 for batch in covered]
+        metrics.commit(self._tp.partition, time.perf_counter() - began, delays)
+
+    async def _settle_commit(self, *, wait: bool = False) -> None:
+        commit = self._commit
+        if commit is not None and (wait or commit.done()):
+            self._settling = True
+            await commit
+            self._settling, self._commit = False, None
+
+    def _may_commit(self) -> bool:
+        """Whether a commit may start now: at once after a pause, else once per interval.
+
+        At least once has nothing to gain from waiting, as its commits cost little.
+        """
+        if self._commit is not None:
+            return False
+        return not self._exactly_once or self._commit_wait() <= 0 or self._much_pending()
+
+    def _commit_wait(self) -> float:
+        interval = self._settings.worker.commit_interval_ms / 1000
+        return self._committed_at + interval - time.monotonic()
+
+    def _timer_due(self, now: int | None) -> bool:
+        if now is None or self._next_due is None:
+            return False
+        tick = self._settings.churn.tick_ms
+        return self._next_due <= now // tick * tick and now // tick > self._advanced_to // tick
+
+    def _now(self, batch: MicroBatch | None) -> int | None:
+        """Return the time that timers may see, None when the wall clock is not theirs.
+
+        With a backlog it is the broker's time of the last record consumed, so that nobody is found
+        silent whose events wait in the log. Without one it is the time of the fetch that found
+        nothing more, not the wall clock: what has come since is not known.
+        """
+        if not self._wall_clock:
+            return None
+        if batch is not None:
+            return min(max(self._last_timestamp, int(batch.records[-1].timestamp)), _wall_ms())
+        state, position = self._around.log.log_state(self._tp), self._inbox.position
+        if (
+            state is None
+            or self._inbox.held
+            or position is None
+            or position < max(state.stable_end, self._opened.caught_up_at)
+        ):
+            return min(self._last_timestamp, _wall_ms())
+        return min(state.polled_at_ms, _wall_ms())
+
+    async def _sleep(self) -> None:
+        seconds = _IDLE_S
+        if self._pending and self._commit is None:
+            seconds = max(self._commit_wait(), 0.001)
+        elif self._wall_clock and self._next_due is not None:
+            seconds = min(max((self._next_due - _wall_ms()) / 1000, 0.05), _IDLE_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    # --- in the engine's thread --------------------------------------------------------------
+
+    def _compute(self, batch: MicroBatch | None, now: int | None, drain: bool) -> "_Computed":  # noqa: FBT001
+        """Process a batch, let time pass, drain if asked."""
+        pipeline, metrics = self._opened.pipeline, self._around.metrics
+        with metrics.stage("compute"):
+            if batch is not None:
+                pipeline.process(batch.records)
+            if now is not None:
+                pipeline.advance(now)
+        pending, drained = pipeline.pending, None
+        if drain and pending:
+            with metrics.stage("drain"):
+                snapshot = snapshot_of(pipeline, max(pipeline.source_offset, 0))
+                drained, pending = (pipeline.drain(), snapshot), False
+        return _Computed(drained, pipeline.next_due(), pending)
+
+    def _store(self, outbox: Outbox, changelog_offset: int) -> None:
+        """Write what is committed to RocksDB."""
+        stage("before_store")
+        opened = self._opened
+        if changelog_offset < 0:
+            changelog_offset = opened.store.changelog_offset
+        with self._around.metrics.stage("store"):
+            opened.store.apply(outbox.changelog, outbox.timers, changelog_offset)
+        stage("after_store")
+        opened.pipeline.committed(outbox)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    drained: tuple[Outbox, Snapshot] | None
+    next_due: int | None
+    pending: bool
+
+
+def snapshot_of(pipeline: PipelineLike, offset: int) -> Snapshot:
+    """What a pipeline has come to, with `offset` as the next one to process."""
+    counters = copy.copy(pipeline.counters)
+    return Snapshot(offset, pipeline.watermark, counters, pipeline.next_due())
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
