@@ -21,7 +21,12 @@ from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+)
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -164,10 +169,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if not starts:
             await asyncio.sleep(0.05)
             return []
-        fetched = await consumer.getmany(*starts, timeout_ms=wait_ms, max_records=limit)
+        fetched = await self._getmany(consumer, starts, limit, wait_ms)
         for tp in starts:
             if tp not in fetched:
-                fetched.update(await consumer.getmany(tp, timeout_ms=0, max_records=limit))
+                fetched.update(await self._getmany(consumer, [tp], limit, 0))
         self.fetches.update(list(starts))
         ends = self._positions(consumer, starts)
         return [
@@ -175,6 +180,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             for tp, start in starts.items()
             if tp in ends and (ends[tp] != start or tp in fetched)
         ]
+
+    @staticmethod
+    async def _getmany(
+        consumer: AIOKafkaConsumer, tps: Collection[TopicPartition], limit: int, wait_ms: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        try:
+            return cast(
+                "dict[TopicPartition, list[ConsumerRecord]]",
+                await consumer.getmany(*tps, timeout_ms=wait_ms, max_records=limit),
+            )
+        except NoOffsetForPartitionError:
+            # A rebalance came in between, and of a partition that it gave back the group knows no
+            # offset. It moves to its own once it is open again.
+            return {}
 
     @staticmethod
     def _positions(

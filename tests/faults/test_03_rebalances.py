@@ -11,7 +11,7 @@ import pytest
 from schemas.events import Event
 from stream.layout import LAYOUT_VERSION
 from tests.e2e.oracle import judge
-from tests.e2e.shop import publish
+from tests.e2e.shop import publish, wait_until
 from tests.e2e.world import World
 from tests.faults.ledger import Attempt, FaultRow, Scale
 from tests.faults.traffic import (
@@ -73,6 +73,24 @@ def test_one_three_two_three_workers(
         fourth = start_apart(shop)
         wait_for_log(fourth, OPEN)
         conclude(shop, attempt, traffic)
+        verdict, _ = judge(shop, scorer, tables(shop))
+        attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
+        assert not verdict.wrong, verdict.wrong
+
+
+def test_a_second_worker_joins_before_the_first_event(
+    world: Callable[..., World], fault_row: FaultRow, rng: random.Random
+) -> None:
+    """The group knows no offset of any partition yet."""
+    shop = make_shop(world)
+    scorer = publish(shop)
+    with fault_row.attempt() as attempt:
+        first = start_apart(shop)
+        wait_for_log(first, OPEN, PARTITIONS)
+        wait_for_log(start_apart(shop), OPEN)
+        with Traffic(shop, make_log(rng, 20_000), 500) as traffic:
+            wait_until(lambda: shop.committed() > 200)
+            conclude(shop, attempt, traffic)
         verdict, _ = judge(shop, scorer, tables(shop))
         attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
         assert not verdict.wrong, verdict.wrong
