@@ -25,6 +25,8 @@ class Assignment:
         """Own nothing yet."""
         self.room = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.joined = False
+        """Whether the group has ever said which partitions are this worker's, be it none."""
         self._new_task = new_task
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._running: dict[TopicPartition, asyncio.Task[None]] = {}
@@ -38,6 +40,7 @@ class Assignment:
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Start opening these; returns at once, so that a long restore delays no rebalance."""
+        self.joined = True
         for tp in partitions:
             if tp in self._tasks:
                 continue

@@ -63,9 +63,9 @@ def health_of(worker: Worker, phase: Phase, problems: tuple[str, ...]) -> Health
     """Look at a worker; from any thread. `problems`: what stands still."""
     tasks = sorted(worker.assignment.tasks, key=lambda task: task.tp.partition)
     partitions = tuple(_partition(worker, task) for task in tasks)
-    healthy = not problems and all(partition.state == "open" for partition in partitions)
+    all_open = worker.assignment.joined and all(p.state == "open" for p in partitions)
     return Health(
-        ready=phase == "running" and healthy,
+        ready=phase == "running" and all_open and not problems,
         phase=phase,
         worker=worker.identity.name,
         model=worker.lineup.serving.version,

@@ -120,6 +120,8 @@ class Supervision:
         if self.phase != "running":
             return
         worker, thread = self._worker, self._worker.app.intake.thread
+        if not worker.assignment.joined:
+            yield Sign("joining the group", None, waits_for_cluster=True)
         tasks = worker.assignment.tasks
         for task in tasks:
             yield from task.signs()

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+from types import SimpleNamespace
 
 import structlog
 
@@ -92,7 +93,10 @@ class CountingPipeline:
 async def main():
     settings = load_settings()
     worker = Worker(
-        settings, new_pipeline=CountingPipeline, due_of=lambda _value: None, scorer="none"
+        settings,
+        new_pipeline=CountingPipeline,
+        due_of=lambda _value: None,
+        scorer=SimpleNamespace(version="none"),
     )
     await worker.run()
 
