@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 import xxhash
 
 from models.features import PROFILE_FEATURES
 from models.history import AMOUNT_UNIT
-from schemas.codec import encode
+from schemas.codec import decode_event, encode
 from schemas.outputs import (
     AlertReason,
     Arm,
     ChurnAlert,
+    DeadLetter,
     Prediction,
     Source,
     TargetScore,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from models.features import F32
     from models.history import I64
     from schemas.errors import InvalidEvent
+    from schemas.pseudonym import Pseudonyms
     from stream.hidden import ScorerLike
     from stream.ingest import Record
     from stream.state import UserTable
@@ -46,11 +49,22 @@ _ARMS: Final = 10_000
 class Emitter:
     """Builds the messages of one partition."""
 
-    def __init__(self, topic: str, partition: int, holdout_share: float) -> None:
-        """``topic`` and ``partition`` of the source."""
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        holdout_share: float,
+        pseudonyms: Pseudonyms | None = None,
+    ) -> None:
+        """``topic`` and ``partition`` of the source.
+
+        With ``pseudonyms`` no message holds a user's id: copies of late events are rewritten, and
+        of refused records, which may hold anything, nothing is copied.
+        """
         self._topic = topic
         self._partition = partition
         self._holdout = round(holdout_share * _ARMS)
+        self._pseudonyms = pseudonyms
 
     def source(self, offset: int) -> Source:
         """Where a record lies."""
@@ -126,19 +140,38 @@ class Emitter:
         return "holdout" if share < self._holdout else "treatment"
 
     def late(self, record: Record, event_id: str, event_time: int, late_by: int) -> Message:
-        """A late event with its original bytes."""
-        key = record.key or b""
+        """A late event with its original bytes, or rewritten with the user's pseudonym."""
+        key, value = record.key or b"", record.value or b""
         where = self.source(record.offset)
-        value = record.value or b""
+        if self._pseudonyms is not None:
+            event = self._pseudonyms.event(decode_event(value, len(value)))
+            key, value = event.user_id.encode(), encode(event)
         message = late_event(where, key.decode(), event_id, event_time, max(late_by, 0), value)
         return key, encode(message)
 
     def dead(self, record: Record, cause: InvalidEvent) -> Message:
-        """A refused record with its original bytes and the reason."""
+        """A refused record with the reason and, unless users are pseudonyms, its original bytes."""
         letter = dead_letter(
             self.source(record.offset), record.key, record.value, cause, record.timestamp
         )
-        return record.key, encode(letter)
+        if self._pseudonyms is not None:
+            letter = _withheld(letter, self._pseudonyms)
+        return letter.key, encode(letter)
+
+
+def _withheld(letter: DeadLetter, pseudonyms: Pseudonyms) -> DeadLetter:
+    """Without the original bytes, and without what the detail quotes of them."""
+    try:
+        key = pseudonyms.of(letter.key.decode()).encode() if letter.key else None
+    except UnicodeDecodeError:
+        key = None
+    return msgspec.structs.replace(
+        letter,
+        key=key,
+        value=None if letter.value is None else b"",
+        clipped=bool(letter.value),
+        detail="withheld, as it may name a user: see the record at `source`",
+    )
 
 
 def _reasons(draft: AlertDraft, scorer: ScorerLike) -> list[AlertReason]:

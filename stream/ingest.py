@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.history import I64, Events
+    from schemas.pseudonym import Pseudonyms
 
 MAX_AMOUNT: Final = 10**16
 """Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
@@ -55,7 +56,7 @@ class Decoded:
     """One micro-batch of a partition: N valid events as columns, and the rest."""
 
     keys: list[bytes]
-    """Stored key (``USER_PREFIX`` + user id) per event."""
+    """Stored key (``USER_PREFIX`` + user id or pseudonym) per event."""
     offsets: I64
     events: Events
     sources: list[int]
@@ -76,14 +77,19 @@ class Ingest:
         max_bytes: int,
         max_future_ms: int | None,
         check_partitioner: bool,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
-        """``max_future_ms`` counts from the record's own broker timestamp; None: no bound."""
+        """``max_future_ms`` counts from the record's own broker timestamp; None: no bound.
+
+        With ``pseudonyms`` the stored keys are made from them; partitions follow the records' keys.
+        """
         self._partition = partition
         self._partitions = partitions
         self._max_bytes = max_bytes
         self._max_future_ms = max_future_ms
         self._check_partitioner = check_partitioner
         self._checked: set[bytes] = set()
+        self._pseudonyms = pseudonyms
 
     def decode(self, records: Sequence[Record]) -> Decoded:
         """Decode a micro-batch; an invalid record never touches its neighbours."""
@@ -106,6 +112,8 @@ class Ingest:
             except InvalidEvent as error:
                 refused.append((index, error))
                 continue
+            if self._pseudonyms is not None:
+                key = self._pseudonyms.of(event.user_id).encode()
             keys.append(USER_PREFIX + key)  # type: ignore[operator]
             offsets.append(record.offset)
             rows.append(row)

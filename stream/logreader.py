@@ -137,6 +137,7 @@ class KafkaLog:
                     max_bytes=worker.max_event_bytes,
                     max_future_ms=worker.max_future_ms if worker.clock == "wall" else None,
                     check_partitioner=worker.check_partitioner,
+                    pseudonyms=self._settings.privacy.pseudonyms,
                 )
                 self._partitions[where] = _Partition(ingest)
 

@@ -52,7 +52,8 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_Seldom())
+    if level != "debug":
+        handler.addFilter(_Seldom())
     handler.addFilter(_without_credentials)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -43,6 +43,8 @@ class PartitionMeta(msgspec.Struct):
     watermark: int = 0
     """Greatest event time seen, ms; timers follow it less the grace."""
     counters: Counters = msgspec.field(default_factory=Counters)
+    pseudonym_key: str = ""
+    """Id of the key that made the user ids of this state, empty where they are the users' own."""
 
 
 def encode_meta(meta: PartitionMeta) -> bytes:

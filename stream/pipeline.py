@@ -12,10 +12,11 @@ import numpy as np
 from models.history import SessionRules
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
+from stream.errors import StoreForeign
 from stream.fallback import CheckedScorer, checked
 from stream.ingest import Ingest, Record
 from stream.layout import Layout
-from stream.outbox import Counters, Outbox, decode_meta, encode_meta
+from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
 from stream.slices import Crossings
 from stream.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.step import Judged, TimeRules, judge
@@ -69,6 +70,7 @@ class Pipeline:
             max_bytes=worker.max_event_bytes,
             max_future_ms=None if self._clock == "event" else worker.max_future_ms,
             check_partitioner=worker.check_partitioner,
+            pseudonyms=settings.privacy.pseudonyms,
         )
         self._rules = TimeRules(
             SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
@@ -76,13 +78,29 @@ class Pipeline:
         self._table = UserTable(Layout(state.ring, state.hidden_size), store, worker.cache_records)
         self._watch = ChurnWatch(settings.churn, state.ttl_ms)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
-        self._emitter = Emitter(topic, partition, settings.churn.holdout_share)
+        self._emitter = Emitter(
+            topic, partition, settings.churn.holdout_share, settings.privacy.pseudonyms
+        )
         self._scorer = checked(scorer)
-        self._meta = decode_meta(store.get(META_KEY))
+        self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
         self._outputs: dict[str, list[Message]] = {}
         self._covered = 0
         self._moved = False
+
+    def _own_meta(self, value: bytes | None, where: str) -> PartitionMeta:
+        """The partition's record, unless its users are known by other names than ours."""
+        meta, pseudonyms = decode_meta(value), self._settings.privacy.pseudonyms
+        key_id = pseudonyms.key_id if pseudonyms else ""
+        if value is not None and meta.pseudonym_key != key_id:
+            kept = f"pseudonyms of key {meta.pseudonym_key}" if meta.pseudonym_key else "user ids"
+            here = f"key {key_id}" if key_id else "not set"
+            raise StoreForeign(
+                f"{where}: the state holds {kept}, and privacy.pseudonym_key is"
+                f" {here}: set the key that it was built with, or begin anew with another app_id"
+            )
+        meta.pseudonym_key = key_id
+        return meta
 
     @property
     def source_offset(self) -> int:

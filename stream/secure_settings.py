@@ -5,8 +5,10 @@ read when it is needed and shown nowhere.
 """
 
 import ssl
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 from pydantic_settings import NoDecode
@@ -187,8 +189,9 @@ class PrivacySettings(Section):
         _one_source(self.pseudonym_key, self.pseudonym_key_file, "pseudonym_key")
         return self
 
+    @cached_property
     def pseudonyms(self) -> Pseudonyms | None:
-        """What replaces user ids, None without a key.
+        """What replaces user ids, None without a key; a key file is read once.
 
         Raises:
             SettingsError: the key cannot be read or is too short.
@@ -202,3 +205,21 @@ class PrivacySettings(Section):
                 " needed: make one with `openssl rand -hex 32`"
             )
         return Pseudonyms(key.encode())
+
+    def stored_id(self, user_id: str) -> str:
+        """The id under which a user is known in state and outputs.
+
+        Raises:
+            SettingsError: the key cannot be read or is too short.
+        """
+        return self.pseudonyms.of(user_id) if self.pseudonyms else user_id
+
+
+def secret_names(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings whose values are secrets."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from secret_names(kind, f"{prefix}{name}.")
+        elif SecretStr in (kind, *get_args(kind)):
+            yield prefix + name

@@ -29,6 +29,8 @@ async def run_worker(settings: Settings) -> None:
     """
     # One computing thread: more would take the core that fetching and committing need.
     torch.set_num_threads(1)
+    if settings.privacy.pseudonyms is not None:
+        log.info("users are pseudonyms", key=settings.privacy.pseudonyms.key_id)
     if manifest_check(settings.models) is None:
         log.info("models are served unsigned; models.trusted_keys would demand signatures")
     with _quiet("aiokafka"):

@@ -239,7 +239,7 @@ async def _describe(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[
 
 
 def missing_topic(name: str, settings: Settings) -> str:
-    """What to do about a topic that the broker does not show; it hides what one may not describe."""
+    """What to do about a topic that the broker does not show, or hides for want of a right."""
     known = settings.kafka.security_protocol != "PLAINTEXT"
     rights = ", or give this client its rights (deploy/acls)" if known else ""
     return f"topic {name} is missing: run `intentstream topics create`{rights}"

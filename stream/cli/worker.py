@@ -78,11 +78,19 @@ def worker(
 def _assign(overrides: dict[str, Any], assignment: str) -> None:
     """Put "section.name=value" into the tree of overrides."""
     from stream.errors import SettingsError
+    from stream.secure_settings import secret_names
+    from stream.settings import Settings
 
     name, equals, value = assignment.partition("=")
     *sections, leaf = name.strip().split(".")
     if not equals or not leaf:
         raise SettingsError(f"--set {assignment!r}: write NAME=VALUE, e.g. churn.raise_at=0.6")
+    if name.strip() in secret_names(Settings):
+        # Not repeated here: the line may end up in a log.
+        raise SettingsError(
+            f"--set {name.strip()}: every user of this machine can read a command line: use the"
+            f" environment, a settings file or {name.strip()}_file"
+        )
     place = overrides
     for section in sections:
         inner = place.setdefault(section, {})

@@ -17,6 +17,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from schemas.codec import decode_event, encode
+from schemas.errors import InvalidEvent
+from schemas.pseudonym import Pseudonyms
 from stream.ingest import partition_of
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row
@@ -45,7 +48,7 @@ async def produce(
     """Send the rows in the given order and wait until the broker has acknowledged every one.
 
     Args:
-        settings: how to reach the cluster, and the default topic.
+        settings: how to reach the cluster, the default topic, and whether users get pseudonyms.
         rows: what to send; read in another thread, ahead of sending by a bounded amount.
         topic: where to; none: `settings.topics.events`.
         pace: when each row is due, by its `time`; none: as fast as the broker takes them.
@@ -63,7 +66,8 @@ async def produce(
     counts = report if report is not None else Report()
     halt = stop or asyncio.Event()
     pacing = pace or Pace(math.inf)
-    source = iter(rows)
+    pseudonyms = settings.privacy.pseudonyms
+    source = iter(rows) if pseudonyms is None else _pseudonymised(rows, pseudonyms)
     async with _producer(settings) as producer:
         sender = _Sender(producer, name, await _partitions(producer, name), counts)
         started = time.monotonic()
@@ -77,6 +81,23 @@ async def produce(
         await sender.finish()
         counts.seconds = before + time.monotonic() - started
     return counts
+
+
+def _pseudonymised(rows: Iterable[Row], pseudonyms: Pseudonyms) -> Iterator[Row]:
+    """The rows without their users' ids.
+
+    Raises:
+        ProduceError: a row is no event, and so nobody can tell whom it names.
+    """
+    for row in rows:
+        try:
+            event = pseudonyms.event(decode_event(row.value))
+        except InvalidEvent as error:
+            raise ProduceError(
+                f"a row is no event ({error.reason}) and cannot be pseudonymised: take it out, or"
+                " unset privacy.pseudonym_key"
+            ) from None
+        yield row._replace(key=event.user_id.encode(), value=encode(event))
 
 
 def _take(source: Iterator[Row]) -> list[Row]:

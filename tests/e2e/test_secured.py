@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -20,8 +21,10 @@ from schemas.codec import encode
 from schemas.events import Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
 from stream.settings import Settings
+from tests import logs
 from tests.e2e.secured_shop import PASSWORD, SecuredShop
 from tests.e2e.shop import wait_until
+from tests.e2e.world import PROGRAM
 from tests.models.shop import shop_log
 from tests.secured import ROOT, SecuredKafka, run_secured
 from tests.stream.test_trainer import messages
@@ -143,3 +146,83 @@ def test_the_commands_for_kafkas_own_tools_are_printed() -> None:
         " intentstream- --resource-pattern-type prefixed"
     ) in lines
     assert any("--topic shop.events " in f"{line} " for line in lines)
+
+
+KEY = "the key of the pseudonyms, which nobody is to see"
+
+
+def test_secrets_and_users_are_shown_nowhere(secured: SecuredKafka, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    shop = SecuredShop(
+        tmp_path,
+        secured,
+        worker={"clock": "event", "emit": "every", "device": "cpu"},
+        privacy={"pseudonym_key_file": str(tmp_path / "key")},
+    )
+    world, topics = shop.world, shop.settings.topics
+    shop.run("topics-admin", "topics", "create")
+    log = [
+        msgspec.structs.replace(event, user_id=f"raw-{event.user_id}", event_id=f"e{i}")
+        for i, event in enumerate(logs.shop_log(3, 400))
+    ]
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"\n".join(map(encode, log[:200])))
+    shop.run("producer", "produce", str(file), "--format", "jsonl")
+    assert not any(b"raw-" in r.key + r.value for r in world.raw(topics.events))
+
+    # Others still send the users' own ids.
+    shop.config("worker").rename(world.config)
+    secrets = {PASSWORD: shop.password("worker")}
+    worker = world.start_worker(PROGRAM, "--log-level", "debug", **secrets)
+    shop.send([(e.user_id.encode(), encode(e)) for e in log[200:]])
+    shop.send([(b"raw-user-1", b'{"user_id":"raw-user-1"'), (b"raw-bob", encode(log[0]))])
+    world.wait_committed(len(log) + 2)
+
+    pid = worker.process.pid
+    assert listening(pid) == []
+    assert connected_to(pid) == {secured.relay.port}
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    status = shop.run("operator", "status", "--json") + shop.run("operator", "status")
+    worker.stop()
+    said = worker.said()
+    assert "Request to 127.0.0.1" in said, "the libraries were not asked for everything"
+    assert "SaslAuthenticateRequest" in said
+    for secret in (shop.password("worker"), KEY):
+        assert secret.encode() not in command
+        assert secret not in said
+        assert repr(secret)[1:-1] not in said
+        assert secret not in status
+    assert "raw-" not in said
+    names = [topics.late, topics.dead_letter, topics.propensity, topics.churn, topics.status]
+    written = [r for name in [*names, shop.settings.changelog] for r in world.raw(name)]
+    assert written
+    for record in written:
+        assert b"raw-" not in (record.key or b"") + (record.value or b"")
+    assert {x.value for x in world.read(topics.dead_letter, DeadLetter)} == {b""}
+    pseudonyms = shop.settings.privacy.pseudonyms
+    assert pseudonyms is not None
+    assert all(pseudonyms.made(user) for user in world.records())
+    assert len(world.read(topics.propensity, Prediction)) == len(log)
+
+
+def listening(pid: int) -> list[str]:
+    """Local addresses on which a process takes connections."""
+    return [local for local, _, state in sockets(pid) if state == "0A"]
+
+
+def connected_to(pid: int) -> set[int]:
+    """Ports to which a process has connections."""
+    return {int(other.rpartition(":")[2], 16) for _, other, state in sockets(pid) if state == "01"}
+
+
+def sockets(pid: int) -> Iterator[tuple[str, str, str]]:
+    """(local address, remote address, state) of a process's TCP sockets, as the kernel writes."""
+    own = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(descriptor.readlink().name)
+    for family in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
+            words = line.split()
+            if f"socket:[{words[9]}]" in own:
+                yield words[1], words[2], words[3]

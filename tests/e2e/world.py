@@ -125,12 +125,14 @@ class World:
     def partitions(self) -> range:
         return range(self.settings.topics.partitions)
 
-    def start_worker(self, program: Sequence[str] = PROGRAM, **environment: str) -> Worker:
+    def start_worker(
+        self, program: Sequence[str] = PROGRAM, *arguments: str, **environment: str
+    ) -> Worker:
         """Start a worker; INTENTSTREAM_DATA_DIR gives it a data folder of its own."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*program, "worker", "--config", str(self.config)],
+                [*program, "worker", "--config", str(self.config), *arguments],
                 cwd=REPO,
                 env=os.environ | environment,
                 stdout=out,

@@ -44,6 +44,8 @@ def test_a_wrong_assignment_says_how_to_write_it(wrong):
         (["--set", "churn.nothing=1"], "churn.nothing"),
         (["--log-level", "loud"], "take one of debug"),
         (["--guarantee", "maybe"], "worker.guarantee"),
+        (["--set", "kafka.sasl_password=hunter2"], "every user of this machine can read"),
+        (["--set", "privacy.pseudonym_key=hunter2"], "privacy.pseudonym_key_file"),
     ],
 )
 def test_what_cannot_start_says_why_in_one_line(arguments, said, tmp_path, capsys):
@@ -55,3 +57,4 @@ def test_what_cannot_start_says_why_in_one_line(arguments, said, tmp_path, capsy
     lines = [line for line in said_in_all if "[info" not in line]
     assert len(lines) == 1
     assert said in lines[0]
+    assert "hunter2" not in lines[0]
