@@ -186,7 +186,8 @@ def scaled(file: Path, format_name: str, since: int, until: int, limit: int | No
         file=file,
         format=format_name,
         since=since,
-        cut=since + part(_CUT, whole),
+        # Rounded down: what is left must have room for the labels to mature.
+        cut=since + int(span * _CUT / whole) * whole,
         until=until,
         purchase_horizon=part(_PURCHASE, whole),
         churn_horizon=part(_CHURN, whole),
