@@ -212,7 +212,7 @@ async def test_sigterm_under_full_load_ends_within_seconds_without_a_replay(kafk
     finally:
         bench.close()
 
-    assert seconds < 10
+    assert seconds < 30
     assert 0 < sum(committed.values()) < 300_000
     # Everything that left is committed: the next worker repeats nothing.
     assert {number: len(values) for number, values in found.items()} == committed

@@ -112,7 +112,7 @@ def test_a_broker_that_cannot_start_says_why_at_once(tmp_path, cached):
     begun = time.monotonic()
     with pytest.raises(BrokerError, match=r"many.*num\.io\.threads"):
         broken.start()
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert EmbeddedKafka(tmp_path / "data").status()[0].pid is None
 
 
