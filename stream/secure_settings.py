@@ -28,12 +28,13 @@ class Section(BaseModel):
     )
 
 
-def _one_source(secret: SecretStr | None, file: Path | None, name: str) -> None:
+def one_source(secret: SecretStr | None, file: Path | None, name: str) -> None:
+    """Refuse a secret that is given twice; raises ValueError."""
     if secret is not None and file is not None:
         raise ValueError(f"{name} and {name}_file are both set: keep one")
 
 
-def _read_secret(secret: SecretStr | None, file: Path | None, name: str) -> str | None:
+def read_secret(secret: SecretStr | None, file: Path | None, name: str) -> str | None:
     """The secret itself, None where neither is set.
 
     Raises:
@@ -75,8 +76,8 @@ class KafkaSettings(Section):
     def _agree(self) -> Self:
         sasl = self.security_protocol.startswith("SASL")
         tls = self.security_protocol.endswith("SSL")
-        _one_source(self.sasl_password, self.sasl_password_file, "sasl_password")
-        _one_source(self.ssl_key_password, self.ssl_key_password_file, "ssl_key_password")
+        one_source(self.sasl_password, self.sasl_password_file, "sasl_password")
+        one_source(self.ssl_key_password, self.ssl_key_password_file, "ssl_key_password")
         password = self.sasl_password or self.sasl_password_file
         if (self.sasl_username or password) and not sasl:
             raise ValueError(
@@ -117,7 +118,7 @@ class KafkaSettings(Section):
         if self.sasl_username:
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = _read_secret(
+            options["sasl_plain_password"] = read_secret(
                 self.sasl_password, self.sasl_password_file, "kafka.sasl_password"
             )
         return options
@@ -128,7 +129,7 @@ class KafkaSettings(Section):
         Raises:
             SettingsError: a certificate or key file is missing or not readable as PEM.
         """
-        password = _read_secret(
+        password = read_secret(
             self.ssl_key_password, self.ssl_key_password_file, "kafka.ssl_key_password"
         )
         try:
@@ -186,7 +187,7 @@ class PrivacySettings(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        _one_source(self.pseudonym_key, self.pseudonym_key_file, "pseudonym_key")
+        one_source(self.pseudonym_key, self.pseudonym_key_file, "pseudonym_key")
         return self
 
     @cached_property
@@ -196,7 +197,7 @@ class PrivacySettings(Section):
         Raises:
             SettingsError: the key cannot be read or is too short.
         """
-        key = _read_secret(self.pseudonym_key, self.pseudonym_key_file, "privacy.pseudonym_key")
+        key = read_secret(self.pseudonym_key, self.pseudonym_key_file, "privacy.pseudonym_key")
         if key is None:
             return None
         if len(key.encode()) < MIN_KEY_BYTES:

@@ -18,7 +18,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
 from stream.errors import SettingsError
-from stream.secure_settings import KafkaSettings, ModelSettings, PrivacySettings, Section
+from stream.secure_settings import (
+    KafkaSettings,
+    ModelSettings,
+    PrivacySettings,
+    Section,
+    one_source,
+    read_secret,
+)
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -27,6 +34,7 @@ DAY_MS = 24 * HOUR_MS
 
 _UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_MIN_TOKEN = 16
 _NAME = r"^[a-zA-Z0-9._-]{1,200}$"
 
 
@@ -114,17 +122,33 @@ class WorkerSettings(Section):
     """Where /health and /metrics are served; none: nowhere; 0: any free port."""
     http_host: str = "127.0.0.1"
     """Other than loopback only with an http_token."""
-    http_token: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """What a reader of the pages must send as `Authorization: Bearer ...`."""
+    http_token: SecretStr | None = None
+    """What readers of the pages must send as `Authorization: Bearer ...`; 16 characters or more."""
+    http_token_file: Path | None = None
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if self.http_token is None and not _is_loopback(self.http_host):
+        one_source(self.http_token, self.http_token_file, "http_token")
+        if not (self.http_token or self.http_token_file) and not _is_loopback(self.http_host):
             raise ValueError(
-                f"http_host {self.http_host} can be reached from other machines: set http_token (16"
-                " characters or more), or leave http_host at 127.0.0.1"
+                f"http_host {self.http_host} can be reached from other machines: set http_token, or"
+                " leave http_host at 127.0.0.1"
             )
         return self
+
+    def http_secret(self) -> str | None:
+        """Return the pages' token, None where none is asked for.
+
+        Raises:
+            SettingsError: it cannot be read or is too short.
+        """
+        token = read_secret(self.http_token, self.http_token_file, "worker.http_token")
+        if token is not None and len(token) < _MIN_TOKEN:
+            raise SettingsError(
+                f"worker.http_token has {len(token)} characters, at least {_MIN_TOKEN} are needed:"
+                " make one with `openssl rand -hex 16`"
+            )
+        return token
 
 
 class StateSettings(Section):

@@ -38,8 +38,13 @@ class WebServer:
         health: Callable[[], Answer],
         metrics: Callable[[], bytes],
     ) -> None:
-        """Open nothing; `health` and `metrics` are called from the server's thread."""
+        """Open nothing; `health` and `metrics` are called from the server's thread.
+
+        Raises:
+            SettingsError: the token cannot be read or is too short.
+        """
         self._settings = settings
+        self._token = settings.http_secret()
         self._health = health
         self._metrics = metrics
         self._started = threading.Event()
@@ -104,11 +109,9 @@ class WebServer:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        token = self._settings.http_token
-        if token is not None:
+        if self._token is not None:
             given = request.headers.get("Authorization", "")
-            wanted = f"Bearer {token.get_secret_value()}"
-            if not hmac.compare_digest(given.encode(), wanted.encode()):
+            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 headers = {"WWW-Authenticate": "Bearer"}
                 return web.Response(status=401, text="a token is needed\n", headers=headers)
         response = await handler(request)

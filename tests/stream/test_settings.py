@@ -173,6 +173,18 @@ def test_pages_elsewhere_need_a_token(host):
     token = "an-open-secret-of-the-test"
     settings = load_settings(overrides={"worker": {**worker, "http_token": token}})
     assert token not in settings.model_dump_json() + repr(settings)
-    with pytest.raises(SettingsError, match=r"worker\.http_token") as caught:
-        load_settings(overrides={"worker": {**worker, "http_token": "too-short"}})
+    assert settings.worker.http_secret() == token
+    short = load_settings(overrides={"worker": {**worker, "http_token": "too-short"}})
+    with pytest.raises(SettingsError, match=r"worker\.http_token has 9 characters") as caught:
+        short.worker.http_secret()
     assert "too-short" not in str(caught.value)
+
+
+def test_a_token_may_lie_in_a_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("an-open-secret-of-the-test\n")
+    worker = {"http_host": "0.0.0.0", "http_token_file": file}  # noqa: S104
+    settings = load_settings(overrides={"worker": worker})
+    assert settings.worker.http_secret() == "an-open-secret-of-the-test"
+    with pytest.raises(SettingsError, match="are both set"):
+        load_settings(overrides={"worker": {**worker, "http_token": "x" * 16}})

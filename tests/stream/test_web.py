@@ -29,7 +29,7 @@ class Site:
             f"http://{host}:{self.server.port}{path}", headers=headers or {}
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
                 return answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             with error:
