@@ -11,17 +11,17 @@ is the timer index; `b"\x00..."` is the store's own.
 """
 
 import contextlib
-import itertools
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import msgspec
 import rocksdict
 
-from stream.errors import StoreCorrupt, StoreError, StoreForeign, StoreLocked
+from stream.damage import ManifestGuard, release, translated
+from stream.errors import StoreCorrupt, StoreError, StoreForeign
 
 USER_PREFIX: Final = b"u"
 PARTITION_KEY: Final = b"m"
@@ -126,6 +126,7 @@ class StoreMemory:
         options.set_max_log_file_size(_MIB)
         options.set_stats_dump_period_sec(0)
         options.set_stats_persist_period_sec(0)
+        options.set_paranoid_checks(True)
         return options
 
 
@@ -137,8 +138,10 @@ class RocksStore:
         self.path = path
         # Its types allow for keys other than bytes, which the raw mode has not.
         self._db: Any = database
+        self._manifest = ManifestGuard(path)
+        self._manifest.note()
         self._floor = _TIMER  # no timer entry lies below this key; skips tombstones of fired ones
-        with _guard(path):
+        with translated(path):
             stored = database.get(_OFFSET_KEY)
             self._restoring = database.get(_RESTORING_KEY) is not None
         self._offset: int = NO_OFFSET if stored is None else _OFFSET.unpack(stored)[0]
@@ -159,13 +162,15 @@ class RocksStore:
             raise StoreError(
                 f"cannot create the data folder {path}: {error}; check data_dir"
             ) from error
-        with _guard(path):
+        damage = ManifestGuard(path).damage()
+        # Opened all the same: a folder that somebody else has open is locked, not damaged.
+        with translated(path):
             database = rocksdict.Rdict(str(path), (memory or StoreMemory()).options())
         try:
-            _check_identity(database, path, identity)
+            _check(database, path, identity, damage)
             return cls(database, path)
         except BaseException:
-            database.close()
+            release(database, path)
             raise
 
     @property
@@ -180,7 +185,7 @@ class RocksStore:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None."""
-        with _guard(self.path):
+        with translated(self.path):
             value: bytes | None = self._db.get(key)
             return value
 
@@ -188,14 +193,14 @@ class RocksStore:
         """Return the values of `keys`, in their order."""
         if not keys:
             return []
-        with _guard(self.path):
+        with translated(self.path):
             values: list[bytes | None] = self._db.get(keys)
             return values
 
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
         entries: list[tuple[int, bytes]] = []
-        with _guard(self.path):
+        with translated(self.path):
             for key in self._db.keys(from_key=self._floor):
                 if key >= _TIMER_END:
                     if not entries:
@@ -207,14 +212,17 @@ class RocksStore:
                 if due > until_ms or len(entries) >= limit:
                     break
                 entries.append((due, key[9:]))
+            else:
+                self._check_end(_timer_key(*entries[-1]) if entries else self._floor)
         return entries
 
     def first_due(self, after: int = -1) -> int | None:
         """Return the earliest due time in the index later than `after`, ms."""
         start = max(self._floor, _timer_key(after + 1, b""))
-        with _guard(self.path):
+        with translated(self.path):
             for key in self._db.keys(from_key=start):
                 return _DUE.unpack_from(key, 1)[0] if key < _TIMER_END else None
+            self._check_end(start)
         return None
 
     def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
@@ -239,35 +247,47 @@ class RocksStore:
                 put(entry, b"")
                 floor = min(floor, entry)
         put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
-        with _guard(self.path):
+        with translated(self.path):
             self._db.write(batch)
+        self._manifest.note()
         self._floor, self._offset = floor, changelog_offset
 
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""
         records: list[tuple[bytes, bytes]] = []
-        with _guard(self.path):
+        with translated(self.path):
             for key, value in self._db.items(from_key=max(after + b"\x00", USER_PREFIX)):
                 if key >= _USER_END or len(records) >= limit:
                     break
                 records.append((key, value))
+            else:
+                self._check_end(records[-1][0] if records else after)
         return records
+
+    def _check_end(self, last: bytes) -> None:
+        """Raise when reading in order ended behind `last` because of damage.
+
+        RocksDB ends an iteration at a damaged block as it does at the end of all keys.
+        """
+        cursor = self._db.iter()
+        cursor.seek(last + b"\x00")
+        cursor.status()
+        if cursor.valid() and cursor.key() < _USER_END:
+            raise StoreCorrupt(f"{self.path} is damaged: keys behind {last!r} cannot be read")
 
     def user_count(self) -> int:
         """Count the user records by their keys: a second for a few million. From any thread."""
-        with _guard(self.path):
-            return sum(
-                1 for _ in itertools.takewhile(_is_user, self._db.keys(from_key=USER_PREFIX))
-            )
+        with translated(self.path):
+            return sum(key < _USER_END for key in self._db.keys(from_key=USER_PREFIX))
 
     def size_bytes(self) -> int:
         """Return the size of the table files on disk."""
-        with _guard(self.path):
+        with translated(self.path):
             return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
 
     def begin_restore(self) -> None:
         """Note durably that a full restore has begun, before its first record."""
-        with _guard(self.path):
+        with translated(self.path):
             self._db.put(_RESTORING_KEY, b"")
         self._restoring = True
 
@@ -286,13 +306,14 @@ class RocksStore:
         put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
         unlogged: Any = rocksdict.WriteOptions()
         unlogged.disable_wal = True  # a property, whatever its type says
-        with _guard(self.path):
+        with translated(self.path):
             self._db.write(batch, unlogged)
+        self._manifest.note()
         self._offset = changelog_offset
 
     def end_restore(self, due_of: DueOf, changelog_offset: int) -> None:
         """Build the timer index from the user records, then end the restore."""
-        with _guard(self.path):
+        with translated(self.path):
             self._db.flush()  # before any logged write claims what was loaded unlogged
             self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
         after = USER_PREFIX
@@ -300,7 +321,7 @@ class RocksStore:
             moves = ((key, None, due_of(value)) for key, value in chunk)
             self.apply((), moves, self._offset)
             after = chunk[-1][0]
-        with _guard(self.path):
+        with translated(self.path):
             batch = rocksdict.WriteBatch(raw_mode=True)
             batch.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
             batch.delete(_RESTORING_KEY)
@@ -322,22 +343,15 @@ class RocksStore:
 
     def close(self) -> None:
         """Close the database and release its lock; a second call does nothing."""
-        with _guard(self.path), contextlib.suppress(rocksdict.DbClosedError):
-            self._db.close()
+        release(self._db, self.path)
+        with contextlib.suppress(StoreError):
+            self._manifest.note()  # closing flushes
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def users(store: RecordStore) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every (user key, record) in key order, holding no cursor between chunks."""
-    after = USER_PREFIX
-    while chunk := store.scan(after, _SCAN_CHUNK):
-        yield from chunk
-        after = chunk[-1][0]
 
 
 def wipe(path: Path) -> None:
@@ -353,16 +367,15 @@ def wipe(path: Path) -> None:
         raise StoreError(f"cannot remove the damaged data folder {path}: {error}") from error
 
 
-def _is_user(key: bytes) -> bool:
-    return key < _USER_END
-
-
 def _timer_key(due: int, key: bytes) -> bytes:
     return _TIMER + _DUE.pack(due) + key
 
 
-def _check_identity(database: rocksdict.Rdict, path: Path, wanted: StoreIdentity) -> None:
-    with _guard(path):
+def _check(database: rocksdict.Rdict, path: Path, wanted: StoreIdentity, damage: str) -> None:
+    """Refuse what is damaged or not ours; mark what is new as ours."""
+    if damage:
+        raise StoreCorrupt(f"{path} is damaged: {damage}")
+    with translated(path):
         stored = database.get(_IDENTITY_KEY)
         if stored is None:
             if next(iter(database.keys()), None) is not None:
@@ -381,23 +394,3 @@ def _check_identity(database: rocksdict.Rdict, path: Path, wanted: StoreIdentity
             f"{path} holds the state of {found}, but this worker needs {wanted}: use another"
             " data_dir or app_id, or remove the folder (it is restored from the changelog)"
         )
-
-
-@contextlib.contextmanager
-def _guard(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (StoreError, rocksdict.DbClosedError):
-        raise
-    except Exception as error:  # rocksdict raises bare Exception with RocksDB's status as text
-        text = str(error)
-        if "LOCK" in text:
-            raise StoreLocked(
-                f"{path} is in use by another process or partition: stop it, or give each worker"
-                " a data_dir of its own"
-            ) from error
-        if "Corruption" in text or "No such file" in text or "does not exist" in text:
-            raise StoreCorrupt(f"{path} is damaged: {text}") from error
-        raise StoreError(
-            f"{path} cannot be used: {text}; check free space and permissions"
-        ) from error

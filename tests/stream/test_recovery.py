@@ -10,7 +10,7 @@ from stream.commit import ExactlyOnce
 from stream.errors import RecoveryError
 from stream.outbox import Outbox
 from stream.recovery import _Reader, recover
-from stream.store import RocksStore, StoreIdentity, users, wipe
+from stream.store import RocksStore, StoreIdentity, wipe
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 pytestmark = pytest.mark.kafka
@@ -61,7 +61,7 @@ class Place:
             await committer.close()
 
     def contents(self):
-        return dict(users(self.store))
+        return dict(self.store.scan(b"u", 10**6))
 
 
 def due_of(value):

@@ -9,7 +9,7 @@ import pytest
 import rocksdict
 
 from stream.errors import StoreCorrupt, StoreError, StoreForeign, StoreLocked
-from stream.store import RocksStore, StoreIdentity, StoreMemory, users, wipe
+from stream.store import RocksStore, StoreIdentity, StoreMemory, wipe
 from stream.store_memory import MemoryStore
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 4)
@@ -72,7 +72,7 @@ def test_users_are_scanned_in_key_order_without_the_rest(store):
     store.apply([(b"u%04d" % i, b"x") for i in range(5000)], [(b"u0001", None, 5)], 0)
     store.apply([(b"m", b"meta")], [], 1)
 
-    keys = [key for key, _ in users(store)]
+    keys = [key for key, _ in store.scan(b"u", 10_000)]
 
     assert keys == [b"u%04d" % i for i in range(5000)]
     assert store.user_count() == 5000
@@ -91,7 +91,7 @@ def test_close_releases_the_lock_at_once(tmp_path):
         store = RocksStore.open(tmp_path / "db", IDENTITY)
         assert store.changelog_offset == round_number - 1
         store.apply([(b"ua", b"%d" % round_number)], [(b"ua", None, 5)], round_number)
-        next(users(store))
+        store.scan(b"u", 1)
         store.due(10, 1)
         store.close()
         store.close()
@@ -168,7 +168,7 @@ def test_damage_is_noticed_and_a_wiped_folder_starts_anew(tmp_path, what):
 
     def read_all():
         with RocksStore.open(path, IDENTITY) as store:
-            list(users(store))
+            store.scan(b"u", 30_000)
 
     with pytest.raises(StoreCorrupt, match="damaged"):
         read_all()
