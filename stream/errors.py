@@ -64,6 +64,10 @@ class RecoveryError(StreamError):
     """The changelog cannot be read up to its end."""
 
 
+class OpeningGivenUp(StreamError):
+    """A partition was taken away while it was being opened: nothing is lost, nothing is wrong."""
+
+
 class OffsetError(StreamError):
     """The offset to start from does not exist in the source topic."""
 

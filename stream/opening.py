@@ -16,12 +16,13 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from stream.commit import Committer
 from stream.engine import Engine
-from stream.errors import StoreCorrupt, StoreLocked
+from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.offsets import source_offsets, starting_offset
 from stream.outbox import Counters, Outbox
 from stream.recovery import recover
 from stream.settings import Settings
 from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.topics import PARTITIONS_CHANGED
 from stream.vitals import Progress
 
 LOCK_WAIT_S: Final = 20.0
@@ -129,21 +130,25 @@ async def open_partition(
     """Shut out earlier owners and restore everything that is durable; `progress` is told how far.
 
     Raises:
+        OpeningGivenUp: it was taken away meanwhile.
         StreamError: it cannot be opened; nothing is left open.
     """
     settings = parts.settings
+    if tp.partition >= settings.topics.partitions:
+        problem = f"topic {tp.topic} has a partition {tp.partition}, which topics.partitions denies"
+        raise TopicLayoutError([f"{problem}: {PARTITIONS_CHANGED}"])
     options = settings.kafka.client_options()
     began = time.monotonic()
     progress = progress or Progress()
     folder = _Folder(tp, parts, progress)
     committer = parts.new_committer(tp)
     try:
-        progress.begin("shutting out earlier owners")
+        progress.enter("shutting out earlier owners")
         await committer.start()
-        progress.begin("asking for offsets")
+        progress.enter("asking for offsets")
         known = await source_offsets(options, settings.app_id, tp)
         changelog = TopicPartition(settings.changelog, tp.partition)
-        progress.begin("opening the folder")
+        progress.enter("opening the folder")
         store, recovered = await recover(
             options,
             changelog,
@@ -153,7 +158,7 @@ async def open_partition(
             aside=parts.engine.run_aside,
             progress=progress,
         )
-        progress.begin(PIPELINE_STEP)
+        progress.enter(PIPELINE_STEP)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, store)
         offset = starting_offset(tp, known, pipeline.source_offset)
     except BaseException:

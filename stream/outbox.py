@@ -21,6 +21,8 @@ class Outbox:
     """Source offset to commit (last consumed + 1), None = unchanged."""
     records: int
     """Source records covered."""
+    misplaced: int = 0
+    """Of these, how many lie in another partition than their key belongs to."""
 
 
 class Counters(msgspec.Struct, gc=False):

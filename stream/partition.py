@@ -12,7 +12,14 @@ from typing import Any, Final, Literal
 import structlog
 from aiokafka import TopicPartition
 
-from stream.errors import CommitError, CommitFenced, RecordTooLarge, ScorerFailed, StoreCorrupt
+from stream.errors import (
+    CommitError,
+    CommitFenced,
+    OpeningGivenUp,
+    RecordTooLarge,
+    ScorerFailed,
+    StoreCorrupt,
+)
 from stream.inbox import Inbox
 from stream.opening import PIPELINE_STEP, OpenPartition, PipelineLike, open_partition, state_path
 from stream.processing import Processing, Snapshot, Surroundings
@@ -103,7 +110,7 @@ class PartitionTask:
 
     def stop(self) -> None:
         """Ask `run` to commit what is processed, close and return."""
-        self._stopping = True
+        self._stopping = self.progress.given_up = True
         self.inbox.close()
         if self._work is not None:
             self._work.stop()
@@ -125,6 +132,8 @@ class PartitionTask:
             began = time.monotonic()
             try:
                 await (await self._open_up()).run()
+            except OpeningGivenUp:
+                return
             except (StoreCorrupt, CommitError, ScorerFailed) as error:
                 failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
                 if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from models.history import SessionRules
+from schemas.errors import Reason
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
 from stream.errors import StoreForeign
@@ -85,7 +86,7 @@ class Pipeline:
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
         self._outputs: dict[str, list[Message]] = {}
-        self._covered = 0
+        self._covered = self._misplaced = 0
         self._moved = False
 
     def _own_meta(self, value: bytes | None, where: str) -> PartitionMeta:
@@ -145,6 +146,7 @@ class Pipeline:
         decoded = self._ingest.decode(records)
         for index, cause in decoded.refused:
             self._put("dead_letter", [self._emitter.dead(records[index], cause)])
+            self._misplaced += cause.reason is Reason.WRONG_PARTITION
         if decoded.keys:
             self._take(records, decoded)
         counters = self._meta.counters
@@ -168,8 +170,9 @@ class Pipeline:
             timers=changes.timers,
             next_offset=self._meta.source_offset if self._moved else None,
             records=self._covered,
+            misplaced=self._misplaced,
         )
-        self._outputs, self._covered, self._moved = {}, 0, False
+        self._outputs, self._covered, self._misplaced, self._moved = {}, 0, 0, False
         return outbox
 
     def committed(self, outbox: Outbox) -> None:

@@ -48,6 +48,8 @@ class Surroundings:
     room_changed: Callable[[], None]
     set_aside: Callable[[ScorerFailed], Awaitable[bool]]
     """Serves another model than the one that failed; False if there is none."""
+    confirm_topic: Callable[[], Awaitable[None]]
+    """Raises `TopicLayoutError` when the source topic has not the partitions that it had."""
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -183,6 +185,8 @@ class Processing:
     ) -> None:
         began, metrics = time.perf_counter(), self._around.metrics
         self._commits += 1
+        if outbox.misplaced:
+            await self._around.confirm_topic()
         stage("before_commit")
         with metrics.stage("transaction"):
             changelog_offset = await self._opened.committer.commit(outbox)

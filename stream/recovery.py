@@ -77,7 +77,7 @@ async def recover(
     """
     began = time.monotonic()
     progress = progress or Progress()
-    progress.begin("asking for the changelog")
+    progress.enter("asking for the changelog")
     where = f"{changelog.topic}-{changelog.partition}"
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
@@ -97,7 +97,7 @@ async def recover(
         if reason:
             log.warning("state is wiped and restored", changelog=where, reason=reason)
             store, at, wiped = reset(), 0, True
-        progress.begin("restoring", max(at, first), end)
+        progress.enter("restoring", max(at, first), end)
         reader = _Reader(consumer, changelog, end, stall_timeout_s, progress)
         if store.changelog_offset == NO_OFFSET or store.restoring:
             await _restore(reader, store, max(at, first), due_of, aside)
@@ -181,6 +181,7 @@ class _Reader:
         held = 0
         while at < self.end:
             await async_stage("in_recovery")
+            self._progress.check()
             fetched = await self._consumer.getmany(
                 self._tp, timeout_ms=_POLL_MS, max_records=_CHUNK
             )

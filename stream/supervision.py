@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stream.errors import TopicLayoutError, WorkerError
 from stream.health import Health, Phase, answer, health_of
 from stream.metrics import Metrics
+from stream.topics import PARTITIONS_CHANGED
 from stream.vitals import Sign
 from stream.watchdog import Watchdog, cluster_answers
 from stream.web import WebServer
@@ -90,7 +91,7 @@ class Supervision:
         while True:
             await asyncio.sleep(_CHECK_S)
             self._check_faust()
-            self._check_topic()
+            self.check_topic()
             await self._worker.reinstate_scorer()
 
     def _check_faust(self) -> None:
@@ -102,18 +103,27 @@ class Supervision:
                     f"Faust's {service.label} ended: {reason!r}; restart the worker"
                 ) from reason
 
-    def _check_topic(self) -> None:
-        """A topic that changes under a running worker must stop it before it writes more."""
+    async def confirm_topic(self) -> None:
+        """Do `check_topic` with what the broker says now."""
+        await self._worker.app.intake.thread.refresh_metadata()
+        self.check_topic()
+
+    def check_topic(self) -> None:
+        """A topic that changes under a running worker must stop it before it writes more.
+
+        Raises:
+            TopicLayoutError: the source topic is gone, or partitions were added.
+        """
         topics = self._worker.settings.topics
         topic, expected = topics.events, topics.partitions
         count = self._worker.app.intake.thread.partition_count(topic)
-        if count != expected:
-            happened = f"has {count} partitions instead of {expected}" if count else "is gone"
-            problem = (
-                f"topic {topic} {happened} while the worker runs: its partitions no longer hold the"
-                " users that the state has; restore the topic, or use a new app_id and replay"
-            )
-            raise TopicLayoutError([problem])
+        if not count:
+            problem = "is gone while the worker runs: restore it, or use a new app_id for a new one"
+        elif count != expected:
+            problem = f"has {count} partitions instead of {expected}: {PARTITIONS_CHANGED}"
+        else:
+            return
+        raise TopicLayoutError([f"topic {topic} {problem}"])
 
     def _signs(self) -> Iterator[Sign]:
         """Yield what is under way; in the watchdog's thread."""

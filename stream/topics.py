@@ -26,6 +26,11 @@ _OVERHEAD = 64 << 10
 _LET_IN = 8
 """Multiple of the largest valid event that the broker still takes."""
 
+PARTITIONS_CHANGED = (
+    "a user's events are then not where the user's state is; copy the events to a new topic with as"
+    " many partitions as wanted, and process it under a new app_id"
+)
+
 T = TypeVar("T")
 
 
@@ -246,31 +251,43 @@ def missing_topic(name: str, settings: Settings) -> str:
 
 
 def _raise_problems(specs: list[TopicSpec], found: dict[str, _Found], settings: Settings) -> None:
-    source = found.get(specs[0].name)
+    source, state = found.get(specs[0].name), found.get(settings.changelog)
     problems = [missing_topic(spec.name, settings) for spec in specs if spec.name not in found]
+    counted: set[str] = set()
+    if source and state and source.partitions != state.partitions:
+        problems.append(
+            f"topic {specs[0].name} has {source.partitions} partitions but {settings.changelog},"
+            f" the state of this app_id, has {state.partitions}: {PARTITIONS_CHANGED}"
+        )
+        counted = {specs[0].name, settings.changelog}
     problems += [
         problem
         for spec in specs
         if spec.name in found
-        for problem in _problems(spec, found[spec.name], source)
+        for problem in [
+            *([] if spec.name in counted else _wrong_count(spec, found[spec.name], source)),
+            *_problems(spec, found[spec.name]),
+        ]
     ]
     if problems:
         raise TopicLayoutError(problems)
 
 
-def _problems(spec: TopicSpec, found: _Found, source: _Found | None) -> list[str]:
-    problems = []
+def _wrong_count(spec: TopicSpec, found: _Found, source: _Found | None) -> list[str]:
     # Where the source has another count than the settings say, it is the settings that are wrong.
     partitions = source.partitions if source and spec.follows_source else spec.partitions
-    if found.partitions != partitions:
-        remedy = (
-            f"set topics.partitions to {found.partitions}"
-            if found is source
-            else "delete it and run `intentstream topics create`, or choose another name for it"
-        )
-        problems.append(
-            f"topic {spec.name} has {found.partitions} partitions, not {partitions}: {remedy}"
-        )
+    if found.partitions == partitions:
+        return []
+    remedy = (
+        f"set topics.partitions to {found.partitions}"
+        if found is source
+        else "delete it and run `intentstream topics create`, or choose another name for it"
+    )
+    return [f"topic {spec.name} has {found.partitions} partitions, not {partitions}: {remedy}"]
+
+
+def _problems(spec: TopicSpec, found: _Found) -> list[str]:
+    problems = []
     if found.replication < spec.replication:
         problems.append(
             f"topic {spec.name} has {found.replication} copies, not {spec.replication}: reassign"

@@ -229,6 +229,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """
         await self.in_thread(self._ensure_consumer().commit({tp: offset}))
 
+    async def refresh_metadata(self) -> None:
+        """Ask the broker for the topics' partitions now."""
+
+        async def ask() -> None:
+            await self._ensure_consumer()._client.force_metadata_update()  # noqa: SLF001
+
+        await self.in_thread(ask())
+
     def partition_count(self, topic: str) -> int:
         """Return the topic's partitions as of the last metadata, 0 when it does not exist."""
         return len(self._ensure_consumer().partitions_for_topic(topic) or ())

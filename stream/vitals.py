@@ -8,6 +8,8 @@ shows no sign.
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from stream.errors import OpeningGivenUp
+
 
 @dataclass(frozen=True, slots=True)
 class Sign:
@@ -30,6 +32,18 @@ class Progress:
     """Position in the changelog while it is restored."""
     end: int = 0
     """Where the changelog ends."""
+    given_up: bool = False
+    """Whether nobody wants the partition any more."""
+
+    def enter(self, step: str, done: int = 0, end: int = 0) -> None:
+        """Enter the next step, unless it is given up: raises `OpeningGivenUp` then."""
+        self.check()
+        self.begin(step, done, end)
+
+    def check(self) -> None:
+        """Raise `OpeningGivenUp` if nobody wants the partition any more."""
+        if self.given_up:
+            raise OpeningGivenUp("the partition was taken away while it was being opened")
 
     def begin(self, step: str, done: int = 0, end: int = 0) -> None:
         """Enter the next step."""

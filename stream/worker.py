@@ -91,6 +91,7 @@ class Worker:
             acknowledge=self.app.acknowledge,
             room_changed=self.assignment.room.set,
             set_aside=self._set_aside,
+            confirm_topic=self.supervision.confirm_topic,
             metrics=self.supervision.metrics,
         )
 

@@ -32,8 +32,12 @@ PATIENCE_MS = 300_000
 class Traffic:
     """Sends a log in the background, in its order, at a steady rate, until told to finish."""
 
-    def __init__(self, world: World, log: list[Event], per_second: int) -> None:
+    def __init__(
+        self, world: World, log: list[Event], per_second: int, partitions: int | None = None
+    ) -> None:
+        """`partitions`: as many as the producer takes the topic to have, not what the world has."""
         self.sent = 0
+        self._partitions = partitions or len(world.partitions)
         self._log = log
         self._world = world
         self._finish = threading.Event()
@@ -71,7 +75,7 @@ class Traffic:
             request_timeout_ms=PATIENCE_MS,
             linger_ms=5,
         )
-        topic, partitions = self._world.settings.topics.events, len(self._world.partitions)
+        topic = self._world.settings.topics.events
         async with producer:
             while self.sent < len(self._log) and not self._finish.is_set():
                 count = max(int(self._per_second * CHUNK_S), 1)
@@ -81,7 +85,7 @@ class Traffic:
                         topic,
                         encode(event),
                         key=event.user_id.encode(),
-                        partition=partition_of(event.user_id.encode(), partitions),
+                        partition=partition_of(event.user_id.encode(), self._partitions),
                     )
                     for event in chunk
                 ]

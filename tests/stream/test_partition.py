@@ -107,7 +107,12 @@ class World:
         )
         self.failed_scorers = []
         self.around = Surroundings(
-            parts, self, self.acknowledged.append, self.room.set, self.set_aside
+            parts,
+            self,
+            self.acknowledged.append,
+            self.room.set,
+            self.set_aside,
+            self.confirm_topic,
         )
         self.task = PartitionTask(self.tp, self.around)
         self.running = None
@@ -120,6 +125,9 @@ class World:
     async def set_aside(self, failure):
         self.failed_scorers.append(failure.version)
         return len(self.failed_scorers) < 3
+
+    async def confirm_topic(self):
+        raise AssertionError("nothing is misplaced")
 
     async def move_to(self, tp, offset):
         assert tp == self.tp

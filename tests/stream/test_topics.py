@@ -101,10 +101,12 @@ async def test_every_problem_is_named_with_its_remedy(kafka):
     problems = {problem.split()[1]: [] for problem in caught.value.problems}
     for problem in caught.value.problems:
         problems[problem.split()[1]].append(problem)
-    assert set(problems) == {topics.late, settings.changelog, topics.models, topics.churn}
+    logs = {topics.late, topics.models, topics.churn}
+    assert set(problems) == {topics.events, settings.changelog, *logs}
     assert "has 3 partitions, not 4: delete it" in problems[topics.late][0]
-    assert "has 8 partitions, not 4" in problems[settings.changelog][0]
-    assert "must never be deleted: set cleanup.policy=compact" in problems[settings.changelog][1]
+    assert f"has 4 partitions but {settings.changelog}" in problems[topics.events][0]
+    assert "has 8: a user's events are then not where" in problems[topics.events][0]
+    assert "must never be deleted: set cleanup.policy=compact" in problems[settings.changelog][0]
     assert "has 2 partitions, not 1" in problems[topics.models][0]
     assert "cleanup.policy=compact,delete" in problems[topics.models][1]
     assert "compaction would drop" in problems[topics.churn][0]
