@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings
 
 from stream.broker import EmbeddedKafka
 
 # Like the worker, tests compute in one thread: the others belong to the broker and the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# A busy machine is not an error; and in CI a change is judged by the same examples each time.
+settings.register_profile("shop", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("shop")
 
 
 @dataclass(frozen=True)
