@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 
 from stream.errors import RecoveryError
 from stream.faults import async_stage, stage
@@ -103,6 +103,11 @@ async def recover(
             await _restore(reader, store, max(at, first), due_of, aside)
         else:
             await _catch_up(reader, store, max(at, first), due_of, aside)
+    except CorruptRecordException as error:
+        raise RecoveryError(
+            f"{where}: the changelog is damaged on the broker: {error}; nothing is done with it:"
+            " let another replica lead the partition, or use another app_id and replay the events"
+        ) from error
     except KafkaError as error:
         raise RecoveryError(f"{where}: the changelog cannot be read: {error!r}") from error
     finally:

@@ -38,16 +38,29 @@ class Shop:
     def state(self) -> Path:
         return self.world.settings.data_dir / "state"
 
-    def work(self, *, killed: bool) -> float:
-        """Process another part of the log; return the seconds until the first commit."""
+    def send(self) -> None:
+        """Produce another part of the log."""
         part = self._parts.pop(0)
         put(self.world, part)
+        self._sent += len(part)
+
+    def arrived(self) -> None:
+        """Wait until all that was sent is committed."""
+        self.world.wait_committed(self._sent)
+
+    def wipe(self) -> None:
+        """Remove the local state."""
+        shutil.rmtree(self.state)
+
+    def work(self, *, killed: bool) -> float:
+        """Process another part of the log; return the seconds until the first commit."""
+        before = self._sent
+        self.send()
         attempt = Attempt(1)
         with attempt.recovering():
             worker = self.world.start_worker()
-            self.world.wait_committed(self._sent + 1)
-        self._sent += len(part)
-        self.world.wait_committed(self._sent)
+            self.world.wait_committed(before + 1)
+        self.arrived()
         worker.kill() if killed else worker.stop()
         return attempt.recover_seconds or 0.0
 
@@ -57,11 +70,14 @@ class Shop:
         assert not verdict.wrong, verdict.wrong
 
 
+SHOP: dict[str, dict[str, object]] = {
+    "worker": {"clock": "event", "emit": "every", "batch_size": 64},
+    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+}
+
+
 def make_world(world: Callable[..., World]) -> World:
-    return world(
-        worker={"clock": "event", "emit": "every", "batch_size": 64},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
-    )
+    return world(**SHOP)
 
 
 def test_wiped_and_stale_folders_are_restored_from_the_changelog(
