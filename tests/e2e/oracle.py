@@ -55,12 +55,16 @@ class Verdict:
     """Messages and users that should be there and are not."""
     duplicated: int = 0
     """Messages that are there more often than they should be, or that should not be there."""
+    repeats: bool = False
+    """Whether a message may be there more than once."""
     wrong: list[str] = field(default_factory=list)
     """What is there once and says something else."""
 
     def count(self, what: str, want: Iterable[Hashable], got: Iterable[Hashable]) -> None:
         """Compare two multisets."""
         wanted, found = Counter(list(want)), Counter(list(got))
+        if self.repeats:
+            found = Counter(list(found))
         missing, extra = wanted - found, found - wanted
         self.lost += missing.total()
         self.duplicated += extra.total()
@@ -75,7 +79,11 @@ class Verdict:
 
 
 def judge(
-    world: World, scorer: Scorer, records: dict[str, np.void] | None = None
+    world: World,
+    scorer: Scorer,
+    records: dict[str, np.void] | None = None,
+    *,
+    repeats: bool = False,
 ) -> tuple[Verdict, dict[int, PipelineDriver]]:
     """Compare what a read_committed subscriber sees, and the tables, with both oracles.
 
@@ -83,8 +91,9 @@ def judge(
         world: emits a prediction per event and follows event time; no worker of it runs.
         scorer: the model that served all the time.
         records: the tables; those of the local stores unless given.
+        repeats: a message may be there more than once, as at-least-once allows.
     """
-    verdict, drivers = Verdict(), serial(world, scorer)
+    verdict, drivers = Verdict(repeats=repeats), serial(world, scorer)
     topics, settings = world.settings.topics, world.settings
     want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
     got = world.read(topics.propensity, Prediction)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.codec import decode
 from stream.settings import Settings
@@ -24,12 +24,13 @@ from stream.topics import create_topics
 from tests.stream.kafka_tools import read_all, unique
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from aiokafka import ConsumerRecord
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 TOPICS = (
     "events",
@@ -58,6 +59,18 @@ def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProc
         timeout=180,
         check=False,
     )
+
+
+def retried(ask: Callable[[], T], seconds: float = 60) -> T:
+    """Ask again while a broker is just going or coming."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except (KafkaError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 @dataclass
@@ -154,19 +167,27 @@ class World:
 
     def committed(self) -> int:
         """Source records covered by committed offsets, over all partitions."""
-        return asyncio.run(self._committed())
+        return sum(self.committed_offsets().values())
 
-    async def _committed(self) -> int:
+    def committed_offsets(self) -> dict[int, int]:
+        """Source partition -> committed offset, where there is one."""
+        return retried(lambda: asyncio.run(self._committed()))
+
+    async def _committed(self) -> dict[int, int]:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
         try:
+            await admin.start()
             offsets = await admin.list_consumer_group_offsets(self.settings.app_id)
         except GroupCoordinatorNotAvailableError:
-            return 0  # The broker makes its offsets topic when the first group comes.
+            return {}  # The broker makes its offsets topic when the first group comes.
         finally:
             await admin.close()
         events = self.settings.topics.events
-        return sum(max(o.offset, 0) for tp, o in offsets.items() if tp.topic == events)
+        return {
+            tp.partition: max(known.offset, 0)
+            for tp, known in offsets.items()
+            if tp.topic == events
+        }
 
     def wait_committed(self, records: int, seconds: float = 120) -> None:
         """Wait until that many source records are consumed and committed."""
@@ -179,7 +200,7 @@ class World:
 
     def raw(self, topic: str) -> list[ConsumerRecord]:
         """What a read_committed subscriber sees."""
-        return asyncio.run(read_all(self.bootstrap, topic))
+        return retried(lambda: asyncio.run(read_all(self.bootstrap, topic)))
 
     def read(self, topic: str, kind: type[M]) -> list[M]:
         return [decode(kind, record.value) for record in self.raw(topic)]
