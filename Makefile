@@ -12,12 +12,13 @@ BENCH ?=
 JSON ?=
 SOAK_SECONDS ?= 7200
 
-.PHONY: help setup demo test faults soak bench lint lock clean
+.PHONY: help setup demo test faults-quick faults soak bench lint lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
+	@echo "make faults-quick       a shorter part of every fault row, in minutes"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
 	@echo "make soak               two hours at half load (SOAK_SECONDS)"
 	@echo "make bench [BENCH=...]  measure"
@@ -30,7 +31,10 @@ demo: .venv/.local
 	$(BIN)/intentstream demo $(DEMO)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q --durations=15 $(TEST)
+	$(BIN)/python -m pytest -q --durations=15 -m "not faults" $(TEST)
+
+faults-quick: .venv/.dev
+	$(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
 
 faults: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=600 $(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
