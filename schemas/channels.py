@@ -96,12 +96,19 @@ CHANNELS: Final[tuple[Channel, ...]] = (
         "compact",
     ),
     Channel(
-        "erase", "users.erase", "Requests to forget a user.", (EraseUser,), USER_KEY, ("receive",)
+        "erase",
+        "users.erase",
+        "Requests to forget a user; they take their place among the user's events by the broker's"
+        " time.",
+        (EraseUser,),
+        USER_KEY,
+        ("receive",),
     ),
     Channel(
         "erased",
         "users.erased",
-        "Receipts of erasure.",
+        "Receipts of erasure; who keeps data of users erases it on seeing one. Read it"
+        " read_committed.",
         (EraseReceipt,),
         USER_KEY,
         ("send",),

@@ -72,6 +72,17 @@ class EraseReceipt(Struct, frozen=True, gc=False, kw_only=True):
         dict[str, Count], Meta(description="What was removed: place -> number of entries.")
     ]
     source: Annotated[Source, Meta(description="Where the request lies.")]
+    before: Annotated[
+        Source | None,
+        Meta(description="First source record that counts again: all of the user before is gone."),
+    ] = None
+    remaining: Annotated[
+        dict[str, int | None],
+        Meta(
+            description="Topic -> until when it may still hold copies, ms since epoch, by its"
+            " retention as set now; null: for ever. Kafka deletes no single records."
+        ),
+    ] = {}
 
 
 class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):

@@ -11,6 +11,7 @@ import xxhash
 from models.features import PROFILE_FEATURES
 from models.history import AMOUNT_UNIT
 from schemas.codec import decode_event, encode
+from schemas.control import EraseReceipt, EraseUser
 from schemas.outputs import (
     AlertReason,
     Arm,
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
     from models.features import F32
     from models.history import I64
-    from schemas.errors import InvalidEvent
+    from schemas.errors import InvalidMessage
     from schemas.pseudonym import Pseudonyms
+    from stream.erasure import Erasure
     from stream.hidden import ScorerLike
     from stream.ingest import Record
     from stream.state import UserTable
@@ -55,8 +57,9 @@ class Emitter:
         partition: int,
         holdout_share: float,
         pseudonyms: Pseudonyms | None = None,
+        erase_topic: str = "",
     ) -> None:
-        """``topic`` and ``partition`` of the source.
+        """``topic`` and ``partition`` of the source; ``erase_topic`` has the requests.
 
         With ``pseudonyms`` no message holds a user's id: copies of late events are rewritten, and
         of refused records, which may hold anything, nothing is copied.
@@ -65,6 +68,7 @@ class Emitter:
         self._partition = partition
         self._holdout = round(holdout_share * _ARMS)
         self._pseudonyms = pseudonyms
+        self._erase_topic = erase_topic
 
     def source(self, offset: int) -> Source:
         """Where a record lies."""
@@ -149,11 +153,39 @@ class Emitter:
         message = late_event(where, key.decode(), event_id, event_time, max(late_by, 0), value)
         return key, encode(message)
 
-    def dead(self, record: Record, cause: InvalidEvent) -> Message:
-        """A refused record with the reason and, unless users are pseudonyms, its original bytes."""
-        letter = dead_letter(
-            self.source(record.offset), record.key, record.value, cause, record.timestamp
+    def receipt(
+        self,
+        erasure: Erasure,
+        request: EraseUser,
+        user_id: str,
+        removed: dict[str, int],
+        before: int,
+        now: int,
+    ) -> Message:
+        """What was removed of a user, up to source offset ``before``, and where copies remain."""
+        kept = erasure.kept_ms.items()
+        receipt = EraseReceipt(
+            request_id=request.request_id,
+            user_id=user_id,
+            erased_at=now,
+            removed=removed,
+            source=self._request_source(erasure),
+            before=self.source(before),
+            remaining={topic: None if ms is None else now + ms for topic, ms in kept},
         )
+        return user_id.encode(), encode(receipt)
+
+    def dead_request(self, erasure: Erasure, cause: InvalidMessage) -> Message:
+        """A request to forget a user that cannot be carried out."""
+        return self.dead(erasure.record, cause, self._request_source(erasure))
+
+    def _request_source(self, erasure: Erasure) -> Source:
+        return Source(self._erase_topic, self._partition, erasure.record.offset)
+
+    def dead(self, record: Record, cause: InvalidMessage, source: Source | None = None) -> Message:
+        """A refused record with the reason and, unless users are pseudonyms, its original bytes."""
+        where = source or self.source(record.offset)
+        letter = dead_letter(where, record.key, record.value, cause, record.timestamp)
         if self._pseudonyms is not None:
             letter = _withheld(letter, self._pseudonyms)
         return letter.key, encode(letter)

@@ -72,6 +72,10 @@ class OffsetError(StreamError):
     """The offset to start from does not exist in the source topic."""
 
 
+class EraseError(StreamError):
+    """Requests to forget users cannot be sent, or not be read."""
+
+
 class PartitionError(StreamError):
     """A partition stopped; the cause says why."""
 

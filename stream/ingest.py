@@ -123,6 +123,10 @@ class Ingest:
             keys, np.array(offsets, np.int64), columns(rows), sources, event_ids, refused
         )
 
+    def forget(self, key: bytes) -> None:
+        """Do not remember this record key any more."""
+        self._checked.discard(key)
+
     def _check(self, key: bytes) -> None:
         if self._check_partitioner:
             belongs = partition_of(key, self._partitions)

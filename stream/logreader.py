@@ -13,6 +13,8 @@ from aiokafka.errors import KafkaError
 
 from models.encoding import Row, columns, encode_event, hash64
 from models.eventlog import EventLog
+from models.history import I64
+from stream.erased import read_erased
 from stream.errors import TopicLayoutError, TrainerError
 from stream.ingest import Ingest, Record
 from stream.replay.source import read_events
@@ -43,6 +45,7 @@ class KafkaLog:
         self._settings = settings
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._parts: list[EventLog] = []
+        self._arrived: list[I64] = []
         self._hashes: dict[bytes, int] = {}
         self.refused = 0
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
@@ -50,9 +53,12 @@ class KafkaLog:
     async def read(self, count: Count | None = None) -> EventLog:
         """Everything up to the topic's end as it is now, in order of arrival per user.
 
+        Without what came before a user's request to be forgotten, also where it was read before.
+
         Raises:
             TopicLayoutError: the topic does not exist.
             TrainerError: no broker answers, or it stops to.
+            BrokerError: as above, while the requests are read.
         """
         consumer = AIOKafkaConsumer(
             group_id=None,
@@ -74,8 +80,17 @@ class KafkaLog:
             ) from error
         finally:
             await consumer.stop()
-        self._parts = [EventLog.join(self._parts)] if self._parts else []
-        return self._parts[0] if self._parts else to_log([], [])
+        if not self._parts:
+            return to_log([], [])
+        # After the events: what is asked for meanwhile counts too.
+        erased = await read_erased(self._settings)
+        log, arrived = EventLog.join(self._parts), np.concatenate(self._arrived)
+        keep = erased.keep(log.users, arrived)
+        if not keep.all():
+            log, arrived = log.where(keep), arrived[keep]
+            self._hashes.clear()
+        self._parts, self._arrived = [log], [arrived]
+        return log
 
     async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
         consumer.assign(list(self._partitions))
@@ -147,6 +162,8 @@ class KafkaLog:
         if decoded.keys:
             users = np.fromiter(map(self._hash, decoded.keys), np.uint64, len(decoded.keys))
             self._parts.append(EventLog(users, decoded.events))
+            arrived = (records[index].timestamp for index in decoded.sources)
+            self._arrived.append(np.fromiter(arrived, np.int64, len(users)))
 
     def _hash(self, key: bytes) -> int:
         found = self._hashes.get(key)
@@ -156,9 +173,14 @@ class KafkaLog:
 
 
 def read_files(
-    paths: Iterable[Path], format_name: str = "jsonl", count: Count | None = None
+    paths: Iterable[Path],
+    format_name: str = "jsonl",
+    count: Count | None = None,
+    stored_id: Callable[[str], str] = str,
 ) -> EventLog:
     """The events of files, by event time; lines that give no event are left out.
+
+    ``stored_id`` gives the name under which a user is known to the workers.
 
     Raises:
         ReplayError: a file is missing or of another format.
@@ -170,7 +192,7 @@ def read_files(
     for path in paths:
         for event in read_events(path, format_name):
             rows.append(encode_event(event))
-            users.append(hash64(event.user_id))
+            users.append(hash64(stored_id(event.user_id)))
             done += 1
             if len(rows) >= _FILE_ROWS:
                 parts.append(to_log(users, rows))

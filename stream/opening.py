@@ -16,6 +16,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from stream.commit import Committer
 from stream.engine import Engine
+from stream.eraser import Eraser
+from stream.erasure import Erasure
 from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.offsets import source_offsets, starting_offset
 from stream.outbox import Counters, Outbox
@@ -52,6 +54,17 @@ class PipelineLike(Protocol):
     @property
     def pending(self) -> bool:
         """Whether anything waits for a commit."""
+
+    @property
+    def erase_offset(self) -> int:
+        """Next request to forget a user, -1 before the first."""
+
+    @property
+    def erasing(self) -> bool:
+        """Whether requests to forget a user wait for the source to be processed further."""
+
+    def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
+        """Take in requests to forget users; the source is processed up to `reached`."""
 
     def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Take in one micro-batch, in offset order."""
@@ -99,6 +112,8 @@ class Parts:
     new_pipeline: PipelineFactory
     scorer: Callable[[], Any]
     due_of: DueOf
+    new_eraser: Callable[[TopicPartition], Eraser] | None = None
+    """Makes what reads a source partition's requests to forget users."""
 
 
 @dataclass
@@ -112,9 +127,12 @@ class OpenPartition:
     """Source offset to start from."""
     caught_up_at: int
     """Position at which everything that lay in the log on opening is consumed."""
+    eraser: Eraser | None = None
 
     async def close(self, engine: Engine) -> None:
         """Release the connections and the folder; what is not committed is lost."""
+        if self.eraser is not None:
+            await self.eraser.close()
         await self.committer.close()
         await engine.run(self.store.close)
 
@@ -142,6 +160,7 @@ async def open_partition(
     progress = progress or Progress()
     folder = _Folder(tp, parts, progress)
     committer = parts.new_committer(tp)
+    eraser = parts.new_eraser(tp) if parts.new_eraser else None
     try:
         progress.enter("shutting out earlier owners")
         await committer.start()
@@ -161,7 +180,12 @@ async def open_partition(
         progress.enter(PIPELINE_STEP)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, store)
         offset = starting_offset(tp, known, pipeline.source_offset)
+        if eraser is not None:
+            # All of them before the first event, so that each finds its place among the events.
+            await eraser.start(pipeline.erase_offset, progress)
     except BaseException:
+        if eraser is not None:
+            await eraser.close()
         folder.close()
         await committer.close()
         raise
@@ -173,7 +197,7 @@ async def open_partition(
         restored=recovered.records,
         seconds=round(time.monotonic() - began, 2),
     )
-    return OpenPartition(committer, store, pipeline, offset, known.end)
+    return OpenPartition(committer, store, pipeline, offset, known.end, eraser)
 
 
 def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> PipelineLike:

@@ -35,6 +35,8 @@ class Counters(msgspec.Struct, gc=False):
     invalid: int = 0
     predictions: int = 0
     alerts: int = 0
+    erased: int = 0
+    """Requests to forget a user that were carried out."""
 
 
 class PartitionMeta(msgspec.Struct):
@@ -47,6 +49,8 @@ class PartitionMeta(msgspec.Struct):
     counters: Counters = msgspec.field(default_factory=Counters)
     pseudonym_key: str = ""
     """Id of the key that made the user ids of this state, empty where they are the users' own."""
+    erase_offset: int = -1
+    """Next request to forget a user, in the partition of the same number."""
 
 
 def encode_meta(meta: PartitionMeta) -> bytes:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from models.history import SessionRules
-from schemas.errors import Reason
+from schemas.errors import InvalidMessage, Reason
+from stream.alerts import Status
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
+from stream.erasure import Erasures
 from stream.errors import StoreForeign
 from stream.fallback import CheckedScorer, checked
 from stream.ingest import Ingest, Record
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from models.history import I64
     from stream.churn import AlertDraft
+    from stream.erasure import Erasure
     from stream.hidden import ScorerLike
     from stream.ingest import Decoded
     from stream.settings import Settings
@@ -80,11 +83,17 @@ class Pipeline:
         self._watch = ChurnWatch(settings.churn, state.ttl_ms)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
         self._emitter = Emitter(
-            topic, partition, settings.churn.holdout_share, settings.privacy.pseudonyms
+            topic,
+            partition,
+            settings.churn.holdout_share,
+            settings.privacy.pseudonyms,
+            settings.topics.erase,
         )
         self._scorer = checked(scorer)
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
+        self._erasures = Erasures()
+        self._now = 0
         self._outputs: dict[str, list[Message]] = {}
         self._covered = self._misplaced = 0
         self._moved = False
@@ -133,6 +142,16 @@ class Pipeline:
         return None if earliest >= 2**62 else earliest
 
     @property
+    def erase_offset(self) -> int:
+        """Next request to forget a user, -1 before the first."""
+        return self._meta.erase_offset
+
+    @property
+    def erasing(self) -> bool:
+        """Whether requests to forget a user wait for the source to be processed further."""
+        return bool(self._erasures)
+
+    @property
     def pending(self) -> bool:
         """Whether anything waits for a commit."""
         return self._moved or bool(self._outputs) or len(self._table.dirty_rows()) > 0
@@ -141,6 +160,50 @@ class Pipeline:
         """Take in one micro-batch, in offset order."""
         if records and records[0].offset < self._meta.source_offset:
             records = [r for r in records if r.offset >= self._meta.source_offset]
+        while (cut := self._erasures.cut(records)) is not None:
+            self._process(records[:cut])
+            records = records[cut:]
+            self._erase(self._erasures.next())
+        self._process(records)
+
+    def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
+        """Take in requests to forget users, and carry out those whose turn has come.
+
+        Args:
+            erasures: new requests, in order.
+            reached: the source is processed up to this offset.
+            now_ms: the wall clock, for receipts.
+        """
+        self._now = now_ms
+        self._erasures.add(erasures)
+        for erasure in self._erasures.due(reached):
+            self._erase(erasure)
+
+    def _erase(self, erasure: Erasure) -> None:
+        """Forget a user as if there had never been an event."""
+        self._meta.erase_offset = erasure.record.offset + 1
+        request = erasure.request
+        if isinstance(request, InvalidMessage):
+            self._put("dead_letter", [self._emitter.dead_request(erasure, request)])
+            return
+        user_id = self._settings.privacy.stored_id(request.user_id)
+        (row,) = self._table.rows([USER_PREFIX + user_id.encode()])
+        record = self._table.records[row]
+        events = int(record["n"])
+        removed = {
+            "record": int(events > 0),
+            "events": events,
+            "timers": int(record["indexed_due"] > 0),
+            "open_alerts": int(record["status"] in (Status.RAISED, Status.ESCALATED)),
+        }
+        self._table.forget(row)
+        self._ingest.forget(request.user_id.encode())
+        before = max(self._meta.source_offset, 0)
+        message = self._emitter.receipt(erasure, request, user_id, removed, before, self._now)
+        self._put("erased", [message])
+        self._meta.counters.erased += 1
+
+    def _process(self, records: Sequence[Record]) -> None:
         if not records:
             return
         decoded = self._ingest.decode(records)

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from aiokafka import TopicPartition
 
+from stream.erasure import Erasure
 from stream.errors import ScorerFailed
 from stream.faults import stage
 from stream.inbox import Inbox
@@ -94,6 +95,12 @@ class Processing:
         self._committed_at = 0.0
         self._turns = self._commits = 0
         self._computing = self._storing = self._settling = False
+        self._reached = opened.offset
+        self._eraser = opened.eraser
+        self._erasing = False
+        self._erased_to = -1
+        if self._eraser is not None:
+            self._eraser.on_arrival = self._wake.set
 
     def deliver(self, batch: MicroBatch) -> None:
         """Take the batch that Faust's stream has brought; `PartitionError` if it is another."""
@@ -118,6 +125,8 @@ class Processing:
             storing = self._storing
             mark = (self._commits, calls if storing else None)
             yield Sign(f"{self._where}: commit", mark, waits_for_cluster=not storing)
+        if self._eraser is not None:
+            yield self._eraser.sign
         expected = self._inbox.expected
         if expected is not None:
             yield Sign(f"{self._where}: delivery by Faust", expected)
@@ -130,8 +139,14 @@ class Processing:
             batch = self._next_batch()
             now = self._now(batch)
             drain = self._may_commit()
-            if batch is not None or (drain and self._pending) or self._timer_due(now):
-                await self._step(batch, now, drain)
+            erasures = self._due_erasures(batch)
+            if (
+                batch is not None
+                or erasures is not None
+                or (drain and self._pending)
+                or self._timer_due(now)
+            ):
+                await self._step(batch, now, drain, erasures)
             else:
                 await self._sleep()
         await self._settle_commit(wait=True)
@@ -157,22 +172,44 @@ class Processing:
     def _much_pending(self) -> bool:
         return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size
 
-    async def _step(self, batch: MicroBatch | None, now: int | None, drain: bool) -> None:  # noqa: FBT001
+    def _due_erasures(self, batch: MicroBatch | None) -> list[Erasure] | None:
+        """Return new requests, empty if only old ones may be due now, None if none are."""
+        if self._eraser is None:
+            return None
+        arrived = self._eraser.take()
+        if not self._inbox.held and self._inbox.position is not None:
+            # Beyond the last record may lie a transaction's marker, which is no record.
+            self._reached = self._inbox.position
+        moved = batch is not None or self._reached > self._erased_to
+        if not arrived and not (self._erasing and moved):
+            return None
+        self._erased_to = self._reached
+        return arrived
+
+    async def _step(
+        self,
+        batch: MicroBatch | None,
+        now: int | None,
+        drain: bool,  # noqa: FBT001
+        erasures: list[Erasure] | None = None,
+    ) -> None:
         if batch is not None:
             stage("after_poll")
             self._around.metrics.batch(self._tp.partition, len(batch.records))
         self._computing = True
-        computed = await self._engine.run(self._compute, batch, now, drain)
+        computed = await self._engine.run(self._compute, batch, now, drain, erasures)
         self._computing = False
         if batch is not None:
             stage("after_scoring")
             self._inbox.done()
+            self._reached = batch.end
             self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
             self._uncommitted.append(batch)
             self._uncommitted_records += len(batch.records)
             self._around.room_changed()
         self._advanced_to = max(self._advanced_to, now or -1)
         self._next_due, self._pending = computed.next_due, computed.pending
+        self._erasing = computed.erasing
         if computed.drained is not None:
             covered, self._uncommitted = self._uncommitted, []
             self._uncommitted_records = 0
@@ -261,10 +298,18 @@ class Processing:
 
     # --- in the engine's thread --------------------------------------------------------------
 
-    def _compute(self, batch: MicroBatch | None, now: int | None, drain: bool) -> "_Computed":  # noqa: FBT001
-        """Process a batch, let time pass, drain if asked."""
+    def _compute(
+        self,
+        batch: MicroBatch | None,
+        now: int | None,
+        drain: bool,  # noqa: FBT001
+        erasures: list[Erasure] | None,
+    ) -> "_Computed":
+        """Forget users, process a batch, let time pass, drain if asked."""
         pipeline, metrics = self._opened.pipeline, self._around.metrics
         with metrics.stage("compute"):
+            if erasures is not None:
+                pipeline.erase(erasures, self._reached, _wall_ms())
             if batch is not None:
                 pipeline.process(batch.records)
             if now is not None:
@@ -274,7 +319,8 @@ class Processing:
             with metrics.stage("drain"):
                 snapshot = snapshot_of(pipeline, max(pipeline.source_offset, 0))
                 drained, pending = (pipeline.drain(), snapshot), False
-        return _Computed(drained, pipeline.next_due(), pending)
+        erasing = self._eraser is not None and pipeline.erasing
+        return _Computed(drained, pipeline.next_due(), pending, erasing)
 
     def _store(self, outbox: Outbox, changelog_offset: int) -> None:
         """Write what is committed to RocksDB."""
@@ -293,6 +339,7 @@ class _Computed:
     drained: tuple[Outbox, Snapshot] | None
     next_due: int | None
     pending: bool
+    erasing: bool
 
 
 def snapshot_of(pipeline: PipelineLike, offset: int) -> Snapshot:

@@ -8,12 +8,14 @@ import structlog
 import torch
 
 from models.scorer import Scorer
+from stream.eraser import Eraser
 from stream.layout import indexed_due
 from stream.pipeline import Pipeline
 from stream.reload import ModelFollower
+from stream.rights import check_rights, worker_rights
 from stream.settings import Settings
 from stream.status import Heartbeats
-from stream.topics import check_topics
+from stream.topics import check_topics, copies_kept_ms
 from stream.trainer import targets_of
 from stream.trust import manifest_check
 from stream.worker import Worker
@@ -34,7 +36,8 @@ async def run_worker(settings: Settings) -> None:
     if manifest_check(settings.models) is None:
         log.info("models are served unsigned; models.trusted_keys would demand signatures")
     with _quiet("aiokafka"):
-        await check_topics(settings)
+        kept_ms = copies_kept_ms(settings, await check_topics(settings))
+        await check_rights(settings, worker_rights(settings))
     follower = ModelFollower(settings)
     try:
         scorer = await follower.start()
@@ -48,6 +51,7 @@ async def run_worker(settings: Settings) -> None:
             scorer=scorer,
             companions=(follower, Heartbeats(settings)),
             last_resort=lambda: Scorer.rhythm(targets_of(settings)),
+            new_eraser=lambda source: Eraser(settings, source, kept_ms),
         )
         await worker.run()
     finally:

@@ -13,7 +13,9 @@ import numpy as np
 
 from models.history import history_bytes
 from schemas.codec import decode, encode
+from schemas.control import EraseReceipt, EraseUser
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.erasure import read_requests
 from stream.layout import Layout
 from stream.pipeline import Pipeline
 from stream.settings import Settings
@@ -65,6 +67,7 @@ class PipelineDriver:
         self._scorer = scorer
         self._partition, self._partitions = partition, partitions
         self._commits = 0
+        self._requests = 0
         self.pipeline = self._open()
         self._offset = max(self.pipeline.source_offset, 0)
 
@@ -112,6 +115,37 @@ class PipelineDriver:
         self.pipeline.advance(now_ms)
         self.commit()
 
+    def erase(self, user_id: str, at_ms: int, until: int | None = None) -> None:
+        """Ask for a user to be forgotten.
+
+        Args:
+            user_id: who.
+            at_ms: broker's time of the request: events piped with the same or a later timestamp
+                came after it.
+            until: end of the source as the request was read; what has been piped unless given.
+        """
+        request = EraseUser(
+            request_id=f"request-{self._requests}", user_id=user_id, requested_at=at_ms
+        )
+        self.erase_raw([(user_id.encode(), encode(request), at_ms)], until)
+
+    def erase_raw(
+        self, records: Iterable[tuple[bytes | None, bytes | None, int]], until: int | None = None
+    ) -> None:
+        """Pipe (key, value, broker timestamp ms) records of the request topic."""
+        requests = []
+        for key, value, timestamp in records:
+            requests.append(PipedRecord(self._requests, timestamp, key, value))
+            self._requests += 1
+        erasures = read_requests(
+            requests,
+            until=self._offset if until is None else until,
+            partition=self._partition,
+            partitions=None if self.settings.privacy.pseudonyms else self._partitions,
+        )
+        self.pipeline.erase(erasures, self._offset, max([r.timestamp for r in requests], default=0))
+        self.commit()
+
     def commit(self) -> None:
         """Make everything so far durable."""
         outbox = self.pipeline.drain()
@@ -125,6 +159,7 @@ class PipelineDriver:
         """Forget all that is not in the store, as a crash would, and open again."""
         self.pipeline = self._open()
         self._offset = max(self.pipeline.source_offset, 0)
+        self._requests = max(self.pipeline.erase_offset, 0)
 
     def _read(self, topic: str, kind: type[M]) -> list[M]:
         return [decode(kind, value) for _, value in self.outputs.get(topic, [])]
@@ -140,6 +175,10 @@ class PipelineDriver:
     def late(self) -> list[LateEvent]:
         """All late events so far."""
         return self._read(self.settings.topics.late, LateEvent)
+
+    def receipts(self) -> list[EraseReceipt]:
+        """All receipts of erasure so far."""
+        return self._read(self.settings.topics.erased, EraseReceipt)
 
     def dead_letters(self) -> list[DeadLetter]:
         """All refused records so far."""

@@ -23,6 +23,15 @@ _SETTLE_S = 20.0
 _POLL_S = 0.1
 _MIB = 1 << 20
 _OVERHEAD = 64 << 10
+_FOR_EVER_MS = 2**62
+_CONFIGS = (
+    "cleanup.policy",
+    "delete.retention.ms",
+    "max.compaction.lag.ms",
+    "message.timestamp.type",
+    "retention.ms",
+    "segment.ms",
+)
 _LET_IN = 8
 """Multiple of the largest valid event that the broker still takes."""
 
@@ -63,6 +72,8 @@ class _Found:
     partitions: int
     replication: int
     cleanup: frozenset[str]
+    timestamps: str
+    kept_ms: int | None
 
 
 def required_topics(settings: Settings) -> list[TopicSpec]:
@@ -73,7 +84,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
 
     def spec(name: str, **config: object) -> TopicSpec:
         texts = _config(settings, config)
-        single = name in {topics.models, topics.erase, topics.erased, topics.status}
+        single = name in {topics.models, topics.status}
         partitions = 1 if single else topics.partitions
         follows = not single and name != topics.events
         return TopicSpec(name, partitions, topics.replication, texts, follows)
@@ -98,7 +109,8 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
         # Bounded lag: an erased user's last record must leave the disk in foreseeable time.
         spec(settings.changelog, cleanup_policy="compact", max_compaction_lag_ms=DAY_MS),
         spec(topics.models, cleanup_policy="compact"),
-        log(topics.erase, keep),
+        # By the brokers' times a request finds its place among the events.
+        log(topics.erase, keep, message_timestamp_type="LogAppendTime"),
         log(topics.erased, keep),
         spec(topics.status, cleanup_policy="compact", segment_ms=HOUR_MS),
     ]
@@ -143,8 +155,12 @@ async def create_topics(settings: Settings, specs: list[TopicSpec] | None = None
     return created
 
 
-async def check_topics(settings: Settings) -> None:
+async def check_topics(settings: Settings) -> dict[str, int | None]:
     """Check that every topic exists and is laid out as the worker needs it.
+
+    Returns:
+        Topic -> for how long at most a record stays in it, or in a compacted one the record that
+        another has replaced, ms; None: for ever.
 
     Raises:
         BrokerError: no broker answers.
@@ -154,6 +170,16 @@ async def check_topics(settings: Settings) -> None:
     async with _admin(settings) as admin:
         found = await _retried(lambda: _describe(admin, specs), settings)
     _raise_problems(specs, found, settings)
+    return {name: topic.kept_ms for name, topic in found.items()}
+
+
+def copies_kept_ms(settings: Settings, kept_ms: dict[str, int | None]) -> dict[str, int | None]:
+    """Of what `check_topics` returns, the topics that hold copies of what a user did or was told.
+
+    Requests to forget a user, and the receipts, hold no more than the user's id.
+    """
+    none = {settings.topics.models, settings.topics.status}
+    return {name: kept for name, kept in kept_ms.items() if name not in none}
 
 
 @contextlib.asynccontextmanager
@@ -223,24 +249,46 @@ async def _describe(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> dict[
     if not existing:
         return {}
     described = await admin.describe_topics(sorted(existing))
+    wanted = dict.fromkeys(_CONFIGS, "")
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""})
-        for name in sorted(existing)
+        ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(existing)
     ]
-    policies: dict[str, frozenset[str]] = {}
+    configs: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, entries in answer.resources:
             if code:
                 raise for_code(code)(f"{name}: {message}")
-            values = {entry[0]: entry[1] for entry in entries}
-            policies[name] = frozenset((values.get("cleanup.policy") or "").split(","))
+            configs[name] = {entry[0]: entry[1] or "" for entry in entries}
     found = {}
     for topic in described:
         if topic["error_code"]:
             raise for_code(topic["error_code"])(topic["topic"])
         copies = [len(partition["replicas"]) for partition in topic["partitions"]]
-        found[topic["topic"]] = _Found(len(copies), min(copies), policies[topic["topic"]])
+        config = configs[topic["topic"]]
+        found[topic["topic"]] = _Found(
+            len(copies),
+            min(copies),
+            frozenset(config["cleanup.policy"].split(",")),
+            config["message.timestamp.type"],
+            _kept_ms(config),
+        )
     return found
+
+
+def _kept_ms(config: dict[str, str]) -> int | None:
+    """For how long a record, or one that is replaced, can stay by a topic's configuration."""
+
+    def bound(name: str) -> int | None:
+        value = int(config[name])
+        return value if 0 <= value < _FOR_EVER_MS else None
+
+    if "compact" in config["cleanup.policy"]:
+        # A tombstone in its turn stays until it is compacted away.
+        times = [bound("max.compaction.lag.ms"), bound("delete.retention.ms")] * 2
+    else:
+        # A segment goes as a whole, with its newest record.
+        times = [bound("retention.ms"), bound("segment.ms")]
+    return None if None in times else sum(time for time in times if time is not None)
 
 
 def missing_topic(name: str, settings: Settings) -> str:
@@ -302,5 +350,12 @@ def _problems(spec: TopicSpec, found: _Found) -> list[str]:
         problems.append(
             f"topic {spec.name} has cleanup.policy={','.join(sorted(found.cleanup))}, and {loses}:"
             f" set cleanup.policy={spec.cleanup}"
+        )
+    stamped = spec.config.get("message.timestamp.type", found.timestamps)
+    if found.timestamps != stamped:
+        problems.append(
+            f"topic {spec.name} has message.timestamp.type={found.timestamps}, and producers'"
+            " clocks must decide neither timers nor what a user's erasure covers: set it to"
+            f" {stamped}"
         )
     return problems

@@ -22,6 +22,7 @@ from models.train import TrainConfig, train
 from schemas.codec import encode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError
+from stream.erased import read_erased
 from stream.errors import TrainerError
 from stream.logreader import Count, KafkaLog, read_files
 from stream.settings import Settings
@@ -59,11 +60,19 @@ class FromFiles:
 
     paths: tuple[Path, ...]
     format_name: str = "jsonl"
+    settings: Settings | None = None
+    """With a broker: users who asked it to be forgotten are left out."""
     in_arrival_order = False
 
     def read(self, count: Count | None) -> EventLog:
         """Read all files."""
-        return read_files(self.paths, self.format_name, count)
+        settings = self.settings
+        if settings is None:
+            return read_files(self.paths, self.format_name, count)
+        log = read_files(self.paths, self.format_name, count, settings.privacy.stored_id)
+        if not settings.kafka.bootstrap_servers:
+            return log
+        return asyncio.run(read_erased(settings)).filter(log)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from stream.app import WorkerApp
 from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
+from stream.eraser import Eraser
 from stream.errors import ScorerFailed, WorkerError
 from stream.fallback import Lineup
 from stream.hidden import ScorerLike
@@ -56,6 +57,7 @@ class Worker:
         scorer: Any,
         companions: Sequence[Companion] = (),
         last_resort: Callable[[], ScorerLike] | None = None,
+        new_eraser: Callable[[TopicPartition], Eraser] | None = None,
     ) -> None:
         """Start nothing.
 
@@ -66,6 +68,7 @@ class Worker:
             scorer: model to begin with.
             companions: what runs beside the partitions: model reload, heartbeats.
             last_resort: makes the model that serves when all others fail.
+            new_eraser: makes what reads a partition's requests to forget users.
         """
         self.settings = settings
         self.lineup = Lineup(scorer, last_resort)
@@ -84,6 +87,7 @@ class Worker:
             new_pipeline=new_pipeline,
             scorer=lambda: self.lineup.serving,
             due_of=due_of,
+            new_eraser=new_eraser,
         )
         self._around = Surroundings(
             parts=parts,

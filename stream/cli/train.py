@@ -103,7 +103,7 @@ def _source(settings: Settings, names: list[str], format_name: str) -> "Source":
         return FromKafka(settings)
     if KAFKA in names:
         raise TrainerError(f"--from {KAFKA} cannot be mixed with files: give one or the other")
-    return FromFiles(tuple(Path(name) for name in names), format_name)
+    return FromFiles(tuple(Path(name) for name in names), format_name, settings)
 
 
 def _interval(text: str | None) -> int | None:

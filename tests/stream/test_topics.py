@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from schemas.outputs import MAX_ORIGINAL_BYTES
 from stream.errors import BrokerError, TopicLayoutError
 from stream.settings import Settings, load_settings
-from stream.topics import check_topics, create_topics, required_topics
+from stream.topics import check_topics, copies_kept_ms, create_topics, required_topics
 
 NAMES = ("events", "late", "dead_letter", "propensity", "churn")
 CONTROL = ("models", "erase", "erased", "status")
@@ -45,7 +45,7 @@ def test_the_layout_is_co_partitioned_and_state_is_compacted():
     specs = {spec.name: spec for spec in required_topics(settings)}
     assert len(specs) == 10
     follow = {spec.name for spec in specs.values() if spec.partitions == 6}
-    assert follow == {f"p.{name}" for name in NAMES} | {"p.users.changelog"}
+    assert follow == {f"p.{name}" for name in (*NAMES, "erase", "erased", "users.changelog")}
     compacted = {spec.name for spec in specs.values() if spec.cleanup == "compact"}
     assert compacted == {"p.users.changelog", "p.models", "p.status"}
     assert {spec.replication for spec in specs.values()} == {3}
@@ -75,6 +75,45 @@ async def test_created_once_and_then_found(kafka):
     assert sorted(created) == sorted(spec.name for spec in required_topics(settings))
     assert await create_topics(settings) == []
     await check_topics(settings)
+
+
+@pytest.mark.kafka
+async def test_how_long_copies_stay_is_told(kafka):
+    settings = settings_for(kafka.bootstrap_servers)
+    topics, day = settings.topics, 86_400_000
+    await make(
+        kafka.bootstrap_servers,
+        NewTopic(
+            topics.late,
+            4,
+            1,
+            topic_configs={"retention.ms": "-1", "segment.ms": "1000"},
+        ),
+        NewTopic(
+            topics.churn,
+            4,
+            1,
+            topic_configs={"retention.ms": "5000", "segment.ms": "1000"},
+        ),
+    )
+    await create_topics(settings)
+    kept = copies_kept_ms(settings, await check_topics(settings))
+    assert kept[topics.late] is None
+    assert kept[topics.churn] == 6000
+    assert kept[topics.dead_letter] == 30 * day + 7 * day
+    assert kept[settings.changelog] == 4 * day
+    assert topics.models not in kept
+    assert topics.erased in kept
+
+
+@pytest.mark.kafka
+async def test_producers_clocks_are_refused_where_the_brokers_must_count(kafka):
+    settings = settings_for(kafka.bootstrap_servers)
+    await make(kafka.bootstrap_servers, NewTopic(settings.topics.erase, 4, 1))
+    with pytest.raises(
+        TopicLayoutError, match=r"message\.timestamp\.type=CreateTime.*LogAppendTime"
+    ):
+        await create_topics(settings)
 
 
 @pytest.mark.kafka

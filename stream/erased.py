@@ -1,0 +1,77 @@
+"""Who has asked to be forgotten, for those who read events again: the trainer, replays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from models.encoding import hash64
+from schemas.codec import decode
+from schemas.control import EraseUser
+from schemas.errors import InvalidMessage
+from stream.errors import TopicLayoutError
+from stream.tail import open_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from models.eventlog import EventLog
+    from models.history import I64
+    from stream.settings import Settings
+
+READ_TIMEOUT_S: Final = 30.0
+
+
+class Erased:
+    """Users who asked to be forgotten, each with the broker's time of the last request."""
+
+    def __init__(self, since: Mapping[int, int]) -> None:
+        """``since``: xxh3-64 of the stored user id -> ms."""
+        self._users = np.array(sorted(since), np.uint64)
+        self._since = np.array([since[user] for user in sorted(since)], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def keep(self, users: NDArray[np.uint64], times: I64) -> NDArray[np.bool_]:
+        """Which of N events may be used: those of others, and those after the user's request."""
+        if not len(self._users):
+            return np.ones(len(users), np.bool_)
+        at = np.minimum(np.searchsorted(self._users, users), len(self._users) - 1)
+        keep: NDArray[np.bool_] = (self._users[at] != users) | (times >= self._since[at])
+        return keep
+
+    def covers(self, user_id: str, time: int) -> bool:
+        """Whether an event of this (stored) user, taken in at this time, must not be used."""
+        user = np.array([hash64(user_id)], np.uint64)
+        return not self.keep(user, np.array([time], np.int64))[0]
+
+    def filter(self, log: EventLog) -> EventLog:
+        """A log of which only event times are known without the events before the requests."""
+        keep = self.keep(log.users, log.events.time)
+        return log if keep.all() else log.where(keep)
+
+
+async def read_erased(settings: Settings) -> Erased:
+    """Read all requests there are now; nobody has asked where there is no topic for it.
+
+    Raises:
+        BrokerError: no broker answers, or it stops to.
+    """
+    since: dict[int, int] = {}
+    try:
+        async with open_tail(settings, [settings.topics.erase], from_beginning=True) as tail:
+            async for records in tail.read_to_end(READ_TIMEOUT_S):
+                for record in records:
+                    try:
+                        request = decode(EraseUser, record.value)
+                    except InvalidMessage:
+                        continue  # the worker puts it among the dead letters
+                    user = hash64(settings.privacy.stored_id(request.user_id))
+                    since[user] = max(since.get(user, 0), record.timestamp)
+    except TopicLayoutError:
+        pass
+    return Erased(since)
