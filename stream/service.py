@@ -15,6 +15,7 @@ from stream.reload import ModelFollower
 from stream.rights import check_rights, worker_rights
 from stream.settings import Settings
 from stream.status import Heartbeats
+from stream.topic_watch import TopicWatch
 from stream.topics import check_topics, copies_kept_ms
 from stream.trainer import targets_of
 from stream.trust import manifest_check
@@ -49,7 +50,7 @@ async def run_worker(settings: Settings) -> None:
             new_pipeline=Pipeline,
             due_of=indexed_due,
             scorer=scorer,
-            companions=(follower, Heartbeats(settings)),
+            companions=(follower, Heartbeats(settings), TopicWatch(settings)),
             last_resort=lambda: Scorer.rhythm(targets_of(settings)),
             new_eraser=lambda source: Eraser(settings, source, kept_ms),
         )

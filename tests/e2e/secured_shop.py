@@ -10,6 +10,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from schemas.codec import encode
+from schemas.events import Event
 from stream.settings import Settings
 from tests.e2e.world import TOPICS, World, run_program
 from tests.secured import SecuredKafka, deployed
@@ -76,6 +78,9 @@ class SecuredShop:
                     await producer.send_and_wait(self.settings.topics.events, value, key=key)
 
         asyncio.run(send())
+
+    def send_events(self, events: list[Event]) -> None:
+        self.send([(event.user_id.encode(), encode(event)) for event in events])
 
     def granted(self) -> set[tuple[str, ...]]:
         return {
