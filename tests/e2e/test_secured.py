@@ -98,6 +98,8 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(
     assert "truncated" in shop.run(
         *("operator", "watch", "dead-letter", "--from-beginning", "--limit", "1")
     )
+    assert json.loads(shop.run("eraser", "erase", "u2", "--json"))["forgotten"]
+    shop.run("trainer", "train", "--device", "cpu")
     worker.stop()
     # A worker without its folder needs to read the changelog.
     shutil.rmtree(shop.settings.data_dir)
