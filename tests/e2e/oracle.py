@@ -134,12 +134,18 @@ def judge(
 def valid_events(world: World) -> list[Event]:
     """The events of the log, partition after partition, without those that are none."""
     events: list[Event] = []
+    worker = world.settings.worker
+    ahead = worker.max_future_ms if worker.clock != "event" else 2**62
     log = world.raw(world.settings.topics.events)
     for record in sorted(log, key=lambda r: (r.partition, r.offset)):
         with contextlib.suppress(InvalidEvent):
-            event = decode_event(record.value, world.settings.worker.max_event_bytes)
+            event = decode_event(record.value, worker.max_event_bytes)
             key, partitions = event.user_id.encode(), len(world.partitions)
-            if record.key == key and partition_of(key, partitions) == record.partition:
+            if (
+                record.key == key
+                and partition_of(key, partitions) == record.partition
+                and event.event_time <= record.timestamp + ahead
+            ):
                 events.append(event)
     return events
 
