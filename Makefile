@@ -12,7 +12,7 @@ BENCH ?=
 JSON ?=
 SOAK_SECONDS ?= 7200
 
-.PHONY: help setup demo test faults-quick faults soak bench lint lock clean
+.PHONY: help setup demo test faults-quick faults soak bench lint audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
@@ -23,6 +23,7 @@ help:
 	@echo "make soak               two hours at half load (SOAK_SECONDS)"
 	@echo "make bench [BENCH=...]  measure"
 	@echo "make lint               style, types, import direction"
+	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
 	@echo "make lock               pin the requirements anew"
 
 setup: .venv/.dev
@@ -50,6 +51,9 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv/.dev
+	$(BIN)/python deploy/audit.py build/sbom.cdx.json
 
 .venv/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \

@@ -144,3 +144,4 @@ def test_ci_runs_the_linters_and_the_readmes_test_command():
     assert script.stat().st_mode & 0o111
     lines = script.read_text(encoding="utf-8").splitlines()
     assert lines[-2:] == ["make lint", "make test"]
+    assert "make audit" in lines
