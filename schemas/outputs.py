@@ -154,7 +154,11 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
-    """An event that could not be used, with its original bytes. Key: the original key."""
+    """An event that could not be used, with its original bytes. Key: the original key.
+
+    Where users are pseudonyms, `value` is empty and clipped, and `key` a pseudonym: what cannot be
+    read may name anybody. The record itself lies at `source`.
+    """
 
     reason: Annotated[Reason, Meta(description="Stable machine-readable reason.")]
     source: Annotated[Source, Meta(description="Where the record lies.")]
@@ -187,7 +191,13 @@ class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
         Duration, Meta(description="How much older than the user's latest event, milliseconds.")
     ]
     source: Annotated[Source, Meta(description="Where the record lies.")]
-    value: Annotated[bytes, Meta(description="Original record value, base64.")]
+    value: Annotated[
+        bytes,
+        Meta(
+            description="Original record value, base64; where users are pseudonyms, the event"
+            " written anew with the pseudonym."
+        ),
+    ]
     size: Annotated[
         int, Meta(ge=0, description="Bytes of the original value; more than `value` when clipped.")
     ] = 0

@@ -1,6 +1,6 @@
 """Pseudonyms: a keyed hash in place of a user id, for those who must not know the user.
 
-    p1_ + base32(HMAC-SHA256(key, "user" 0x00 id)[:16] + HMAC-SHA256(key, "mark" 0x00 hash)[:4])
+    p1_ + hex(HMAC-SHA256(key, "user" 0x00 id)[:16] + HMAC-SHA256(key, "mark" 0x00 hash)[:4])
 
 16 bytes make it the user's own; without the key nobody can tell from which id it was made, nor try
 ids out. The last 4 bytes mark it as made with this key: who has the key recognises a pseudonym and
@@ -11,7 +11,7 @@ loses the key loses the connection to the users; whoever publishes it has pseudo
 from __future__ import annotations
 
 import hmac
-from base64 import b32decode, b32encode
+import re
 from typing import Final
 
 import msgspec
@@ -24,7 +24,7 @@ MIN_KEY_BYTES: Final = 32
 _PREFIX: Final = "p1_"
 _HASH_BYTES: Final = 16
 _MARK_BYTES: Final = 4
-_LENGTH: Final = len(_PREFIX) + (_HASH_BYTES + _MARK_BYTES) * 8 // 5
+_FORM: Final = re.compile(r"p1_([0-9a-f]{40})", re.ASCII)
 _REMEMBERED: Final = 200_000
 """Pseudonyms kept for the next event of the same user."""
 
@@ -40,7 +40,7 @@ class Pseudonyms:
         """
         if len(key) < MIN_KEY_BYTES:
             raise ValueError(f"a key has at least {MIN_KEY_BYTES} bytes")
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
         self._known: dict[str, str] = {}
         self.key_id = self._hmac(b"key", b"", 8).hex()
         """Tells keys apart and says nothing about them."""
@@ -56,12 +56,10 @@ class Pseudonyms:
 
     def made(self, text: str) -> bool:
         """Whether a text is a pseudonym that was made with this key."""
-        if len(text) != _LENGTH or not text.startswith(_PREFIX) or not text.islower():
+        match = _FORM.fullmatch(text)
+        if match is None:
             return False
-        try:
-            raw = b32decode(text[len(_PREFIX) :].upper())
-        except ValueError:
-            return False
+        raw = bytes.fromhex(match[1])
         return hmac.compare_digest(raw[_HASH_BYTES:], self._mark(raw[:_HASH_BYTES]))
 
     def event(self, event: Event) -> Event:
@@ -80,10 +78,12 @@ class Pseudonyms:
 
     def _make(self, user_id: str) -> str:
         hashed = self._hmac(b"user", user_id.encode(), _HASH_BYTES)
-        return _PREFIX + b32encode(hashed + self._mark(hashed)).decode("ascii").lower()
+        return f"{_PREFIX}{hashed.hex()}{self._mark(hashed).hex()}"
 
     def _mark(self, hashed: bytes) -> bytes:
         return self._hmac(b"mark", hashed, _MARK_BYTES)
 
     def _hmac(self, purpose: bytes, data: bytes, length: int) -> bytes:
-        return hmac.digest(self._key, purpose + b"\0" + data, "sha256")[:length]
+        keyed = self._keyed.copy()
+        keyed.update(purpose + b"\0" + data)
+        return keyed.digest()[:length]
