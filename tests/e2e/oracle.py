@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 
 
-def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
+@dataclass(frozen=True)
+class Swap:
+    """Another model from these offsets on."""
+
+    offsets: dict[int, int]
+    scorer: Scorer
+
+
+def serial(world: World, scorer: Scorer, swap: Swap | None = None) -> dict[int, PipelineDriver]:
     """What a serial run of the very log makes of it, per partition."""
     drivers = {
         p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
@@ -43,7 +51,12 @@ def serial(world: World, scorer: Scorer) -> dict[int, PipelineDriver]:
     for record in world.raw(world.settings.topics.events):
         log[record.partition].append(record)
     for partition, driver in drivers.items():
-        driver.pipe_records(log[partition], batch=512)
+        records = log[partition]
+        middle = swap.offsets.get(partition, 0) if swap else len(records)
+        driver.pipe_records(records[:middle], batch=512)
+        if swap:
+            driver.pipeline.replace_scorer(swap.scorer)
+        driver.pipe_records(records[middle:], batch=512)
     return drivers
 
 
@@ -84,16 +97,18 @@ def judge(
     records: dict[str, np.void] | None = None,
     *,
     repeats: bool = False,
+    swap: Swap | None = None,
 ) -> tuple[Verdict, dict[int, PipelineDriver]]:
     """Compare what a read_committed subscriber sees, and the tables, with both oracles.
 
     Args:
         world: emits a prediction per event and follows event time; no worker of it runs.
-        scorer: the model that served all the time.
+        scorer: the model that served, all the time unless there is a `swap`.
         records: the tables; those of the local stores unless given.
         repeats: a message may be there more than once, as at-least-once allows.
+        swap: the model that served later.
     """
-    verdict, drivers = Verdict(repeats=repeats), serial(world, scorer)
+    verdict, drivers = Verdict(repeats=repeats), serial(world, scorer, swap)
     topics, settings = world.settings.topics, world.settings
     want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
     got = world.read(topics.propensity, Prediction)
