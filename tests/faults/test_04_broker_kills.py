@@ -12,9 +12,9 @@ import pytest
 from tests.conftest import Kafka
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, wait_until
-from tests.e2e.world import Worker, World
-from tests.faults.ledger import Attempt, FaultRow, Scale
-from tests.faults.traffic import Traffic
+from tests.e2e.world import World
+from tests.faults.ledger import FaultRow, Scale
+from tests.faults.traffic import Traffic, goes_on
 from tests.logs import disordered, duplicated, shop_log
 
 pytestmark = pytest.mark.kafka
@@ -28,14 +28,6 @@ def cluster(kafka_cluster: Kafka) -> Kafka:
     """Three brokers, all running, also when a test before left one dead."""
     kafka_cluster.broker.start()
     return kafka_cluster
-
-
-def goes_on(shop: World, worker: Worker, attempt: Attempt, began: float) -> None:
-    """Wait until new events are committed again, by the very same worker."""
-    done = shop.committed()
-    wait_until(lambda: shop.committed() > done, seconds=120)
-    attempt.recovered_in(time.monotonic() - began)
-    assert worker.process.poll() is None, worker.said()[-3000:]
 
 
 def test_brokers_die_and_come_back(
@@ -62,12 +54,12 @@ def test_brokers_die_and_come_back(
             node = rng.choice(NODES)
             time.sleep(rng.random())
             cluster.broker.kill(node)
-            goes_on(shop, worker, attempt, time.monotonic())
+            attempt.recovered_in(goes_on(shop, worker))
             cluster.broker.restart(node)
         with ThreadPoolExecutor() as pool:
             list(pool.map(cluster.broker.kill, NODES))
         cluster.broker.start()
-        goes_on(shop, worker, attempt, time.monotonic())
+        attempt.recovered_in(goes_on(shop, worker))
         shop.wait_committed(traffic.finish())
         worker.stop()
         verdict, _ = judge(shop, scorer)

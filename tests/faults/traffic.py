@@ -145,6 +145,16 @@ def longest_without_owner(workers: Iterable[Worker]) -> float:
     return longest
 
 
+def goes_on(world: World, worker: Worker, seconds: float = 120) -> float:
+    """Wait until more is committed than now, by the very same worker; return how long it took."""
+    began, done = time.monotonic(), world.committed()
+    while world.committed() <= done:
+        assert worker.process.poll() is None, worker.said()[-5000:]
+        assert time.monotonic() - began < seconds, worker.said()[-5000:]
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
 def wait_for_log(worker: Worker, text: str, times: int = 1, seconds: float = 60) -> None:
     """Wait until the worker has said something so many times."""
     deadline = time.monotonic() + seconds
