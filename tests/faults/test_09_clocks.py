@@ -50,14 +50,14 @@ def wrong_clocks(log: list[Event], rng: random.Random) -> list[Event]:
 def test_equal_to_the_oracle_under_the_stated_rules(
     clock: str, world: Callable[..., World], fault_row: FaultRow, scale: Scale, rng: random.Random
 ) -> None:
-    for _ in range(scale(1, 3)):
+    for _ in range(scale(1, 2)):
         shop = world(
             worker={"clock": clock, "emit": "every", "batch_size": 128},
             churn={"prior_gap_ms": DAY, "tick_ms": HOUR, "raise_at": 0.6},
         )
         scorer = publish(shop)
         seed = rng.randrange(10**6)
-        count = scale(1500, 15_000)
+        count = scale(1500, 6000)
         log = shop_log(seed, count, users=scale(60, 400), days=SPAN / DAY)
         assert log[0].event_time >= START
         log = wrong_clocks(recent(log, time.time_ns() // 1_000_000), rng)
