@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models import features
 from models.apply import apply_in_order
+from models.automation import automated
 from models.errors import DatasetError
 from models.eventlog import OrderedLog
 from models.history import Events, SessionRules, Trace, history_dtype
@@ -45,6 +46,8 @@ class DatasetConfig:
     """Share of the usable time for judging."""
     grace_ms: int = 600_000
     """How late an event may arrive; a label waits this much longer."""
+    bot_session_events: int = 1000
+    """A user who ever had more events per session is no person and gives no points; 0: all do."""
     sessions: SessionRules = field(default_factory=SessionRules)
     """When a session and an order end; the same as in serving."""
     chunk_events: int = 200_000
@@ -143,7 +146,9 @@ def _chunk_examples(
 
     event, now, silent = _draw(events.time, rows, starts, sizes, split.edges[3], config, rng)
     labels = _labels(trace, rows, event, now, silent, targets, split, config)
-    kept = ~np.isnan(labels).all(axis=1)
+    bots = np.zeros(hi - lo, np.bool_)
+    bots[rows[automated(trace.snapshot, config.bot_session_events)]] = True
+    kept = ~np.isnan(labels).all(axis=1) & ~bots[rows[event]]
     event, now, labels = event[kept], now[kept], labels[kept]
     profile = features.profile(trace.snapshot.take(event), now)
     position = event - starts[rows[event]]

@@ -89,6 +89,9 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     stale: Annotated[
         bool, Meta(description="True when scored by an older model because the current one fails.")
     ] = False
+    automated: Annotated[
+        bool, Meta(description="True when the user behaves like a program, not a person.")
+    ] = False
     expected_spend: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Expected spend within the horizon, in the shop's currency."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from models.automation import automated
 from models.features import expected_gap, profile
 from models.history import PURCHASE, Snapshot, snapshot
 from stream.alerts import AlertFields, Look, Rhythm, Status, Transition, Trigger, advance, next_look
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.features import F32
     from models.history import I64, Events, Records
-    from stream.settings import ChurnSettings
+    from stream.settings import ChurnSettings, StateSettings
     from stream.step import Judged
 
 Cause = Literal["behaviour", "silence", "model_change"]
@@ -83,10 +84,15 @@ class _Sight:
 class ChurnWatch:
     """The alert state machine applied to rows of a table."""
 
-    def __init__(self, rules: ChurnSettings, ttl: int) -> None:
-        """``ttl``: silence after which a user is forgotten, ms, 0 = never."""
+    def __init__(self, rules: ChurnSettings, state: StateSettings) -> None:
+        """``state``: for the time to live and for who is no person."""
         self._rules = rules
-        self._ttl = ttl
+        self._ttl = state.ttl_ms
+        self._bot = state.bot_session_events
+
+    def automated(self, state: Snapshot) -> NDArray[np.bool_]:
+        """Which users are no persons."""
+        return automated(state, self._bot)
 
     def after_events(
         self,
@@ -182,7 +188,7 @@ class ChurnWatch:
         return "behaviour"
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
-        return state.orders >= self._rules.min_orders
+        return (state.orders >= self._rules.min_orders) & ~self.automated(state)
 
     def expired(self, records: Records, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of the due users have been silent for the whole time to live."""

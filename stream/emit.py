@@ -83,15 +83,22 @@ class Emitter:
         probabilities_NK: F32,
         scorer: ScorerLike,
         *,
-        stale: bool = False,
+        automated: NDArray[np.bool_],
+        stale: bool,
     ) -> list[Message]:
         """One prediction per row; ``keys`` are user ids in UTF-8."""
         horizons = [(target.name, target.horizon_ms) for target in scorer.targets]
         rounded = np.round(probabilities_NK.astype(np.float64), _DIGITS).tolist()
         version, features, cold = scorer.version, scorer.feature_version, scorer.cold_start
         out: list[Message] = []
-        for key, offset, event_time, state_time, scores in zip(
-            keys, offsets.tolist(), event_times.tolist(), state_times.tolist(), rounded, strict=True
+        for key, offset, event_time, state_time, is_automated, scores in zip(
+            keys,
+            offsets.tolist(),
+            event_times.tolist(),
+            state_times.tolist(),
+            automated.tolist(),
+            rounded,
+            strict=True,
         ):
             prediction = Prediction(
                 prediction_id=prediction_id(version, self._topic, self._partition, offset),
@@ -107,6 +114,7 @@ class Emitter:
                 source=self.source(offset),
                 cold_start=cold,
                 stale=stale,
+                automated=is_automated,
             )
             out.append((key, encode(prediction)))
         return out

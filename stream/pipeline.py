@@ -80,7 +80,7 @@ class Pipeline:
             SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
         )
         self._table = UserTable(Layout(state.ring, state.hidden_size), store, worker.cache_records)
-        self._watch = ChurnWatch(settings.churn, state.ttl_ms)
+        self._watch = ChurnWatch(settings.churn, state)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
         self._emitter = Emitter(
             topic,
@@ -336,6 +336,7 @@ class Pipeline:
             judged.snapshot.last_time[chosen],
             judged.probabilities[chosen],
             self._scorer,
+            automated=self._watch.automated(judged.snapshot.take(chosen)),
             stale=self._scorer.stale,
         )
         self._put("propensity", messages)

@@ -163,6 +163,9 @@ class StateSettings(Section):
     hidden_size: int = Field(default=64, ge=1, le=1024)
     ring: int = Field(default=64, ge=1, le=1024)
     """Events of a user's history that are kept one by one."""
+    bot_session_events: int = Field(default=1000, ge=0)
+    """A user with more events per session, on average, is taken for a program: predictions say so,
+    no alert is raised, and training leaves the user out. 0: nobody is."""
 
 
 class ChurnSettings(Section):

@@ -203,3 +203,22 @@ def replace_types(log: EventLog, kind: int) -> EventLog:
 
 def test_slices_are_all_there(examples: Examples) -> None:
     assert all(len(examples.of_slice(which)) > 100 for which in range(TRAIN, VALIDATION + 1))
+
+
+def test_a_program_gives_no_points_and_the_others_keep_theirs() -> None:
+    log = shop_log(users=60, days=60)
+    start = int(log.events.time[0])
+    bot = log_of([888] * 2000, [start + i * 60_000 for i in range(2000)], [PURCHASE] * 2000)
+    both = EventLog.join([log, bot])
+    ordered = in_order(both.take(np.argsort(both.events.time, kind="stable")), None)
+
+    def users(bound: int) -> dict[int, int]:
+        config = replace(CONFIG, min_points=5, bot_session_events=bound)
+        found = build_examples(ordered, TARGETS, split_of(log), config)
+        of, points = np.unique(ordered.log.users[found.event], return_counts=True)
+        return dict(zip(of.tolist(), points.tolist(), strict=True))
+
+    everyone, people = users(0), users(500)
+    assert 889 in everyone
+    assert 889 not in people
+    assert set(everyone) - set(people) == {889}

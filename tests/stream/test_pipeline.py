@@ -340,3 +340,25 @@ def test_timers_see_what_is_committed_but_not_yet_stored(scorer: Scorer) -> None
     topic = late.settings.topics.churn
     assert sorted(late.outputs[topic]) == sorted(straight.outputs[topic])
     assert late.histories() == straight.histories()
+
+
+@pytest.mark.parametrize("batch", [7, 400])
+def test_a_program_is_marked_and_raises_no_alert(scorer: Scorer, batch: int) -> None:
+    log = [
+        Purchase(event_id=str(i), user_id="bot", event_time=START + i * 60_000, price=1.0)
+        for i in range(300)
+    ]
+    log += [Purchase(event_id="last", user_id="ann", event_time=START + 90 * DAY, price=1.0)]
+    # Every purchase is an order: the session gap is shorter than the pauses.
+    rules = {"session_gap_ms": 3_600_000, "bot_session_events": 100}
+    alarming = {"min_orders": 1, "raise_at": 0.01, "resolve_at": 0.001}
+    driver = PipelineDriver(scorer, settings(state=rules, churn=alarming))
+    driver.pipe(log, batch)
+    marks = [p.automated for p in driver.predictions() if p.user_id == "bot"]
+    assert marks == [False] * 100 + [True] * 200
+    assert "bot" not in {alert.user_id for alert in driver.alerts()}
+    person = PipelineDriver(
+        scorer, settings(state={**rules, "bot_session_events": 0}, churn=alarming)
+    )
+    person.pipe(log, batch)
+    assert "bot" in {alert.user_id for alert in person.alerts()}
