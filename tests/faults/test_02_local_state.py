@@ -20,7 +20,14 @@ from tests.logs import disordered, duplicated, shop_log
 pytestmark = pytest.mark.kafka
 ROW, NAME = 2, "data folder wiped, stale, or of another partition count"
 
-ROUNDS = 4
+TURNS = (
+    ("wiped", "stale"),
+    ("stale", "left"),
+    ("left", "wiped"),
+    ("wiped", "wiped"),
+    ("stale", "stale"),
+)
+"""What happens to the folders of partitions 0 and 1 between two runs."""
 
 
 class Shop:
@@ -87,27 +94,26 @@ def test_wiped_and_stale_folders_are_restored_from_the_changelog(
     rng: random.Random,
     tmp_path: Path,
 ) -> None:
-    """In turn: everything gone; a copy of two runs ago; one partition gone; a copy with the other
-    partition as it is."""
-    rounds = scale(1, 3)
-    shop = Shop(make_world(world), rng, parts=3 + ROUNDS * rounds)
-    copies = [tmp_path / "copy-0", tmp_path / "copy-1"]
-    for copy in copies:
-        shop.work(killed=bool(rng.getrandbits(1)))
-        shutil.copytree(shop.state, copy)
-    with fault_row.attempt(times=ROUNDS * rounds) as attempt:
-        for turn in range(ROUNDS * rounds):
-            older = copies.pop(0)
-            app = Path(shop.world.settings.app_id)
-            one = app / str(rng.randrange(2))
-            for folder in (app,) if turn % ROUNDS < 2 else (one,):
-                shutil.rmtree(shop.state / folder)
-                if turn % ROUNDS in {1, 3}:
+    """Each partition's folder is removed, or replaced by a copy of an earlier run, or left."""
+    turns = list(scale(TURNS[:2], TURNS * 3))
+    shop = Shop(make_world(world), rng, parts=len(turns) + 2)
+    copies = [tmp_path / "copy-0"]
+    shop.work(killed=True)
+    shutil.copytree(shop.state, copies[0])
+    shop.work(killed=bool(rng.getrandbits(1)))
+    broken = sum(fate != "left" for turn in turns for fate in turn)
+    with fault_row.attempt(times=broken) as attempt:
+        for turn in turns:
+            older = rng.choice(copies)
+            copies.append(tmp_path / f"copy-{len(copies)}")
+            shutil.copytree(shop.state, copies[-1])
+            for partition, fate in enumerate(turn):
+                folder = Path(shop.world.settings.app_id) / str(partition)
+                if fate != "left":
+                    shutil.rmtree(shop.state / folder)
+                if fate == "stale":
                     shutil.copytree(older / folder, shop.state / folder)
             attempt.recovered_in(shop.work(killed=bool(rng.getrandbits(1))))
-            copies.append(tmp_path / f"copy-{turn + 2}")
-            shutil.copytree(shop.state, copies[-1])
-        shop.work(killed=False)
         shop.judge(attempt)
 
 

@@ -11,11 +11,12 @@ import pytest
 from schemas.events import Event
 from stream.layout import LAYOUT_VERSION
 from tests.e2e.oracle import judge
-from tests.e2e.shop import publish, wait_until
+from tests.e2e.shop import publish
 from tests.e2e.world import World
 from tests.faults.ledger import Attempt, FaultRow, Scale
 from tests.faults.traffic import (
     Traffic,
+    goes_on,
     longest_without_owner,
     start_apart,
     tables,
@@ -60,36 +61,20 @@ def conclude(shop: World, attempt: Attempt, traffic: Traffic) -> None:
 def test_one_three_two_three_workers(
     world: Callable[..., World], fault_row: FaultRow, scale: Scale, rng: random.Random
 ) -> None:
+    """The second comes before the first event: the group knows no offset of any partition yet."""
     shop = make_shop(world)
     scorer = publish(shop)
     log = make_log(rng, scale(20_000, 200_000))
-    with fault_row.attempt(times=4) as attempt, Traffic(shop, log, scale(200, 1500)) as traffic:
+    with fault_row.attempt(times=4) as attempt:
         first = start_apart(shop)
         wait_for_log(first, OPEN, PARTITIONS)
-        second, third = start_apart(shop), start_apart(shop)
+        second = start_apart(shop)
         wait_for_log(second, OPEN)
-        wait_for_log(third, OPEN)
-        second.stop()
-        fourth = start_apart(shop)
-        wait_for_log(fourth, OPEN)
-        conclude(shop, attempt, traffic)
-        verdict, _ = judge(shop, scorer, tables(shop))
-        attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
-        assert not verdict.wrong, verdict.wrong
-
-
-def test_a_second_worker_joins_before_the_first_event(
-    world: Callable[..., World], fault_row: FaultRow, rng: random.Random
-) -> None:
-    """The group knows no offset of any partition yet."""
-    shop = make_shop(world)
-    scorer = publish(shop)
-    with fault_row.attempt() as attempt:
-        first = start_apart(shop)
-        wait_for_log(first, OPEN, PARTITIONS)
-        wait_for_log(start_apart(shop), OPEN)
-        with Traffic(shop, make_log(rng, 20_000), 500) as traffic:
-            wait_until(lambda: shop.committed() > 200)
+        with Traffic(shop, log, scale(200, 1500)) as traffic:
+            goes_on(shop, second)
+            wait_for_log(start_apart(shop), OPEN)
+            second.stop()
+            wait_for_log(start_apart(shop), OPEN)
             conclude(shop, attempt, traffic)
         verdict, _ = judge(shop, scorer, tables(shop))
         attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated

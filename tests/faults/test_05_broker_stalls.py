@@ -24,7 +24,10 @@ from tests.logs import disordered, duplicated, shop_log
 pytestmark = pytest.mark.kafka
 ROW, NAME = 5, "broker stalled 5, 30 and 120 s (SIGSTOP)"
 
-GUARANTEES = ("exactly_once", "at_least_once")
+GUARANTEES = (
+    "exactly_once",
+    pytest.param("at_least_once", marks=pytest.mark.faults(full=True)),
+)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def test_a_worker_ends_cleanly_in_the_middle_of_a_backlog(
         churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
     )
     scorer = publish(shop)
-    times = scale(2, 10)
+    times = scale(1, 10)
     seed = rng.randrange(10**6)
     log = shop_log(seed, scale(6_000, 12_000) * times, users=2000)
     log = duplicated(disordered(log, seed, 900_000), seed, 0.1)
