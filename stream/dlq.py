@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.outputs import DeadLetter, Source
+from stream.erased import read_erased
 from stream.errors import DeadLetterError
 from stream.ingest import Ingest, partition_of
 from stream.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
@@ -58,6 +59,8 @@ class Replay:
     """Lines of the repair file without an event."""
     clipped: int = 0
     """The letter holds only the beginning of a large value: the rest lies at its source."""
+    erased: int = 0
+    """Of users who asked to be forgotten since."""
     refused: Counter[str] = field(default_factory=Counter)
     """Would be refused again: reason -> letters."""
     unknown: list[str] = field(default_factory=list)
@@ -124,6 +127,7 @@ async def _replay(
     producer: AIOKafkaProducer | None,
 ) -> Replay:
     done = await notes(settings)
+    erased = await read_erased(settings)
     told = Replay()
     missing = set(repairs or ())
     chunk = _Chunk(settings)
@@ -149,6 +153,10 @@ async def _replay(
             candidate = _admit(gate, payload, settings.worker.max_event_bytes)
         except InvalidEvent as error:
             told.refused[error.reason.value] += 1
+            continue
+        user_id = settings.privacy.stored_id(candidate.key.decode())
+        if erased.covers(user_id, letter.timestamp or 0):
+            told.erased += 1
             continue
         done.add(note_key(letter.source))
         told.replayed += 1

@@ -10,7 +10,6 @@ from models.encoding import hash64
 from schemas.codec import decode
 from schemas.control import EraseUser
 from schemas.errors import InvalidMessage
-from stream.errors import TopicLayoutError
 from stream.tail import open_tail
 
 if TYPE_CHECKING:
@@ -56,22 +55,21 @@ class Erased:
 
 
 async def read_erased(settings: Settings) -> Erased:
-    """Read all requests there are now; nobody has asked where there is no topic for it.
+    """Read all requests there are now.
 
     Raises:
         BrokerError: no broker answers, or it stops to.
+        TopicLayoutError: there is no topic for requests, or none that may be read: then nobody
+            knows who has asked.
     """
     since: dict[int, int] = {}
-    try:
-        async with open_tail(settings, [settings.topics.erase], from_beginning=True) as tail:
-            async for records in tail.read_to_end(READ_TIMEOUT_S):
-                for record in records:
-                    try:
-                        request = decode(EraseUser, record.value)
-                    except InvalidMessage:
-                        continue  # the worker puts it among the dead letters
-                    user = hash64(settings.privacy.stored_id(request.user_id))
-                    since[user] = max(since.get(user, 0), record.timestamp)
-    except TopicLayoutError:
-        pass
+    async with open_tail(settings, [settings.topics.erase], from_beginning=True) as tail:
+        async for records in tail.read_to_end(READ_TIMEOUT_S):
+            for record in records:
+                try:
+                    request = decode(EraseUser, record.value)
+                except InvalidMessage:
+                    continue  # the worker puts it among the dead letters
+                user = hash64(settings.privacy.stored_id(request.user_id))
+                since[user] = max(since.get(user, 0), record.timestamp)
     return Erased(since)

@@ -170,6 +170,7 @@ def _tell(told: "Replay", settings: "Settings", *, dry_run: bool, as_json: bool)
         "brought back before": told.before,
         "without a repaired event": told.unrepaired,
         "clipped (read the source)": told.clipped,
+        "of users who asked to be forgotten": told.erased,
         **{f"still invalid: {reason}": count for reason, count in sorted(told.refused.items())},
     }
     show_figures(f"{settings.topics.dead_letter} -> {settings.topics.events}", figures)

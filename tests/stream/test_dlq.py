@@ -11,13 +11,14 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError
 
-from schemas.codec import encode
+from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import View
 from schemas.outputs import DeadLetter, Source, dead_letter
 from stream import dlq
 from stream.dlq import replay
 from stream.errors import DeadLetterError
+from stream.forgetting import forget
 from stream.ingest import partition_of
 from stream.letters import Choice, letters, read_repairs, to_line
 from stream.settings import Settings
@@ -222,3 +223,15 @@ def test_the_command_says_what_is_missing(words, said):
     refused = run_program("dlq", *words)
     assert refused.returncode == 1
     assert said in refused.stderr
+
+
+@pytest.mark.kafka
+async def test_nobody_who_asked_to_be_forgotten_is_brought_back(world):
+    settings = world.settings
+    gone = decode_event(event(0)).user_id
+    await post(settings, *(letter(n, "wrong_partition", event(n)) for n in range(4)))
+    await forget(settings, [gone], wait_s=0)
+    told = await replay(settings, Choice())
+    kept = [event(n) for n in range(4) if decode_event(event(n)).user_id != gone]
+    assert (told.erased, told.replayed) == (4 - len(kept), len(kept))
+    assert sorted(r.value for r in await events(settings)) == sorted(kept)

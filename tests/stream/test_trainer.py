@@ -67,7 +67,7 @@ def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str 
     overrides = {
         "models_dir": folder,
         "train": HORIZONS,
-        "topics": {"events": topic, "models": f"{topic}-models"},
+        "topics": {"events": topic, "models": f"{topic}-models", "erase": f"{topic}-erase"},
         "worker": {"check_partitioner": False},
     }
     if kafka is not None:
@@ -106,7 +106,7 @@ class TestKafkaLog:
     ) -> None:
         topic = unique("events")
         servers = kafka.bootstrap_servers
-        await create_topics(servers, topic, partitions=2)
+        await create_topics(servers, topic, f"{topic}-erase", partitions=2)
         await produce(servers, topic, shop[:40], partition=0)
         await produce(servers, topic, shop[40:90], partition=1)
         await produce(servers, topic, [(b"u1", b"{"), (b"other", shop[0][1])], partition=1)
@@ -127,7 +127,7 @@ class TestKafkaLog:
         self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
     ) -> None:
         topic = unique("events")
-        await create_topics(kafka.bootstrap_servers, topic)
+        await create_topics(kafka.bootstrap_servers, topic, f"{topic}-erase")
         log = KafkaLog(settings_for(tmp_path, kafka, topic))
         assert len(await log.read()) == 0
         await produce(kafka.bootstrap_servers, topic, shop[:30])
@@ -164,7 +164,7 @@ def test_a_round_publishes_and_announces(
 ) -> None:
     topic = unique("events")
     servers = kafka.bootstrap_servers
-    asyncio.run(create_topics(servers, topic, f"{topic}-models"))
+    asyncio.run(create_topics(servers, topic, f"{topic}-models", f"{topic}-erase"))
     asyncio.run(produce(servers, topic, shop))
     settings = settings_for(tmp_path, kafka, topic)
     done = run_round(settings, FromKafka(settings), device="cpu")
@@ -345,10 +345,11 @@ def test_every_repeats_until_it_is_told_to_stop(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
 ) -> None:
     topic = unique("events")
-    asyncio.run(create_topics(kafka.bootstrap_servers, topic, f"{topic}-models"))
+    names = (topic, f"{topic}-models", f"{topic}-erase")
+    asyncio.run(create_topics(kafka.bootstrap_servers, *names))
     config = tmp_path / "settings.toml"
     config.write_text(
-        f"[topics]\nevents = '{topic}'\nmodels = '{topic}-models'\n"
+        f"[topics]\nevents = '{topic}'\nmodels = '{topic}-models'\nerase = '{topic}-erase'\n"
         "[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n"
         "[worker]\ncheck_partitioner = false\n"
     )
