@@ -8,11 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 
 from stream.errors import BrokerError
 from stream.settings import Settings
@@ -92,6 +91,52 @@ class _Allowed(Request[_MetadataRequest]):
         return request_struct_class(self._topics, False, False, True)
 
 
+class _GroupsResponse(Response):
+    API_KEY = 15
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "groups",
+            Array(
+                ("error_code", Int16),
+                ("group", String("utf-8")),
+                ("state", String("utf-8")),
+                ("protocol_type", String("utf-8")),
+                ("protocol", String("utf-8")),
+                (
+                    "members",
+                    Array(
+                        ("member_id", String("utf-8")),
+                        ("client_id", String("utf-8")),
+                        ("client_host", String("utf-8")),
+                        ("member_metadata", Bytes),
+                        ("member_assignment", Bytes),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+            ),
+        ),
+    )
+
+
+class _GroupsRequest(RequestStruct):
+    API_KEY = 15
+    API_VERSION = 3
+    RESPONSE_TYPE = _GroupsResponse
+    SCHEMA = Schema(("groups", Array(String("utf-8"))), ("include_authorized_operations", Boolean))
+
+
+class _AllowedOnGroup(Request[_GroupsRequest]):
+    API_KEY = 15
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_GroupsRequest]) -> _GroupsRequest:
+        return request_struct_class([self._group], True)
+
+
 def worker_rights(settings: Settings) -> dict[str, set[str]]:
     """Topic -> what a worker does with it."""
     topics = settings.topics
@@ -118,18 +163,19 @@ async def check_rights(settings: Settings, needed: Mapping[str, set[str]]) -> No
     Raises:
         BrokerError: a right is missing, all of them in one line; or no broker answers.
     """
-    admin = AIOKafkaAdminClient(**settings.kafka.client_options(), request_timeout_ms=_ANSWER_MS)
+    missing: list[str] = []
+    client = AIOKafkaClient(**settings.kafka.client_options(), request_timeout_ms=_ANSWER_MS)
     try:
-        await admin.start()
-        missing = await _patiently(lambda: _missing(settings, needed))
-        missing += await _patiently(lambda: _missing_group(admin, settings.app_id))
+        await client.bootstrap()
+        missing += await _patiently(lambda: _missing(client, needed))
+        missing += await _patiently(lambda: _missing_on_group(client, settings.app_id))
     except (KafkaError, OSError) as error:
         raise BrokerError(
             f"the broker at {settings.kafka.bootstrap_servers} does not tell this client's rights:"
             f" {error!r}; check the cluster"
         ) from error
     finally:
-        await admin.close()
+        await client.close()
     if missing:
         user = settings.kafka.sasl_username or "this client"
         raise BrokerError(
@@ -150,13 +196,8 @@ async def _patiently(ask: Callable[[], Awaitable[list[str]]]) -> list[str]:
         await asyncio.sleep(_POLL_S)
 
 
-async def _missing(settings: Settings, needed: Mapping[str, set[str]]) -> list[str]:
-    client = AIOKafkaClient(**settings.kafka.client_options(), request_timeout_ms=_ANSWER_MS)
-    try:
-        await client.bootstrap()
-        answer = await client.send(client.get_random_node(), _Allowed(sorted(needed)))
-    finally:
-        await client.close()
+async def _missing(client: AIOKafkaClient, needed: Mapping[str, set[str]]) -> list[str]:
+    answer = await client.send(client.get_random_node(), _Allowed(sorted(needed)))
     missing = []
     for topic in answer.to_object()["topics"]:
         name, code = topic["topic"], topic["error_code"]
@@ -167,9 +208,13 @@ async def _missing(settings: Settings, needed: Mapping[str, set[str]]) -> list[s
     return sorted(missing)
 
 
-async def _missing_group(admin: AIOKafkaAdminClient, group: str) -> list[str]:
+async def _missing_on_group(client: AIOKafkaClient, group: str) -> list[str]:
+    lacking = [f"{_READ} on group {group}"]
     try:
-        await admin.find_coordinator(group)
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        (found,) = (await client.send(node, _AllowedOnGroup(group))).to_object()["groups"]
+        if found["error_code"]:
+            raise for_code(found["error_code"])(group)
     except GroupAuthorizationFailedError:
-        return [f"Read on group {group}"]
-    return []
+        return lacking
+    return [] if found["authorized_operations"] & _BITS[_READ] else lacking

@@ -29,7 +29,7 @@ from stream.store import DueOf, StoreMemory
 from stream.supervision import Supervision
 from stream.transport import LogState
 
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 45.0
 STOP_TIMEOUT_S: Final = 8.0
 
 log = structlog.get_logger(__name__)
@@ -195,7 +195,7 @@ class Worker:
             raise WorkerError(
                 f"the worker did not join group {self.settings.app_id} within"
                 f" {START_TIMEOUT_S:g} s; check the broker at"
-                f" {self.settings.kafka.bootstrap_servers}"
+                f" {self.settings.kafka.bootstrap_servers}, and this client's rights on the group"
             ) from error
 
     async def _end(self, beside: list[asyncio.Future[Any]]) -> None:

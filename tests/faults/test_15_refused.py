@@ -178,6 +178,7 @@ RIGHTS = {
     "nothing": (r".*", "deploy/acls"),
     "events": (r"topic .*\.events Read", "events"),
     "group": (r"group .*", "group"),
+    "join": (r"group .*", "lacks rights: Read on group"),
     "transaction": (r"transactional_id .*", "transactional id"),
     "changelog-read": (r"topic .*changelog Read", "changelog"),
     "changelog-write": (r"topic .*changelog Write", "changelog"),
@@ -187,16 +188,28 @@ RIGHTS = {
 }
 
 
+SHORT = ("nothing", "group", "changelog-write", "events", "models")
+"""What `make faults-quick` tries of the rights and of the topics."""
+
+
+def only_in_full(scale: Scale, name: str) -> None:
+    if not scale.full and name not in SHORT:
+        pytest.skip("tried by `make faults`")
+
+
 @pytest.mark.parametrize("missing", RIGHTS)
 def test_a_right_is_missing(
     shop: SecuredShop, fault_row: FaultRow, scale: Scale, missing: str
 ) -> None:
+    only_in_full(scale, missing)
     pattern, told = RIGHTS[missing]
     with fault_row.attempt() as attempt:
         user = f"{missing}-{shop.settings.app_id}"
         rights = list(deployed.rights("worker", shop.settings))
         kept = [r for r in rights if not re.fullmatch(pattern, f"{r.kind} {r.name} {r.operation}")]
         assert len(kept) < len(rights)
+        if missing == "join":
+            kept.append(deployed.Right("group", shop.settings.app_id, "Describe"))
         shop.broker.grant(user, kept)
         change(shop, sasl_username=user)
         shop.send_events(shop_log(5, 20))
@@ -206,8 +219,9 @@ def test_a_right_is_missing(
 
 @pytest.mark.parametrize("kind", ["events", "changelog", "propensity", "models"])
 def test_a_topic_is_deleted_while_the_worker_runs(
-    world: Callable[..., World], fault_row: FaultRow, kind: str
+    world: Callable[..., World], fault_row: FaultRow, scale: Scale, kind: str
 ) -> None:
+    only_in_full(scale, kind)
     plain = world(worker={"clock": "event", "emit": "every", "device": "cpu"})
     log = shop_log(5, 40)
     worker = plain.start_worker()
