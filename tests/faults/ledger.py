@@ -39,6 +39,8 @@ class FaultLine:
     """What a read_committed subscriber sees more often than once, or should not see at all."""
     recover_seconds: float | None = None
     """The longest time until work went on; None where nothing stopped."""
+    figures: list[str] = field(default_factory=list)
+    """What else was measured, in words; left out where nothing was."""
 
 
 @dataclass
@@ -49,6 +51,11 @@ class Attempt:
     lost: int = 0
     duplicated: int = 0
     recover_seconds: float | None = None
+    figures: list[str] = field(default_factory=list)
+
+    def note(self, figure: str) -> None:
+        """Keep what was measured for the report."""
+        self.figures.append(figure)
 
     def recovered_in(self, seconds: float) -> None:
         """Keep the longest time."""
@@ -81,6 +88,7 @@ class FaultRow:
         finally:
             line.lost += attempt.lost
             line.duplicated += attempt.duplicated
+            line.figures += attempt.figures
             if attempt.recover_seconds is not None:
                 line.recover_seconds = max(line.recover_seconds or 0.0, attempt.recover_seconds)
 
@@ -97,7 +105,8 @@ class Ledger:
 
     def as_list(self) -> list[dict[str, object]]:
         """The rows that were tried, in order of their number."""
-        return [asdict(line) for _, line in sorted(self.lines.items()) if line.tried]
+        rows = [asdict(line) for _, line in sorted(self.lines.items()) if line.tried]
+        return [{k: v for k, v in row.items() if k != "figures" or v} for row in rows]
 
     def write(self, path: Path) -> None:
         """Write the rows as JSON."""
@@ -113,6 +122,7 @@ class Ledger:
                 f"{line.row:>3}  {line.tried:>5} {line.survived:>8} {line.lost:>4}"
                 f" {line.duplicated:>10} {seconds:>9}  {line.name}"
             )
+            lines += [f"     {figure}" for figure in line.figures]
         return lines
 
 

@@ -32,6 +32,15 @@ def test_attempts_of_a_row_add_up_and_the_slowest_recovery_is_kept(tmp_path: Pat
     ]
 
 
+def test_what_was_measured_stands_under_its_row() -> None:
+    ledger = Ledger()
+    with ledger.row(3, "a fault").attempt() as attempt:
+        attempt.note("7 of 9 beans")
+    (row,) = ledger.as_list()
+    assert row["figures"] == ["7 of 9 beans"]
+    assert ledger.table()[2].strip() == "7 of 9 beans"
+
+
 @pytest.mark.parametrize("lost", [0, 2])
 def test_what_fails_or_loses_is_tried_and_not_survived(lost: int) -> None:
     ledger = Ledger()
