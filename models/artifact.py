@@ -12,6 +12,7 @@ before torch sees a byte of it, and torch is given the very bytes that were chec
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -118,9 +119,25 @@ def _jit_deprecation_accepted() -> Iterator[None]:
 def script_bytes(network: Network) -> bytes:
     """The network in evaluation mode as the bytes of a TorchScript file."""
     buffer = io.BytesIO()
-    with _jit_deprecation_accepted():
+    with _jit_deprecation_accepted(), _no_collection():
         torch.jit.save(torch.jit.script(network.eval()), buffer)
     return buffer.getvalue()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep finalisers out of the parser that `torch.jit.script` runs.
+
+    One that prints a traceback parses too, and the parser of Python 3.11 and 3.12 counts its depth
+    in one place for all: "AST constructor recursion depth mismatch" (CPython issue 106905).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def open_script(script: bytes, device: torch.device) -> Any:

@@ -50,7 +50,7 @@ class Eraser:
         Raises:
             EraseError: the topic cannot be read.
         """
-        progress.begin("reading requests to forget users")
+        progress.enter("reading requests to forget users")
         consumer = self._consumer = AIOKafkaConsumer(
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -23,7 +23,9 @@ from stream.offsets import source_offsets, starting_offset
 from stream.outbox import Counters, Outbox
 from stream.recovery import recover
 from stream.settings import Settings
-from stream.store import DueOf, RecordStore, RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.store import DueOf, RecordStore, RocksStore, wipe
+from stream.store_identity import StoreIdentity
+from stream.store_options import StoreMemory
 from stream.topics import PARTITIONS_CHANGED
 from stream.vitals import Progress
 

@@ -5,8 +5,9 @@ write to the changelog partition and no transaction is open, so its end is fixed
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,17 +15,16 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
 
+from stream.changelog import ChangelogReader, Stretch
 from stream.errors import RecoveryError
-from stream.faults import async_stage, stage
-from stream.store import NO_OFFSET, PARTITION_KEY, USER_PREFIX, DueOf, RocksStore
+from stream.faults import stage
+from stream.store import NO_OFFSET, DueOf, RocksStore
 from stream.vitals import Progress
 
 STALL_TIMEOUT_S: Final = 60.0
 """A changelog that yields nothing for this long although it has not ended is given up."""
 _POLL_MS: Final = 500
-_FETCH_BYTES: Final = 8 << 20
-_CHUNK: Final = 20_000
-_PROGRESS_S: Final = 5.0
+_FETCH_BYTES: Final = 16 << 20
 
 Aside = Callable[..., Awaitable[Any]]
 """Runs a blocking call in another thread."""
@@ -84,6 +84,7 @@ async def recover(
         enable_auto_commit=False,
         auto_offset_reset="none",
         max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_POLL_MS,
         **client_options,
     )
@@ -98,7 +99,7 @@ async def recover(
             log.warning("state is wiped and restored", changelog=where, reason=reason)
             store, at, wiped = reset(), 0, True
         progress.enter("restoring", max(at, first), end)
-        reader = _Reader(consumer, changelog, end, stall_timeout_s, progress)
+        reader = ChangelogReader(consumer, changelog, end, stall_timeout_s, progress)
         if store.changelog_offset == NO_OFFSET or store.restoring:
             await _restore(reader, store, max(at, first), due_of, aside)
         else:
@@ -133,113 +134,57 @@ def _why_unusable(at: int, first: int, end: int) -> str:
 
 
 async def _restore(
-    reader: "_Reader", store: RocksStore, at: int, due_of: DueOf, aside: Aside
+    reader: ChangelogReader, store: RocksStore, at: int, due_of: DueOf, aside: Aside
 ) -> None:
     """Fill an empty store: records first, the timer index at the end."""
     if at >= reader.end and not store.restoring:
         store.apply((), (), reader.end - 1)
         return
-    store.begin_restore()
-    async for records, offset in reader.chunks(at):
-        await aside(store.load, records, offset)
-    await aside(store.end_restore, due_of, reader.end - 1)
+    await _settled(aside(store.begin_restore))
+    await _feed(reader, at, aside, store.load)
+    reader.progress.enter("building the timer index")
+    await _settled(aside(store.end_restore, due_of, reader.end - 1, reader.progress))
 
 
 async def _catch_up(
-    reader: "_Reader", store: RocksStore, at: int, due_of: DueOf, aside: Aside
+    reader: ChangelogReader, store: RocksStore, at: int, due_of: DueOf, aside: Aside
 ) -> None:
     """Write the newest changes over older ones."""
-    async for records, offset in reader.chunks(at):
-        await aside(store.merge, records, due_of, offset)
+    await _feed(reader, at, aside, lambda records, offset: store.merge(records, due_of, offset))
     if store.changelog_offset < reader.end - 1:
         store.apply((), (), reader.end - 1)
 
 
-class _Reader:
-    """Reads one changelog partition up to a fixed end."""
+async def _feed(
+    reader: ChangelogReader,
+    at: int,
+    aside: Aside,
+    write: Callable[[Mapping[bytes, bytes | None], int], None],
+) -> None:
+    """Write what is read while more of it is on its way."""
 
-    def __init__(
-        self,
-        consumer: AIOKafkaConsumer,
-        changelog: TopicPartition,
-        end: int,
-        stall_timeout_s: float,
-        progress: Progress | None = None,
-    ) -> None:
-        self.end = end
-        self._progress = progress or Progress()
-        self.records = 0
-        self._consumer = consumer
-        self._tp = changelog
-        self._where = f"{changelog.topic}-{changelog.partition}"
-        self._stall_timeout_s = stall_timeout_s
-        self._began = self._reported = self._progressed = time.monotonic()
+    def absorb(stretch: Stretch) -> None:
+        records, count = stretch.records()
+        reader.records += count
+        write(records, stretch.end - 1)
 
-    async def chunks(self, at: int) -> AsyncIterator[tuple[dict[bytes, bytes | None], int]]:
-        """Yield ({key: latest value}, offset of the last record read) until the end."""
-        if at >= self.end:
-            return
-        self._consumer.seek(self._tp, at)
-        self._progressed = time.monotonic()
-        empty_poll = None
-        pending: dict[bytes, bytes | None] = {}
-        held = 0
-        while at < self.end:
-            await async_stage("in_recovery")
-            self._progress.check()
-            fetched = await self._consumer.getmany(
-                self._tp, timeout_ms=_POLL_MS, max_records=_CHUNK
-            )
-            position = await self._consumer.position(self._tp)
-            if position > at:
-                at, empty_poll, self._progressed = position, None, time.monotonic()
-                self._progress.done = at
-            elif self._nothing_left(empty_poll):
-                break
-            else:
-                self._check_progress(at)
-                empty_poll = empty_poll or self._consumer.last_poll_timestamp(self._tp)
-            for record in fetched.get(self._tp, []):
-                held += 1
-                if record.key is not None and record.key[:1] in (USER_PREFIX, PARTITION_KEY):
-                    pending[record.key] = record.value
-            if held >= _CHUNK:
-                self._count(held, at)
-                yield pending, at - 1
-                pending, held = {}, 0
-        if held:
-            self._count(held, at)
-            yield pending, at - 1
+    async with contextlib.aclosing(reader.stretches(at)) as stretches:
+        writing: asyncio.Future[Any] | None = None
+        try:
+            async for stretch in stretches:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(aside(absorb, stretch))
+        finally:
+            if writing is not None:
+                await _settled(writing)
 
-    def _check_progress(self, at: int) -> None:
-        if time.monotonic() - self._progressed > self._stall_timeout_s:
-            raise RecoveryError(
-                f"{self._where}: no progress for {self._stall_timeout_s:g} s at offset {at} of"
-                f" {self.end}; check the broker and the changelog topic"
-            )
 
-    def _count(self, records: int, at: int) -> None:
-        self.records += records
-        now = time.monotonic()
-        if now - self._reported > _PROGRESS_S:
-            rate = round(self.records / (now - self._began))
-            log.info(
-                "restoring", changelog=self._where, offset=at, end=self.end, records_per_second=rate
-            )
-            self._reported = now
-
-    def _nothing_left(self, empty_poll: int | None) -> bool:
-        """Whether a poll answered after `empty_poll` found nothing up to a stable end.
-
-        Compaction may leave nothing between the position and the end, and then the position of a
-        consumer never gets there.
-        """
-        stable = self._consumer.last_stable_offset(self._tp)
-        polled = self._consumer.last_poll_timestamp(self._tp)
-        return (
-            empty_poll is not None
-            and polled is not None
-            and polled > empty_poll
-            and stable is not None
-            and stable >= self.end
-        )
+async def _settled(work: Awaitable[Any]) -> None:
+    """Wait for another thread's work, also when cancelled: it holds the store."""
+    future = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        raise

@@ -11,21 +11,23 @@ is the timer index; `b"\x00..."` is the store's own.
 """
 
 import contextlib
+import itertools
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
-import msgspec
 import rocksdict
 
 from stream.damage import ManifestGuard, release, translated
-from stream.errors import StoreCorrupt, StoreError, StoreForeign
+from stream.errors import StoreCorrupt, StoreError
+from stream.store_identity import StoreIdentity, check_identity
+from stream.store_options import StoreMemory, open_database
+from stream.vitals import Progress
 
 USER_PREFIX: Final = b"u"
 PARTITION_KEY: Final = b"m"
-LAYOUT: Final = 1
 NO_OFFSET: Final = -1
 
 Changelog = Iterable[tuple[bytes, bytes | None]]
@@ -40,10 +42,8 @@ _TIMER_END: Final = b"u"
 _USER_END: Final = b"v"
 _DUE: Final = struct.Struct(">Q")
 _OFFSET: Final = struct.Struct("<q")
-_IDENTITY_KEY: Final = b"\x00identity"
 _OFFSET_KEY: Final = b"\x00changelog-offset"
 _RESTORING_KEY: Final = b"\x00restoring"
-_MIB: Final = 1 << 20
 _SCAN_CHUNK: Final = 4096
 
 
@@ -79,63 +79,13 @@ class RecordStore(Protocol):
         """Release everything; a second call does nothing."""
 
 
-class StoreIdentity(msgspec.Struct, frozen=True):
-    """Whose data a folder holds. Any difference makes it unusable for this partition."""
-
-    app_id: str
-    changelog: str
-    partition: int
-    partitions: int
-    layout: int = LAYOUT
-
-    def __str__(self) -> str:
-        return (
-            f"app {self.app_id}, changelog {self.changelog}, partition {self.partition} of"
-            f" {self.partitions}, layout {self.layout}"
-        )
-
-
-class StoreMemory:
-    """Memory that the stores of one process share, so that partitions do not multiply it."""
-
-    def __init__(self, cache_bytes: int = 64 * _MIB, write_buffer_bytes: int = 64 * _MIB) -> None:
-        """Reserve nothing yet; both are upper bounds in bytes."""
-        self.cache = rocksdict.Cache(cache_bytes)
-        self.write_buffers = rocksdict.WriteBufferManager(write_buffer_bytes, False)
-
-    def options(self) -> rocksdict.Options:
-        """Return options with every amount of memory and number of files bounded."""
-        table = rocksdict.BlockBasedOptions()
-        table.set_block_cache(self.cache)
-        table.set_cache_index_and_filter_blocks(True)
-        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        table.set_bloom_filter(10, False)
-        table.set_block_size(16 << 10)
-        options = rocksdict.Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_block_based_table_factory(table)
-        options.set_write_buffer_manager(self.write_buffers)
-        options.set_write_buffer_size(16 * _MIB)
-        options.set_max_write_buffer_number(3)
-        options.set_max_total_wal_size(64 * _MIB)
-        options.set_max_open_files(128)
-        options.set_max_background_jobs(2)
-        options.set_compression_type(rocksdict.DBCompressionType.lz4())
-        options.set_level_compaction_dynamic_level_bytes(True)
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(_MIB)
-        options.set_stats_dump_period_sec(0)
-        options.set_stats_persist_period_sec(0)
-        options.set_paranoid_checks(True)
-        return options
-
-
 class RocksStore:
     """A `RecordStore` in a folder of its own. All calls from one thread at a time."""
 
-    def __init__(self, database: rocksdict.Rdict, path: Path) -> None:
+    def __init__(self, database: rocksdict.Rdict, path: Path, memory: StoreMemory) -> None:
         """Take over an open database; use `open`."""
         self.path = path
+        self._memory = memory
         # Its types allow for keys other than bytes, which the raw mode has not.
         self._db: Any = database
         self._manifest = ManifestGuard(path)
@@ -163,12 +113,12 @@ class RocksStore:
                 f"cannot create the data folder {path}: {error}; check data_dir"
             ) from error
         damage = ManifestGuard(path).damage()
+        memory = memory or StoreMemory()
         # Opened all the same: a folder that somebody else has open is locked, not damaged.
-        with translated(path):
-            database = rocksdict.Rdict(str(path), (memory or StoreMemory()).options())
+        database = open_database(path, memory.options())
         try:
-            _check(database, path, identity, damage)
-            return cls(database, path)
+            check_identity(database, path, identity, damage)
+            return cls(database, path, memory)
         except BaseException:
             release(database, path)
             raise
@@ -286,10 +236,11 @@ class RocksStore:
             return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
 
     def begin_restore(self) -> None:
-        """Note durably that a full restore has begun, before its first record."""
+        """Note durably that a full restore has begun, and open the folder for bulk loading."""
         with translated(self.path):
             self._db.put(_RESTORING_KEY, b"")
         self._restoring = True
+        self._reopen(self._memory.bulk_options())
 
     def load(self, records: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
         """Write changelog records of a full restore, without their timers and without a log.
@@ -304,29 +255,51 @@ class RocksStore:
             else:
                 put(key, value)
         put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
+        self._write_unlogged(batch)
+        self._offset = changelog_offset
+
+    def end_restore(
+        self, due_of: DueOf, changelog_offset: int, progress: Progress | None = None
+    ) -> None:
+        """Build the timer index from the user records, then end the restore."""
+        progress = progress or Progress()
+        with translated(self.path):
+            self._db.flush()
+            self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
+            last = USER_PREFIX
+            # One cursor over all of it: behind each new one the list of what is not flushed would
+            # have to be sorted.
+            users = self._db.items(from_key=USER_PREFIX)
+            while chunk := list(itertools.islice(users, _SCAN_CHUNK)):
+                last = chunk[-1][0]
+                batch = rocksdict.WriteBatch(raw_mode=True)
+                for key, value in chunk:
+                    due = due_of(value)
+                    if due is not None:
+                        batch.put(_timer_key(due, key), b"")
+                self._write_unlogged(batch)
+                progress.done += len(chunk)
+            del users  # an open cursor keeps the folder locked
+            self._db.flush()
+            self._check_end(last)
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            batch.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
+            batch.delete(_RESTORING_KEY)
+            self._db.write(batch)
+        self._reopen(self._memory.options())
+        self._floor, self._offset, self._restoring = _TIMER, changelog_offset, False
+
+    def _write_unlogged(self, batch: rocksdict.WriteBatch) -> None:
         unlogged: Any = rocksdict.WriteOptions()
         unlogged.disable_wal = True  # a property, whatever its type says
         with translated(self.path):
             self._db.write(batch, unlogged)
         self._manifest.note()
-        self._offset = changelog_offset
 
-    def end_restore(self, due_of: DueOf, changelog_offset: int) -> None:
-        """Build the timer index from the user records, then end the restore."""
-        with translated(self.path):
-            self._db.flush()  # before any logged write claims what was loaded unlogged
-            self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
-        after = USER_PREFIX
-        while chunk := self.scan(after, _SCAN_CHUNK):
-            moves = ((key, None, due_of(value)) for key, value in chunk)
-            self.apply((), moves, self._offset)
-            after = chunk[-1][0]
-        with translated(self.path):
-            batch = rocksdict.WriteBatch(raw_mode=True)
-            batch.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
-            batch.delete(_RESTORING_KEY)
-            self._db.write(batch)
-        self._offset, self._restoring = changelog_offset, False
+    def _reopen(self, options: rocksdict.Options) -> None:
+        self.close()
+        self._db = open_database(self.path, options)
+        self._manifest.note()
 
     def merge(
         self, records: Mapping[bytes, bytes | None], due_of: DueOf, changelog_offset: int
@@ -369,28 +342,3 @@ def wipe(path: Path) -> None:
 
 def _timer_key(due: int, key: bytes) -> bytes:
     return _TIMER + _DUE.pack(due) + key
-
-
-def _check(database: rocksdict.Rdict, path: Path, wanted: StoreIdentity, damage: str) -> None:
-    """Refuse what is damaged or not ours; mark what is new as ours."""
-    if damage:
-        raise StoreCorrupt(f"{path} is damaged: {damage}")
-    with translated(path):
-        stored = database.get(_IDENTITY_KEY)
-        if stored is None:
-            if next(iter(database.keys()), None) is not None:
-                raise StoreForeign(
-                    f"{path} holds a RocksDB database that is not intentstream's: use another"
-                    " data_dir"
-                )
-            database.put(_IDENTITY_KEY, msgspec.json.encode(wanted))
-            return
-    try:
-        found = msgspec.json.decode(stored, type=StoreIdentity)
-    except msgspec.MsgspecError as error:
-        raise StoreCorrupt(f"{path}: unreadable identity of the data folder: {error}") from error
-    if found != wanted:
-        raise StoreForeign(
-            f"{path} holds the state of {found}, but this worker needs {wanted}: use another"
-            " data_dir or app_id, or remove the folder (it is restored from the changelog)"
-        )

@@ -25,7 +25,8 @@ from stream.opening import Parts, PipelineFactory
 from stream.partition import PartitionTask
 from stream.processing import Surroundings
 from stream.settings import Settings
-from stream.store import DueOf, StoreMemory
+from stream.store import DueOf
+from stream.store_options import StoreMemory
 from stream.supervision import Supervision
 from stream.transport import LogState
 

@@ -18,7 +18,9 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.codec import decode
 from stream.settings import Settings
-from stream.store import RocksStore, StoreIdentity, StoreMemory
+from stream.store import RocksStore
+from stream.store_identity import StoreIdentity
+from stream.store_options import StoreMemory
 from stream.testing import stored_records
 from stream.topics import create_topics
 from tests.stream.kafka_tools import read_all, unique

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import json
 from pathlib import Path
 
@@ -186,3 +188,30 @@ def test_bytes_that_are_no_script_give_a_clear_error(folder: Path) -> None:
     edit_manifest(folder, digests=digests)
     with pytest.raises(ArtifactError, match=r"cannot open the scripted model.*publish it again"):
         Scorer.load(folder, "cpu")
+
+
+class Litter:
+    """Garbage whose finaliser parses source, as printing a traceback does, and leaves more."""
+
+    left = 10_000
+
+    def __init__(self) -> None:
+        self.cycle = self
+
+    def __del__(self) -> None:
+        ast.parse("-" * 40 + "a")
+        if Litter.left:
+            Litter.left -= 1
+            Litter()
+
+
+def test_a_network_is_scripted_amid_garbage_that_parses() -> None:
+    before = gc.get_threshold()
+    Litter()
+    gc.set_threshold(50)
+    try:
+        _, script = unpublished()
+    finally:
+        gc.set_threshold(*before)
+        Litter.left = 0
+    assert script

@@ -12,7 +12,8 @@ import pytest
 
 from stream.damage import FILE, ManifestGuard
 from stream.errors import StoreCorrupt, StoreError
-from stream.store import RocksStore, StoreIdentity
+from stream.store import RocksStore
+from stream.store_identity import StoreIdentity
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
 USERS = 1500

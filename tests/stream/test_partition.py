@@ -22,7 +22,7 @@ from stream.opening import Parts
 from stream.partition import PartitionTask
 from stream.processing import Surroundings
 from stream.settings import Settings
-from stream.store import StoreMemory
+from stream.store_options import StoreMemory
 from stream.transport import LogState, MicroBatch
 from tests.stream.counting import CountingPipeline
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique

@@ -6,11 +6,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from stream.changelog import ChangelogReader
 from stream.commit import ExactlyOnce
 from stream.errors import RecoveryError
 from stream.outbox import Outbox
-from stream.recovery import _Reader, recover
-from stream.store import RocksStore, StoreIdentity, wipe
+from stream.recovery import recover
+from stream.store import RocksStore, wipe
+from stream.store_identity import StoreIdentity
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 pytestmark = pytest.mark.kafka
@@ -201,7 +203,7 @@ async def test_a_stalled_changelog_is_given_up(place):
     consumer.assign([place.changelog])
 
     with pytest.raises(RecoveryError, match="no progress for 2 s at offset 2 of 3"):
-        async for _ in _Reader(consumer, place.changelog, 3, 2).chunks(0):
+        async for _ in ChangelogReader(consumer, place.changelog, 3, 2).stretches(0):
             pass
 
     await consumer.stop()

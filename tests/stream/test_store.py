@@ -9,8 +9,10 @@ import pytest
 import rocksdict
 
 from stream.errors import StoreCorrupt, StoreError, StoreForeign, StoreLocked
-from stream.store import RocksStore, StoreIdentity, StoreMemory, wipe
+from stream.store import RocksStore, wipe
+from stream.store_identity import StoreIdentity
 from stream.store_memory import MemoryStore
+from stream.store_options import StoreMemory
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 4)
 
@@ -109,7 +111,8 @@ def test_a_folder_held_by_another_process_is_refused(tmp_path):
     code = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from stream.store import RocksStore, StoreIdentity
+        from stream.store import RocksStore
+        from stream.store_identity import StoreIdentity
         identity = StoreIdentity("app", "app.users.changelog", 0, 4)
         store = RocksStore.open(Path(sys.argv[1]), identity)
         store.apply([(b"ua", b"1")], [], 5)

@@ -1,0 +1,80 @@
+"""How RocksDB is configured: every amount of memory and number of files is bounded."""
+
+from pathlib import Path
+from typing import Final
+
+import rocksdict
+
+from stream.damage import translated
+
+_MIB: Final = 1 << 20
+_BULK_BUFFER: Final = 48 * _MIB
+_BULK_FILES: Final = 12
+"""Unsorted files of a restore before they are merged: above what a restore of a million users makes
+(that is left to the first minutes of serving), below where reading them all would stall."""
+_UNBOUNDED: Final = 1 << 30
+
+
+class StoreMemory:
+    """Memory that the stores of one process share, so that partitions do not multiply it."""
+
+    def __init__(self, cache_bytes: int = 64 * _MIB, write_buffer_bytes: int = 64 * _MIB) -> None:
+        """Reserve nothing yet; both are upper bounds in bytes."""
+        self.cache = rocksdict.Cache(cache_bytes)
+        self.write_buffers = rocksdict.WriteBufferManager(write_buffer_bytes, False)
+
+    def options(self) -> rocksdict.Options:
+        """Return the options of a store that serves."""
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self.cache)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_bloom_filter(10, False)
+        table.set_block_size(16 << 10)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self.write_buffers)
+        options.set_write_buffer_size(16 * _MIB)
+        options.set_max_write_buffer_number(3)
+        options.set_max_total_wal_size(64 * _MIB)
+        options.set_max_open_files(128)
+        options.set_max_background_jobs(2)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(_MIB)
+        options.set_stats_dump_period_sec(0)
+        options.set_stats_persist_period_sec(0)
+        options.set_paranoid_checks(True)
+        return options
+
+    def bulk_options(self) -> rocksdict.Options:
+        """Return the options of a store that is filled and hardly read.
+
+        Writes hold Python's lock, flushes do not. So a write only appends to a list, and the flush
+        sorts it.
+        """
+        options = self.options()
+        options.set_memtable_factory(rocksdict.MemtableFactory.vector())
+        options.set_allow_concurrent_memtable_write(False)
+        options.set_write_buffer_size(_BULK_BUFFER)
+        options.set_level_zero_file_num_compaction_trigger(_BULK_FILES)
+        options.set_level_zero_slowdown_writes_trigger(_UNBOUNDED)
+        options.set_level_zero_stop_writes_trigger(_UNBOUNDED)
+        return options
+
+
+def open_database(path: Path, options: rocksdict.Options) -> rocksdict.Rdict:
+    """Open a folder with these very options.
+
+    Named for the column family too: without that a folder that exists opens with the ones it was
+    last used with, as far as those could be written down, which a shared cache cannot.
+
+    Raises:
+        StoreLocked: somebody else has it open.
+        StoreCorrupt: its files are damaged.
+        StoreError: it cannot be read or written.
+    """
+    with translated(path):
+        return rocksdict.Rdict(str(path), options, column_families={"default": options})
