@@ -69,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True):
     feature_version: str
     hidden_size: int
     history_length: int
-    """Events of the ring that `encode` is given."""
+    """Events of the ring that `encode` is given, at most."""
     targets: tuple[Target, ...]
     profile_features: tuple[str, ...]
     reference_profile: tuple[float, ...]
@@ -77,6 +77,8 @@ class Manifest(msgspec.Struct, frozen=True):
     created_at: int
     """ms since the epoch."""
     torch_version: str
+    recurrent: bool = True
+    """Whether `scan` carries a state on; if not, `encode` makes each anew from the last events."""
     schema: int = MANIFEST_SCHEMA
     digests: dict[str, str] = {}
     """File name -> SHA-256, hexadecimal."""

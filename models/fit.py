@@ -61,7 +61,8 @@ Report = Callable[[Progress], None]
 
 
 def standardise(network: Network, examples: Examples, points: Index) -> None:
-    """Measure the inputs of `points` and set the network's standardisation buffers."""
+    """Measure the inputs of `points` and set the network's buffers that depend on them."""
+    network.observe(torch.from_numpy(examples.ids[np.unique(examples.event[points])]))
     profile = torch.from_numpy(examples.profile[points])
     nums = torch.from_numpy(examples.nums[examples.event[points]])
     network.set_standardisation(

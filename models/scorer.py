@@ -83,6 +83,7 @@ class _Identity:
     feature_version: str
     cold_start: bool
     reference_profile: F32
+    recurrent: bool = True
 
 
 class Scorer:
@@ -100,6 +101,8 @@ class Scorer:
         self.targets = identity.targets
         self.hidden_size = identity.hidden_size
         self.history_length = identity.history_length
+        self.recurrent = identity.recurrent
+        """False: states are made anew by `encode` from the last events, never by `scan`."""
         self.feature_version = identity.feature_version
         self.cold_start = identity.cold_start
         self.reference_profile = identity.reference_profile
@@ -180,11 +183,21 @@ class Scorer:
         return scorer
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
-        """Hidden states [B,H] of right-padded sequences."""
+        """Hidden states [B,H] of right-padded sequences of at most `history_length` events.
+
+        Where the model is not recurrent every sequence is padded to that length first: attention
+        sums over it, and the same events must give the same bits whatever else is in the batch.
+        """
+        if not self.recurrent and ids_BLC.shape[1] < self.history_length:
+            ids_BLC = _lengthened(ids_BLC, self.history_length)
+            nums_BLF = _lengthened(nums_BLF, self.history_length)
         return self._run(self._module.encode, ids_BLC, nums_BLF, length_B)
 
     def scan(self, hidden_BH: F32, ids_BMC: I64, nums_BMF: F32, length_B: I64) -> F32:
-        """Every hidden state [B,M,H] of M more events; a shorter row repeats its last one."""
+        """Every hidden state [B,M,H] of M more events; a shorter row repeats its last one.
+
+        Not for models that are not recurrent: see `encode`.
+        """
         return self._run(self._module.scan, hidden_BH, ids_BMC, nums_BMF, length_B)
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
@@ -250,6 +263,13 @@ class Scorer:
         return torch.from_numpy(whole).to(self._device)
 
 
+def _lengthened(array_BL: NDArray[Any], length: int) -> NDArray[Any]:
+    """A copy with zeros up to `length` columns."""
+    out = np.zeros((len(array_BL), length, *array_BL.shape[2:]), array_BL.dtype)
+    out[:, : array_BL.shape[1]] = array_BL
+    return out
+
+
 def golden_inputs(hidden_size: int) -> dict[str, NDArray[Any]]:
     """Synthetic inputs for the golden vector: no user's data leaves with a model."""
     rng = np.random.default_rng(hidden_size)
@@ -281,6 +301,7 @@ def manifest_of(network: Network, version: str, architecture: str, **figures: An
         architecture=architecture,
         feature_version=features.FEATURE_VERSION,
         hidden_size=network.hidden_size,
+        recurrent=network.recurrent,
         profile_features=features.PROFILE_FEATURES,
         torch_version=str(torch.__version__),
         **figures,
@@ -297,6 +318,7 @@ def _identity(manifest: Manifest) -> _Identity:
         manifest.feature_version,
         manifest.cold_start,
         np.array(manifest.reference_profile, np.float32),
+        manifest.recurrent,
     )
 
 

@@ -26,9 +26,9 @@ from models.eventlog import EventLog, in_order
 from models.fit import FitConfig, Report, fit_logistic, fit_sequences, predict_logits
 from models.networks import build
 from models.networks.base import Network
-from models.networks.gru import Gru
 from models.networks.logistic import Logistic
 from models.networks.rhythm import Rhythm
+from models.networks.sequence import SequenceNetwork
 from models.scorer import make_golden, manifest_of, network_spec, pick_device
 from models.split import CALIBRATION, SLICES, TRAIN, VALIDATION, TimeSplit
 from models.targets import Target
@@ -168,8 +168,8 @@ def _fit_candidates(
         network: Network = logistic
         if architecture != "logistic":
             network = build(architecture, spec, config.hidden_size)
-            if isinstance(network, Gru):
-                # The direct path starts as the baseline; the recurrence learns what is missing.
+            if isinstance(network, SequenceNetwork):
+                # The direct path starts as the baseline; the states learn what is missing.
                 network.direct.load_state_dict(logistic.linear.state_dict())
             fit_sequences(
                 network, examples, points, stopping, config.fit, device, architecture, report

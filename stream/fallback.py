@@ -44,6 +44,7 @@ class CheckedScorer:
         self.targets = scorer.targets
         self.hidden_size = scorer.hidden_size
         self.history_length = scorer.history_length
+        self.recurrent = scorer.recurrent
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile

@@ -16,7 +16,7 @@ from models.apply import apply_in_order
 from models.features import event_inputs, profile, ring_inputs
 from models.history import Snapshot, snapshot
 from models.insertion import has_place, holds, insert
-from stream.hidden import Runs, ScorerLike, carry, refresh
+from stream.hidden import Context, Runs, ScorerLike, carry, context_of, joined, no_context, refresh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.intp]
 
-_FORGOTTEN_KEEPS = ("layout", "ring_size", "hidden_size", "offset", "indexed_due")
+# The hidden state stays until the states are computed: events before the silence still need it.
+_FORGOTTEN_KEEPS = ("layout", "ring_size", "hidden_size", "offset", "indexed_due", "hidden")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class _Operation:
     snapshot: Snapshot
     ids: I64
     nums: F32
+    context: Context | None
+    """Of a run by a model without recurrence: the events before it."""
     rebuild: bool
     fresh: bool
 
@@ -94,8 +97,10 @@ def judge(
     plain = _in_order(records, rows[by_row], events.take(by_row), rules)
     fast, slow = by_row[plain], by_row[~plain]
 
+    runs = Runs.of(rows[fast])
+    context = context_of(records, runs.rows, scorer)
     trace = apply_in_order(records, rows[fast], events.take(fast), rules.sessions)
-    hidden = carry(records, Runs.of(rows[fast]), *event_inputs(trace), scorer)
+    hidden = carry(records, runs, *event_inputs(trace), scorer, context)
     walk = _walk(records, rows, slow, events, rules, scorer)
     parts = [(fast, trace.snapshot, hidden), *_rounds(records, walk, scorer)]
 
@@ -214,7 +219,7 @@ class _Walker:
         return holds(self.record, event_id, skip=len(newest))
 
     def _forget(self) -> None:
-        kept = {name: self.record[name] for name in _FORGOTTEN_KEEPS}
+        kept = {name: self.record[name].copy() for name in _FORGOTTEN_KEEPS}
         self.records[self.row] = np.zeros((), self.records.dtype)
         for name, value in kept.items():
             self.record[name] = value
@@ -226,21 +231,32 @@ class _Walker:
             return
         index = np.array(self.pending, np.intp)
         rows = np.full(len(index), self.row, np.intp)
+        context = context_of(self.records, rows[:1], self.scorer)
         trace = apply_in_order(self.records, rows, self.events.take(index), self.rules.sessions)
         ids, nums = event_inputs(trace)
-        self._operation(self.pending, trace.snapshot, ids, nums, rebuild=False)
+        self._operation(self.pending, trace.snapshot, ids, nums, context, rebuild=False)
         self.pending = []
 
     def _rebuild(self, index: int) -> None:
         row = np.array([self.row], np.intp)
         ids, nums, used = ring_inputs(self.records, row, self.scorer.history_length)
         after = snapshot(self.records, row)
-        self._operation([index], after, ids[0, : used[0]], nums[0, : used[0]], rebuild=True)
+        context = None if self.scorer.recurrent else no_context(1)
+        shown = slice(0, int(used[0]))
+        self._operation([index], after, ids[0, shown], nums[0, shown], context, rebuild=True)
 
     def _operation(
-        self, events: list[int], after: Snapshot, ids: I64, nums: F32, *, rebuild: bool
+        self,
+        events: list[int],
+        after: Snapshot,
+        ids: I64,
+        nums: F32,
+        context: Context | None,
+        *,
+        rebuild: bool,
     ) -> None:
-        self.operations.append(_Operation(self.row, events, after, ids, nums, rebuild, self.fresh))
+        operation = _Operation(self.row, events, after, ids, nums, context, rebuild, self.fresh)
+        self.operations.append(operation)
         self.fresh = False
 
 
@@ -258,7 +274,8 @@ def _rounds(records: Records, walk: _Walk, scorer: ScorerLike) -> list[tuple[Row
         runs = Runs(np.array([op.row for op in now], np.intp), starts, sizes)
         ids = np.concatenate([op.ids for op in now])
         nums = np.concatenate([op.nums for op in now])
-        hidden = carry(records, runs, ids, nums, scorer)
+        context = joined([op.context for op in now if op.context is not None])
+        hidden = carry(records, runs, ids, nums, scorer, context)
         kept = np.concatenate(
             [
                 np.arange(end - len(op.events), end)

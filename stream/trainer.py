@@ -95,7 +95,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
     """Training as the settings want it, with the worker's own rules of histories."""
     chosen, state = settings.train, settings.state
     sessions = SessionRules(gap=state.session_gap_ms, longest=state.session_max_ms)
-    candidates = ("logistic",) if chosen.architecture == "logistic" else ("logistic", "gru")
+    candidates = tuple(dict.fromkeys(("logistic", chosen.architecture)))
     return TrainConfig(
         dataset=DatasetConfig(
             history_length=state.ring,

@@ -6,16 +6,25 @@ from collections.abc import Callable
 
 from models.errors import ModelError
 from models.networks.base import Network, NetworkSpec
-from models.networks.gru import Gru, GruConfig
+from models.networks.gru import Gru
 from models.networks.logistic import Logistic
+from models.networks.lru import Lru, LruConfig
+from models.networks.lstm import Lstm
 from models.networks.rhythm import Rhythm
+from models.networks.sequence import SequenceConfig
+from models.networks.transformer import Transformer, TransformerConfig
 
-HIDDEN_SIZE = GruConfig.hidden_size
+HIDDEN_SIZE = SequenceConfig.hidden_size
 
 ARCHITECTURES: dict[str, Callable[[NetworkSpec, int], Network]] = {
-    "gru": lambda spec, hidden_size: Gru(spec, GruConfig(hidden_size=hidden_size)),
+    "gru": lambda spec, hidden_size: Gru(spec, SequenceConfig(hidden_size=hidden_size)),
     "logistic": lambda spec, _: Logistic(spec),
+    "lru": lambda spec, hidden_size: Lru(spec, LruConfig(hidden_size=hidden_size)),
+    "lstm": lambda spec, hidden_size: Lstm(spec, SequenceConfig(hidden_size=hidden_size)),
     "rhythm": lambda spec, _: Rhythm(spec),
+    "transformer": lambda spec, hidden_size: Transformer(
+        spec, TransformerConfig(hidden_size=hidden_size)
+    ),
 }
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from models.targets import Target
 
+STEADY_WIDTH = 16
+"""Outputs that a `SteadyLinear` computes, at least."""
 STANDARD_LIMIT = 6.0
 SCALE_FLOOR = 1e-3
 
@@ -34,10 +36,38 @@ class NetworkSpec:
     """The K targets, in column order of the logits."""
 
 
+class SteadyLinear(nn.Linear):
+    """A linear layer to few outputs that gives a row the same bits wherever it is in the batch.
+
+    With 8 outputs or fewer, matrix kernels of some CPUs (MKL on AVX-512) take the last rows of a
+    tile another way, so what a row gives would depend on its place. Empty outputs widen the layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """As `nn.Linear`."""
+        super().__init__(inputs, outputs)
+        self.missing = max(STEADY_WIDTH - outputs, 0)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # named so by torch
+        """[..,inputs] -> [..,outputs]."""
+        weight = nn.functional.pad(self.weight, [0, 0, 0, self.missing])
+        bias = nn.functional.pad(self.bias, [0, self.missing])
+        wide = nn.functional.linear(input, weight, bias)
+        return wide[..., : self.out_features]
+
+
+def silent(layer: SteadyLinear) -> SteadyLinear:
+    """The layer with zero weights: a head that says nothing yet."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Network(nn.Module):
     """Base of all architectures. Subclasses give `scan` and `raw_logits`."""
 
     hidden_size: int
+    recurrent: bool
     targets: int
     limit: float
 
@@ -52,6 +82,7 @@ class Network(nn.Module):
         """Register the buffers: identity standardisation, identity calibration."""
         super().__init__()
         self.hidden_size = hidden_size
+        self.recurrent = True
         self.targets = len(spec.targets)
         self.limit = STANDARD_LIMIT
         profile, nums = len(spec.profile_features), len(spec.num_features)
@@ -70,6 +101,10 @@ class Network(nn.Module):
         self.profile_scale.copy_(profile_scale.clamp(min=SCALE_FLOOR))
         self.num_mean.copy_(num_mean)
         self.num_scale.copy_(num_scale.clamp(min=SCALE_FLOOR))
+
+    def observe(self, ids_NC: Tensor) -> None:
+        """Take note of the events [N,C] of a training set, so that what is new can be told."""
+        del ids_NC
 
     def set_calibration(self, slope: Tensor, shift: Tensor) -> None:
         """Set the Platt calibration, [K] each: logit = slope * raw + shift."""
@@ -102,7 +137,8 @@ class Network(nn.Module):
         """Every state [B,M,H] of M right-padded events in a row.
 
         Where a row is shorter than M its last state is repeated; a row of length 0 repeats the
-        state that it came with, so the last column always is the row's final state.
+        state that it came with, so the last column always is the row's final state. Where
+        `recurrent` is False the events are a sequence from nothing, whatever `hidden_BH` holds.
         """
         raise NotImplementedError
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.networks.base import NetworkSpec, StatelessNetwork
+from models.networks.base import NetworkSpec, StatelessNetwork, SteadyLinear, silent
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,7 @@ class Logistic(StatelessNetwork):
         """Start from zero weights, which predict the shift of the calibration."""
         super().__init__(spec)
         self.config = config or LogisticConfig()
-        self.linear = nn.Linear(len(spec.profile_features), self.targets)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = silent(SteadyLinear(len(spec.profile_features), self.targets))
 
     def raw_logits(self, hidden_BH: Tensor, profile_BP: Tensor) -> Tensor:
         """Uncalibrated logits [B,K]."""
