@@ -20,7 +20,7 @@ help:
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
 	@echo "make faults-quick       a shorter part of every fault row, in minutes"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
-	@echo "make soak               two hours at half load (SOAK_SECONDS)"
+	@echo "make soak               two hours at half load (SOAK_SECONDS; SOAK_MOST events/s at most)"
 	@echo "make bench [BENCH=...]  measure"
 	@echo "make lint               style, types, import direction"
 	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
