@@ -16,6 +16,7 @@ from schemas.codec import encode
 from stream.ingest import partition_of
 from stream.trainer import announce
 from tests.logs import gru_manifest, random_gru
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def publish_broken(world: World, source: str, version: str) -> None:
     asyncio.run(announce(world.settings, msgspec.structs.replace(manifest, version=version)))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -33,6 +33,7 @@ from stream.trainer import FromFiles
 from tests import logs
 from tests.e2e.shop import publish, put, wait_until
 from tests.e2e.world import World, run_program
+from tests.patience import PATIENCE_S
 
 MakeWorld = Callable[..., World]
 SERVING = {
@@ -191,7 +192,7 @@ def test_killed_while_it_forgets_it_has_forgotten_once(world: MakeWorld, stage: 
     put(shop, log[100:])
     for passage in (5, 3, 4):
         worker = shop.start_worker(INTENTSTREAM_FAULT=f"{stage}:{passage}:kill")
-        assert worker.process.wait(90) == -9, worker.said()[-3000:]
+        assert worker.process.wait(PATIENCE_S) == -9, worker.said()[-3000:]
     worker = shop.start_worker()
     shop.wait_committed(len(log))
     shop.wait_for(shop.settings.topics.erased, EraseReceipt, 4)
@@ -211,7 +212,7 @@ def test_killed_at_the_very_commit_of_a_request(world: MakeWorld, stage: str) ->
     worker.stop()
     worker = shop.start_worker(INTENTSTREAM_FAULT=f"{stage}:1:kill")
     ask(shop, ANN)
-    assert worker.process.wait(90) == -9, worker.said()[-3000:]
+    assert worker.process.wait(PATIENCE_S) == -9, worker.said()[-3000:]
     worker = shop.start_worker()
     (receipt,) = shop.wait_for(shop.settings.topics.erased, EraseReceipt, 1)
     wait_until(lambda: worker.said().count("partition is open") == 2)

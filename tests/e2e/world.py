@@ -23,6 +23,7 @@ from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.testing import stored_records
 from stream.topics import create_topics
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all, unique
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProc
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
-def retried(ask: Callable[[], T], seconds: float = 60) -> T:
+def retried(ask: Callable[[], T], seconds: float = PATIENCE_S) -> T:
     """Ask again while a broker is just going or coming."""
     deadline = time.monotonic() + seconds
     while True:
@@ -87,12 +88,12 @@ class Worker:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
 
     def stop(self) -> None:
         """SIGTERM, and a clean end."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
+        code = self.process.wait(PATIENCE_S)
         assert code == 0, self.said()[-3000:]
 
 
@@ -191,7 +192,7 @@ class World:
             if tp.topic == events
         }
 
-    def wait_committed(self, records: int, seconds: float = 120) -> None:
+    def wait_committed(self, records: int, seconds: float = PATIENCE_S) -> None:
         """Wait until that many source records are consumed and committed."""
         deadline = time.monotonic() + seconds
         while (done := self.committed()) < records:
@@ -207,8 +208,10 @@ class World:
     def read(self, topic: str, kind: type[M]) -> list[M]:
         return [decode(kind, record.value) for record in self.raw(topic)]
 
-    def wait_for(self, topic: str, kind: type[M], count: int, seconds: float = 60) -> list[M]:
-        deadline = time.monotonic() + seconds
+    def wait_for(
+        self, topic: str, kind: type[M], count: int, seconds: float = PATIENCE_S
+    ) -> list[M]:
+        deadline = time.monotonic() + PATIENCE_S
         while len(found := self.read(topic, kind)) < count:
             running = self.workers[-1]
             assert running.process.poll() is None, running.said()[-3000:]

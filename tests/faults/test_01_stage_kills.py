@@ -14,6 +14,7 @@ from tests.e2e.shop import publish, put
 from tests.e2e.world import World
 from tests.faults.ledger import Attempt, FaultRow
 from tests.logs import disordered, duplicated, shop_log
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 1, "worker SIGKILL at each stage boundary"
@@ -36,7 +37,7 @@ def killed_and_compared(
     for stage in kills:
         passage = rng.randrange(1, 4)
         worker = shop.start_worker(INTENTSTREAM_FAULT=f"{stage}:{passage}:kill")
-        assert worker.process.wait(90) == -signal.SIGKILL, worker.said()[-3000:]
+        assert worker.process.wait(PATIENCE_S) == -signal.SIGKILL, worker.said()[-3000:]
     done = shop.committed()
     assert done < len(log), "nothing was left to do"
     with attempt.recovering():

@@ -17,6 +17,7 @@ from tests.e2e.shop import publish, put
 from tests.e2e.world import World
 from tests.faults.ledger import Attempt, FaultRow, Scale
 from tests.logs import disordered, duplicated, shop_log
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 2, "data folder wiped, stale, or of another partition count"
@@ -129,7 +130,7 @@ def test_a_folder_of_another_partition_count_is_refused(
         store.apply([(b"uann", b"?")], (), 5)
     with fault_row.attempt() as attempt:
         worker = shop.world.start_worker()
-        assert worker.process.wait(60) == 1
+        assert worker.process.wait(PATIENCE_S) == 1
         (said,) = [line for line in worker.said().splitlines() if line.startswith("intentstream:")]
         assert "partition 0 of 3" in said
         assert "partition 0 of 2" in said

@@ -49,7 +49,7 @@ def test_brokers_die_and_come_back(
     log = duplicated(disordered(shop_log(seed, 100_000, users=2000), seed, 900_000), seed, 0.1)
     with fault_row.attempt(times=kills + 1) as attempt, Traffic(shop, log, 100) as traffic:
         worker = shop.start_worker()
-        wait_until(lambda: shop.committed() > 200, seconds=60)
+        wait_until(lambda: shop.committed() > 200)
         for _ in range(kills):
             node = rng.choice(NODES)
             time.sleep(rng.random())

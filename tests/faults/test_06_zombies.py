@@ -15,6 +15,7 @@ from tests.e2e.world import Worker, World
 from tests.faults.ledger import FaultRow
 from tests.faults.traffic import start_apart, tables, wait_for_log
 from tests.logs import disordered, duplicated, shop_log
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 6, "worker SIGSTOP past its session while another takes over, then SIGCONT"
@@ -50,12 +51,12 @@ def test_a_frozen_owner_wakes_up_too_late(
         put(shop, log)
         wait_until(lambda: is_stopped(zombie))
         frozen_at = time.monotonic()
-        wait_for_log(heir, OPEN, 3, seconds=60)
+        wait_for_log(heir, OPEN, 3)
         attempt.recovered_in(time.monotonic() - frozen_at)
         shop.wait_committed(len(log))
         seen = shop.raw(shop.settings.topics.propensity)
         zombie.process.send_signal(signal.SIGCONT)
-        assert zombie.process.wait(60) > 0, zombie.said()[-3000:]
+        assert zombie.process.wait(PATIENCE_S) > 0, zombie.said()[-3000:]
         assert "intentstream: " in zombie.said().splitlines()[-1]
         assert len(shop.raw(shop.settings.topics.propensity)) == len(seen)
         heir.stop()

@@ -21,6 +21,7 @@ from tests.e2e.shop import publish, put_raw
 from tests.e2e.world import World
 from tests.faults.ledger import FaultRow, Scale
 from tests.logs import START, shop_log
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 7, "1 % poison; dead letters repaired and replayed"
@@ -138,7 +139,7 @@ def test_the_good_are_processed_and_the_bad_are_kept_and_come_back_once(
         assert repaired == len(bad) - reasons["key_missing"] - reasons["key_mismatch"]
         began = time.monotonic()
         while len(shop.read(shop.settings.topics.propensity, Prediction)) < len(good) + back:
-            assert time.monotonic() - began < 30, worker.said()[-3000:]
+            assert time.monotonic() - began < PATIENCE_S, worker.said()[-3000:]
             time.sleep(0.2)
         worker.stop()
         assert "opened anew" not in worker.said()

@@ -20,6 +20,7 @@ from stream.broker.process import free_ports
 from tests.e2e.world import Worker, World
 from tests.faults.ledger import FaultRow, Scale
 from tests.faults.test_02_local_state import SHOP, Shop
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 10, "disk full, read-only folder"
@@ -173,7 +174,7 @@ def test_a_folder_without_write_permission_ends_the_worker_with_the_reason(
 
 
 def wait_ready(worker: Worker, port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not ready(port):
         assert worker.process.poll() is None, worker.said()[-3000:]
         assert time.monotonic() < deadline

@@ -17,6 +17,7 @@ from tests.conftest import Kafka
 from tests.e2e.world import Worker, World
 from tests.faults.ledger import FaultRow, Scale
 from tests.faults.test_02_local_state import SHOP, Shop, make_world
+from tests.patience import PATIENCE_S
 from tests.stream.test_damage import DAMAGE, damage
 
 pytestmark = pytest.mark.kafka
@@ -102,7 +103,7 @@ def flip(segment: Path, rng: random.Random) -> Callable[[], None]:
 
 def refused(worker: Worker) -> str:
     """Wait for a worker to end with an error; return its one line."""
-    assert worker.process.wait(60) == 1, worker.said()[-3000:]
+    assert worker.process.wait(PATIENCE_S) == 1, worker.said()[-3000:]
     (said,) = [line for line in worker.said().splitlines() if line.startswith("intentstream:")]
     return said
 

@@ -21,6 +21,7 @@ from tests.faults.ledger import FaultRow, Scale
 from tests.faults.traffic import Traffic
 from tests.faults.watching import Footprint, percentile, subscribed
 from tests.logs import START
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 13, "one user sends 50 % of all events"
@@ -103,7 +104,7 @@ def test_the_others_wait_hardly_longer_and_the_program_is_known(
             lags.append(sent - shop.committed())
             shop.wait_committed(sent)
             footprints.append(Footprint.of(worker, shop))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while len(subscriber.seen) < sent and time.monotonic() < deadline:
             time.sleep(0.1)
         worker.stop()

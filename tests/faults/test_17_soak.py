@@ -30,6 +30,7 @@ from tests.e2e.world import World
 from tests.faults.ledger import FaultRow, Scale
 from tests.faults.traffic import wait_for_log
 from tests.faults.watching import Footprint
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 17, "soak at half load with a new model every minute"
@@ -229,7 +230,7 @@ def test_nothing_grows(
                 time.sleep(1)
         behind = customers.sent - shop.committed()
         shop.wait_committed(customers.sent)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while reader.counted < customers.sent and time.monotonic() < deadline:
             time.sleep(0.2)
         worker.stop()

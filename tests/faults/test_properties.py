@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +24,7 @@ from tests.faults.ledger import Scale
 from tests.faults.traffic import wait_for_log
 from tests.faults.troubled import Sent, judged_plainly, troubled_log
 from tests.logs import DAY, START, gru_scorer
+from tests.patience import PATIENCE_S
 from tests.told import told
 
 FULL = os.environ.get("FAULTS") == "full"
@@ -142,13 +142,12 @@ def test_the_same_logs_through_a_real_worker(
         middle = rng.randrange(len(log) // 2, len(log))
         put_raw(real, records[:middle])
         worker = real.start_worker(INTENTSTREAM_FAULT=f"after_commit:{rng.randrange(2, 4)}:kill")
-        assert worker.process.wait(60) == -signal.SIGKILL, worker.said()[-3000:]
+        assert worker.process.wait(PATIENCE_S) == -signal.SIGKILL, worker.said()[-3000:]
         worker = real.start_worker()
         real.wait_committed(middle)
         swapped_at = real.committed_offsets()
         second = publish(real, 2, "gru-b")
-        wait_for_log(worker, "gru-b")
-        time.sleep(1)  # loaded is not yet in use
+        wait_for_log(worker, "before=gru-a model=gru-b")  # loaded is not yet in use
         put_raw(real, records[middle:])
         real.wait_committed(len(log))
         worker.stop()

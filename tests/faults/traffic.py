@@ -19,6 +19,7 @@ from stream.ingest import partition_of
 from stream.layout import Layout
 from stream.state import USER_PREFIX
 from tests.e2e.world import PROGRAM
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -145,7 +146,7 @@ def longest_without_owner(workers: Iterable[Worker]) -> float:
     return longest
 
 
-def goes_on(world: World, worker: Worker, seconds: float = 120) -> float:
+def goes_on(world: World, worker: Worker, seconds: float = PATIENCE_S) -> float:
     """Wait until more is committed than now, by the very same worker; return how long it took."""
     began, done = time.monotonic(), world.committed()
     while world.committed() <= done:
@@ -155,7 +156,7 @@ def goes_on(world: World, worker: Worker, seconds: float = 120) -> float:
     return time.monotonic() - began
 
 
-def wait_for_log(worker: Worker, text: str, times: int = 1, seconds: float = 60) -> None:
+def wait_for_log(worker: Worker, text: str, times: int = 1, seconds: float = PATIENCE_S) -> None:
     """Wait until the worker has said something so many times."""
     deadline = time.monotonic() + seconds
     while worker.said().count(text) < times:

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from schemas.codec import decode
 from schemas.outputs import Prediction
 from tests.e2e.world import Worker, World
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -55,7 +56,7 @@ def subscribed(world: World) -> Iterator[Subscriber]:
 
     thread = threading.Thread(target=lambda: asyncio.run(read()))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE_S)
     try:
         yield subscriber
     finally:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.patience import PATIENCE_S
+
 
 def unique(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
@@ -75,7 +77,7 @@ async def read_all(
     await consumer.start()
     try:
         records: list[ConsumerRecord] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                 for chunk in (await consumer.getmany(timeout_ms=200)).values():
                     records.extend(chunk)

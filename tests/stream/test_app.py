@@ -7,6 +7,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from stream.faults import STAGES
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all
 from tests.stream.worker_tools import Bench
 
@@ -46,7 +47,7 @@ async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench,
         if finished:
             bench.end(worker, signal.SIGKILL)
         else:
-            assert worker.wait(30) == -signal.SIGKILL, bench.log(worker)
+            assert worker.wait(PATIENCE_S) == -signal.SIGKILL, bench.log(worker)
             kills += 1
         await bench.produce(100)
     worker = bench.start()
@@ -106,7 +107,7 @@ async def test_a_folder_of_another_partition_count_ends_the_worker(bench):
 
     worker = bench.start(INTENTSTREAM_TOPICS__PARTITIONS="3")
 
-    assert worker.wait(30) == 1
+    assert worker.wait(PATIENCE_S) == 1
     assert "use another data_dir" in bench.log(worker)
 
 
@@ -150,7 +151,7 @@ async def _outlive(bench):
     await bench.produce(300)
     zombie.send_signal(signal.SIGCONT)
 
-    assert zombie.wait(90) != 0
+    assert zombie.wait(PATIENCE_S) != 0
     await bench.all_committed(successor)
     assert bench.end(successor) == 0
 
@@ -159,7 +160,7 @@ async def test_an_error_inside_ends_the_worker_with_that_error(bench):
     await bench.produce(100)
     worker = bench.start("after_scoring:1:raise")
 
-    assert worker.wait(60) == 1
+    assert worker.wait(PATIENCE_S) == 1
     assert "injected at passage 1 of after_scoring" in bench.log(worker)
 
 
@@ -183,7 +184,7 @@ async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_pa
         for stage in ("in_transaction", "after_commit", "before_store"):
             worker = bench.start(f"{stage}:3:kill")
             await bench.all_committed(worker)
-            worker.wait(30)
+            worker.wait(PATIENCE_S)
             await bench.produce(500)
         worker = bench.start()
         await bench.all_committed(worker)
@@ -226,13 +227,13 @@ async def test_a_topic_that_is_deleted_or_grows_ends_the_worker(bench):
     await admin.start()
     await admin.create_partitions({bench.source: NewPartitions(3)})
 
-    assert worker.wait(30) == 1
+    assert worker.wait(PATIENCE_S) == 1
     assert "copy the events to a new topic" in bench.log(worker)
 
     worker = bench.start(data="other", INTENTSTREAM_TOPICS__PARTITIONS="3")
     while "partition is open" not in bench.log(worker):
         assert worker.poll() is None
     await admin.delete_topics([bench.source])
-    assert worker.wait(30) == 1
+    assert worker.wait(PATIENCE_S) == 1
     assert "is gone" in bench.log(worker)
     await admin.close()

@@ -18,6 +18,7 @@ from stream.broker.folder import Folder
 from stream.broker.jars import cache_folder, classpath, locked_jars
 from stream.broker.process import free_ports, is_alive, is_free, spawn
 from stream.errors import BrokerError
+from tests.patience import PATIENCE_S
 
 
 def members(servers: str) -> set[int]:
@@ -327,7 +328,7 @@ def test_the_commands_start_show_and_stop_it(tmp_path, cached):
             env=os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTHONWARNINGS": "error"},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE_S,
             check=False,
         )
 

@@ -41,6 +41,7 @@ from stream.settings import ChurnSettings, Settings, load_settings
 from stream.simulate import Faults, deliver, simulate
 from stream.simulate import Plan as Shop
 from stream.simulate.wire import write_lines
+from tests.patience import PATIENCE_S
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -295,7 +296,7 @@ def shop(path: Path) -> Path:
 
 def wrong_usage(*arguments: object) -> str:
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=60, check=False
+        command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -330,7 +331,7 @@ async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_p
         command(*arguments, *cluster),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=2 * PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -374,7 +375,7 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
             assert running_servers(broker) is not None, said
             running.send_signal(signal.SIGINT)
             rest = running.stdout.read()
-            assert running.wait(60) == 130, rest
+            assert running.wait(PATIENCE_S) == 130, rest
         finally:
             running.kill()
     assert "interrupted: everything that was started is stopped" in rest

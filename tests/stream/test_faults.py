@@ -9,6 +9,7 @@ import pytest
 from stream import faults
 from stream.errors import SettingsError
 from stream.faults import InjectedFault, async_stage, parse, stage, stage_hook
+from tests.patience import PATIENCE_S
 
 
 def test_without_the_variable_nothing_happens():
@@ -41,7 +42,7 @@ def test_signals_reach_the_process_itself(action, number):
     child = subprocess.Popen([sys.executable, "-c", code])
     try:
         if number == signal.SIGKILL:
-            assert child.wait(20) == -signal.SIGKILL
+            assert child.wait(PATIENCE_S) == -signal.SIGKILL
         else:
             status = os.waitpid(child.pid, os.WUNTRACED)[1]
             assert os.WIFSTOPPED(status)

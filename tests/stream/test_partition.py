@@ -24,6 +24,7 @@ from stream.processing import Surroundings
 from stream.settings import Settings
 from stream.store_options import StoreMemory
 from stream.transport import LogState, MicroBatch
+from tests.patience import PATIENCE_S
 from tests.stream.counting import CountingPipeline
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique
 
@@ -141,7 +142,7 @@ class World:
         await self.until(lambda: self.task.has_room or self.running.done())
 
     async def until(self, condition):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110  # any state of the task, not one event
                 await asyncio.sleep(0.005)
 
@@ -201,7 +202,7 @@ async def test_room_is_bounded_and_processing_goes_on_during_a_commit(world):
     Committer.gate = asyncio.Event()
     await world.start()
     pushed = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await asyncio.wait_for(world.push(world.batch(10)), 0.5)

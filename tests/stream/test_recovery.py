@@ -13,6 +13,7 @@ from stream.outbox import Outbox
 from stream.recovery import recover
 from stream.store import RocksStore, wipe
 from stream.store_identity import StoreIdentity
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 pytestmark = pytest.mark.kafka
@@ -92,7 +93,7 @@ async def test_the_latest_committed_value_wins_and_timers_follow(place):
     await place.commit([(b"ua", b"999"), (b"uc", b"999")], abort=True)
     await place.commit([(b"ua", b"150"), (b"ub", None), (b"m", b"two"), (b"f", b"fence")])
 
-    done = await asyncio.wait_for(place.recover(), 10)
+    done = await asyncio.wait_for(place.recover(), PATIENCE_S)
 
     assert done.records == 7
     assert place.contents() == {b"ua": b"150"}
@@ -105,7 +106,7 @@ async def test_the_latest_committed_value_wins_and_timers_follow(place):
 async def test_only_aborted_records_end_too(place):
     await place.commit([(b"ua", b"1")], abort=True)
 
-    done = await asyncio.wait_for(place.recover(), 10)
+    done = await asyncio.wait_for(place.recover(), PATIENCE_S)
 
     assert done.records == 0
     assert place.contents() == {}
@@ -187,7 +188,7 @@ async def test_a_compacted_changelog_ends(place, kafka):
         await asyncio.sleep(1.1)
     await producer.stop()
 
-    await asyncio.wait_for(place.recover(), 20)
+    await asyncio.wait_for(place.recover(), PATIENCE_S)
 
     assert place.contents() == {b"ua": b"3", b"ub": b"3"}
 

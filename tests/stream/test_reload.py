@@ -16,6 +16,7 @@ from stream.reload import ModelFollower, load_model
 from stream.settings import Settings
 from stream.trainer import announce, announcement
 from tests.logs import gru_manifest, random_gru
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
 
 
@@ -107,7 +108,7 @@ class Following:
         await asyncio.wait({self.task})
 
     async def until(self, condition):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110  # state of another task
                 await asyncio.sleep(0.02)
 

@@ -12,6 +12,7 @@ from stream.settings import Settings
 from stream.status import Heartbeats
 from stream.store_memory import MemoryStore
 from stream.transport import LogState
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, read_all, unique
 
 pytestmark = pytest.mark.kafka
@@ -53,7 +54,7 @@ async def test_every_partition_beats_and_a_closed_one_once_more(kafka):
     await create_topics(kafka.bootstrap_servers, settings.topics.status)
     worker, heartbeats = Worker(), Heartbeats(settings)
     running = asyncio.create_task(heartbeats.run(worker))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await beats(settings)) < 2:  # noqa: ASYNC110  # the topic has no event
             await asyncio.sleep(0.1)
     worker.assignment.tasks, worker.assignment.ended = [], [task(1, 30)]

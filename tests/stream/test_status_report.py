@@ -14,6 +14,7 @@ from stream.errors import BrokerError
 from stream.settings import Settings
 from stream.status_report import FRESH_MS, StatusReport, open_status
 from stream.topics import create_topics
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import produce, unique
 from tests.stream.test_topics import settings_for
 
@@ -144,7 +145,7 @@ def status(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "stream.cli.main", "status", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         env=topics
         | {

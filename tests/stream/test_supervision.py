@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.stream.worker_tools import Bench
 
 STALL_S = 3.0
@@ -56,7 +57,7 @@ class Patient:
         )
 
     async def until_ready(self) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE_S
         while (await asyncio.to_thread(health, self.port))[0] != 200:
             assert self.process.poll() is None, self.bench.log(self.process)
             assert time.monotonic() < deadline
@@ -70,7 +71,7 @@ class Patient:
             if code != 200 and self.unready_s is None:
                 self.unready_s = time.monotonic() - began
             self.problems.update(document.get("problems", ()))
-            assert time.monotonic() - began < 90, self.bench.log(self.process)
+            assert time.monotonic() - began < PATIENCE_S, self.bench.log(self.process)
             await asyncio.sleep(0.1)
         self.gone_s = time.monotonic() - began
         return status

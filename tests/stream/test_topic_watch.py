@@ -5,6 +5,7 @@ import pytest
 from stream.errors import BrokerError, TopicLayoutError
 from stream.settings import Settings
 from stream.topic_watch import TopicWatch
+from tests.patience import PATIENCE_S
 
 
 class Topics:
@@ -29,7 +30,7 @@ def watch(topics):
 
 
 async def test_a_topic_that_is_gone_ends_the_worker_and_is_named():
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(TopicLayoutError, match=r"topic alerts is missing.*while the worker"):
             await watch(Topics(None, None, GONE)).run(None)
 

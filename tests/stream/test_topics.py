@@ -13,6 +13,7 @@ from schemas.outputs import MAX_ORIGINAL_BYTES
 from stream.errors import BrokerError, TopicLayoutError
 from stream.settings import Settings, load_settings
 from stream.topics import check_topics, copies_kept_ms, create_topics, required_topics
+from tests.patience import PATIENCE_S
 
 NAMES = ("events", "late", "dead_letter", "propensity", "churn")
 CONTROL = ("models", "erase", "erased", "status")
@@ -239,7 +240,7 @@ def test_the_commands(kafka, tmp_path):
             env=os.environ | names,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 

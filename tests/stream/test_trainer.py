@@ -28,6 +28,7 @@ from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
 from stream.trainer import FromFiles, FromKafka, Round, announcement, rounds, run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 HORIZONS = {
@@ -183,7 +184,7 @@ async def _first(servers: str, topic: str) -> object:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        return await asyncio.wait_for(consumer.getone(), 20)
+        return await asyncio.wait_for(consumer.getone(), PATIENCE_S)
     finally:
         await consumer.stop()
 
@@ -382,7 +383,7 @@ def test_every_repeats_until_it_is_told_to_stop(
         process.terminate()
         process.stdout.read()
         drain.join()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
         guard.cancel()
     versions = Registry(tmp_path / "models").versions()
     assert versions

@@ -8,6 +8,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from stream.app import WorkerApp
 from stream.settings import Settings
 from stream.transport import MicroBatch
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import committed, create_topics, produce, unique
 
 pytestmark = pytest.mark.kafka
@@ -72,7 +73,7 @@ class Taker:
         return sorted((r.partition, r.offset) for batch in self.batches for r in batch.records)
 
     async def until(self, count):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.offsets()) < count:
                 self.arrived.clear()
                 await self.arrived.wait()

@@ -22,6 +22,7 @@ from stream.errors import BrokerError, TopicLayoutError
 from stream.settings import Settings, load_settings
 from stream.tail import open_tail
 from stream.watch import VIEWS, duration, moment, table_row, to_json
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 DAY = 86_400_000
@@ -170,7 +171,7 @@ def watch(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[st
         [sys.executable, "-m", "stream.cli.main", "watch", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         env=topics | {"INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers},
     )

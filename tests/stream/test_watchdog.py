@@ -7,6 +7,7 @@ import pytest
 from stream.errors import StalledError
 from stream.vitals import Sign
 from stream.watchdog import EXIT_CODE, Stalls, Watchdog, cluster_answers
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
 
 
@@ -62,7 +63,7 @@ class Dog:
         self.cut_off.set()
         self.dog._resting.set()
 
-    def wait(self, condition, seconds=10):
+    def wait(self, condition, seconds=PATIENCE_S):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline
@@ -148,7 +149,7 @@ def test_a_worker_that_does_not_end_in_time_is_cut_off(dog):
     it = dog()
     it.dog.start()
     it.dog.ending(0.3)
-    assert it.cut_off.wait(5)
+    assert it.cut_off.wait(PATIENCE_S)
 
 
 def test_a_loop_that_is_held_up_is_noticed(dog):
@@ -180,7 +181,7 @@ def test_a_watchdog_that_fails_itself_ends_the_worker(dog):
 
     it.dog._look = broken
     it.dog.start()
-    assert it.cut_off.wait(5)
+    assert it.cut_off.wait(PATIENCE_S)
     assert isinstance(it.errors[0], ZeroDivisionError)
 
 

@@ -8,6 +8,7 @@ from stream.errors import WorkerError
 from stream.health import Answer
 from stream.settings import WorkerSettings
 from stream.web import WebServer
+from tests.patience import PATIENCE_S
 
 TOKEN = "a-token-of-the-test"
 
@@ -29,7 +30,7 @@ class Site:
             f"http://{host}:{self.server.port}{path}", headers=headers or {}
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
                 return answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             with error:

@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ class Bench:
 
     async def all_committed(self, process: subprocess.Popen[str] | None = None) -> bool:
         """Wait until everything produced is committed; False if the process ends before."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if await self.committed() == dict(self._produced):
                 return True
@@ -122,7 +123,7 @@ class Bench:
 
     def end(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
         process.send_signal(number)
-        return process.wait(30)
+        return process.wait(PATIENCE_S)
 
     def close(self) -> None:
         for process in self.processes:

@@ -16,6 +16,7 @@ from stream.replay.produce import produce
 from stream.replay.report import Report
 from stream.replay.source import read_rows
 from stream.settings import load_settings
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
 from tests.stream.replay.files import ONLINE_RETAIL
 
@@ -31,7 +32,7 @@ async def read_topic(kafka, topic, count):
     await consumer.start()
     records = []
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(records) < count:
                 batches = await consumer.getmany(timeout_ms=500)
                 records += [record for batch in batches.values() for record in batch]
@@ -117,7 +118,7 @@ async def test_stop_delivers_what_was_due_and_says_so(kafka, topic):
     while not report.sent:  # noqa: ASYNC110 - the report has no event to wait for
         await asyncio.sleep(0.05)
     stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await sending).interrupted
     assert report.sent == 1
     await read_topic(kafka, topic, 1)
