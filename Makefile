@@ -11,15 +11,18 @@ TEST ?=
 BENCH ?=
 JSON ?=
 SOAK_SECONDS ?= 7200
+# Most tests wait for a broker or a worker, so two processes, each with a broker of its own.
+PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: help setup demo test faults-quick faults soak bench lint audit lock clean
+.PHONY: help setup demo test faults-quick faults soak-quick soak bench lint audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
-	@echo "make faults-quick       a shorter part of every fault row, in minutes"
+	@echo "make faults-quick       a shorter part of every fault row, in minutes (the soak: 45 s)"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
+	@echo "make soak-quick         row 17 alone for ten minutes at a gentle rate, as in CI"
 	@echo "make soak               two hours at half load (SOAK_SECONDS; SOAK_MOST events/s at most)"
 	@echo "make bench [BENCH=...]  measure"
 	@echo "make lint               style, types, import direction"
@@ -32,13 +35,16 @@ demo: .venv/.local
 	$(BIN)/intentstream demo $(DEMO)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q --durations=15 -m "not faults" $(TEST)
+	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not faults" $(TEST)
 
 faults-quick: .venv/.dev
-	$(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
+	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) tests/faults $(TEST)
 
 faults: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=600 $(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
+
+soak-quick: .venv/.dev
+	SOAK_SECONDS=600 SOAK_MOST=500 $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
 soak: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +15,10 @@ from stream.broker import EmbeddedKafka
 # Like the worker, tests compute in one thread: the others belong to the broker and the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+# Who is told to end stops what it has started: brokers live on otherwise.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # A busy machine is not an error; and in CI a change is judged by the same examples each time.
 settings.register_profile("shop", deadline=None, derandomize="CI" in os.environ)

@@ -139,9 +139,13 @@ def test_every_make_target_sets_up_what_it_runs(target, runs, tmp_path):
     assert runs in shown
 
 
-def test_ci_runs_the_linters_and_the_readmes_test_command():
+def test_ci_runs_the_linters_the_readmes_test_command_and_the_faults():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     lines = script.read_text(encoding="utf-8").splitlines()
-    assert lines[-2:] == ["make lint", "make test"]
-    assert "make audit" in lines
+    assert "set -euo pipefail" in lines
+    order = [line for line in lines if line in {"make audit", "make lint", "make test"}]
+    assert order == ["make audit", "make lint", "make test"]
+    assert any(line.startswith("make faults-quick") for line in lines)
+    assert any(line.startswith("make soak-quick") for line in lines)
+    assert lines[-1] == 'wait "$soak"', "the soak's failure is CI's failure"

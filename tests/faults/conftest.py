@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With pytest-xdist: carry the rows of this process to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        _scale(session.config)
+        session.config.workeroutput["faults"] = session.config.stash[LEDGER].carried()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _scale(node.config)
+    # A process that broke down has no output; its test is reported as failed.
+    node.config.stash[LEDGER].add(getattr(node, "workeroutput", {}).get("faults", []))
 
 
 def pytest_terminal_summary(

@@ -108,6 +108,23 @@ class Ledger:
         rows = [asdict(line) for _, line in sorted(self.lines.items()) if line.tried]
         return [{k: v for k, v in row.items() if k != "figures" or v} for row in rows]
 
+    def carried(self) -> list[dict[str, object]]:
+        """All of it, for another process."""
+        return [asdict(line) for line in self.lines.values()]
+
+    def add(self, carried: list[dict[str, object]]) -> None:
+        """Add what another process carried here: tests of a row may run in several."""
+        for values in carried:
+            line = FaultLine(**values)  # type: ignore[arg-type]
+            mine = self.lines.setdefault(line.row, FaultLine(line.row, line.name))
+            mine.tried += line.tried
+            mine.survived += line.survived
+            mine.lost += line.lost
+            mine.duplicated += line.duplicated
+            mine.figures += line.figures
+            seconds = [s for s in (mine.recover_seconds, line.recover_seconds) if s is not None]
+            mine.recover_seconds = max(seconds, default=None)
+
     def write(self, path: Path) -> None:
         """Write the rows as JSON."""
         path.write_text(json.dumps(self.as_list(), indent=1) + "\n", encoding="utf-8")

@@ -41,6 +41,23 @@ def test_what_was_measured_stands_under_its_row() -> None:
     assert ledger.table()[2].strip() == "7 of 9 beans"
 
 
+def test_rows_of_several_processes_add_up() -> None:
+    ledgers = [Ledger(), Ledger(), Ledger()]
+    for number, ledger in enumerate(ledgers[1:], 1):
+        with ledger.row(3, "a fault").attempt(times=number) as attempt:
+            attempt.note(f"of {number}")
+            if number == 2:
+                attempt.recovered_in(1.5)
+    with ledgers[2].row(1, "another").attempt():
+        pass
+    for ledger in ledgers[1:]:
+        ledgers[0].add(ledger.carried())
+    one, three = ledgers[0].as_list()
+    assert (one["row"], one["tried"], one["survived"]) == (1, 1, 1)
+    assert (three["tried"], three["survived"], three["recover_seconds"]) == (3, 3, 1.5)
+    assert three["figures"] == ["of 1", "of 2"]
+
+
 @pytest.mark.parametrize("lost", [0, 2])
 def test_what_fails_or_loses_is_tried_and_not_survived(lost: int) -> None:
     ledger = Ledger()
