@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.baselines.bgnbd import fit_process
 from models.batches import Batch, Batches
 from models.calibrate import fit_platt
 from models.dataset import F32, Examples, Index
 from models.errors import TrainingError
 from models.evaluate import log_loss
-from models.networks.base import Network
+from models.networks.base import Network, NetworkSpec
+from models.networks.blend import Blend
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,14 @@ def fit_logistic(network: Network, examples: Examples, points: Index, config: Fi
     network.train()
     solver.step(closure)
     network.eval()
+
+
+def fit_blend(spec: NetworkSpec, examples: Examples, points: Index, config: FitConfig) -> Blend:
+    """A blend whose process is fitted to the histories of `points`, its weights to their labels."""
+    blend = Blend(spec)
+    blend.process.set_parameters(fit_process(examples.profile[points]))
+    fit_logistic(blend, examples, points, config)
+    return blend
 
 
 def fit_sequences(

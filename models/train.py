@@ -23,7 +23,7 @@ from models.dataset import F32, DatasetConfig, Examples, Index, build_examples
 from models.errors import TrainingError
 from models.evaluate import RecencyBaseline, figures
 from models.eventlog import EventLog, in_order
-from models.fit import FitConfig, Report, fit_logistic, fit_sequences, predict_logits
+from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
 from models.networks import build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
@@ -166,11 +166,12 @@ def _fit_candidates(
     fitted = []
     for architecture in config.candidates:
         network: Network = logistic
-        if architecture != "logistic":
+        if architecture == "blend":
+            network = fit_blend(spec, examples, points, config.fit)
+        elif architecture != "logistic":
             network = build(architecture, spec, config.hidden_size)
             if isinstance(network, SequenceNetwork):
-                # The direct path starts as the baseline; the states learn what is missing.
-                network.direct.load_state_dict(logistic.linear.state_dict())
+                network.start_from(fit_blend(spec, examples, points, config.fit))
             fit_sequences(
                 network, examples, points, stopping, config.fit, device, architecture, report
             )

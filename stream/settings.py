@@ -217,7 +217,7 @@ class TrainSettings(Section):
     """Label of purchase: one within this time."""
     churn_horizon_ms: Millis = 30 * DAY_MS
     """Label of churn: no purchase within this time after an active history."""
-    architecture: Literal["logistic", "gru", "lstm", "lru", "transformer"] = "gru"
+    architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
     epochs: int = Field(default=20, ge=1)
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss before training stops."""

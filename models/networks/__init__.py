@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from models.errors import ModelError
 from models.networks.base import Network, NetworkSpec
+from models.networks.blend import Blend
 from models.networks.gru import Gru
 from models.networks.logistic import Logistic
 from models.networks.lru import Lru, LruConfig
@@ -17,6 +18,7 @@ from models.networks.transformer import Transformer, TransformerConfig
 HIDDEN_SIZE = SequenceConfig.hidden_size
 
 ARCHITECTURES: dict[str, Callable[[NetworkSpec, int], Network]] = {
+    "blend": lambda spec, _: Blend(spec),
     "gru": lambda spec, hidden_size: Gru(spec, SequenceConfig(hidden_size=hidden_size)),
     "logistic": lambda spec, _: Logistic(spec),
     "lru": lambda spec, hidden_size: Lru(spec, LruConfig(hidden_size=hidden_size)),

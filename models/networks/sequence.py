@@ -1,8 +1,9 @@
 """What the architectures over event sequences share: the way in and the heads.
 
 Events become vectors (`embeddings`), a layer mixes them with the numbers, and an architecture makes
-states of them. The heads read [state, profile]; the profile also has a direct linear path to the
-logits, so that each of these networks contains the logistic baseline and can start from it.
+states of them. The heads read [state, profile]; the profile and what a purchase process makes of it
+(`process`) also have a direct linear path to the logits, so that each of these networks contains
+`blend`, and the logistic baseline with it, and can start from there.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.base import Network, NetworkSpec, SteadyLinear, silent
+from models.networks.blend import PROCESS_SCALE, Blend
 from models.networks.embeddings import EmbeddingConfig, EventEmbedding
+from models.networks.process import PurchaseProcess
+from models.networks.rhythm import RhythmConfig
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,18 @@ class SequenceNetwork(Network):
             nn.Dropout(config.dropout),
             silent(SteadyLinear(config.head_width, self.targets)),
         )
-        self.direct = silent(SteadyLinear(profile, self.targets))
+        self.process = PurchaseProcess(spec, RhythmConfig().parameters)
+        self.process_scale = PROCESS_SCALE
+        self.direct = silent(SteadyLinear(profile + self.targets, self.targets))
 
     def observe(self, ids_NC: Tensor) -> None:
         """See `Network.observe`."""
         self.embedding.observe(ids_NC)
+
+    def start_from(self, blend: Blend) -> None:
+        """Predict what a fitted `blend` does; the states are left to learn what is missing."""
+        self.process.load_state_dict(blend.process.state_dict())
+        self.direct.load_state_dict(blend.linear.state_dict())
 
     def inputs(self, ids_BMC: Tensor, nums_BMF: Tensor) -> Tensor:
         """Inputs of the states, [B,M,input_width]."""
@@ -85,5 +96,6 @@ class SequenceNetwork(Network):
         """Uncalibrated logits [B,K]."""
         profile = self.standard_profile(profile_BP)
         seen = torch.cat([self.read(hidden_BH), profile], dim=1)
-        logits: Tensor = self.direct(profile) + self.head(seen)
+        told = self.process(profile_BP) * self.process_scale
+        logits: Tensor = self.direct(torch.cat([profile, told], dim=1)) + self.head(seen)
         return logits

@@ -10,7 +10,6 @@ from models.checks import CHECKS, Check, ContractBroken, Subject, check_network
 from models.networks import ARCHITECTURES, build
 from models.networks.gru import Gru
 from models.networks.logistic import Logistic
-from models.networks.sequence import SequenceConfig
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -77,4 +76,4 @@ def test_what_breaks_the_contract_is_told(make: type, told: str) -> None:
 
 
 def test_a_contributed_network_passes_all() -> None:
-    check_network(lambda spec: Gru(spec, SequenceConfig(hidden_size=8, input_width=8)))
+    check_network(Logistic)

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from models import features
+from models.checks import Subject
 from models.errors import ModelError
 from models.networks import build
 from models.networks.base import SteadyLinear, silent
+from models.networks.blend import Blend
 from models.networks.embeddings import EmbeddingConfig, EventEmbedding
 from models.networks.lru import RADIUS_MAX, RADIUS_MIN, Recurrence
+from models.networks.process import ProcessParameters
 from models.networks.rhythm import Rhythm, RhythmConfig
 from models.networks.transformer import Transformer, TransformerConfig
 from models.scorer import network_spec
@@ -27,7 +30,7 @@ C, F, P = len(SPEC.int_features), len(SPEC.num_features), len(SPEC.profile_featu
 def test_unknown_architecture_is_refused() -> None:
     with pytest.raises(
         ModelError,
-        match=r"unknown architecture 'rnn'.*gru, logistic, lru, lstm, rhythm, transformer",
+        match=r"unknown architecture 'rnn'.*blend, gru, logistic, lru, lstm, rhythm, transformer",
     ):
         build("rnn", SPEC)
 
@@ -68,6 +71,18 @@ def test_rhythm_churn_grows_with_silence_and_faster_for_frequent_buyers() -> Non
     assert silent == sorted(silent)
     assert silent[0] < 0.5 < silent[-1]
     assert churn(20, 60) > churn(3, 60)
+
+
+def test_a_network_starts_as_the_blend_that_it_contains() -> None:
+    blend = Blend(SPEC)
+    blend.process.set_parameters(ProcessParameters(0.6, 50.0, 0.7, 3.0))
+    torch.nn.init.normal_(blend.linear.weight)
+    network = build("lru", SPEC).eval()
+    network.start_from(blend)
+    x = Subject(Blend).inputs()
+    hidden = network.encode(x.ids, x.nums, x.length)
+    expected = blend.heads(blend.initial(len(x.ids)), x.profile)
+    assert torch.equal(network.heads(hidden, x.profile), expected)
 
 
 def test_features_of_the_spec_are_the_featurisers() -> None:

@@ -1,0 +1,96 @@
+"""Maximum likelihood of BG/NBD (Fader, Hardie and Lee, Marketing Science, 2005, equation 6).
+
+The likelihood of x repeat orders, the last t_x after the first, in T since the first:
+
+    Gamma(r + x) alpha^r / Gamma(r) * B(a, b + x) / B(a, b)
+        * ( (alpha + T)^-(r + x)  +  [x > 0] * a / (b + x - 1) * (alpha + t_x)^-(r + x) )
+
+It needs no labels: a history says how often its user came and how long ago the last time was.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import features
+from models.errors import TrainingError
+from models.networks.process import ProcessParameters
+
+SOLVER_STEPS: Final = 200
+GRADIENT_TOLERANCE: Final = 1e-7
+SPREAD_LIMIT: Final = 12.0
+"""Largest logarithm of a number: a shop without any leaving has no finite optimum."""
+MOST_HISTORIES: Final = 50_000
+"""More histories than these add nothing to four numbers."""
+IMPOSSIBLE: Final = -1e9
+
+
+def fit_process(profile: NDArray[Any]) -> ProcessParameters:
+    """Fit the process to histories, as profiles [N,P] tell of them.
+
+    Users without an order say nothing about the process and are left out; of very many an evenly
+    spaced part is taken.
+
+    Raises:
+        TrainingError: no user has ordered, or the fit fails.
+    """
+    names = features.PROFILE_FEATURES
+    values = np.expm1(np.asarray(profile, np.float64))
+    values = values[values[:, names.index("log_orders")] > 0]
+    values = values[:: max(len(values) // MOST_HISTORIES, 1)]
+    repeats = np.maximum(values[:, names.index("log_orders")].round() - 1, 0)
+    span = values[:, names.index("log_purchase_span_hours")]
+    return fit_bgnbd(repeats, span, span + values[:, names.index("log_since_purchase_hours")])
+
+
+def fit_bgnbd(repeats: NDArray[Any], span: NDArray[Any], age: NDArray[Any]) -> ProcessParameters:
+    """The parameters that make the histories most likely.
+
+    Args:
+        repeats: x, orders after the first, [N].
+        span: t_x, hours from the first to the last order, [N].
+        age: T, hours from the first order to now, [N].
+
+    Raises:
+        TrainingError: there is no history, or the fit fails.
+    """
+    if len(repeats) == 0:
+        raise TrainingError("the purchase process has nothing to be fitted on: nobody has ordered")
+    x, t_x, t = (torch.as_tensor(np.asarray(v, np.float64)) for v in (repeats, span, age))
+    unit = t.mean().clamp(min=1.0)
+    theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [theta],
+        max_iter=SOLVER_STEPS,
+        tolerance_grad=GRADIENT_TOLERANCE,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = _negative_log_likelihood(theta, x, t_x / unit, t / unit)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    r, alpha, a, b = theta.detach().clamp(-SPREAD_LIMIT, SPREAD_LIMIT).exp().tolist()
+    if not np.isfinite([r, alpha, a, b]).all():
+        raise TrainingError("the purchase process cannot be fitted: its likelihood is not finite")
+    return ProcessParameters(r, alpha * float(unit), a, b)
+
+
+def _negative_log_likelihood(theta: Tensor, x: Tensor, t_x: Tensor, t: Tensor) -> Tensor:
+    r, alpha, a, b = theta.clamp(-SPREAD_LIMIT, SPREAD_LIMIT).exp()
+    lgamma = torch.lgamma
+    rate = lgamma(r + x) - lgamma(r) + r * alpha.log()
+    stay = lgamma(a + b) - lgamma(b) + lgamma(b + x) - lgamma(a + b + x)
+    alive = -(r + x) * (alpha + t).log()
+    gone = a.log() - (b + (x - 1).clamp(min=0)).log() - (r + x) * (alpha + t_x).log()
+    gone = torch.where(x > 0, gone, torch.full_like(gone, IMPOSSIBLE))
+    loss: Tensor = -(rate + stay + torch.logaddexp(alive, gone)).mean()
+    return loss
