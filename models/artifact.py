@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.cleaning import Cleaning
 from models.errors import ArtifactError
 from models.files import read_bounded
 from models.networks.base import Network
@@ -59,6 +60,8 @@ class TrainingWindow(msgspec.Struct, frozen=True):
     users: int = 0
     examples: dict[str, int] = {}
     """Labelled points per slice: train, calibration, validation."""
+    positives: dict[str, dict[str, float]] = {}
+    """Slice -> target -> share of its labels that are positive: how uneven the classes are."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -89,6 +92,8 @@ class Manifest(msgspec.Struct, frozen=True):
     baselines: dict[str, dict[str, float]] = {}
     """Baseline -> the same figures of it."""
     window: TrainingWindow = TrainingWindow()
+    cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
+    """What was wrong in the log, and what was left out of it."""
     choice: str = ""
     """Why this architecture was chosen."""
     cold_start: bool = False

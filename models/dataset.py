@@ -1,31 +1,52 @@
 """Event log -> labelled points in time, each seeing only what a worker would have seen then.
 
-A point is a user at a moment `now`: either just after one of the user's events, or at a random time
-in the silence after it, so that a model learns what silence means. Its inputs come from
-`models.history` and `models.features`, the code that serves; its label from what followed.
-A label whose window is not over by the end of its slice is censored, not guessed.
+The points and their inputs come from `models.points`, which runs the code that serves; a label is
+read off what followed. A label whose window is not over by the end of its slice is censored, not
+guessed; a purchase that was cancelled decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import features
-from models.apply import apply_in_order
 from models.automation import automated
+from models.cleaning import Cleaning, cancelled
 from models.errors import DatasetError
 from models.eventlog import OrderedLog
-from models.history import Events, SessionRules, Trace, history_dtype
+from models.history import (
+    PURCHASE,
+    REFUND,
+    Events,
+    Records,
+    SessionRules,
+    history_dtype,
+    snapshot,
+)
+from models.points import Drawing, Points, draw, window_start
 from models.split import SLICES, TimeSplit
 from models.targets import ABSENT, Target
+
+__all__ = [
+    "F32",
+    "I64",
+    "DatasetConfig",
+    "Examples",
+    "Index",
+    "build_examples",
+    "chunks",
+    "draw_points",
+    "label_points",
+    "window_start",
+]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Index = NDArray[np.intp]
+Kept = Callable[[NDArray[np.uint64], Records], None]
 
 
 @dataclass(frozen=True)
@@ -50,8 +71,13 @@ class DatasetConfig:
     """A user who ever had more events per session is no person and gives no points; 0: all do."""
     sessions: SessionRules = field(default_factory=SessionRules)
     """When a session and an order end; the same as in serving."""
+    cancel_window_ms: int = 86_400_000
+    """A purchase that is refunded in full within this time is no purchase to a label, which waits
+    this much longer to know."""
     chunk_events: int = 200_000
     """Events featurised at a time, which bounds memory."""
+    max_users: int = 100_000
+    """Users that are learnt from, at most; of more, a half, a quarter... is taken by hash."""
     chunk_users: int = 10_000
     """Users featurised at a time, likewise."""
     min_points: int = 200
@@ -59,13 +85,31 @@ class DatasetConfig:
     seed: int = 7
     """Of the draw."""
 
+    @property
+    def drawing(self) -> Drawing:
+        """What `models.points` needs of it."""
+        return Drawing(
+            history_length=self.history_length,
+            event_points=self.event_points,
+            silence_points=self.silence_points,
+            min_orders=self.min_orders,
+            bot_session_events=self.bot_session_events,
+            sessions=self.sessions,
+            seed=self.seed,
+        )
+
+    @property
+    def settle_ms(self) -> int:
+        """How long after its window a label is still open: late events, cancellations."""
+        return self.grace_ms + self.cancel_window_ms
+
 
 @dataclass(slots=True)
 class Examples:
     """Q points over N events. C, F, P, K: see `models/networks/base.py`."""
 
     ids: I64
-    """[N,C] events, user by user in their order."""
+    """[N,C] events that any point looks at, user by user in their order."""
     nums: F32
     """[N,F] of the same events."""
     event: Index
@@ -82,6 +126,10 @@ class Examples:
     """[Q] of the point in a loss: less for users of many points."""
     slice: NDArray[np.int8]
     """[Q] TRAIN, CALIBRATION or VALIDATION."""
+    user: NDArray[np.uint64]
+    """[Q] hash of the user."""
+    seen: I64
+    """[Q] events of the user before the last one that the point has seen."""
 
     def __len__(self) -> int:
         return len(self.event)
@@ -99,159 +147,95 @@ def build_examples(
     Raises:
         DatasetError: a target has too few labels, or one class only, in a slice.
     """
-    rng = np.random.default_rng(config.seed)
-    parts, offset = [], 0
-    for lo, hi in _chunks(ordered, config):
-        part = _chunk_examples(ordered, lo, hi, targets, split, config, rng)
-        part.event += offset
-        part.start += offset
-        offset += len(part.ids)
-        parts.append(part)
-    examples = Examples(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in Examples.__slots__)
-    )
-    _check_classes(examples, targets, config)
-    return examples
+    points = draw_points(ordered, targets, split.edges[3], config)
+    return label_points(points, targets, split, config)
 
 
-def _chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, int]]:
-    """Ranges of users with about `chunk_events` events each."""
+def draw_points(
+    ordered: OrderedLog,
+    targets: tuple[Target, ...],
+    until: int,
+    config: DatasetConfig,
+    found: Cleaning | None = None,
+    keep: Kept | None = None,
+) -> Points:
+    """Draw the points of a log up to `until`, ms.
+
+    Args:
+        ordered: the log; what is later than `until` is used for cancellations only.
+        targets: what is predicted.
+        until: see above.
+        config: how points are drawn.
+        found: takes the counts of programs and cancellations.
+        keep: is given the users and histories of each chunk.
+    """
+    parts = []
+    for lo, hi, rows, events in chunks(ordered, config):
+        users = ordered.log.users[ordered.starts[lo:hi]]
+        records = np.zeros(hi - lo, history_dtype(config.history_length))
+        gone = cancelled(rows, events, config.cancel_window_ms)
+        if found is not None:
+            found.purchases += int((events.type == PURCHASE).sum())
+            found.refunds += int((events.type == REFUND).sum())
+            found.cancelled += int(gone.sum())
+        now = np.flatnonzero(events.time <= until)
+        stretch = (rows[now], events.take(now), ~gone[now])
+        parts.append(draw(records, users, *stretch, None, until, targets, config.drawing))
+        if found is not None:
+            bots = automated(snapshot(records), config.bot_session_events)
+            found.bot_users += int(bots.sum())
+            found.bot_events += int(records["n"][bots].sum())
+        if keep is not None:
+            keep(users, records)
+    return Points.join(parts)
+
+
+def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, int, Index, Events]]:
+    """Ranges of users with about `chunk_events` events each: (first, end, rows, events)."""
     ends = np.append(ordered.starts[1:], len(ordered.log))
     lo = 0
     while lo < len(ends):
-        limit = int(ordered.starts[lo]) + config.chunk_events
-        hi = int(np.searchsorted(ends, limit, side="right"))
+        first = int(ordered.starts[lo])
+        hi = int(np.searchsorted(ends, first + config.chunk_events, side="right"))
         hi = min(max(hi, lo + 1), lo + config.chunk_users)
-        yield lo, hi
+        rows = np.repeat(np.arange(hi - lo), ordered.sizes[lo:hi])
+        yield lo, hi, rows, ordered.log.events.take(slice(first, first + len(rows)))
         lo = hi
 
 
-def _chunk_examples(
-    ordered: OrderedLog,
-    lo: int,
-    hi: int,
-    targets: tuple[Target, ...],
-    split: TimeSplit,
-    config: DatasetConfig,
-    rng: np.random.Generator,
+def label_points(
+    points: Points, targets: tuple[Target, ...], split: TimeSplit, config: DatasetConfig
 ) -> Examples:
-    first = int(ordered.starts[lo])
-    sizes = ordered.sizes[lo:hi]
-    events = ordered.log.events.take(slice(first, first + int(sizes.sum())))
-    rows = np.repeat(np.arange(hi - lo), sizes)
-    starts = ordered.starts[lo:hi] - first
-    records = np.zeros(hi - lo, history_dtype(config.history_length))
-    trace = apply_in_order(records, rows, events, config.sessions)
-    ids, nums = features.event_inputs(trace)
+    """Label what is known by now; points without any label are left out.
 
-    event, now, silent = _draw(events.time, rows, starts, sizes, split.edges[3], config, rng)
-    labels = _labels(trace, rows, event, now, silent, targets, split, config)
-    bots = np.zeros(hi - lo, np.bool_)
-    bots[rows[automated(trace.snapshot, config.bot_session_events)]] = True
-    kept = ~np.isnan(labels).all(axis=1) & ~bots[rows[event]]
-    event, now, labels = event[kept], now[kept], labels[kept]
-    profile = features.profile(trace.snapshot.take(event), now)
-    position = event - starts[rows[event]]
-    per_user = np.bincount(rows[event], minlength=hi - lo)
-    return Examples(
-        ids=ids,
-        nums=nums,
-        event=event,
-        start=event - position + window_start(position, config.history_length),
-        now=now,
-        profile=profile,
-        labels=labels,
-        weight=(1 / np.sqrt(per_user[rows[event]])).astype(np.float32),
-        slice=split.slice_of(now),
-    )
-
-
-def window_start(position: Index, length: int) -> Index:
-    """First event, counted from the user's first, of the window that shows a position.
-
-    Windows begin at multiples of half their length, so that neighbouring points share one and every
-    point beyond the first window sees at least half a window.
+    Raises:
+        DatasetError: a target has too few labels, or one class only, in a slice.
     """
-    stride = max(length // 2, 1)
-    return np.maximum(-(-(position + 1 - length) // stride), 0) * stride
-
-
-def _draw(
-    time: I64,
-    rows: Index,
-    starts: Index,
-    sizes: Index,
-    end: int,
-    config: DatasetConfig,
-    rng: np.random.Generator,
-) -> tuple[Index, I64, NDArray[np.bool_]]:
-    """Points as (last event seen, now, whether now lies after the event)."""
-    shuffled = np.lexsort((rng.random(len(rows)), rows))
-    place = np.arange(len(rows)) - starts[rows]
-    chosen = np.sort(shuffled[place < config.event_points])
-
-    until = np.append(time[1:], end)
-    until[starts + sizes - 1] = end
-    gap = np.maximum(until - time, 0).astype(np.float64)
-    total = np.cumsum(gap)
-    base = total - gap
-    low, high = base[starts], total[starts + sizes - 1]
-    draws = rng.random((len(starts), config.silence_points)) * (high - low)[:, None] + low[:, None]
-    seen = np.searchsorted(total, draws.ravel(), side="right")
-    seen = np.clip(
-        seen,
-        np.repeat(starts, config.silence_points),
-        np.repeat(starts + sizes - 1, config.silence_points),
-    )
-    wait = np.floor(draws.ravel() - base[seen]).astype(np.int64)
-    wait = np.clip(wait, 0, np.maximum(until[seen] - time[seen] - 1, 0))
-    silent = wait > 0
-    event = np.concatenate([chosen, seen[silent]])
-    now = np.concatenate([time[chosen], time[seen[silent]] + wait[silent]])
-    return event, now, np.arange(len(event)) >= len(chosen)
-
-
-def _labels(
-    trace: Trace,
-    rows: Index,
-    event: Index,
-    now: I64,
-    silent: NDArray[np.bool_],
-    targets: tuple[Target, ...],
-    split: TimeSplit,
-    config: DatasetConfig,
-) -> F32:
-    """Labels [Q,K], NaN where the window is not over or the target does not apply."""
-    events = trace.events
-    # Events at the very time of a point are not after it: look on from the last of them.
-    last = np.where(silent, event, _last_of_tie(events.time, rows)[event])
-    labels = np.empty((len(event), len(targets)), np.float32)
+    labels = np.empty((len(points), len(targets)), np.float32)
     for column, target in enumerate(targets):
-        following = _next_time(events, rows, target.event_type)[last]
-        occurs = (following > now) & (following <= now + target.horizon_ms)
-        known = split.mature(now, target.horizon_ms)
+        following = points.following[:, column]
+        occurs = (following > points.now) & (following <= points.now + target.horizon_ms)
+        known = split.mature(points.now, target.horizon_ms) & points.eligible[:, column]
         if target.kind == ABSENT:
-            known &= trace.snapshot.orders[event] >= config.min_orders
             occurs = ~occurs
         labels[:, column] = np.where(known, occurs, np.nan)
-    return labels
-
-
-def _last_of_tie(time: I64, rows: Index) -> Index:
-    """Per event the last one of the same user and time."""
-    ends = np.append((time[1:] != time[:-1]) | (rows[1:] != rows[:-1]), True)
-    index = np.where(ends, np.arange(len(time)), len(time))
-    return np.minimum.accumulate(index[::-1])[::-1]
-
-
-def _next_time(events: Events, rows: Index, event_type: int) -> I64:
-    """Per event the time of its user's next event of a type, 0 if there is none."""
-    size = len(rows)
-    here = np.where(events.type == event_type, np.arange(size), size)
-    following = np.append(np.minimum.accumulate(here[::-1])[::-1][1:], size)
-    inside = np.minimum(following, size - 1)
-    found = (following < size) & (rows[inside] == rows)
-    return np.where(found, events.time[inside], 0)
+    kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
+    _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
+    examples = Examples(
+        ids=points.ids,
+        nums=points.nums,
+        event=points.event[kept],
+        start=points.start[kept],
+        now=points.now[kept],
+        profile=points.profile[kept],
+        labels=labels[kept],
+        weight=(1 / np.sqrt(counts[of])).astype(np.float32),
+        slice=split.slice_of(points.now[kept]),
+        user=points.user[kept],
+        seen=points.seen[kept],
+    )
+    _check_classes(examples, targets, config)
+    return examples
 
 
 def _check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:

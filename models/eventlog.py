@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +39,45 @@ class EventLog:
         columns = (np.concatenate([getattr(p.events, n) for p in parts]) for n in names)
         return EventLog(np.concatenate([p.users for p in parts]), Events(*columns))
 
+    def parts(self) -> Iterator[EventLog]:
+        """The whole log as one part."""
+        if len(self):
+            yield self
+
     def until(self, time: int) -> EventLog:
         """The events at or before `time`, ms."""
         return self.where(self.events.time <= time)
+
+
+class LogParts(Protocol):
+    """A log that is read in parts of different users."""
+
+    def __len__(self) -> int:
+        """Events."""
+        ...
+
+    def parts(self) -> Iterator[EventLog]:
+        """Each in order of arrival; users ascending from part to part."""
+        ...
+
+
+@dataclass(frozen=True)
+class Until:
+    """The events of a log at or before a time."""
+
+    log: LogParts
+    time: int
+    """ms."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts()))
+
+    def parts(self) -> Iterator[EventLog]:
+        """The parts that have any."""
+        for part in self.log.parts():
+            early = part.until(self.time)
+            if len(early):
+                yield early
 
 
 @dataclass(frozen=True)
@@ -58,6 +96,21 @@ class OrderedLog:
     def sizes(self) -> NDArray[np.intp]:
         """Events per user."""
         return np.diff(self.starts, append=len(self.log))
+
+    def at(self, index: NDArray[np.intp]) -> OrderedLog:
+        """The events at `index`, ascending."""
+        log = self.log.take(index)
+        return OrderedLog(log, _starts(log), 0, 0)
+
+    def first_users(self, count: int) -> OrderedLog:
+        """The events of the first `count` users."""
+        end = self.starts[count] if count < len(self.starts) else len(self.log)
+        return self.at(np.arange(end))
+
+    def of_users(self, keeps: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]) -> OrderedLog:
+        """The events of the users that `keeps` wants."""
+        kept = keeps(self.log.users[self.starts])
+        return self if kept.all() else self.at(np.flatnonzero(np.repeat(kept, self.sizes)))
 
 
 def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
@@ -87,8 +140,13 @@ def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
     repeated[by_id[1:]] = same_user & (log.events.id[by_id][1:] == log.events.id[by_id][:-1])
     log = log.where(~repeated)
     log = log.take(np.lexsort((log.events.id, log.events.time, log.users)))
-    starts = np.flatnonzero(np.append(True, log.users[1:] != log.users[:-1]))
-    return OrderedLog(log, starts, int(repeated.sum()), late)
+    return OrderedLog(log, _starts(log), int(repeated.sum()), late)
+
+
+def _starts(log: EventLog) -> NDArray[np.intp]:
+    if len(log) == 0:
+        return np.empty(0, np.intp)
+    return np.flatnonzero(np.append(True, log.users[1:] != log.users[:-1]))
 
 
 def _late(log: EventLog, grace_ms: int) -> NDArray[np.bool_]:

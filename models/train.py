@@ -16,30 +16,28 @@ import numpy as np
 import torch
 
 from models import features
-from models.artifact import Golden, Manifest, TrainingWindow, script_bytes, sha256
+from models.artifact import Golden, Manifest, script_bytes, sha256
 from models.batches import Batches
 from models.calibrate import Platt, fit_platt
-from models.dataset import F32, DatasetConfig, Examples, Index, build_examples
+from models.dataset import F32, DatasetConfig, Examples, Index
 from models.errors import TrainingError
 from models.evaluate import RecencyBaseline, figures
-from models.eventlog import EventLog, in_order
+from models.eventlog import LogParts
 from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
+from models.gather import gather
 from models.networks import build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.rhythm import Rhythm
 from models.networks.sequence import SequenceNetwork
 from models.scorer import make_golden, manifest_of, network_spec, pick_device
-from models.split import CALIBRATION, SLICES, TRAIN, VALIDATION, TimeSplit
+from models.split import CALIBRATION, TRAIN, VALIDATION
 from models.targets import Target
 
 CANDIDATES: Final = ("logistic", "gru")
 GATES: Final = ("base_rate", "recency")
 NEVER_BOUGHT: Final = 20.0
 """Stands for the silence of a user without a purchase: longer than log1p of any hours."""
-STRAY_SHARE: Final = 0.001
-"""Share of the events at either end of time that may be strays of broken clocks: they do not
-stretch the span that is split."""
 
 Figures = dict[str, float]
 
@@ -82,13 +80,14 @@ class _Candidate:
 
 
 def train(
-    log: EventLog,
+    log: LogParts,
     targets: tuple[Target, ...],
     config: TrainConfig,
     *,
     created_at: int,
     device: str = "auto",
     report: Report | None = None,
+    invalid: dict[str, int] | None = None,
 ) -> Trained:
     """Fit, calibrate, judge and choose.
 
@@ -99,36 +98,23 @@ def train(
         created_at: time of the run, ms since the epoch; part of the version's name.
         device: "auto", "cpu" or "cuda".
         report: called after every epoch.
+        invalid: what the source refused, by reason.
 
     Raises:
         DatasetError: the log is empty, too short, or has one class only.
         TrainingError: the model is no better than the baselines.
     """
     draw = config.dataset
-    ordered = in_order(log, draw.grace_ms if config.drop_late else None)
-    times = ordered.log.events.time
-    split = TimeSplit.of(
-        int(np.quantile(times, STRAY_SHARE)),
-        int(np.quantile(times, 1 - STRAY_SHARE)),
-        max(target.horizon_ms for target in targets),
-        draw.grace_ms,
-        draw.calibration_share,
-        draw.validation_share,
+    gathered = gather(
+        log, targets, draw, drop_late=config.drop_late, now=created_at, invalid=invalid
     )
-    examples = build_examples(ordered, targets, split, draw)
+    examples = gathered.examples
     with torch.random.fork_rng():
         torch.manual_seed(config.fit.seed)
         fitted = _fit_candidates(examples, targets, config, pick_device(device), report)
     baselines = _baselines(examples, targets)
     best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
     _gate(best, baselines, targets)
-    window = TrainingWindow(
-        first_event=int(times.min()),
-        last_event=int(times.max()),
-        events=len(ordered.log),
-        users=len(ordered.starts),
-        examples={name: len(examples.of_slice(which)) for which, name in enumerate(SLICES)},
-    )
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
     script = script_bytes(best.network)
@@ -146,7 +132,8 @@ def train(
         },
         metrics=best.figures,
         baselines=baselines,
-        window=window,
+        window=gathered.window,
+        cleaning=gathered.cleaning,
         choice=f"{best.architecture}: lowest mean log-loss on the validation slice ({losses})",
     )
     return Trained(manifest, script, make_golden(script, manifest))

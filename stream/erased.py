@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.eventlog import EventLog
     from models.history import I64
     from stream.settings import Settings
 
@@ -47,11 +46,6 @@ class Erased:
         """Whether an event of this (stored) user, taken in at this time, must not be used."""
         user = np.array([hash64(user_id)], np.uint64)
         return not self.keep(user, np.array([time], np.int64))[0]
-
-    def filter(self, log: EventLog) -> EventLog:
-        """A log of which only event times are known without the events before the requests."""
-        keep = self.keep(log.users, log.events.time)
-        return log if keep.all() else log.where(keep)
 
 
 async def read_erased(settings: Settings) -> Erased:

@@ -1,8 +1,9 @@
 """The event log as the trainer reads it: from Kafka up to its present end, or from files."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,17 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from models.encoding import Row, columns, encode_event, hash64
+from models.columnar import read_parquet
+from models.encoding import columns, encode_event, hash64
 from models.eventlog import EventLog
-from models.history import I64
+from models.spool import Spool
+from schemas.codec import decode_event
+from schemas.errors import InvalidEvent
 from stream.erased import read_erased
 from stream.errors import TopicLayoutError, TrainerError
 from stream.ingest import Ingest, Record
-from stream.replay.source import read_events
+from stream.replay.report import Report
+from stream.replay.source import read_rows
 from stream.settings import Settings
 from stream.state import USER_PREFIX
 
@@ -25,7 +30,10 @@ _POLL_MS: Final = 1_000
 _STALLED_S: Final = 30.0
 _POLL_RECORDS: Final = 20_000
 _FETCH_BYTES: Final = 4 << 20
-_FILE_ROWS: Final = 200_000
+_FILE_ROWS: Final = 100_000
+_HASHES: Final = 1_000_000
+"""Users whose hash is remembered, at most."""
+PARQUET: Final = "parquet"
 
 Count = Callable[[int, int], None]
 """Called with (records read, records to read) as reading goes on."""
@@ -44,13 +52,12 @@ class KafkaLog:
         """Remember where to read; nothing is opened before `read`."""
         self._settings = settings
         self._partitions: dict[TopicPartition, _Partition] = {}
-        self._parts: list[EventLog] = []
-        self._arrived: list[I64] = []
+        self._kept = Spool(settings.data_dir)
         self._hashes: dict[bytes, int] = {}
-        self.refused = 0
+        self.refused: dict[str, int] = {}
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
 
-    async def read(self, count: Count | None = None) -> EventLog:
+    async def read(self, count: Count | None = None) -> Spool:
         """Everything up to the topic's end as it is now, in order of arrival per user.
 
         Without what came before a user's request to be forgotten, also where it was read before.
@@ -80,17 +87,12 @@ class KafkaLog:
             ) from error
         finally:
             await consumer.stop()
-        if not self._parts:
-            return to_log([], [])
-        # After the events: what is asked for meanwhile counts too.
-        erased = await read_erased(self._settings)
-        log, arrived = EventLog.join(self._parts), np.concatenate(self._arrived)
-        keep = erased.keep(log.users, arrived)
-        if not keep.all():
-            log, arrived = log.where(keep), arrived[keep]
-            self._hashes.clear()
-        self._parts, self._arrived = [log], [arrived]
-        return log
+        if len(self._kept):
+            # After the events: what is asked for meanwhile counts too.
+            erased = await read_erased(self._settings)
+            if self._kept.forget(erased.keep):
+                self._hashes.clear()
+        return self._kept
 
     async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
         consumer.assign(list(self._partitions))
@@ -158,51 +160,76 @@ class KafkaLog:
 
     def _take(self, partition: _Partition, records: Sequence[Record]) -> None:
         decoded = partition.ingest.decode(records)
-        self.refused += len(decoded.refused)
+        for _, error in decoded.refused:
+            note(self.refused, error)
         if decoded.keys:
             users = np.fromiter(map(self._hash, decoded.keys), np.uint64, len(decoded.keys))
-            self._parts.append(EventLog(users, decoded.events))
             arrived = (records[index].timestamp for index in decoded.sources)
-            self._arrived.append(np.fromiter(arrived, np.int64, len(users)))
+            self._kept.append(
+                EventLog(users, decoded.events), np.fromiter(arrived, np.int64, len(users))
+            )
 
     def _hash(self, key: bytes) -> int:
         found = self._hashes.get(key)
         if found is None:
+            if len(self._hashes) >= _HASHES:
+                self._hashes.clear()
             found = self._hashes[key] = hash64(key[len(USER_PREFIX) :].decode())
         return found
 
 
 def read_files(
+    spool: Spool,
     paths: Iterable[Path],
     format_name: str = "jsonl",
     count: Count | None = None,
     stored_id: Callable[[str], str] = str,
-) -> EventLog:
-    """The events of files, by event time; lines that give no event are left out.
+) -> dict[str, int]:
+    """Append the events of files to `spool`, in their order, as if each arrived when it happened.
 
-    ``stored_id`` gives the name under which a user is known to the workers.
+    Args:
+        spool: takes the events.
+        paths: the files.
+        format_name: "parquet" for columns named as the fields of events, else as for `produce`.
+        count: called as events are read.
+        stored_id: gives the name under which a user is known to the workers.
+
+    Returns:
+        How many lines or rows gave no event, by reason.
 
     Raises:
         ReplayError: a file is missing or of another format.
+        DatasetError: likewise of a Parquet file.
     """
-    parts: list[EventLog] = []
-    users: list[int] = []
-    rows: list[Row] = []
-    done = 0
+    invalid: dict[str, int] = {}
     for path in paths:
-        for event in read_events(path, format_name):
-            rows.append(encode_event(event))
-            users.append(hash64(stored_id(event.user_id)))
-            done += 1
-            if len(rows) >= _FILE_ROWS:
-                parts.append(to_log(users, rows))
-                users, rows = [], []
-                if count is not None:
-                    count(done, done)
-    parts.append(to_log(users, rows))
-    return EventLog.join(parts)
+        parts = (
+            read_parquet(path, invalid, stored_id)
+            if format_name == PARQUET
+            else _read_lines(path, format_name, invalid, stored_id)
+        )
+        for part in parts:
+            spool.append(part, part.events.time)
+            if count is not None:
+                count(len(spool), len(spool))
+    return invalid
 
 
-def to_log(users: list[int], rows: list[Row]) -> EventLog:
-    """Rows with the hashes of their users as columns."""
-    return EventLog(np.array(users, np.uint64), columns(rows))
+def _read_lines(
+    path: Path, format_name: str, invalid: dict[str, int], stored_id: Callable[[str], str]
+) -> Iterator[EventLog]:
+    report = Report()
+    # The log is sorted by user later on: the order of the file is good enough.
+    lines = read_rows(path, format_name, report, order="file")
+    while chunk := [decode_event(line.value) for line in islice(lines, _FILE_ROWS)]:
+        users = [hash64(stored_id(event.user_id)) for event in chunk]
+        yield EventLog(np.array(users, np.uint64), columns([encode_event(e) for e in chunk]))
+    for reason, tally in (report.unparsed | report.invalid).items():
+        invalid[reason] = invalid.get(reason, 0) + tally.count
+
+
+def note(counts: dict[str, int], error: InvalidEvent) -> None:
+    """Count a refused record by reason and field."""
+    reason = error.reason.value
+    name = f"{reason} ({error.field})" if error.field else reason
+    counts[name] = counts.get(name, 0) + 1

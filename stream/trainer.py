@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,11 +12,12 @@ from aiokafka import AIOKafkaProducer
 
 from models.artifact import MODEL_FILE, Manifest
 from models.dataset import DatasetConfig
-from models.eventlog import EventLog
+from models.eventlog import LogParts, Until
 from models.fit import FitConfig, Report
 from models.history import PURCHASE, SessionRules
 from models.registry import Registry
 from models.signing import read_signature
+from models.spool import Spool
 from models.targets import Target, shop_targets
 from models.train import TrainConfig, train
 from schemas.codec import encode
@@ -35,7 +36,12 @@ class Source(Protocol):
     in_arrival_order: bool
     """Whether events come as a worker sees them, so that its late ones can be told."""
 
-    def read(self, count: Count | None) -> EventLog:
+    @property
+    def refused(self) -> dict[str, int]:
+        """What was read and is no valid event, by reason."""
+        ...
+
+    def read(self, count: Count | None) -> LogParts:
         """All events there are now."""
         ...
 
@@ -48,8 +54,9 @@ class FromKafka:
     def __init__(self, settings: Settings) -> None:
         """Keep what was read for the next round."""
         self._log = KafkaLog(settings)
+        self.refused = self._log.refused
 
-    def read(self, count: Count | None) -> EventLog:
+    def read(self, count: Count | None) -> LogParts:
         """Fetch what is new since the last call; return everything."""
         return asyncio.run(self._log.read(count))
 
@@ -62,17 +69,19 @@ class FromFiles:
     format_name: str = "jsonl"
     settings: Settings | None = None
     """With a broker: users who asked it to be forgotten are left out."""
+    refused: dict[str, int] = field(default_factory=dict)
     in_arrival_order = False
 
-    def read(self, count: Count | None) -> EventLog:
+    def read(self, count: Count | None) -> LogParts:
         """Read all files."""
         settings = self.settings
-        if settings is None:
-            return read_files(self.paths, self.format_name, count)
-        log = read_files(self.paths, self.format_name, count, settings.privacy.stored_id)
-        if not settings.kafka.bootstrap_servers:
-            return log
-        return asyncio.run(read_erased(settings)).filter(log)
+        stored_id = str if settings is None else settings.privacy.stored_id
+        spool = Spool(None if settings is None else settings.data_dir)
+        self.refused.clear()
+        self.refused.update(read_files(spool, self.paths, self.format_name, count, stored_id))
+        if settings is not None and settings.kafka.bootstrap_servers:
+            spool.forget(asyncio.run(read_erased(settings)).keep)
+        return spool
 
 
 @dataclass(frozen=True)
@@ -149,10 +158,18 @@ def run_round(
     sign = model_signer(settings.models)
     log = source.read(count)
     if until is not None:
-        log = log.until(until)
+        log = Until(log, until)
     config = config_of(settings, drop_late=source.in_arrival_order)
     now = time.time_ns() // 1_000_000
-    trained = train(log, targets_of(settings), config, created_at=now, device=device, report=report)
+    trained = train(
+        log,
+        targets_of(settings),
+        config,
+        created_at=now,
+        device=device,
+        report=report,
+        invalid=source.refused,
+    )
     registry = Registry(settings.models_dir)
     manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign)
     if announced:

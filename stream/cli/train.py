@@ -26,7 +26,7 @@ def train(
         ),
     ] = None,
     format_name: Annotated[
-        str, typer.Option("--format", help="What the files are, as for `produce`.")
+        str, typer.Option("--format", help="What the files are: parquet, or as for `produce`.")
     ] = "jsonl",
     until: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -78,6 +78,8 @@ def show_round(done: Round, json_out: Path | None) -> None:
         )
         console.print(f"chosen {manifest.choice}", highlight=False, soft_wrap=True)
         console.print(figures_table(manifest))
+        for line in data_lines(manifest):
+            console.print(line, highlight=False, soft_wrap=True)
     if json_out is not None:
         text = describe(manifest).decode() + "\n"
         if str(json_out) == "-":
@@ -97,6 +99,22 @@ def figures_table(manifest: Manifest) -> Table:
                 target.name, name, *("-" if cell is None else f"{cell:.4f}" for cell in cells)
             )
     return table
+
+
+def data_lines(manifest: Manifest) -> Iterator[str]:
+    """What the model was fitted on: how much, how uneven, and what was wrong with it."""
+    window, found = manifest.window, manifest.cleaning
+    for name, points in window.examples.items():
+        rates = window.positives.get(name, {})
+        shares = ", ".join(f"{target} {rate:.1%} positive" for target, rate in rates.items())
+        yield f"{name}: {points:,} points; {shares}"
+    counts = {
+        name.replace("_", " "): getattr(found, name)
+        for name in found.__struct_fields__
+        if name not in {"read", "invalid"}
+    } | {f"invalid, {reason}": count for reason, count in sorted(found.invalid.items())}
+    seen = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    yield f"data: {window.events:,} of {found.read:,} events, {window.users:,} users; {seen}"
 
 
 def waiter() -> Callable[[float], bool]:

@@ -9,14 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from models.encoding import hash64
 from models.errors import DatasetError
 from models.eventlog import EventLog
+from models.history import Events
 from models.registry import Registry
 from models.scorer import Scorer
+from models.spool import Spool
 from schemas.codec import decode, encode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError
@@ -115,8 +119,9 @@ class TestKafkaLog:
         await transaction(kafka, topic, shop[100:110], "commit")
         log = KafkaLog(settings_for(tmp_path, kafka, topic))
         seen: list[tuple[int, int]] = []
-        found = await log.read(lambda done, total: seen.append((done, total)))
-        assert log.refused == 2
+        spool = await log.read(lambda done, total: seen.append((done, total)))
+        found = EventLog.join(list(spool.parts()))
+        assert log.refused == {"truncated": 1, "key_mismatch (user_id)": 1}
         assert len(found) == 100
         expected = {hash64(key.decode()) for key, _ in [*shop[:90], *shop[100:110]]}
         assert set(found.users.tolist()) == expected
@@ -151,12 +156,36 @@ async def test_a_silent_broker_is_named(tmp_path: Path) -> None:
         await KafkaLog(settings_for(tmp_path, Nowhere())).read()
 
 
-def test_files_and_topic_give_the_same_events(jsonl: Path, shop: list[tuple[bytes, bytes]]) -> None:
-    found = read_files([jsonl])
-    assert len(found) == len(shop)
-    assert sorted(found.events.time.tolist()) == found.events.time.tolist()
-    assert set(found.users.tolist()) == {hash64(key.decode()) for key, _ in shop}
-    assert len(read_files([jsonl, jsonl])) == 2 * len(shop)
+def test_files_and_topic_give_the_same_events(
+    jsonl: Path, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    with jsonl.open("ab") as file:
+        file.write(b'\n{"event_id"')
+    with Spool(tmp_path) as spool:
+        assert read_files(spool, [jsonl]) == {"truncated": 1}
+        found = EventLog.join(list(spool.parts()))
+        assert len(found) == len(spool) == len(shop)
+        assert set(found.users.tolist()) == {hash64(key.decode()) for key, _ in shop}
+        read_files(spool, [jsonl])
+        assert len(spool) == 2 * len(shop)
+
+
+def test_parquet_and_lines_give_the_same_events(
+    tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    lines, columns = tmp_path / "events.jsonl", tmp_path / "events.parquet"
+    lines.write_bytes(b"\n".join(value for _, value in shop[:500]))
+    rows = [json.loads(value) for _, value in shop[:500]]
+    pq.write_table(pa.Table.from_pylist(rows), columns)
+    logs = []
+    for path, name in ((lines, "jsonl"), (columns, "parquet")):
+        with Spool(tmp_path) as spool:
+            assert read_files(spool, [path], name) == {}
+            logs.append(EventLog.join(list(spool.parts())))
+    assert np.array_equal(logs[0].users, logs[1].users)
+    for name in Events.__slots__:
+        ours, theirs = getattr(logs[0].events, name), getattr(logs[1].events, name)
+        assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.kafka
@@ -198,11 +227,12 @@ def test_what_cannot_be_announced_stays_published(tmp_path: Path, jsonl: Path) -
 
 def test_until_leaves_out_what_came_later(tmp_path: Path, jsonl: Path) -> None:
     settings = settings_for(tmp_path / "models")
-    log = read_files([jsonl])
+    log = shop_log(users=250, days=80)
     cut = int(log.events.time.max()) - 10 * DAY
     done = run_round(settings, FromFiles((jsonl,)), until=cut, device="cpu", announced=False)
     assert done.manifest.window.last_event <= cut
     assert done.manifest.window.events == int((log.events.time <= cut).sum())
+    assert done.manifest.cleaning.read == done.manifest.window.events
 
 
 def test_nothing_is_published_when_training_is_refused(tmp_path: Path, jsonl: Path) -> None:
