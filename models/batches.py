@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -42,9 +42,19 @@ class Batches:
     """The points `points` of `examples` in batches of `windows` windows."""
 
     def __init__(
-        self, examples: Examples, points: Index, windows: int, device: torch.device
+        self,
+        examples: Examples,
+        points: Index,
+        windows: int,
+        device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
-        """Group the points by window; the event arrays are shared, not copied per window."""
+        """Group the points by window; the event arrays are shared, not copied per window.
+
+        Of several processes each takes its share of the windows of every batch.
+        """
+        self._rank, self._processes = rank, processes
         self._device = device
         self._ids = torch.from_numpy(examples.ids).to(device)
         self._nums = torch.from_numpy(examples.nums).to(device)
@@ -69,18 +79,31 @@ class Batches:
         return self._points
 
     def __iter__(self) -> Iterator[Batch]:
-        """All batches, the shortest windows first."""
-        return self._in(np.argsort(self._length, kind="stable"), np.arange(len(self)))
+        """All batches that are not empty, the shortest windows first."""
+        windows = np.argsort(self._length, kind="stable")
+        for index in range(len(self)):
+            mine = self._chosen(windows, index)[self._rank :: self._processes]
+            if len(mine):
+                yield self._batch(mine)
 
-    def shuffled(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """All batches in random order, windows of like length together by chance."""
+    def shuffled(self, rng: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """All batches but the first `skip` in random order, windows of like length together.
+
+        A process whose share of a batch is empty gets a window without weight: all take each step.
+        """
         jittered = self._length * rng.uniform(0.8, 1.25, len(self._length))
-        return self._in(np.argsort(jittered), rng.permutation(len(self)))
+        windows, order = np.argsort(jittered), rng.permutation(len(self))
+        for index in order[skip:]:
+            chosen = self._chosen(windows, index)
+            mine = chosen[self._rank :: self._processes]
+            if len(mine):
+                yield self._batch(mine)
+            else:
+                empty = self._batch(chosen[:1])
+                yield replace(empty, weight=torch.zeros_like(empty.weight))
 
-    def _in(self, windows: Index, batches: NDArray[np.int64]) -> Iterator[Batch]:
-        for index in batches:
-            chosen = windows[index * self._windows : (index + 1) * self._windows]
-            yield self._batch(chosen)
+    def _chosen(self, windows: Index, index: int) -> Index:
+        return windows[index * self._windows : (index + 1) * self._windows]
 
     def _batch(self, windows: Index) -> Batch:
         count, length = self._count[windows], self._length[windows]

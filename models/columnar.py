@@ -26,7 +26,7 @@ from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYP
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
 OPTIONAL: Final = ("item_id", "category_id", "price", "quantity")
-BATCH_ROWS: Final = 131_072
+BATCH_ROWS: Final = 65_536
 
 Bools = NDArray[np.bool_]
 
@@ -58,6 +58,7 @@ def read_parquet(
                 yield _events(batch, invalid, stored_id)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"cannot read {path} as Parquet: {error}") from error
+    pa.default_memory_pool().release_unused()
 
 
 def _events(

@@ -26,7 +26,7 @@ from models.history import (
     history_dtype,
     snapshot,
 )
-from models.points import Drawing, Points, draw, window_start
+from models.points import Drawing, Points, draw, join, window_start
 from models.split import SLICES, TimeSplit
 from models.targets import ABSENT, Target
 
@@ -37,6 +37,7 @@ __all__ = [
     "Examples",
     "Index",
     "build_examples",
+    "check_classes",
     "chunks",
     "draw_points",
     "label_points",
@@ -148,7 +149,9 @@ def build_examples(
         DatasetError: a target has too few labels, or one class only, in a slice.
     """
     points = draw_points(ordered, targets, split.edges[3], config)
-    return label_points(points, targets, split, config)
+    examples = label_points(points, targets, split)
+    check_classes(examples, targets, config)
+    return examples
 
 
 def draw_points(
@@ -187,7 +190,7 @@ def draw_points(
             found.bot_events += int(records["n"][bots].sum())
         if keep is not None:
             keep(users, records)
-    return Points.join(parts)
+    return join(parts)
 
 
 def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, int, Index, Events]]:
@@ -203,14 +206,8 @@ def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, in
         lo = hi
 
 
-def label_points(
-    points: Points, targets: tuple[Target, ...], split: TimeSplit, config: DatasetConfig
-) -> Examples:
-    """Label what is known by now; points without any label are left out.
-
-    Raises:
-        DatasetError: a target has too few labels, or one class only, in a slice.
-    """
+def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
+    """Label what is known by now; points without any label are left out."""
     labels = np.empty((len(points), len(targets)), np.float32)
     for column, target in enumerate(targets):
         following = points.following[:, column]
@@ -221,7 +218,7 @@ def label_points(
         labels[:, column] = np.where(known, occurs, np.nan)
     kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
     _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
-    examples = Examples(
+    return Examples(
         ids=points.ids,
         nums=points.nums,
         event=points.event[kept],
@@ -234,11 +231,14 @@ def label_points(
         user=points.user[kept],
         seen=points.seen[kept],
     )
-    _check_classes(examples, targets, config)
-    return examples
 
 
-def _check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:
+def check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:
+    """Check that there is something to learn, stop, calibrate and judge by.
+
+    Raises:
+        DatasetError: a target has too few labels, or one class only, in a slice.
+    """
     for which, name in enumerate(SLICES):
         labels = examples.labels[examples.of_slice(which)]
         for column, target in enumerate(targets):

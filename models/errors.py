@@ -25,5 +25,9 @@ class TrainingError(ModelError):
     """A fit that failed or a model that is not fit to be published."""
 
 
+class CheckpointError(TrainingError):
+    """A fit that cannot be kept on disk, or not go on from there."""
+
+
 class SigningError(ModelError):
     """A key that cannot be read, used or written."""

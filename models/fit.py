@@ -1,13 +1,18 @@
-"""Fitting a network to examples: standardisation, the loss, early stopping."""
+"""Fitting a network to examples: standardisation, the loss, early stopping.
+
+A fit is a function of the examples, the configuration and the seed: the order of batches is drawn
+anew from the seed and the epoch, dropout from the seed and the step. So it can go on from a
+checkpoint, after any step, and ends with the same bytes.
+"""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from models.baselines.bgnbd import fit_process
@@ -18,33 +23,32 @@ from models.errors import TrainingError
 from models.evaluate import log_loss
 from models.networks.base import Network, NetworkSpec
 from models.networks.blend import Blend
+from models.training.checkpoint import (
+    Checkpoint,
+    Counters,
+    Saved,
+    load,
+    optimiser_tensors,
+    restore_optimiser,
+    save,
+)
+from models.training.config import FitConfig
+from models.training.distributed import SINGLE, Group, PointLogits
+from models.training.schedule import learning_rate
 
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a network is fitted."""
-
-    epochs: int = 12
-    """Passes over the training points, at most."""
-    patience: int = 3
-    """Epochs without a gain on the stopping slice before training stops."""
-    min_gain: float = 1e-3
-    """Loss that those epochs must gain together; less is not worth their time."""
-    windows: int = 64
-    """Windows per step; all points that look through them are in the step."""
-    learning_rate: float = 1e-3
-    """Peak of the schedule, which warms up in the first twentieth and ends at zero."""
-    weight_decay: float = 0.05
-    """Of AdamW."""
-    clip_norm: float = 1.0
-    """Largest norm of a step's gradient."""
-    logistic_penalty: float = 0.03
-    """L2 penalty of the logistic regression's weights. Strong, because counts and tenure grow with
-    the calendar: what they meant in the past must not be extrapolated."""
-    logistic_steps: int = 60
-    """L-BFGS steps of the logistic regression, at most."""
-    seed: int = 7
-    """Of the initial weights, the order of batches and dropout."""
+__all__ = [
+    "FitConfig",
+    "Progress",
+    "Report",
+    "batch_logits",
+    "fit_blend",
+    "fit_logistic",
+    "fit_sequences",
+    "point_loss",
+    "predict_logits",
+    "standardise",
+    "stopping_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class Progress:
     epochs: int
     train_loss: float
     stopping_loss: float
+    learning_rate: float = 0.0
+    """Of the epoch's last step."""
+    gradient_norm: float = 0.0
+    """Of the epoch's last step, before clipping."""
 
 
 Report = Callable[[Progress], None]
@@ -87,27 +95,52 @@ def point_loss(logits_qK: Tensor, labels_qK: Tensor, weight_q: Tensor) -> tuple[
 
 def batch_logits(network: Network, batch: Batch) -> Tensor:
     """Logits [q,K] of all points of a batch."""
-    start = network.initial(len(batch.length))
-    states = network.scan(start, batch.ids, batch.nums, batch.length)
-    return network.heads(states[batch.row, batch.position], batch.profile)
+    logits: Tensor = PointLogits(network)(*_inputs(batch))
+    return logits
 
 
-def predict_logits(network: Network, batches: Batches, size: int) -> F32:
+def _inputs(batch: Batch) -> tuple[Tensor, ...]:
+    return batch.ids, batch.nums, batch.length, batch.row, batch.position, batch.profile
+
+
+def predict_logits(network: Network, batches: Batches, size: int, group: Group = SINGLE) -> F32:
     """Logits [size,K] by point, NaN for points that are not in `batches`."""
-    out = np.full((size, network.targets), np.nan, np.float32)
+    said = torch.zeros(size, network.targets)
     network.eval()
     with torch.inference_mode():
         for batch in batches:
-            out[batch.points.cpu().numpy()] = batch_logits(network, batch).cpu().numpy()
+            said[batch.points.cpu()] = batch_logits(network, batch).float().cpu()
+    said = group.total(said)
+    out = np.full((size, network.targets), np.nan, np.float32)
+    out[batches.points] = said.numpy()[batches.points]
     return out
 
 
-def fit_logistic(network: Network, examples: Examples, points: Index, config: FitConfig) -> None:
-    """Fit a network that reads the profile only: a convex problem, solved by L-BFGS."""
-    standardise(network, examples, points)
+def fit_logistic(
+    network: Network,
+    examples: Examples,
+    points: Index,
+    config: FitConfig,
+    shift: F32 | None = None,
+    *,
+    warm: bool = False,
+) -> None:
+    """Fit a network that reads the profile only: a convex problem, solved by L-BFGS.
+
+    Args:
+        network: its weights are changed.
+        examples: labelled points.
+        points: those to fit.
+        config: see there.
+        shift: of each target's logits in the sample [K], see `models.training.sampling`.
+        warm: keep the network's standardisation; its weights are where the solver begins anyway.
+    """
+    if not warm:
+        standardise(network, examples, points)
     profile = torch.from_numpy(examples.profile[points])
     labels = torch.from_numpy(examples.labels[points])
     weight = torch.from_numpy(examples.weight[points])
+    offset = _shift(network, shift)
     nothing = network.initial(len(points))
     parameters = list(network.parameters())
     weights = [parameter for parameter in parameters if parameter.dim() > 1]
@@ -117,7 +150,7 @@ def fit_logistic(network: Network, examples: Examples, points: Index, config: Fi
 
     def closure() -> Tensor:
         solver.zero_grad()
-        sums, known = point_loss(network.heads(nothing, profile), labels, weight)
+        sums, known = point_loss(network.heads(nothing, profile) + offset, labels, weight)
         penalty = sum((matrix.square().sum() for matrix in weights), torch.zeros(()))
         loss = (sums / known).sum() + config.logistic_penalty * penalty
         loss.backward()
@@ -128,11 +161,17 @@ def fit_logistic(network: Network, examples: Examples, points: Index, config: Fi
     network.eval()
 
 
-def fit_blend(spec: NetworkSpec, examples: Examples, points: Index, config: FitConfig) -> Blend:
+def fit_blend(
+    spec: NetworkSpec,
+    examples: Examples,
+    points: Index,
+    config: FitConfig,
+    shift: F32 | None = None,
+) -> Blend:
     """A blend whose process is fitted to the histories of `points`, its weights to their labels."""
     blend = Blend(spec)
     blend.process.set_parameters(fit_process(examples.profile[points]))
-    fit_logistic(blend, examples, points, config)
+    fit_logistic(blend, examples, points, config, shift)
     return blend
 
 
@@ -145,69 +184,204 @@ def fit_sequences(
     device: torch.device,
     architecture: str,
     report: Report | None = None,
+    *,
+    shift: F32 | None = None,
+    group: Group = SINGLE,
+    checkpoint: Checkpoint | None = None,
+    warm: bool = False,
 ) -> None:
     """Fit a network over event windows and leave it at its best epoch.
 
+    Args:
+        network: its weights are changed.
+        examples: labelled points.
+        train: points to learn from.
+        stopping: points that say when to stop.
+        config: see there.
+        device: where the network is fitted; it comes back to the CPU.
+        architecture: for reports and errors.
+        report: called after each epoch.
+        shift: of each target's logits in the sample [K], see `models.training.sampling`.
+        group: the processes that fit it together.
+        checkpoint: where the fit is kept, so that it can go on.
+        warm: the network goes on learning: its standardisation is kept.
+
     Raises:
         TrainingError: the loss became NaN.
+        CheckpointError: a checkpoint cannot be written, is damaged or belongs to another fit.
     """
-    standardise(network, examples, train)
+    if not warm:
+        standardise(network, examples, train)
     network.to(device)
-    batches = Batches(examples, train, config.windows, device)
-    held_out = Batches(examples, stopping, 4 * config.windows, device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.epochs * len(batches), pct_start=0.05
-    )
-    per_batch = _total_weight(batches) / len(batches)
-    rng = np.random.default_rng(config.seed)
-    best, since = copy.deepcopy(network.state_dict()), 0
-    best_loss = gained_from = stopping_loss(network, held_out, examples)
-    for epoch in range(1, config.epochs + 1):
-        network.train()
-        total = 0.0
-        for batch in batches.shuffled(rng):
-            sums, _ = point_loss(batch_logits(network, batch), batch.labels, batch.weight)
-            loss = (sums / per_batch).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            optimiser.step()
-            schedule.step()
-            total += loss.item()
-        current = stopping_loss(network, held_out, examples)
-        if not np.isfinite(total + current):
-            raise TrainingError(
-                f"{architecture}: the loss is not finite in epoch {epoch}; lower "
-                f"train.learning_rate (now {config.learning_rate})"
-            )
-        if report is not None:
-            report(Progress(architecture, epoch, config.epochs, total / len(batches), current))
-        since += 1
-        if current < best_loss:
-            best, best_loss = copy.deepcopy(network.state_dict()), current
-        if current < gained_from - config.min_gain:
-            gained_from, since = current, 0
-        if since >= config.patience:
-            break
-    network.load_state_dict(best)
+    fit = _Fit(network, examples, train, stopping, config, device, architecture, group)
+    fit.offset = _shift(network, shift)
+    fit.run(checkpoint if group.leads or checkpoint is None else _reading(checkpoint), report)
     network.to("cpu").eval()
 
 
-def _total_weight(batches: Batches) -> Tensor:
-    parts = [(~torch.isnan(b.labels) * b.weight.unsqueeze(1)).sum(0) for b in batches]
-    return torch.stack(parts).sum(0)
+class _Fit:
+    """A fit in the middle of its work."""
+
+    def __init__(
+        self,
+        network: Network,
+        examples: Examples,
+        train: Index,
+        stopping: Index,
+        config: FitConfig,
+        device: torch.device,
+        architecture: str,
+        group: Group,
+    ) -> None:
+        share = (device, group.rank, group.size)
+        self.batches = Batches(examples, train, config.windows, *share)
+        self.held_out = Batches(examples, stopping, 4 * config.windows, *share)
+        self.network, self.examples, self.config = network, examples, config
+        self.architecture, self.group, self.device = architecture, group, device
+        self.module = group.wrap(PointLogits(network))
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.steps = config.epochs * len(self.batches)
+        labels, weight = examples.labels[train], examples.weight[train]
+        known = (~np.isnan(labels) * weight[:, None].astype(np.float64)).sum(0)
+        self.per_batch = torch.from_numpy(known.astype(np.float32)).to(device) / len(self.batches)
+        self.offset = torch.zeros(network.targets, device=device)
+        self.half = _half_precision(config, device)
+        self.name = _fingerprint(self, train)
+        group.agree(self.name, "events")
+        self.at = Counters(self.name)
+        self.best: dict[str, Tensor] = {}
+        self.norm = 0.0
+
+    def run(self, checkpoint: Checkpoint | None, report: Report | None) -> None:
+        saved = load(checkpoint.path, self.name) if checkpoint and checkpoint.resume else None
+        if saved is not None:
+            self._restore(saved)
+        else:
+            self.best = _copy(self.network)
+            self.at.best_loss = self.at.gained_from = self._stopping_loss()
+        keep = checkpoint if checkpoint is not None and checkpoint.steps else None
+        while not self.at.ended:
+            self._epoch(keep)
+            current = self._stopping_loss()
+            self._judge(current)
+            if report is not None and self.group.leads:
+                report(self._news(current))
+            self.at.total = 0.0
+            if keep is not None:
+                save(keep.path, self._saved())
+        self.network.load_state_dict(self.best)
+
+    def _epoch(self, keep: Checkpoint | None) -> None:
+        self.network.train()
+        done = self.at.step - self.at.epoch * len(self.batches)
+        rng = np.random.default_rng([self.config.seed, self.at.epoch + 1])
+        for batch in self.batches.shuffled(rng, done):
+            self._step(batch)
+            if keep is not None and self.at.step % keep.steps == 0:
+                save(keep.path, self._saved())
+
+    def _step(self, batch: Batch) -> None:
+        torch.manual_seed(_seed(self.config.seed, self.at.step, self.group.rank))
+        for entry in self.optimiser.param_groups:
+            entry["lr"] = learning_rate(self.at.step, self.steps, self.config)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.module(*_inputs(batch))
+        sums, _ = point_loss(logits.float() + self.offset, batch.labels, batch.weight)
+        loss = (sums / self.per_batch).sum()
+        self.optimiser.zero_grad()
+        # The wrapper takes the mean over the processes; wanted is the sum.
+        (loss * self.group.size).backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        self.optimiser.step()
+        self.at.step += 1
+        self.at.total += float(self.group.total(loss.detach()))
+        self.norm = float(norm)
+
+    def _judge(self, current: float) -> None:
+        at, config = self.at, self.config
+        at.epoch += 1
+        if not np.isfinite(at.total + current):
+            raise TrainingError(
+                f"{self.architecture}: the loss is not finite in epoch {at.epoch}; lower "
+                f"train.learning_rate (now {config.learning_rate})"
+            )
+        at.since += 1
+        if current < at.best_loss:
+            self.best, at.best_loss = _copy(self.network), current
+        if current < at.gained_from - config.min_gain:
+            at.gained_from, at.since = current, 0
+        at.ended = at.since >= config.patience or at.epoch >= config.epochs
+
+    def _news(self, current: float) -> Progress:
+        rate = learning_rate(max(self.at.step - 1, 0), self.steps, self.config)
+        mean = self.at.total / len(self.batches)
+        epochs = self.config.epochs
+        return Progress(self.architecture, self.at.epoch, epochs, mean, current, rate, self.norm)
+
+    def _stopping_loss(self) -> float:
+        return stopping_loss(self.network, self.held_out, self.examples, self.group)
+
+    def _saved(self) -> Saved:
+        return Saved(
+            self.at, self.network.state_dict(), self.best, optimiser_tensors(self.optimiser)
+        )
+
+    def _restore(self, saved: Saved) -> None:
+        self.at = saved.counters
+        self.network.load_state_dict(saved.network)
+        self.best = saved.best
+        restore_optimiser(self.optimiser, saved.optimiser)
 
 
-def stopping_loss(network: Network, batches: Batches, examples: Examples) -> float:
+def _reading(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint for a process that leaves the writing to another one."""
+    return Checkpoint(checkpoint.path, 0, checkpoint.resume)
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _shift(network: Network, shift: F32 | None) -> Tensor:
+    if shift is None:
+        return torch.zeros(network.targets, device=network.calibration_shift.device)
+    return torch.from_numpy(shift).to(network.calibration_shift.device)
+
+
+def _half_precision(config: FitConfig, device: torch.device) -> bool:
+    if config.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.precision == "bfloat16"
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return xxhash.xxh3_64_intdigest(f"{seed}/{step}/{rank}".encode()) >> 1
+
+
+def _fingerprint(fit: _Fit, train: Index) -> str:
+    """What the fit is a function of, as 32 hexadecimal digits."""
+    examples = fit.examples
+    digest = xxhash.xxh3_128()
+    digest.update(repr((fit.architecture, fit.steps, sorted(asdict(fit.config).items()))).encode())
+    for name, tensor in fit.network.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy())
+    for array in (examples.now, examples.labels, examples.user, examples.profile, train):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def stopping_loss(
+    network: Network, batches: Batches, examples: Examples, group: Group = SINGLE
+) -> float:
     """Log-loss, summed over the targets, after calibration on the same points.
 
     Rates drift between the slices, and calibration will follow them; what must not be stopped for
     is a shift that two numbers mend.
     """
-    logits = predict_logits(network, batches, len(examples))
+    logits = predict_logits(network, batches, len(examples), group)
     total = 0.0
     for column in range(network.targets):
         known = batches.points[~np.isnan(examples.labels[batches.points, column])]

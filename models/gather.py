@@ -13,12 +13,12 @@ import numpy as np
 
 from models.artifact import TrainingWindow
 from models.cleaning import Cleaning, clean, possible
-from models.dataset import DatasetConfig, Examples, draw_points, label_points
+from models.dataset import DatasetConfig, Examples, check_classes, draw_points, label_points
 from models.errors import DatasetError
 from models.eventlog import LogParts
 from models.history import I64
 from models.leaks import check_leaks
-from models.points import U64, Points, mix
+from models.points import U64, Points, join, mix
 from models.split import SLICES, TimeSplit
 from models.targets import Target
 
@@ -131,7 +131,11 @@ def gather(
         if sample.shrink_to_fit(known):
             known = known[sample.keeps(known)]
             parts = [points.take(np.flatnonzero(sample.keeps(points.user))) for points in parts]
-    examples = label_points(Points.join(parts), targets, split, config)
+    labelled = []
+    while parts:
+        labelled.append(label_points(parts.pop(0), targets, split))
+    examples = join(labelled)
+    check_classes(examples, targets, config)
     return Gathered(examples, split, found, window_of(examples, targets, span, events, users))
 
 

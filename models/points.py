@@ -11,7 +11,7 @@ the points of that stretch of time. A whole log is one stretch, from empty histo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,21 +92,36 @@ class Points:
             **rest,
         )
 
-    @staticmethod
-    def join(parts: list[Points]) -> Points:
-        """All parts, one after the other; empties the list, so that memory holds them once."""
-        sizes = [len(part.ids) for part in parts]
-        offsets = np.cumsum([0, *sizes[:-1]])
-        for part, offset in zip(parts, offsets, strict=True):
-            part.event = part.event + offset
-            part.start = part.start + offset
-        columns: dict[str, Any] = {}
-        for name in Points.__slots__:
-            columns[name] = np.concatenate([getattr(part, name) for part in parts])
-            for part in parts:
-                setattr(part, name, None)
-        parts.clear()
-        return Points(**columns)
+
+T = TypeVar("T")
+
+
+def join(parts: list[T]) -> T:
+    """Points or examples of all parts, one after the other.
+
+    Empties the list and the parts as it goes, so that memory holds little more than the sum.
+    """
+    kind: Any = type(parts[0])
+    sizes = [len(part.ids) for part in parts]  # type: ignore[attr-defined]
+    for part, offset in zip(parts, np.cumsum([0, *sizes[:-1]]), strict=True):
+        part.event = part.event + offset  # type: ignore[attr-defined]
+        part.start = part.start + offset  # type: ignore[attr-defined]
+    columns: dict[str, Any] = {}
+    for name in kind.__slots__:
+        first = getattr(parts[0], name)
+        size = sum(len(getattr(part, name)) for part in parts)
+        column = columns[name] = np.empty((size, *first.shape[1:]), first.dtype)
+        filled = 0
+        for part in parts:
+            piece = getattr(part, name)
+            column[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            setattr(part, name, None)
+            del piece
+        del first
+    parts.clear()
+    joined: T = kind(**columns)
+    return joined
 
 
 _PER_POINT: Final = ("now", "profile", "user", "seen", "slot", "following", "eligible")

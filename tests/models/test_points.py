@@ -8,7 +8,7 @@ import pytest
 from models.dataset import DatasetConfig, draw_points
 from models.eventlog import OrderedLog, in_order
 from models.history import history_dtype
-from models.points import Points, draw, follow, mix, uniform
+from models.points import Points, draw, follow, join, mix, uniform
 from models.targets import shop_targets
 from tests.models.shop import DAY, PURCHASE, shop_log
 
@@ -61,7 +61,7 @@ def test_points_of_stretches_equal_those_of_the_whole(ordered: OrderedLog) -> No
     first, last = int(ordered.log.events.time.min()), int(ordered.log.events.time.max())
     cuts = [first + (last - first) * part // 7 for part in range(1, 8)]
     whole = windows(draw_points(ordered, TARGETS, last, CONFIG))
-    apart = windows(Points.join(in_stretches(ordered, cuts)))
+    apart = windows(join(in_stretches(ordered, cuts)))
     common = set(whole) & set(apart)
     at_events = {key for key in whole if key in common}
     assert len(at_events) >= 0.45 * len(whole)
@@ -95,7 +95,7 @@ def test_silences_of_stretches_see_what_serving_would(ordered: OrderedLog) -> No
 def test_silences_are_spread_alike(ordered: OrderedLog) -> None:
     first, last = int(ordered.log.events.time.min()), int(ordered.log.events.time.max())
     cuts = [first + (last - first) * part // 5 for part in range(1, 6)]
-    apart = Points.join(in_stretches(ordered, cuts))
+    apart = join(in_stretches(ordered, cuts))
     order = np.lexsort((apart.now, apart.slot, apart.user))
     silent = order[apart.slot[order] < 0]
     newest = np.append(

@@ -1,0 +1,1 @@
+"""What surrounds a fit: schedule, checkpoints, processes, sampling, tracking, tuning."""
