@@ -53,7 +53,7 @@ def fitted(
         torch.manual_seed(4)
         network = Gru(
             network_spec(TARGETS),
-            SequenceConfig(hidden_size=8, item_buckets=64, category_buckets=16, dropout=dropout),
+            SequenceConfig(hidden_size=8, input_width=16, head_width=16, dropout=dropout),
         )
         fit_sequences(
             network,
