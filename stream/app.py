@@ -12,8 +12,9 @@ from yarl import URL
 
 from stream.assignment import Assignment
 from stream.faults import stage
+from stream.fetching import MicroBatch
 from stream.settings import Settings
-from stream.transport import BatchConsumer, BatchSchema, BatchTransport, MicroBatch
+from stream.transport import BatchConsumer, BatchSchema, BatchTransport
 
 
 class _Boot(BootStrategy):

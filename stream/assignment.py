@@ -9,8 +9,8 @@ import structlog
 from aiokafka import TopicPartition
 
 from stream.errors import PartitionError
+from stream.fetching import MicroBatch
 from stream.partition import PartitionTask
-from stream.transport import MicroBatch
 
 CLOSE_TIMEOUT_S: Final = 20.0
 """How long a partition may take to commit what it has when it is taken away."""

@@ -1,23 +1,18 @@
 """Reads one changelog partition up to a fixed end, fast.
 
-aiokafka hands over an object per record, which costs more than all the rest of a restore. Here its
-consumer fetches, retries and follows leaders as ever, and its fetch responses are taken as they
-are: batches of records whose keys and values go straight into a dictionary.
+Keys and values go straight from the fetch responses into a dictionary (`stream/responses.py`).
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
 
 from stream.errors import RecoveryError
 from stream.faults import async_stage
+from stream.responses import Response, take_response, wait_for_response
 from stream.store import PARTITION_KEY, USER_PREFIX
 from stream.vitals import Progress
 
@@ -29,50 +24,23 @@ _STATE: Final = (USER_PREFIX[0], PARTITION_KEY[0])
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """A part of the changelog as it was fetched."""
+def newest_values(response: Response) -> tuple[dict[bytes, bytes | None], int]:
+    """Return the last value of each key of a response, and how many records it holds.
 
-    response: PartitionRecords
-    """Knows which transactions were aborted; its own position is used up."""
-    batches: list[Any]
-    start: int
-    """Records before this were read already."""
-    end: int
-    """Offset behind it."""
-
-    def records(self) -> tuple[dict[bytes, bytes | None], int]:
-        """Return the last value of each key, and how many records were read.
-
-        Raises:
-            CorruptRecordException: a batch is not what was written.
-        """
-        values: dict[bytes, bytes | None] = {}
-        count = 0
-        for batch in self.batches:
-            if not batch.validate_crc():
-                raise CorruptRecordException(f"records from offset {batch.base_offset} are damaged")
-            if self._is_passed_over(batch):
-                continue
-            seen = batch.base_offset >= self.start
-            for record in batch:
-                if seen or record.offset >= self.start:
-                    count += 1
-                    key = record.key
-                    if key and key[0] in _STATE:
-                        values[key] = record.value
-        return values, count
-
-    def _is_passed_over(self, batch: Any) -> bool:
-        """Whether a batch holds no state: a transaction's marker, or records of an aborted one."""
-        response = self.response
-        response._consume_aborted_up_to(batch.base_offset)  # noqa: SLF001
-        aborted = response._aborted_producers  # noqa: SLF001
-        if batch.is_control_batch:
-            if response._contains_abort_marker(batch):  # noqa: SLF001
-                aborted.discard(batch.producer_id)
-            return True
-        return bool(batch.is_transactional and batch.producer_id in aborted)
+    Raises:
+        CorruptRecordException: a batch is not what was written.
+    """
+    values: dict[bytes, bytes | None] = {}
+    count = 0
+    for batch in response.committed():
+        seen = batch.base_offset >= response.start
+        for record in batch:
+            if seen or record.offset >= response.start:
+                count += 1
+                key = record.key
+                if key and key[0] in _STATE:
+                    values[key] = record.value
+    return values, count
 
 
 class ChangelogReader:
@@ -97,7 +65,7 @@ class ChangelogReader:
         self._stall_timeout_s = stall_timeout_s
         self._began = self._reported = self._progressed = time.monotonic()
 
-    async def stretches(self, at: int) -> AsyncGenerator[Stretch, None]:
+    async def responses(self, at: int) -> AsyncGenerator[Response, None]:
         """Yield what there is from offset `at` to the end, in order.
 
         Raises:
@@ -112,52 +80,23 @@ class ChangelogReader:
         while at < self.end:
             await async_stage("in_recovery")
             self.progress.check()
-            stretch = await self._next(at)
-            if stretch is not None:
-                at, empty_poll, self._progressed = stretch.end, None, time.monotonic()
+            response = await self._next()
+            if response is not None:
+                at, empty_poll, self._progressed = response.end, None, time.monotonic()
                 self.progress.done = at
                 self._report(at)
-                yield stretch
+                yield response
             elif self._nothing_left(empty_poll):
                 return
             else:
                 self._check_progress(at)
                 empty_poll = empty_poll or self._consumer.last_poll_timestamp(self._tp)
 
-    async def _next(self, at: int) -> Stretch | None:
-        """Take the next fetch response, which lets the one after it be fetched meanwhile."""
-        fetcher = self._consumer._fetcher  # noqa: SLF001
-        if self._tp not in fetcher._records:  # noqa: SLF001
-            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-            done, _ = await asyncio.wait({waiter}, timeout=_POLL_S)
-            if not done:
-                waiter.cancel()
-                return None
-            waiter.result()
-        found = fetcher._records.pop(self._tp, None)  # noqa: SLF001
-        try:
-            if found is None:
-                return None
-            if not isinstance(found, FetchResult):
-                found.check_raise()
-                return None
-            return self._taken(found, at)
-        finally:
-            fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
-
-    def _taken(self, found: FetchResult, at: int) -> Stretch | None:
-        if not found.check_assignment(self._tp):
-            return None
-        response = found._partition_records  # noqa: SLF001
-        memory = response._records  # noqa: SLF001
-        batches = []
-        while memory.has_next():
-            batches.append(memory.next_batch())
-        if not batches:
-            return None
-        end = batches[-1].next_offset
-        found._assignment.state_value(self._tp).consumed_to(end)  # noqa: SLF001
-        return Stretch(response, batches, at, end)
+    async def _next(self) -> Response | None:
+        if (response := take_response(self._consumer, self._tp)) is None:
+            await wait_for_response(self._consumer, _POLL_S)
+            response = take_response(self._consumer, self._tp)
+        return response
 
     def _check_progress(self, at: int) -> None:
         if time.monotonic() - self._progressed > self._stall_timeout_s:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from schemas.pseudonym import Pseudonyms
     from stream.erasure import Erasure
     from stream.hidden import ScorerLike
-    from stream.ingest import Record
+    from stream.records import Record
     from stream.state import UserTable
 
 Message = tuple[bytes | None, bytes]

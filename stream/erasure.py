@@ -20,7 +20,7 @@ from stream.ingest import partition_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stream.ingest import Record
+    from stream.records import Record
 
 
 @dataclass(frozen=True, slots=True)

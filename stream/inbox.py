@@ -4,7 +4,7 @@ from collections import deque
 from typing import Final
 
 from stream.errors import PartitionError
-from stream.transport import MicroBatch
+from stream.fetching import MicroBatch
 
 ROOM: Final = 2
 """Micro-batches taken and not yet processed: one at work and one waiting."""

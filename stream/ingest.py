@@ -6,21 +6,22 @@ Pure: what is valid depends on the record alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from aiokafka.partitioner import murmur2
 
 from models.encoding import Row, columns, encode_event
 from schemas.codec import decode_event, validate_key
 from schemas.errors import InvalidEvent, Reason
+from stream.records import Records
 from stream.state import USER_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from models.history import I64, Events
     from schemas.pseudonym import Pseudonyms
+    from stream.records import Record
 
 MAX_AMOUNT: Final = 10**16
 """Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
@@ -29,26 +30,6 @@ sum in 64 bits."""
 _CHECKED_KEYS: Final = 200_000
 """Keys whose partition was checked and is remembered: murmur2 in Python costs more than all other
 decoding of a record."""
-
-
-class Record(Protocol):
-    """The parts of an aiokafka ``ConsumerRecord`` that matter here."""
-
-    @property
-    def offset(self) -> int:
-        """Place in the source partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """Broker or producer timestamp, ms."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The user id in UTF-8, if the producer did right."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The event as JSON, if the producer did right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +72,35 @@ class Ingest:
         self._checked: set[bytes] = set()
         self._pseudonyms = pseudonyms
 
-    def decode(self, records: Sequence[Record]) -> Decoded:
+    def decode(self, batch: Iterable[Record]) -> Decoded:
         """Decode a micro-batch; an invalid record never touches its neighbours."""
+        records = Records.of(batch)
         keys: list[bytes] = []
-        offsets: list[int] = []
         rows: list[Row] = []
         sources: list[int] = []
         event_ids: list[str] = []
         refused: list[tuple[int, InvalidEvent]] = []
-        for index, record in enumerate(records):
+        times = records.timestamps.tolist()
+        for index, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
             try:
-                event = decode_event(record.value, self._max_bytes)
-                key = record.key
+                event = decode_event(value, self._max_bytes)
                 if key != event.user_id.encode():
                     validate_key(key, event.user_id)
                 if key not in self._checked:
                     self._check(key)  # type: ignore[arg-type]
                 row = encode_event(event)
-                self._check_bounds(record, row)
+                self._check_bounds(times[index], row)
             except InvalidEvent as error:
                 refused.append((index, error))
                 continue
             if self._pseudonyms is not None:
-                key = self._pseudonyms.of(event.user_id).encode()
-            keys.append(USER_PREFIX + key)  # type: ignore[operator]
-            offsets.append(record.offset)
+                keys.append(USER_PREFIX + self._pseudonyms.of(event.user_id).encode())
+            else:
+                keys.append(USER_PREFIX + key)  # type: ignore[operator]
             rows.append(row)
             sources.append(index)
             event_ids.append(event.event_id)
-        return Decoded(
-            keys, np.array(offsets, np.int64), columns(rows), sources, event_ids, refused
-        )
+        return Decoded(keys, records.offsets[sources], columns(rows), sources, event_ids, refused)
 
     def forget(self, key: bytes) -> None:
         """Do not remember this record key any more."""
@@ -142,11 +121,11 @@ class Ingest:
             self._checked.clear()
         self._checked.add(key)
 
-    def _check_bounds(self, record: Record, row: Row) -> None:
+    def _check_bounds(self, timestamp: int, row: Row) -> None:
         if row[5] > MAX_AMOUNT:
             raise InvalidEvent(Reason.OUT_OF_RANGE, "price", "price x quantity is beyond 10**12")
-        if self._max_future_ms is not None and row[0] > record.timestamp + self._max_future_ms:
-            ahead = row[0] - record.timestamp
+        if self._max_future_ms is not None and row[0] > timestamp + self._max_future_ms:
+            ahead = row[0] - timestamp
             raise InvalidEvent(
                 Reason.FUTURE,
                 "event_time",

@@ -20,7 +20,8 @@ from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from stream.erased import read_erased
 from stream.errors import TopicLayoutError, TrainerError
-from stream.ingest import Ingest, Record
+from stream.ingest import Ingest
+from stream.records import Record
 from stream.replay.report import Report
 from stream.replay.source import read_rows
 from stream.settings import Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from stream.commit import Committer
 from stream.engine import Engine
@@ -21,6 +21,7 @@ from stream.erasure import Erasure
 from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.offsets import source_offsets, starting_offset
 from stream.outbox import Counters, Outbox
+from stream.records import Records
 from stream.recovery import recover
 from stream.settings import Settings
 from stream.store import DueOf, RecordStore, RocksStore, wipe
@@ -68,7 +69,7 @@ class PipelineLike(Protocol):
     def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
         """Take in requests to forget users; the source is processed up to `reached`."""
 
-    def process(self, records: Sequence[ConsumerRecord]) -> None:
+    def process(self, batch: Records) -> None:
         """Take in one micro-batch, in offset order."""
 
     def advance(self, now_ms: int) -> None:

@@ -20,11 +20,11 @@ from stream.errors import (
     ScorerFailed,
     StoreCorrupt,
 )
+from stream.fetching import MicroBatch
 from stream.inbox import Inbox
 from stream.opening import PIPELINE_STEP, OpenPartition, PipelineLike, open_partition, state_path
 from stream.processing import Processing, Snapshot, Surroundings
 from stream.store import RecordStore, wipe
-from stream.transport import MicroBatch
 from stream.vitals import Progress, Sign
 
 MAX_REOPENED: Final = 5

@@ -17,16 +17,17 @@ from stream.emit import Emitter, Message
 from stream.erasure import Erasures
 from stream.errors import StoreForeign
 from stream.fallback import CheckedScorer, checked
-from stream.ingest import Ingest, Record
+from stream.ingest import Ingest
 from stream.layout import Layout
 from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
+from stream.records import Records
 from stream.slices import Crossings
 from stream.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.step import Judged, TimeRules, judge
 from stream.timers import TimerIndex, Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from stream.erasure import Erasure
     from stream.hidden import ScorerLike
     from stream.ingest import Decoded
+    from stream.records import Record
     from stream.settings import Settings
 
 _HISTORY_AGE: Final = 86_400_000
@@ -156,10 +158,11 @@ class Pipeline:
         """Whether anything waits for a commit."""
         return self._moved or bool(self._outputs) or len(self._table.dirty_rows()) > 0
 
-    def process(self, records: Sequence[Record]) -> None:
-        """Take in one micro-batch, in offset order."""
+    def process(self, batch: Iterable[Record]) -> None:
+        """Take in one micro-batch, in offset order; fastest as `Records`."""
+        records = Records.of(batch)
         if records and records[0].offset < self._meta.source_offset:
-            records = [r for r in records if r.offset >= self._meta.source_offset]
+            records = records.from_offset(self._meta.source_offset)
         while (cut := self._erasures.cut(records)) is not None:
             self._process(records[:cut])
             records = records[cut:]
@@ -203,7 +206,7 @@ class Pipeline:
         self._put("erased", [message])
         self._meta.counters.erased += 1
 
-    def _process(self, records: Sequence[Record]) -> None:
+    def _process(self, records: Records) -> None:
         if not records:
             return
         decoded = self._ingest.decode(records)
@@ -243,7 +246,7 @@ class Pipeline:
         del outbox
         self._table.committed()
 
-    def _follows_events(self, records: Sequence[Record], decoded: Decoded) -> bool:
+    def _follows_events(self, records: Records, decoded: Decoded) -> bool:
         """Whether timers follow the watermark: told so, or what arrives is history.
 
         A replay into a worker on the wall clock must not take every user for long gone.
@@ -253,7 +256,7 @@ class Pipeline:
         newest = max(int(decoded.events.time.max()), self._meta.watermark)
         return records[-1].timestamp - newest > _HISTORY_AGE
 
-    def _take(self, records: Sequence[Record], decoded: Decoded) -> None:
+    def _take(self, records: Records, decoded: Decoded) -> None:
         """Apply the valid events, with timers between them where they follow event time."""
         times, grace = decoded.events.time, self._rules.grace
         self._replaying = self._follows_events(records, decoded)
@@ -282,7 +285,7 @@ class Pipeline:
 
     def _apply(
         self,
-        records: Sequence[Record],
+        records: Records,
         decoded: Decoded,
         part: slice,
         rows: NDArray[np.intp],

@@ -17,11 +17,12 @@ from aiokafka import TopicPartition
 from stream.erasure import Erasure
 from stream.errors import ScorerFailed
 from stream.faults import stage
+from stream.fetching import MicroBatch
 from stream.inbox import Inbox
 from stream.metrics import Metrics
 from stream.opening import OpenPartition, Parts, PipelineLike
 from stream.outbox import Counters, Outbox
-from stream.transport import LogState, MicroBatch
+from stream.transport import LogState
 from stream.vitals import Sign
 
 _PENDING_BATCHES: Final = 8

@@ -15,9 +15,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from stream.changelog import ChangelogReader, Stretch
+from stream.changelog import ChangelogReader, newest_values
 from stream.errors import RecoveryError
 from stream.faults import stage
+from stream.responses import Response
 from stream.store import NO_OFFSET, DueOf, RocksStore
 from stream.vitals import Progress
 
@@ -163,18 +164,18 @@ async def _feed(
 ) -> None:
     """Write what is read while more of it is on its way."""
 
-    def absorb(stretch: Stretch) -> None:
-        records, count = stretch.records()
+    def absorb(response: Response) -> None:
+        records, count = newest_values(response)
         reader.records += count
-        write(records, stretch.end - 1)
+        write(records, response.end - 1)
 
-    async with contextlib.aclosing(reader.stretches(at)) as stretches:
+    async with contextlib.aclosing(reader.responses(at)) as responses:
         writing: asyncio.Future[Any] | None = None
         try:
-            async for stretch in stretches:
+            async for response in responses:
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(aside(absorb, stretch))
+                writing = asyncio.ensure_future(aside(absorb, response))
         finally:
             if writing is not None:
                 await _settled(writing)

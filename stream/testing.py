@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
     from stream.hidden import ScorerLike
-    from stream.ingest import Record
+    from stream.records import Record
 
 M = TypeVar("M")
 

@@ -15,17 +15,16 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
-    NoOffsetForPartitionError,
 )
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust import Schema
@@ -36,6 +35,7 @@ from mode import Service
 from mode.types import ServiceT
 
 from stream.faults import async_stage
+from stream.fetching import Fetching, MicroBatch
 from stream.settings import Settings
 
 SESSION_TIMEOUT_MS: Final = 10_000
@@ -50,21 +50,9 @@ PARTITION_FETCH_BYTES: Final = 2 << 20
 _POLL_MS: Final = 500
 _POLL_FULL_MS: Final = 10
 _LEAVE_S: Final = 2.0
+_LOG_APPEND_TIME: Final = 1
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class MicroBatch:
-    """Records of one partition in offset order, and the stretch of the log that they cover."""
-
-    tp: TopicPartition
-    records: list[ConsumerRecord]
-    start: int
-    """Position before: the offset that was to be read next."""
-    end: int
-    """Position after; greater than the last offset + 1 where markers or gaps follow."""
-    message: Message | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -121,7 +109,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         settings = cast("BatchTransport", transport).settings
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             group_id=settings.app_id,
             group_instance_id=cast("BatchTransport", transport).instance_id,
             partition_assignment_strategy=(StickyPartitionAssignor,),
@@ -139,6 +127,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             metadata_max_age_ms=METADATA_AGE_MS,
             **settings.kafka.client_options(),
         )
+        self._fetching = Fetching(consumer)
+        return consumer
 
     async def on_thread_stop(self) -> None:
         """Leave the group, which aiokafka does not do for a member with an instance id."""
@@ -164,55 +154,29 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self, wanted: Collection[TopicPartition], limit: int, wait_ms: int
     ) -> list[MicroBatch]:
         await async_stage("in_fetch")
-        consumer = self._ensure_consumer()
-        starts = self._positions(consumer, wanted)
-        if not starts:
+        asked = self._positioned(wanted)
+        if not asked:
             await asyncio.sleep(0.05)
             return []
-        fetched = await self._getmany(consumer, starts, limit, wait_ms)
-        for tp in starts:
-            if tp not in fetched:
-                fetched.update(await self._getmany(consumer, [tp], limit, 0))
-        self.fetches.update(list(starts))
-        ends = self._positions(consumer, starts)
-        return [
-            MicroBatch(tp, fetched.get(tp, []), start, ends[tp])
-            for tp, start in starts.items()
-            if tp in ends and (ends[tp] != start or tp in fetched)
-        ]
+        batches = await self._fetching.fetch(asked, limit, wait_ms)
+        self.fetches.update(asked)
+        return batches
 
-    @staticmethod
-    async def _getmany(
-        consumer: AIOKafkaConsumer, tps: Collection[TopicPartition], limit: int, wait_ms: int
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        try:
-            return cast(
-                "dict[TopicPartition, list[ConsumerRecord]]",
-                await consumer.getmany(*tps, timeout_ms=wait_ms, max_records=limit),
-            )
-        except NoOffsetForPartitionError:
-            # A rebalance came in between, and of a partition that it gave back the group knows no
-            # offset. It moves to its own once it is open again.
-            return {}
-
-    @staticmethod
-    def _positions(
-        consumer: AIOKafkaConsumer, wanted: Collection[TopicPartition]
-    ) -> dict[TopicPartition, int]:
-        subscription = consumer._subscription.subscription  # noqa: SLF001
+    def _positioned(self, wanted: Collection[TopicPartition]) -> list[TopicPartition]:
+        """Of these, the partitions that are assigned and know from where to read."""
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001
         if subscription is None or subscription.assignment is None:
-            return {}
+            return []
         states = subscription.assignment
-        return {
-            tp: states.state_value(tp).position
-            for tp in wanted
-            if tp in states.tps and states.state_value(tp).has_valid_position
-        }
+        return [
+            tp for tp in wanted if tp in states.tps and states.state_value(tp).has_valid_position
+        ]
 
     async def move_to(self, tp: TopicPartition, offset: int) -> None:
         """Make `offset` the next one to be fetched; does nothing when the partition is lost."""
 
         async def seek() -> None:
+            self._fetching.moved(tp)
             try:
                 self._ensure_consumer().seek(tp, offset)
             except IllegalStateError:
@@ -324,12 +288,12 @@ class BatchConsumer(driver.Consumer):
 
     def _message(self, batch: MicroBatch) -> ConsumerMessage:
         last = batch.records[-1]
-        batch.message = ConsumerMessage(
-            last.topic,
-            last.partition,
+        message = batch.message = ConsumerMessage(
+            batch.tp.topic,
+            batch.tp.partition,
             last.offset,
             last.timestamp / 1000,
-            last.timestamp_type,
+            _LOG_APPEND_TIME,
             None,
             None,
             cast("Any", batch),
@@ -339,7 +303,7 @@ class BatchConsumer(driver.Consumer):
             TP(*batch.tp),
             generation_id=self.app.consumer_generation_id,
         )
-        return batch.message
+        return message
 
 
 class BatchTransport(driver.Transport):

@@ -1,16 +1,17 @@
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from stream.errors import PartitionError
+from stream.fetching import MicroBatch
 from stream.inbox import ROOM, Inbox
-from stream.transport import MicroBatch
+from stream.records import Records, Row
 
 TP = TopicPartition("events", 0)
 
 
 def batch(start, end, count=1):
-    record = ConsumerRecord("events", 0, start, 0, 0, b"", b"", None, 0, 0, ())
-    return MicroBatch(TP, [record] * count, start, end)
+    records = Records.of(Row(start + n, 0, b"", b"") for n in range(count))
+    return MicroBatch(TP, records, start, end)
 
 
 @pytest.fixture

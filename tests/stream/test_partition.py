@@ -3,7 +3,7 @@ import time
 from typing import ClassVar
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from stream.commit import ExactlyOnce
 from stream.engine import Engine
@@ -16,14 +16,16 @@ from stream.errors import (
     ScorerFailed,
     StoreCorrupt,
 )
+from stream.fetching import MicroBatch
 from stream.inbox import ROOM
 from stream.offsets import SourceOffsets, starting_offset
 from stream.opening import Parts
 from stream.partition import PartitionTask
 from stream.processing import Surroundings
+from stream.records import Records, Row
 from stream.settings import Settings
 from stream.store_options import StoreMemory
-from stream.transport import LogState, MicroBatch
+from stream.transport import LogState
 from tests.patience import PATIENCE_S
 from tests.stream.counting import CountingPipeline
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique
@@ -155,11 +157,8 @@ class World:
     def batch(self, count, timestamp=1):
         start = self.offset
         self.offset += count
-        records = [
-            ConsumerRecord(self.source, 0, n, timestamp, 0, b"key", b"", None, 3, 0, ())
-            for n in range(start, start + count)
-        ]
-        return MicroBatch(self.tp, records, start, start + count)
+        records = [Row(n, timestamp, b"key", b"") for n in range(start, start + count)]
+        return MicroBatch(self.tp, Records.of(records), start, start + count)
 
     async def push(self, batch):
         await self.until(lambda: self.task.has_room)
@@ -250,7 +249,7 @@ async def test_stopping_commits_what_is_processed(world):
 async def test_what_does_not_continue_is_refused(world):
     await world.start()
     assert not world.task.offer(MicroBatch(world.tp, world.batch(5).records, 3, 5))
-    assert world.task.offer(MicroBatch(world.tp, [], 0, 4))
+    assert world.task.offer(MicroBatch(world.tp, Records.of(()), 0, 4))
     assert world.task.read_position == 4
     lost = MicroBatch(world.tp, world.batch(5).records, 4, 10)
     assert world.task.offer(lost)
@@ -366,7 +365,7 @@ async def test_with_a_backlog_timers_see_the_brokers_time(world):
 async def test_caught_up_timers_see_the_time_of_the_last_fetch(world):
     Pipeline.due = 120_000
     await world.start()
-    assert world.task.offer(MicroBatch(world.tp, [], 0, 2000))
+    assert world.task.offer(MicroBatch(world.tp, Records.of(()), 0, 2000))
     await asyncio.sleep(0.2)
     assert Pipeline.made[0].advanced == []
 

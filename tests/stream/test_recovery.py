@@ -204,7 +204,7 @@ async def test_a_stalled_changelog_is_given_up(place):
     consumer.assign([place.changelog])
 
     with pytest.raises(RecoveryError, match="no progress for 2 s at offset 2 of 3"):
-        async for _ in ChangelogReader(consumer, place.changelog, 3, 2).stretches(0):
+        async for _ in ChangelogReader(consumer, place.changelog, 3, 2).responses(0):
             pass
 
     await consumer.stop()

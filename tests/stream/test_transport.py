@@ -3,11 +3,10 @@ import time
 from collections import Counter
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from stream.app import WorkerApp
 from stream.settings import Settings
-from stream.transport import MicroBatch
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import committed, create_topics, produce, unique
 
@@ -70,7 +69,7 @@ class Taker:
         self.failed.set_exception(error)
 
     def offsets(self):
-        return sorted((r.partition, r.offset) for batch in self.batches for r in batch.records)
+        return sorted((b.tp.partition, r.offset) for b in self.batches for r in b.records)
 
     async def until(self, count):
         async with asyncio.timeout(PATIENCE_S):
@@ -124,7 +123,9 @@ async def test_a_backlog_comes_in_bounded_batches_in_order(kafka, topic):
     for partition in (0, 1):
         mine = [batch for batch in taker.batches if batch.tp.partition == partition]
         assert [b.start for b in mine[1:]] == [b.end for b in mine[:-1]]
-        assert isinstance(mine[0].records[0], ConsumerRecord)
+        assert [r.value for b in mine for r in b.records] == [
+            b"value %d" % n for n in range(1000 if partition == 0 else 700)
+        ]
 
 
 @pytest.mark.filterwarnings(FAUST_WARNINGS)
@@ -195,9 +196,3 @@ async def test_faust_commits_nothing_of_its_own(kafka, topic):
 
     name = running.app.conf.id
     assert await committed(kafka.bootstrap_servers, name, TopicPartition(topic, 0)) == 7
-
-
-def test_a_micro_batch_knows_its_stretch():
-    batch = MicroBatch(TopicPartition("events", 3), [], 5, 9)
-
-    assert (batch.start, batch.end, batch.message) == (5, 9, None)
