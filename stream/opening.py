@@ -29,6 +29,7 @@ from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.topics import PARTITIONS_CHANGED
 from stream.vitals import Progress
+from stream.write_behind import WriteBehind
 
 LOCK_WAIT_S: Final = 20.0
 """How long another worker of this host may take to let go of the folder."""
@@ -124,7 +125,7 @@ class OpenPartition:
     """What exists only while a partition is open."""
 
     committer: Committer
-    store: RocksStore
+    store: WriteBehind
     pipeline: PipelineLike
     offset: int
     """Source offset to start from."""
@@ -181,7 +182,8 @@ async def open_partition(
             progress=progress,
         )
         progress.enter(PIPELINE_STEP)
-        pipeline = await parts.engine.run(_new_pipeline, tp, parts, store)
+        behind = folder.writing_behind(store)
+        pipeline = await parts.engine.run(_new_pipeline, tp, parts, behind)
         offset = starting_offset(tp, known, pipeline.source_offset)
         if eraser is not None:
             # All of them before the first event, so that each finds its place among the events.
@@ -200,7 +202,7 @@ async def open_partition(
         restored=recovered.records,
         seconds=round(time.monotonic() - began, 2),
     )
-    return OpenPartition(committer, store, pipeline, offset, known.end, eraser)
+    return OpenPartition(committer, behind, pipeline, offset, known.end, eraser)
 
 
 def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> PipelineLike:
@@ -226,7 +228,7 @@ class _Folder:
             settings.app_id, settings.changelog, tp.partition, settings.topics.partitions
         )
         self._memory = parts.memory
-        self._store: RocksStore | None = None
+        self._store: RocksStore | WriteBehind | None = None
 
     async def open(self) -> RocksStore:
         deadline = time.monotonic() + LOCK_WAIT_S
@@ -252,5 +254,9 @@ class _Folder:
             self._store.close()
 
     def _open(self) -> RocksStore:
-        self._store = RocksStore.open(self._path, self._identity, self._memory)
-        return self._store
+        store = self._store = RocksStore.open(self._path, self._identity, self._memory)
+        return store
+
+    def writing_behind(self, store: RocksStore) -> WriteBehind:
+        behind = self._store = WriteBehind(store, self._memory)
+        return behind

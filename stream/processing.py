@@ -5,7 +5,6 @@ processed, up to a bound.
 """
 
 import asyncio
-import contextlib
 import copy
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +27,8 @@ from stream.vitals import Sign
 _PENDING_BATCHES: Final = 8
 """Full micro-batches that may be processed and not committed before processing waits."""
 _IDLE_S: Final = 1.0
+_SETTLED_AT_ONCE: Final = 2048
+"""Records that are brought into the database in one go while there is nothing else to do."""
 
 
 class Log(Protocol):
@@ -293,8 +294,11 @@ class Processing:
             seconds = max(self._commit_wait(), 0.001)
         elif self._wall_clock and self._next_due is not None:
             seconds = min(max((self._next_due - _wall_ms()) / 1000, 0.05), _IDLE_S)
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            if self._commit is None and self._opened.store.behind:
+                await self._engine.run(self._opened.store.settle, _SETTLED_AT_ONCE)
         self._wake.clear()
 
     # --- in the engine's thread --------------------------------------------------------------

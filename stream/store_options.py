@@ -18,9 +18,18 @@ _UNBOUNDED: Final = 1 << 30
 class StoreMemory:
     """Memory that the stores of one process share, so that partitions do not multiply it."""
 
-    def __init__(self, cache_bytes: int = 64 * _MIB, write_buffer_bytes: int = 64 * _MIB) -> None:
-        """Reserve nothing yet; both are upper bounds in bytes."""
+    def __init__(
+        self,
+        cache_bytes: int = 64 * _MIB,
+        write_buffer_bytes: int = 64 * _MIB,
+        waiting_records: int = 100_000,
+    ) -> None:
+        """Reserve nothing yet; all are upper bounds, in bytes and in records."""
         self.cache = rocksdict.Cache(cache_bytes)
+        self.waiting_records = waiting_records
+        """Changelog records by which the databases may lag, all together."""
+        self.stores = 0
+        """How many share that."""
         self.write_buffers = rocksdict.WriteBufferManager(write_buffer_bytes, False)
 
     def options(self) -> rocksdict.Options:

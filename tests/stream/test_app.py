@@ -113,6 +113,8 @@ async def test_a_folder_of_another_partition_count_ends_the_worker(bench):
 
 async def test_partitions_move_between_workers_under_load(bench):
     workers = [bench.start(data="one")]
+    await bench.produce(1)
+    await bench.all_committed(workers[0])
     for step in range(6):
         await bench.produce(400)
         if step == 1:
