@@ -7,6 +7,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from stream.fetching import Fetching, records_of
 from stream.responses import take_response, wait_for_response
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 
 pytestmark = pytest.mark.kafka
@@ -38,7 +39,7 @@ async def consuming(kafka, tp, at=0):
 async def fetched(fetching, tp, until, limit=1000):
     """Every micro-batch up to an offset."""
     batches = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not batches or batches[-1].end < until:
             batches += await fetching.fetch([tp], limit, 500)
     return batches
