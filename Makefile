@@ -14,7 +14,7 @@ SOAK_SECONDS ?= 7200
 # Most tests wait for a broker or a worker, so two processes, each with a broker of its own.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: help setup demo test faults-quick faults soak-quick soak bench lint audit lock clean
+.PHONY: help setup demo test faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
@@ -24,7 +24,9 @@ help:
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
 	@echo "make soak-quick         row 17 alone for ten minutes at a gentle rate, as in CI"
 	@echo "make soak               two hours at half load (SOAK_SECONDS; SOAK_MOST events/s at most)"
-	@echo "make bench [BENCH=...]  measure"
+	@echo "make bench [BENCH=...]  measure a worker and its peers, half an hour (options: $(BIN)/python -m benchmarks --help)"
+	@echo "make bench-quick        the same, smaller, in 3 minutes"
+	@echo "make bench-report       bench.json -> docs/benchmarks.md"
 	@echo "make lint               style, types, import direction"
 	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
 	@echo "make lock               pin the requirements anew"
@@ -49,8 +51,14 @@ soak-quick: .venv/.dev
 soak: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
-bench: .venv/.dev
+bench: .venv/.dev .venv-bench/.ready
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: .venv/.dev .venv-bench/.ready
+	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+bench-report: .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks.report bench.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check
@@ -75,11 +83,20 @@ audit: .venv/.dev
 	PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The peers of the benchmark, which see what .venv has behind what is theirs: torch is there once.
+.venv-bench/.ready: requirements/bench.txt .venv/.dev
+	@echo "==> installing requirements/bench.txt into .venv-bench"
+	$(BIN)/python -m venv --clear .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth
+	@touch $@
+
 # The CUDA libraries that PyTorch pulls in exist for Linux alone.
 LINUX_ONLY := s/^((nvidia-[a-z0-9-]+|cuda-[a-z]+|triton)==[^ ]+) \\$$/\1 ; sys_platform == "linux" \\/
 lock: .venv/.python
 	@command -v $(BIN)/pip-compile > /dev/null || $(PIP) 'pip-tools>=7.5'
-	cd requirements && for name in base local dev; do \
+	cd requirements && for name in base local dev bench; do \
 		echo "==> requirements/$$name.txt"; \
 		../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o $$name.txt $$name.in; \
@@ -87,4 +104,4 @@ lock: .venv/.python
 	done
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

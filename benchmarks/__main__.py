@@ -1,142 +1,125 @@
-"""Measure the parts that bound the whole; writes bench.json and prints it as a table.
+"""Measure a worker and its peers: `python -m benchmarks --help`, `make bench`.
 
-The pipeline's figures are for one partition in one process without Kafka: decoding, state, scoring
-and the encoding of outputs and changelog, over a store in memory. They are an upper bound of what a
-worker does, not its throughput. They run on the wall clock, as a worker does that catches up; on
-the event clock a replay of long sparse histories has a step per timer tick, and is much slower.
+Writes bench.json after every part, so that a run that is cut short has what it measured.
 """
 
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import tempfile
+import asyncio
+import logging
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from models.artifact import script_bytes
-from models.features import PROFILE_FEATURES
-from models.networks import build
-from models.scorer import Scorer, manifest_of, network_spec
-from models.targets import shop_targets
-from schemas.events import EventType
-from stream.broker import EmbeddedKafka
-from stream.broker.jars import classpath
-from stream.settings import DAY_MS, Settings
-from stream.simulate import Faults, Plan, deliver, rows, simulate
-from stream.testing import PipelineDriver
+from benchmarks import results
+from benchmarks.part import Bench
+from benchmarks.parts import PARTS
+from benchmarks.place import Place
+from benchmarks.race import RaceFailed
+from benchmarks.sizes import FULL, QUICK, Sizes
 
-START_MS = 1_700_000_000_000
-HELP_TARGET_S = 1.0
-BROKER_TARGET_S = 10.0
-
-Records = list[tuple[bytes | None, bytes | None, int]]
+console = Console(width=140)
+# What a topic made a moment ago makes clients say.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def gru() -> Scorer:
-    """Return an untrained GRU: it costs what a trained one does."""
-    torch.manual_seed(0)
-    targets = shop_targets(EventType.PURCHASE.value, DAY_MS, 30 * DAY_MS)
-    network = build("gru", network_spec(targets)).eval()
-    manifest = manifest_of(
-        network,
-        "gru-untrained",
-        "gru",
-        history_length=32,
-        targets=targets,
-        reference_profile=(0.0,) * len(PROFILE_FEATURES),
-        created_at=0,
-    )
-    return Scorer.of_script(script_bytes(network), manifest)
+def sizes_of(*, quick: bool, **changed: int | None) -> Sizes:
+    """The sizes with what the command line changes."""
+    sizes = QUICK if quick else FULL
+    given: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
+    return replace(sizes, **given)
 
 
-def events_per_second(scorer: Scorer, records: Records, batch: int) -> float:
-    """Run the records through a new pipeline; what it decides is part of the work."""
-    driver = PipelineDriver(scorer, Settings(worker={"clock": "wall"}))
-    begun = time.perf_counter()
-    driver.pipe_raw(records, batch)
-    took = time.perf_counter() - begun
-    if driver.pipeline.counters.accepted != len(records):
-        raise SystemExit(f"the pipeline refused events: {driver.pipeline.counters}")
-    return len(records) / took
+def names_of(only: list[str] | None) -> list[str]:
+    """The parts to run.
+
+    Raises:
+        BadParameter: there is no such part.
+    """
+    wrong = set(only or ()) - set(PARTS)
+    if wrong:
+        raise typer.BadParameter(f"no part {', '.join(wrong)}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if not only or name in only]
 
 
-def help_seconds() -> float:
-    """Start the program as a user does."""
-    begun = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "stream.cli.main", "--help"], check=True, capture_output=True
-    )
-    return time.perf_counter() - begun
+async def measure(bench: Bench, names: list[str], found: results.Results, out: Path) -> bool:
+    """Run the parts, writing what there is after each; return whether all of them ran."""
+    whole = True
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(names))
+        for name in names:
+            progress.update(task, description=name)
+            begun = time.monotonic()
+            try:
+                raw = await PARTS[name].measure(bench)
+            except RaceFailed as error:
+                whole = False
+                bench.say(f"{name} FAILED: {error}")
+                found.setdefault("failed", {})[name] = str(error)
+            else:
+                found = results.added(found, name, raw)
+                found.setdefault("took_seconds", {})[name] = round(time.monotonic() - begun, 1)
+            results.write(found, out)
+            progress.advance(task)
+    return whole
 
 
-def broker_ready_seconds() -> float:
-    """Start a new broker from cached jars until it serves."""
-    with tempfile.TemporaryDirectory() as folder:
-        broker = EmbeddedKafka(Path(folder) / "kafka")
-        begun = time.perf_counter()
-        broker.start()
-        took = time.perf_counter() - begun
-        broker.stop()
-    return took
-
-
-def median_of(runs: int, measure: Callable[[], float]) -> dict[str, Any]:
-    """Measure `runs` times; keeps every run."""
-    values = [round(measure(), 3) for _ in range(runs)]
-    return {"runs": values, "median": statistics.median(values)}
+def show(found: results.Results) -> None:
+    """Print both tables."""
+    table = Table("contestant", "events/s", "least to most", "CPU s per million")
+    for name, row in found.get("contestants", {}).items():
+        spread = f"{row['least']:,.0f} to {row['most']:,.0f}"
+        table.add_row(name, f"{row['median']:,.0f}", spread, f"{row['cpu_median']:.1f}")
+    console.print(table)
+    table = Table("measure", "value", "unit", "target", "")
+    verdicts = {True: "ok", False: "MISSED", None: ""}
+    for row in found.get("measures", []):
+        target = "" if row["target"] is None else f"{row['direction']} {row['target']:g}"
+        verdict = verdicts[row["ok"]]
+        table.add_row(row["name"], f"{row['value']:,g}", row["unit"], target, verdict)
+    console.print(table)
 
 
 def main(
-    events: Annotated[int, typer.Option(min=1000, help="Simulated events.")] = 200_000,
-    users: Annotated[int, typer.Option(min=1, help="Simulated users.")] = 20_000,
-    batch: Annotated[int, typer.Option(min=1, help="Records of a micro-batch.")] = 4096,
-    runs: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Parts to run: {', '.join(PARTS)}.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller, in minutes.")] = False,
+    rounds: Annotated[
+        int | None, typer.Option("--runs", min=1, help="Runs of each contestant.")
+    ] = None,
+    events: Annotated[int | None, typer.Option(min=1000, help="Of the common log.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Of the common log.")] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="A broker that runs; its logs are used again.")
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to what the file holds: another sitting.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1 when a target is missed.")
+    ] = False,
     out: Annotated[Path, typer.Option("--json", help="Where to write.")] = Path("bench.json"),
 ) -> None:
-    """Measure, print, write; exit status 1 when a target is missed."""
-    classpath(print)
-    delivery = deliver(simulate(Plan(users, events, START_MS, bot_share=0.001)), Faults())
-    now = int(time.time() * 1000)
-    records: Records = [(row.key, row.value, now) for row in rows(delivery)]
-    targets = shop_targets(EventType.PURCHASE.value, DAY_MS, 30 * DAY_MS)
-    contestants = {}
-    for name, scorer in {"rhythm": Scorer.rhythm(targets), "gru": gru()}.items():
-        figures = median_of(runs, lambda s=scorer: events_per_second(s, records, batch))
-        contestants[f"pipeline without Kafka, {name}"] = {
-            "events_per_second": figures["runs"],
-            "median": figures["median"],
-        }
-        print(f"pipeline without Kafka, {name}: {figures['median']:,.0f} events/s")
-    measures = []
-    for name, measure, target in (
-        ("help_seconds", help_seconds, HELP_TARGET_S),
-        ("broker_ready_seconds", broker_ready_seconds, BROKER_TARGET_S),
-    ):
-        figures = median_of(runs, measure)
-        good = figures["median"] < target
-        measures.append({"name": name, "value": figures["median"], "target": target, "ok": good})
-        print(f"{name}: {figures['median']} (target < {target}){'' if good else ' MISSED'}")
-    machine = {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "events": events,
-        "users": users,
-        "batch": batch,
-    }
-    result = {"machine": machine, "contestants": contestants, "measures": measures}
-    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {out}")
-    if not all(measure["ok"] for measure in measures):
+    """Measure, write, print; what falls short is said in the table."""
+    names = names_of(only)
+    sizes = sizes_of(quick=quick, rounds=rounds, events=events, users=users)
+    found = results.read(out) if append else {"raw": {}}
+    found["machine"] = results.machine()
+    found["sizes"] = vars(sizes)
+    with Place.open(bootstrap_servers) as place:
+        bench = Bench(place, sizes, console.print)
+        whole = asyncio.run(measure(bench, names, found, out))
+    found = results.read(out)
+    show(found)
+    console.print(f"written to {out}")
+    missed = [row["name"] for row in found.get("measures", []) if row["ok"] is False]
+    if not whole or (strict and missed):
         raise typer.Exit(1)
 
 

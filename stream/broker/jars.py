@@ -28,7 +28,11 @@ def cache_folder() -> Path:
 
 def locked_jars() -> dict[str, str]:
     """Return {coordinate "group:artifact:version": SHA-256 of its jar} of the lock file."""
-    text = (resources.files("stream.broker") / "kafka.lock").read_text(encoding="utf-8")
+    return read_lock((resources.files("stream.broker") / "kafka.lock").read_text(encoding="utf-8"))
+
+
+def read_lock(text: str) -> dict[str, str]:
+    """Return {coordinate: SHA-256} of a lock file's text."""
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return dict(line.split(" ", 1) for line in lines)
 
@@ -55,23 +59,34 @@ def classpath(progress: Callable[[str], None]) -> str:
     Raises:
         BrokerError: the extra is missing, a jar cannot be had, or one is not the locked file.
     """
-    jars = locked_jars()
+    return os.pathsep.join(map(str, fetched(locked_jars(), "Apache Kafka", progress)))
+
+
+def fetched(jars: dict[str, str], what: str, progress: Callable[[str], None]) -> list[Path]:
+    """Return the locked jars' paths, downloading what the cache lacks.
+
+    Args:
+        jars: {coordinate: SHA-256}.
+        what: they are, for people.
+        progress: told one line when a download starts.
+
+    Raises:
+        BrokerError: as `classpath`.
+    """
     repository = cache_folder() / "maven"
     paths = {coordinate: repository / _path(coordinate) for coordinate in jars}
     missing = [coordinate for coordinate, path in paths.items() if not _is(path, jars[coordinate])]
     if missing:
-        progress(
-            f"downloading Apache Kafka: {len(missing)} jars, about 45 MB, kept in {repository}"
-        )
+        progress(f"downloading {what}: {len(missing)} jars of {len(jars)}, kept in {repository}")
         _download(missing, repository)
     for coordinate in missing:
         if not _is(paths[coordinate], jars[coordinate]):
             paths[coordinate].unlink(missing_ok=True)
             raise BrokerError(
-                f"the downloaded {coordinate} is not the file that kafka.lock names, and was"
+                f"the downloaded {coordinate} is not the file that the lock names, and was"
                 f" deleted: check what serves your Maven downloads and start again, {_ELSEWHERE}"
             )
-    return os.pathsep.join(str(path) for path in paths.values())
+    return list(paths.values())
 
 
 def _path(coordinate: str) -> Path:

@@ -1,0 +1,137 @@
+"""Where a worker's CPU goes, by stage: stacks sampled from outside, so that nothing is added to it.
+
+A sample belongs to the innermost function that the table of stages names. py-spy sees threads that
+run Python; the CPU of others (a Kafka library of its own threads, say) is read per thread.
+"""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.contestants import ALO, BENCH_PYTHON, CONTESTANTS, EO
+from benchmarks.measures import Measure
+from benchmarks.part import Bench, Raw
+from benchmarks.processes import Program
+from benchmarks.race import RaceFailed
+from benchmarks.throughput import CPU_ALO, CPU_EO
+from stream.settings import Settings
+
+NAME = "stages"
+STAGES: dict[str, tuple[str, ...]] = {
+    "poll": (
+        "stream/transport.py",
+        "stream/responses.py",
+        "stream/records.py",
+        "stream/inbox.py",
+        "aiokafka/consumer/",
+        "faust/",
+        "mode/",
+    ),
+    "decode": ("stream/ingest.py", "schemas/codec.py", "models/encoding.py"),
+    "order": ("models/apply.py", "models/insertion.py", "stream/slices.py", "stream/step.py"),
+    "state": ("stream/state.py", "stream/store.py", "stream/timers.py", "stream/churn.py"),
+    "model": ("models/scorer.py", "models/features.py", "stream/hidden.py", "stream/fallback.py"),
+    "changelog": ("stream/layout.py", "stream/outbox.py", "drain (stream/"),
+    "emit": ("stream/emit.py",),
+    "commit": ("stream/commit.py", "aiokafka/producer/", "aiokafka/record/", "confluent_kafka/"),
+}
+OTHER = "other"
+_GUARANTEES = {"at_least_once": (ALO, CPU_ALO), "exactly_once": (EO, CPU_EO)}
+_RATE = 200
+_SECONDS = 8
+MEASURES = tuple(
+    Measure(
+        f"cpu_{stage}_{guarantee}",
+        "s",
+        f"CPU seconds per million events, {guarantee.replace('_', '-')}: {stage}",
+    )
+    for guarantee in _GUARANTEES
+    for stage in (*STAGES, OTHER)
+)
+
+
+def stage_of(stack: str) -> str:
+    """The stage of a stack "outermost;...;innermost"; frames are "function (file:line)"."""
+    for frame in reversed(stack.split(";")):
+        for stage, places in STAGES.items():
+            if any(place in frame for place in places):
+                return stage
+    return OTHER
+
+
+def shares(lines: Iterable[str]) -> dict[str, float]:
+    """Share of samples per stage, of py-spy's raw format: "stack count"."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        if stack:
+            counts[stage_of(stack)] += int(count)
+    total = counts.total() or 1
+    return {stage: counts[stage] / total for stage in (*STAGES, OTHER)}
+
+
+async def measure(bench: Bench) -> Raw:
+    """Sample a worker of each guarantee in the middle of its work."""
+    if not BENCH_PYTHON.exists():
+        return {}
+    return {guarantee: await _of(bench, guarantee) for guarantee in _GUARANTEES}
+
+
+async def _of(bench: Bench, guarantee: str) -> Raw:
+    place, contestant = bench.place, CONTESTANTS[_GUARANTEES[guarantee][0]]
+    log = await place.log(bench.plan)
+    run = bench.run(log, bench.plan.partitions)
+    if contestant.tree is None:
+        raise RaceFailed(f"{contestant.name} is no worker")
+    await place.prepare(Settings(**contestant.tree(place, run)))
+    stacks = place.folder / run.name / "stacks.txt"
+    try:
+        with contestant.start(place, run) as worker:
+            async with place.watcher(run.output) as ends:
+                while not sum((await ends()).values()):
+                    if not worker.runs:
+                        raise RaceFailed(f"the worker ended: {worker.said()}")
+                    await asyncio.sleep(0.02)
+            command = [str(BENCH_PYTHON.with_name("py-spy")), "record", "--pid", str(worker.pid)]
+            command += ["--rate", str(_RATE), "--duration", str(_SECONDS), "--nonblocking"]
+            command += ["--format", "raw", "--full-filenames", "--output", str(stacks)]
+            with Program(command, stacks.with_name("py-spy.log")) as spy:
+                while spy.runs and worker.runs:
+                    done = sum((await place.ends(run.output)).values())
+                    if done >= bench.plan.events:
+                        break
+                    await asyncio.sleep(0.2)
+                spy.interrupt()
+                threads = _threads(worker.pid)
+                said = spy.said()
+        if not stacks.exists():
+            raise RaceFailed(f"py-spy wrote nothing: {said}")
+        found = shares(stacks.read_text().splitlines())
+    finally:
+        await place.delete(run.name)
+        shutil.rmtree(place.folder / run.name, ignore_errors=True)
+    bench.say(f"stages {guarantee}: " + ", ".join(f"{s} {v:.0%}" for s, v in found.items()))
+    return {"shares": found, "thread_cpu_ticks": threads}
+
+
+def _threads(pid: int) -> dict[str, int]:
+    """CPU ticks by thread name."""
+    ticks: Counter[str] = Counter()
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        text = task.read_text()
+        fields = text.rpartition(")")[2].split()
+        ticks[text.partition("(")[2].rpartition(")")[0]] += int(fields[11]) + int(fields[12])
+    return dict(ticks)
+
+
+def values(raws: Sequence[Raw], before: Mapping[str, float]) -> dict[str, float]:
+    """Shares of the CPU that the undisturbed runs took; of the last sitting."""
+    found = {}
+    for guarantee, (_, cpu) in _GUARANTEES.items():
+        for raw in raws[-1:]:
+            for stage, share in raw.get(guarantee, {}).get("shares", {}).items():
+                if cpu in before:
+                    found[f"cpu_{stage}_{guarantee}"] = share * before[cpu]
+    return found
