@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.contestants import ALO, BENCH_PYTHON, CONTESTANTS, EO
 from benchmarks.measures import Measure
 from benchmarks.part import Bench, Raw
-from benchmarks.processes import Program
+from benchmarks.processes import ROOT, Program
 from benchmarks.race import RaceFailed
 from benchmarks.throughput import CPU_ALO, CPU_EO
 from stream.settings import Settings
@@ -72,6 +72,18 @@ def shares(lines: Iterable[str]) -> dict[str, float]:
     return {stage: counts[stage] / total for stage in (*STAGES, OTHER)}
 
 
+def busiest(lines: Iterable[str], count: int = 40) -> dict[str, int]:
+    """The innermost frames with most samples, as "stage: frame": what to look at first."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        stack, _, samples = line.rpartition(" ")
+        if stack:
+            frame = stack.rpartition(";")[2].rpartition(":")[0]
+            name = f"{stage_of(stack)}: {frame.replace(str(ROOT), '').replace('(/', '(')})"
+            counts[name] += int(samples)
+    return dict(counts.most_common(count))
+
+
 async def measure(bench: Bench) -> Raw:
     """Sample a worker of each guarantee in the middle of its work."""
     if not BENCH_PYTHON.exists():
@@ -108,12 +120,13 @@ async def _of(bench: Bench, guarantee: str) -> Raw:
                 said = spy.said()
         if not stacks.exists():
             raise RaceFailed(f"py-spy wrote nothing: {said}")
-        found = shares(stacks.read_text().splitlines())
+        lines = stacks.read_text().splitlines()
+        found = shares(lines)
     finally:
         await place.delete(run.name)
         shutil.rmtree(place.folder / run.name, ignore_errors=True)
     bench.say(f"stages {guarantee}: " + ", ".join(f"{s} {v:.0%}" for s, v in found.items()))
-    return {"shares": found, "thread_cpu_ticks": threads}
+    return {"shares": found, "busiest": busiest(lines), "thread_cpu_ticks": threads}
 
 
 def _threads(pid: int) -> dict[str, int]:
