@@ -22,6 +22,7 @@ NAME = "stages"
 STAGES: dict[str, tuple[str, ...]] = {
     "poll": (
         "stream/transport.py",
+        "stream/fetching.py",
         "stream/responses.py",
         "stream/records.py",
         "stream/inbox.py",
@@ -29,14 +30,38 @@ STAGES: dict[str, tuple[str, ...]] = {
         "faust/",
         "mode/",
     ),
-    "decode": ("stream/ingest.py", "schemas/codec.py", "models/encoding.py"),
-    "order": ("models/apply.py", "models/insertion.py", "stream/slices.py", "stream/step.py"),
-    "state": ("stream/state.py", "stream/store.py", "stream/timers.py", "stream/churn.py"),
+    "decode": ("stream/ingest.py", "schemas/codec.py:decode", "models/encoding.py"),
+    "order": (
+        "models/apply.py",
+        "models/insertion.py",
+        "models/history.py",
+        "stream/slices.py",
+        "stream/step.py",
+    ),
+    "changelog": (
+        "stream/state.py:UserTable.drain",
+        "stream/pipeline.py:Pipeline.drain",
+        "stream/layout.py",
+        "stream/outbox.py",
+    ),
+    "state": (
+        "stream/state.py",
+        "stream/store",
+        "stream/write_behind.py",
+        "stream/timers.py",
+        "stream/churn.py",
+    ),
     "model": ("models/scorer.py", "models/features.py", "stream/hidden.py", "stream/fallback.py"),
-    "changelog": ("stream/layout.py", "stream/outbox.py", "drain (stream/"),
-    "emit": ("stream/emit.py",),
-    "commit": ("stream/commit.py", "aiokafka/producer/", "aiokafka/record/", "confluent_kafka/"),
+    "emit": (
+        "stream/emit.py",
+        "schemas/codec.py:encode",
+        "schemas/outputs.py",
+        "stream/pipeline.py:Pipeline._predict",
+    ),
+    "commit": ("stream/commit.py", "aiokafka/producer/", "confluent_kafka/"),
 }
+"""Stage -> "file" or "file:function" of its frames; the first that fits counts."""
+_WAITS = ("selectors.py:EpollSelector.select", "threading.py:Condition.wait")
 OTHER = "other"
 _GUARANTEES = {"at_least_once": (ALO, CPU_ALO), "exactly_once": (EO, CPU_EO)}
 _RATE = 200
@@ -52,13 +77,28 @@ MEASURES = tuple(
 )
 
 
-def stage_of(stack: str) -> str:
-    """The stage of a stack "outermost;...;innermost"; frames are "function (file:line)"."""
-    for frame in reversed(stack.split(";")):
+def stage_of(stack: str) -> str | None:
+    """The stage of a stack "outermost;...;innermost"; frames are "function (file:line)".
+
+    None for a thread that waits, which py-spy cannot always tell from one that runs.
+    """
+    frames = stack.split(";")
+    if _is_of(frames[-1], _WAITS):
+        return None
+    for frame in reversed(frames):
         for stage, places in STAGES.items():
-            if any(place in frame for place in places):
+            if _is_of(frame, places):
                 return stage
     return OTHER
+
+
+def _is_of(frame: str, places: Iterable[str]) -> bool:
+    function, _, where = frame.partition(" (")
+    for place in places:
+        file, _, name = place.partition(":")
+        if file in where and function.startswith(name):
+            return True
+    return False
 
 
 def shares(lines: Iterable[str]) -> dict[str, float]:
@@ -66,8 +106,8 @@ def shares(lines: Iterable[str]) -> dict[str, float]:
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        if stack:
-            counts[stage_of(stack)] += int(count)
+        if stack and (stage := stage_of(stack)):
+            counts[stage] += int(count)
     total = counts.total() or 1
     return {stage: counts[stage] / total for stage in (*STAGES, OTHER)}
 
@@ -77,9 +117,9 @@ def busiest(lines: Iterable[str], count: int = 40) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, samples = line.rpartition(" ")
-        if stack:
+        if stack and (stage := stage_of(stack)):
             frame = stack.rpartition(";")[2].rpartition(":")[0]
-            name = f"{stage_of(stack)}: {frame.replace(str(ROOT), '').replace('(/', '(')})"
+            name = f"{stage}: {frame.replace(str(ROOT), '').replace('(/', '(')})"
             counts[name] += int(samples)
     return dict(counts.most_common(count))
 
