@@ -47,6 +47,12 @@ class Cleaning(msgspec.Struct, eq=True):
     cancelled: int = 0
     """Purchases that a refund took back in full and in time: they decide no label."""
 
+    def count_kinds(self, events: Events, gone: NDArray[np.bool_]) -> None:
+        """Count purchases, refunds, and which of N events are cancelled."""
+        self.purchases += int((events.type == PURCHASE).sum())
+        self.refunds += int((events.type == REFUND).sum())
+        self.cancelled += int(gone.sum())
+
     def add(self, other: Cleaning) -> None:
         """Take in what was found in another part of the log."""
         for name in self.__struct_fields__:
@@ -70,7 +76,10 @@ def possible(log: EventLog, now: int, found: Cleaning) -> EventLog:
 
 def clean(log: EventLog, grace_ms: int | None, now: int, found: Cleaning) -> OrderedLog:
     """Leave out what cannot be, what serving left out and what came twice; sort the rest."""
-    ordered = in_order(possible(log, now, found), grace_ms)
+    log = possible(log, now, found)
+    if not len(log):
+        return OrderedLog(log, np.empty(0, np.intp), 0, 0)
+    ordered = in_order(log, grace_ms)
     found.late += ordered.late
     found.duplicates += ordered.duplicates
     return ordered

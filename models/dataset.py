@@ -18,8 +18,6 @@ from models.cleaning import Cleaning, cancelled
 from models.errors import DatasetError
 from models.eventlog import OrderedLog
 from models.history import (
-    PURCHASE,
-    REFUND,
     Events,
     Records,
     SessionRules,
@@ -47,7 +45,7 @@ __all__ = [
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Index = NDArray[np.intp]
-Kept = Callable[[NDArray[np.uint64], Records], None]
+Kept = Callable[[tuple[NDArray[np.uint64], Records]], None]
 
 
 @dataclass(frozen=True)
@@ -177,19 +175,16 @@ def draw_points(
         users = ordered.log.users[ordered.starts[lo:hi]]
         records = np.zeros(hi - lo, history_dtype(config.history_length))
         gone = cancelled(rows, events, config.cancel_window_ms)
-        if found is not None:
-            found.purchases += int((events.type == PURCHASE).sum())
-            found.refunds += int((events.type == REFUND).sum())
-            found.cancelled += int(gone.sum())
         now = np.flatnonzero(events.time <= until)
         stretch = (rows[now], events.take(now), ~gone[now])
         parts.append(draw(records, users, *stretch, None, until, targets, config.drawing))
         if found is not None:
+            found.count_kinds(stretch[1], ~stretch[2])
             bots = automated(snapshot(records), config.bot_session_events)
             found.bot_users += int(bots.sum())
             found.bot_events += int(records["n"][bots].sum())
         if keep is not None:
-            keep(users, records)
+            keep((users, records))
     return join(parts)
 
 

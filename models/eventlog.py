@@ -33,6 +33,21 @@ class EventLog:
         return self.take(np.flatnonzero(keep))
 
     @staticmethod
+    def none() -> EventLog:
+        """A log without events."""
+        return EventLog(
+            np.empty(0, np.uint64),
+            Events(
+                np.empty(0, np.int64),
+                np.empty(0, np.uint64),
+                np.empty(0, np.uint8),
+                np.empty(0, np.uint32),
+                np.empty(0, np.uint16),
+                np.empty(0, np.int64),
+            ),
+        )
+
+    @staticmethod
     def join(parts: list[EventLog]) -> EventLog:
         """All parts, one after the other."""
         names = Events.__slots__

@@ -18,6 +18,7 @@ from models.errors import DatasetError
 from models.eventlog import LogParts
 from models.history import I64
 from models.leaks import check_leaks
+from models.memory import give_back
 from models.points import U64, Points, join, mix
 from models.split import SLICES, TimeSplit
 from models.targets import Target
@@ -127,6 +128,7 @@ def gather(
         events, users = events + len(ordered.log), users + len(ordered.starts)
         drawn = draw_points(ordered.of_users(sample.keeps), targets, until, config, found)
         parts.append(drawn)
+        give_back()
         known = np.concatenate([known, np.unique(drawn.user)])
         if sample.shrink_to_fit(known):
             known = known[sample.keeps(known)]
@@ -134,6 +136,7 @@ def gather(
     labelled = []
     while parts:
         labelled.append(label_points(parts.pop(0), targets, split))
+        give_back()
     examples = join(labelled)
     check_classes(examples, targets, config)
     return Gathered(examples, split, found, window_of(examples, targets, span, events, users))

@@ -20,6 +20,7 @@ from models import features
 from models.apply import apply_in_order
 from models.automation import automated
 from models.history import Events, Records, SessionRules, Snapshot, snapshot
+from models.memory import give_back
 from models.targets import ABSENT, Target
 
 F32 = NDArray[np.float32]
@@ -119,6 +120,7 @@ def join(parts: list[T]) -> T:
             setattr(part, name, None)
             del piece
         del first
+        give_back()
     parts.clear()
     joined: T = kind(**columns)
     return joined

@@ -7,8 +7,9 @@ there is chosen; it must beat the base rate and the recency baseline on every ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -24,8 +25,8 @@ from models.errors import TrainingError
 from models.evaluate import RecencyBaseline, figures
 from models.eventlog import LogParts
 from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
-from models.gather import gather
-from models.networks import build
+from models.gather import Gathered, gather
+from models.networks import ARCHITECTURES, build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.rhythm import Rhythm
@@ -33,6 +34,10 @@ from models.networks.sequence import SequenceNetwork
 from models.scorer import make_golden, manifest_of, network_spec, pick_device
 from models.split import CALIBRATION, TRAIN, VALIDATION
 from models.targets import Target
+from models.training.checkpoint import Checkpoint
+from models.training.config import RefreshConfig
+from models.training.distributed import SINGLE, Group
+from models.training.sampling import sample_negatives
 
 CANDIDATES: Final = ("logistic", "gru")
 GATES: Final = ("base_rate", "recency")
@@ -56,6 +61,49 @@ class TrainConfig:
     """Width of the recurrent state; the user record must have room for it."""
     drop_late: bool = True
     """Leave out events that serving sent to the late topic; False for files in no order."""
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    """How a published model goes on learning."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How fits are run; what comes out does not depend on it."""
+
+    device: str = "auto"
+    report: Report | None = None
+    """Called after every epoch."""
+    group: Group = SINGLE
+    """The processes that fit together."""
+    checkpoints: Path | None = None
+    """Folder in which fits are kept while they run."""
+    resume: bool = False
+    """Go on with the fits that are kept there."""
+
+    def checkpoint(self, architecture: str) -> Checkpoint | None:
+        """Where the fit of an architecture is kept."""
+        if self.checkpoints is None:
+            return None
+        return Checkpoint(self.checkpoints / f"{architecture}.fit", resume=self.resume)
+
+    def clear(self) -> None:
+        """Remove what was kept: its fits are done."""
+        for architecture in ARCHITECTURES:
+            kept = self.checkpoint(architecture)
+            if kept is not None:
+                kept.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A published model and what it is to learn."""
+
+    architecture: str
+    network: Network
+    """With the published weights; they are changed."""
+    fresh: Index
+    """Points that it has not learnt from."""
+    memory: Index
+    """Points that it is reminded of."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +136,9 @@ def train(
     device: str = "auto",
     report: Report | None = None,
     invalid: dict[str, int] | None = None,
+    course: Course | None = None,
 ) -> Trained:
-    """Fit, calibrate, judge and choose.
+    """Gather examples from a log, fit, calibrate, judge and choose.
 
     Args:
         log: events in order of arrival.
@@ -99,19 +148,54 @@ def train(
         device: "auto", "cpu" or "cuda".
         report: called after every epoch.
         invalid: what the source refused, by reason.
+        course: how the fits are run, in place of `device` and `report`.
 
     Raises:
         DatasetError: the log is empty, too short, or has one class only.
+        CheckpointError: a fit cannot be kept, or not be resumed.
         TrainingError: the model is no better than the baselines.
     """
-    draw = config.dataset
     gathered = gather(
-        log, targets, draw, drop_late=config.drop_late, now=created_at, invalid=invalid
+        log, targets, config.dataset, drop_late=config.drop_late, now=created_at, invalid=invalid
     )
+    return train_on(
+        gathered,
+        targets,
+        config,
+        created_at=created_at,
+        course=course or Course(device, report),
+    )
+
+
+def train_on(
+    gathered: Gathered,
+    targets: tuple[Target, ...],
+    config: TrainConfig,
+    *,
+    created_at: int,
+    course: Course,
+    lesson: Lesson | None = None,
+) -> Trained:
+    """Fit, calibrate, judge and choose on examples that are there.
+
+    Args:
+        gathered: the examples.
+        targets: what to predict.
+        config: see there.
+        created_at: as for `train`.
+        course: how the fits are run.
+        lesson: a published model that goes on learning, in place of fits from the beginning.
+
+    Raises:
+        TrainingError: as `train`.
+    """
     examples = gathered.examples
     with torch.random.fork_rng():
         torch.manual_seed(config.fit.seed)
-        fitted = _fit_candidates(examples, targets, config, pick_device(device), report)
+        if lesson is None:
+            fitted = _fit_candidates(examples, targets, config, course)
+        else:
+            fitted = [_refresh(examples, targets, config, course, lesson)]
     baselines = _baselines(examples, targets)
     best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
     _gate(best, baselines, targets)
@@ -122,7 +206,7 @@ def train(
         best.network,
         _version(created_at, best.architecture, script),
         best.architecture,
-        history_length=draw.history_length,
+        history_length=config.dataset.history_length,
         targets=targets,
         reference_profile=_reference(examples),
         created_at=created_at,
@@ -140,30 +224,77 @@ def train(
 
 
 def _fit_candidates(
-    examples: Examples,
-    targets: tuple[Target, ...],
-    config: TrainConfig,
-    device: torch.device,
-    report: Report | None,
+    examples: Examples, targets: tuple[Target, ...], config: TrainConfig, course: Course
 ) -> list[_Candidate]:
     spec = network_spec(targets)
-    points, stopping = examples.of_slice(TRAIN), examples.of_slice(CALIBRATION)
+    stopping = examples.of_slice(CALIBRATION)
+    sampled, points, shift = sample_negatives(
+        examples, examples.of_slice(TRAIN), config.fit.negatives, config.fit.seed
+    )
     logistic = Logistic(spec)
-    fit_logistic(logistic, examples, points, config.fit)
+    fit_logistic(logistic, sampled, points, config.fit, shift)
     fitted = []
     for architecture in config.candidates:
         network: Network = logistic
         if architecture == "blend":
-            network = fit_blend(spec, examples, points, config.fit)
+            network = fit_blend(spec, sampled, points, config.fit, shift)
         elif architecture != "logistic":
             network = build(architecture, spec, config.hidden_size)
             if isinstance(network, SequenceNetwork):
-                network.start_from(fit_blend(spec, examples, points, config.fit))
+                network.start_from(fit_blend(spec, sampled, points, config.fit, shift))
             fit_sequences(
-                network, examples, points, stopping, config.fit, device, architecture, report
+                network,
+                sampled,
+                points,
+                stopping,
+                config.fit,
+                pick_device(course.device),
+                architecture,
+                course.report,
+                shift=shift,
+                group=course.group,
+                checkpoint=course.checkpoint(architecture),
             )
         fitted.append(_judge(architecture, network, examples, targets))
     return fitted
+
+
+def _refresh(
+    examples: Examples,
+    targets: tuple[Target, ...],
+    config: TrainConfig,
+    course: Course,
+    lesson: Lesson,
+) -> _Candidate:
+    """The published model after new points and a reminder of old ones."""
+    fit = replace(
+        config.fit,
+        epochs=config.refresh.epochs,
+        learning_rate=config.fit.learning_rate * config.refresh.rate,
+    )
+    network = lesson.network
+    one = torch.ones(network.targets)
+    network.set_calibration(one, torch.zeros_like(one))
+    chosen = np.concatenate([lesson.fresh, lesson.memory])
+    sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
+    if isinstance(network, SequenceNetwork):
+        fit_sequences(
+            network,
+            sampled,
+            points,
+            examples.of_slice(CALIBRATION),
+            fit,
+            pick_device(course.device),
+            lesson.architecture,
+            course.report,
+            shift=shift,
+            group=course.group,
+            warm=True,
+        )
+    else:
+        # A convex problem: its solution on all points is near, and cheap from here.
+        fit_logistic(network, examples, examples.of_slice(TRAIN), config.fit, warm=True)
+    return _judge(lesson.architecture, network, examples, targets)
 
 
 def _judge(

@@ -42,6 +42,10 @@ class Erased:
         keep: NDArray[np.bool_] = (self._users[at] != users) | (times >= self._since[at])
         return keep
 
+    def requests(self) -> dict[int, int]:
+        """Hash of each user who asked -> the broker's time of the last request, ms."""
+        return dict(zip(self._users.tolist(), self._since.tolist(), strict=True))
+
     def covers(self, user_id: str, time: int) -> bool:
         """Whether an event of this (stored) user, taken in at this time, must not be used."""
         user = np.array([hash64(user_id)], np.uint64)

@@ -1,7 +1,7 @@
 """The event log as the trainer reads it: from Kafka up to its present end, or from files."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,6 +55,7 @@ class KafkaLog:
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._kept = Spool(settings.data_dir)
         self._hashes: dict[bytes, int] = {}
+        self._begin: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
 
@@ -94,6 +95,20 @@ class KafkaLog:
             if self._kept.forget(erased.keep):
                 self._hashes.clear()
         return self._kept
+
+    def drop(self) -> None:
+        """Give up what was read; the next read returns what came after it."""
+        self._kept.close()
+        self._kept = Spool(self._settings.data_dir)
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Partition -> next offset to read."""
+        return {str(where.partition): p.position for where, p in self._partitions.items()}
+
+    def go_on(self, position: Mapping[str, int]) -> None:
+        """Begin where another reader of the same topic stopped."""
+        self._begin = dict(position)
 
     async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
         consumer.assign(list(self._partitions))
@@ -157,7 +172,7 @@ class KafkaLog:
                     check_partitioner=worker.check_partitioner,
                     pseudonyms=self._settings.privacy.pseudonyms,
                 )
-                self._partitions[where] = _Partition(ingest)
+                self._partitions[where] = _Partition(ingest, self._begin.get(str(number), 0))
 
     def _take(self, partition: _Partition, records: Sequence[Record]) -> None:
         decoded = partition.ingest.decode(records)

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
+from models.training.config import Precision, Schedule
 from stream.errors import SettingsError
 from stream.secure_settings import (
     KafkaSettings,
@@ -219,10 +220,42 @@ class TrainSettings(Section):
     """Label of churn: no purchase within this time after an active history."""
     architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
     epochs: int = Field(default=20, ge=1)
+    """Passes over the training points, at most."""
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss before training stops."""
     batch_size: int = Field(default=256, ge=1)
+    """Windows per step."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls from its peak to zero; "constant": it does not."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    precision: Precision = "auto"
+    """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
+    negatives: float = Field(default=0.0, ge=0)
+    """Negative labels per positive one to learn from, at most; 0: all."""
+    logistic_penalty: float = Field(default=0.03, ge=0)
+    """L2 penalty of the logistic regression."""
+    cancel_window_ms: Millis = DAY_MS
+    """A purchase refunded in full within this time is none to a label."""
+    max_users: int = Field(default=100_000, ge=100)
+    """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
+    refresh_epochs: int = Field(default=2, ge=1)
+    """Epochs of a refresh, at most."""
+    refresh_rate: float = Field(default=0.3, gt=0)
+    """Peak learning rate of a refresh, as a share of learning_rate."""
+    replay: float = Field(default=1.0, ge=0)
+    """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
+    full_every: int = Field(default=96, ge=1)
+    """Refreshes after which a model is fitted from the beginning."""
+    tensorboard: bool = True
+    """Write the curves of every run to data_dir/runs."""
+    mlflow_uri: str | None = None
+    """Tracking server of MLflow, which needs the extra intentstream[mlflow]."""
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     min_windows: int = Field(default=200, ge=2)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,14 +19,18 @@ from models.registry import Registry
 from models.signing import read_signature
 from models.spool import Spool
 from models.targets import Target, shop_targets
-from models.train import TrainConfig, train
+from models.train import Course, TrainConfig, train
+from models.training.config import RefreshConfig
+from models.training.distributed import SINGLE, Group
 from schemas.codec import encode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError
 from stream.erased import read_erased
 from stream.errors import TrainerError
 from stream.logreader import Count, KafkaLog, read_files
+from stream.refresh import STATE_FILE, Refresher
 from stream.settings import Settings
+from stream.tracking import tracked
 from stream.trust import model_signer
 
 
@@ -41,8 +45,21 @@ class Source(Protocol):
         """What was read and is no valid event, by reason."""
         ...
 
+    @property
+    def position(self) -> dict[str, int]:
+        """Where reading goes on, for `go_on`."""
+        ...
+
     def read(self, count: Count | None) -> LogParts:
-        """All events there are now."""
+        """All events there are now, but for those that were dropped."""
+        ...
+
+    def drop(self) -> None:
+        """Give up what was read: it is kept in another form."""
+        ...
+
+    def go_on(self, position: Mapping[str, int]) -> None:
+        """Begin at a position of another process."""
         ...
 
 
@@ -57,8 +74,21 @@ class FromKafka:
         self.refused = self._log.refused
 
     def read(self, count: Count | None) -> LogParts:
-        """Fetch what is new since the last call; return everything."""
+        """Fetch what is new since the last call; return everything that was not dropped."""
         return asyncio.run(self._log.read(count))
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Next offsets."""
+        return self._log.position
+
+    def drop(self) -> None:
+        """Give up what was read."""
+        self._log.drop()
+
+    def go_on(self, position: Mapping[str, int]) -> None:
+        """Begin at these offsets."""
+        self._log.go_on(position)
 
 
 @dataclass(frozen=True)
@@ -82,6 +112,17 @@ class FromFiles:
         if settings is not None and settings.kafka.bootstrap_servers:
             spool.forget(asyncio.run(read_erased(settings)).keep)
         return spool
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Files are read from their beginning."""
+        return {}
+
+    def drop(self) -> None:
+        """Nothing is kept between reads."""
+
+    def go_on(self, position: Mapping[str, int]) -> None:
+        """Of files read again, what was taken in already is passed over by its time."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +156,48 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             bot_session_events=state.bot_session_events,
             sessions=sessions,
             min_points=chosen.min_windows,
+            cancel_window_ms=chosen.cancel_window_ms,
+            max_users=chosen.max_users,
             seed=chosen.seed,
         ),
-        fit=FitConfig(
-            epochs=chosen.epochs,
-            patience=chosen.patience,
-            windows=chosen.batch_size,
-            learning_rate=chosen.learning_rate,
-            seed=chosen.seed,
+        fit=fit_of(settings),
+        refresh=RefreshConfig(
+            epochs=chosen.refresh_epochs, rate=chosen.refresh_rate, replay=chosen.replay
         ),
         candidates=candidates,
         hidden_size=state.hidden_size,
         drop_late=drop_late,
     )
+
+
+def fit_of(settings: Settings) -> FitConfig:
+    """How networks are fitted."""
+    chosen = settings.train
+    return FitConfig(
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        windows=chosen.batch_size,
+        learning_rate=chosen.learning_rate,
+        schedule=chosen.schedule,
+        warm_up=chosen.warm_up,
+        weight_decay=chosen.weight_decay,
+        clip_norm=chosen.clip_norm,
+        precision=chosen.precision,
+        negatives=chosen.negatives,
+        logistic_penalty=chosen.logistic_penalty,
+        seed=chosen.seed,
+    )
+
+
+def refresher_of(settings: Settings, source: Source, *, kept: bool) -> Refresher:
+    """Training that goes on; `kept` on disk, or within this process only.
+
+    Raises:
+        CheckpointError: what is kept is damaged or of other settings.
+    """
+    config = config_of(settings, drop_late=source.in_arrival_order)
+    path = settings.data_dir / STATE_FILE if kept else None
+    return Refresher(settings, source, targets_of(settings), config, path)
 
 
 def run_round(
@@ -139,6 +209,9 @@ def run_round(
     announced: bool = True,
     count: Count | None = None,
     report: Report | None = None,
+    group: Group = SINGLE,
+    resume: bool = False,
+    refresher: Refresher | None = None,
 ) -> Round:
     """Read, train, publish and announce once.
 
@@ -150,28 +223,39 @@ def run_round(
         announced: whether to tell running workers.
         count: called as events are read.
         report: called after each epoch.
+        group: the processes that train together; the first of them publishes.
+        resume: go on with the fits that were interrupted.
+        refresher: has the earlier rounds; None: this one stands alone.
 
     Raises:
         IntentStreamError: nothing was published, and why; or it was published and not announced.
     """
     begun = time.monotonic()
     sign = model_signer(settings.models)
-    log = source.read(count)
-    if until is not None:
-        log = Until(log, until)
-    config = config_of(settings, drop_late=source.in_arrival_order)
     now = time.time_ns() // 1_000_000
-    trained = train(
-        log,
-        targets_of(settings),
-        config,
-        created_at=now,
-        device=device,
-        report=report,
-        invalid=source.refused,
-    )
+    with tracked(settings, now, report if group.leads else None) as track:
+        checkpoints = settings.data_dir / "fits"
+        course = Course(device, track.epoch, group, checkpoints, resume)
+        if refresher is not None:
+            trained = refresher.train(until, now, course, count)
+        else:
+            log = source.read(count)
+            trained = train(
+                log if until is None else Until(log, until),
+                targets_of(settings),
+                config_of(settings, drop_late=source.in_arrival_order),
+                created_at=now,
+                invalid=source.refused,
+                course=course,
+            )
+        track.figures(trained.manifest.metrics)
+    if not group.leads:
+        return Round(trained.manifest, Path(), announced=False, seconds=time.monotonic() - begun)
+    course.clear()
     registry = Registry(settings.models_dir)
     manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign)
+    if refresher is not None:
+        refresher.published(manifest.version)
     if announced:
         asyncio.run(announce(settings, manifest))
     seconds = time.monotonic() - begun

@@ -1,18 +1,11 @@
 """A fit on disk, so that it can go on after a crash: arrays and numbers, nothing that is code.
 
-    magic, SHA-256 of what follows, then an npz of arrays without any pickle
-
-A file is replaced whole: a crash leaves the one before. One that is damaged or belongs to another
-fit is refused; a fit never goes on from something that it did not write.
+A file that is damaged or belongs to another fit is refused; a fit never goes on from something that
+it did not write.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,20 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import CheckpointError
+from models.training.sealed import read_sealed, write_sealed
 
 MAGIC: Final = b"intentstream checkpoint 1\n"
-_DIGEST: Final = 64
 _STATE: Final = "state"
-_UNREADABLE: Final = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    IndexError,
-    zipfile.BadZipFile,
-    zlib.error,
-    msgspec.MsgspecError,
-)
 
 
 class Counters(msgspec.Struct):
@@ -87,27 +70,13 @@ def save(path: Path, saved: Saved) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    for part in ("network", "best", "optimiser"):
-        for name, tensor in getattr(saved, part).items():
-            arrays[f"{part}/{name}"] = tensor.detach().cpu().numpy()
-    counters = msgspec.msgpack.encode(saved.counters)
-    arrays[_STATE] = np.frombuffer(counters, np.uint8)
-    packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **arrays)
-    body = packed.getvalue()
-    staged = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with staged.open("wb") as file:
-            file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + body)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write the checkpoint {path}: {error}; check space and permissions"
-        ) from error
+    arrays: dict[str, NDArray[Any]] = {
+        f"{part}/{name}": tensor.detach().cpu().numpy()
+        for part in ("network", "best", "optimiser")
+        for name, tensor in getattr(saved, part).items()
+    }
+    arrays[_STATE] = np.frombuffer(msgspec.msgpack.encode(saved.counters), np.uint8)
+    write_sealed(path, MAGIC, arrays)
 
 
 def load(path: Path, fit: str) -> Saved | None:
@@ -116,31 +85,17 @@ def load(path: Path, fit: str) -> Saved | None:
     Raises:
         CheckpointError: it is damaged, no checkpoint at all, or that of another fit.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     remedy = f"remove {path} or train without --resume"
-    head = len(MAGIC) + _DIGEST
-    if not data.startswith(MAGIC):
-        raise CheckpointError(f"{path} is no checkpoint of this release; {remedy}")
-    digest, body = data[len(MAGIC) : head], data[head:]
-    if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged ({len(data)} bytes, its SHA-256 does not fit); "
-            f"nothing of it is used; {remedy}"
-        )
+    arrays = read_sealed(path, MAGIC, remedy)
+    if arrays is None:
+        return None
     try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-            counters = msgspec.msgpack.decode(arrays[_STATE].tobytes(), type=Counters)
-            saved = Saved(counters)
-            for key in arrays.files:
-                part, _, name = key.partition("/")
-                if name:
-                    getattr(saved, part)[name] = torch.from_numpy(arrays[key])
-    except _UNREADABLE as error:
+        counters = msgspec.msgpack.decode(arrays.pop(_STATE).tobytes(), type=Counters)
+        saved = Saved(counters)
+        for key, array in arrays.items():
+            part, _, name = key.partition("/")
+            getattr(saved, part)[name] = torch.from_numpy(array)
+    except (AttributeError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}; {remedy}") from error
     if counters.fit != fit:
         raise CheckpointError(

@@ -47,6 +47,18 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class RefreshConfig:
+    """How a published model goes on learning from what came since."""
+
+    epochs: int = 2
+    """Passes over the new points and those it is reminded of, at most."""
+    rate: float = 0.3
+    """Peak of the learning rate, as a share of a whole fit's."""
+    replay: float = 1.0
+    """Old points per new one that are shown again, so that nothing is forgotten."""
+
+
+@dataclass(frozen=True)
 class Choice:
     """What tuning may try for one setting."""
 

@@ -35,6 +35,17 @@ def train(
     every: Annotated[
         str | None, typer.Option(metavar="15m", help="Train again and again at this interval.")
     ] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", help="Learn from what came since the last --refresh run only."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")
+    ] = False,
+    tensorboard: Annotated[
+        bool | None,
+        typer.Option("--tensorboard/--no-tensorboard", help="Write curves to var/runs. [on]"),
+    ] = None,
     purchase_horizon: Annotated[
         str | None, typer.Option(metavar="1d", help="Purchase: one within this time.")
     ] = None,
@@ -59,25 +70,33 @@ def train(
     """Train on the events, and publish a model if it beats the baselines."""
     import torch
 
+    from models.training.distributed import SINGLE, Group, processes
     from schemas.errors import IntentStreamError
     from stream.cli.training import Shown, show_round, waiter
     from stream.replay.source import parse_moment
-    from stream.trainer import rounds, run_round
+    from stream.trainer import refresher_of, rounds, run_round
 
     settings = read_settings(
         config,
         bootstrap_servers,
         data_dir,
         models_dir=models_dir,
-        train={"purchase_horizon_ms": purchase_horizon, "churn_horizon_ms": churn_horizon},
+        train={
+            "purchase_horizon_ms": purchase_horizon,
+            "churn_horizon_ms": churn_horizon,
+            "tensorboard": tensorboard,
+        },
     )
     interval = _interval(every)
     last = parse_moment(until) if until else None
     torch.set_num_threads(threads)
     events = _source(settings, source or [KAFKA], format_name)
 
-    def once() -> "Round":
-        with Shown() as shown:
+    kept = refresh or interval is not None
+    refresher = refresher_of(settings, events, kept=refresh) if kept else None
+
+    def once(group: Group = SINGLE) -> "Round":
+        with Shown(group) as shown:
             return run_round(
                 settings,
                 events,
@@ -86,9 +105,18 @@ def train(
                 announced=announce,
                 count=shown.count,
                 report=shown.epoch,
+                group=group,
+                resume=resume,
+                refresher=refresher,
             )
 
-    for outcome in rounds(interval, once, waiter() if interval is not None else None):
+    if interval is None:
+        with processes() as group:
+            done = once(group)
+            if group.leads:
+                show_round(done, json_out)
+        return
+    for outcome in rounds(interval, once, waiter()):
         if isinstance(outcome, IntentStreamError):
             _report_failure(outcome, every)
         else:

@@ -15,6 +15,7 @@ from rich.table import Table
 from models.artifact import Manifest
 from models.fit import Progress as Epoch
 from models.train import describe
+from models.training.distributed import SINGLE, Group
 from stream.trainer import Round
 
 _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece")
@@ -22,6 +23,10 @@ _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece")
 
 class Shown:
     """A progress bar on standard error, and a line per epoch."""
+
+    def __init__(self, group: Group = SINGLE) -> None:
+        """Only the first of several processes shows anything."""
+        self._silent = not group.leads
 
     def __enter__(self) -> Self:
         """Prepare the display; it starts with the first news."""
@@ -58,6 +63,8 @@ class Shown:
         )
 
     def _update(self, name: str, done: int, total: int) -> None:
+        if self._silent:
+            return
         if not self._tasks:
             self._progress.start()
         if name not in self._tasks:

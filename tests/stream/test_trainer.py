@@ -17,19 +17,28 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from models.encoding import hash64
 from models.errors import DatasetError
 from models.eventlog import EventLog
+from models.fit import Progress
 from models.history import Events
 from models.registry import Registry
 from models.scorer import Scorer
 from models.spool import Spool
 from schemas.codec import decode, encode
-from schemas.control import ModelPublished
+from schemas.control import EraseUser, ModelPublished
 from schemas.errors import IntentStreamError
 from schemas.events import Purchase, View
 from stream.cli.main import main
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
 from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
-from stream.trainer import FromFiles, FromKafka, Round, announcement, rounds, run_round
+from stream.trainer import (
+    FromFiles,
+    FromKafka,
+    Round,
+    announcement,
+    refresher_of,
+    rounds,
+    run_round,
+)
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
 from tests.patience import PATIENCE_S
@@ -71,6 +80,7 @@ class Nowhere:
 def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str = "t") -> Settings:
     overrides = {
         "models_dir": folder,
+        "data_dir": folder.parent / "data",
         "train": HORIZONS,
         "topics": {"events": topic, "models": f"{topic}-models", "erase": f"{topic}-erase"},
         "worker": {"check_partitioner": False},
@@ -289,12 +299,13 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 class TestCommands:
     def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
         models = ("--models-dir", str(tmp_path / "models"))
+        data = ("--data-dir", str(tmp_path / "data"))
         config = tmp_path / "settings.toml"
         config.write_text("[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n")
         horizons = ("--purchase-horizon", "3d", "--churn-horizon", "10d")
         out, _ = cli(
             *("train", "--from", str(jsonl), "--no-announce", "--device", "cpu"),
-            *(*horizons, *models, "--config", str(config), "--json", "-"),
+            *(*horizons, *models, *data, "--config", str(config), "--json", "-"),
         )
         manifest = json.loads(out)
         version = manifest["version"]
@@ -339,7 +350,8 @@ RETAIL = Path(__file__).resolve().parents[2] / "../shared/data/online_retail_uci
 @pytest.mark.skipif(not RETAIL.is_file(), reason=f"no {RETAIL.name} in ../shared/data")
 def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
     horizons = {"purchase_horizon_ms": 7 * DAY_MS, "churn_horizon_ms": 30 * DAY_MS}
-    settings = load_settings(overrides={"models_dir": tmp_path, "train": horizons})
+    overrides = {"models_dir": tmp_path / "models", "data_dir": tmp_path, "train": horizons}
+    settings = load_settings(overrides=overrides)
     before_july = 1_309_478_400_000
     source = FromFiles((RETAIL,), "online-retail")
     done = run_round(settings, source, until=before_july, device="cpu", announced=False)
@@ -389,7 +401,7 @@ def test_every_repeats_until_it_is_told_to_stop(
             *(sys.executable, "-c", "from stream.cli.main import main; main()"),
             *("train", "--every", "500ms", "--config", str(config), "--device", "cpu"),
             *("--bootstrap-servers", kafka.bootstrap_servers),
-            *("--models-dir", str(tmp_path / "models")),
+            *("--models-dir", str(tmp_path / "models"), "--data-dir", str(tmp_path / "data")),
             *("--purchase-horizon", "3d", "--churn-horizon", "10d"),
         ],
         stdout=subprocess.PIPE,
@@ -418,3 +430,89 @@ def test_every_repeats_until_it_is_told_to_stop(
     versions = Registry(tmp_path / "models").versions()
     assert versions
     assert all(np.char.isalnum(version[0]) for version in versions)
+
+
+class TestRefresh:
+    def test_a_refresh_reads_and_learns_what_is_new(
+        self, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Two processes: the second goes on from the file of the first and its model."""
+        settings = settings_for(tmp_path / "models")
+        early, late = tmp_path / "early.jsonl", tmp_path / "late.jsonl"
+        cut = len(shop) * 4 // 5
+        early.write_bytes(b"\n".join(value for _, value in shop[:cut]))
+        late.write_bytes(b"\n".join(value for _, value in shop[cut:]))
+        news: list[Progress] = []
+
+        def refreshed(path: Path) -> Round:
+            source = FromFiles((path,))
+            return run_round(
+                settings,
+                source,
+                device="cpu",
+                announced=False,
+                report=news.append,
+                refresher=refresher_of(settings, source, kept=True),
+            )
+
+        first = refreshed(early).manifest
+        begun = len(news)
+        second = refreshed(late).manifest
+        assert second.architecture == first.architecture
+        assert second.version != first.version
+        assert second.window.last_event > first.window.last_event
+        assert second.window.events == pytest.approx(len(shop), rel=0.02)
+        if second.architecture != "logistic":
+            assert 0 < len(news) - begun <= settings.train.refresh_epochs
+        assert (settings.data_dir / "training.state").is_file()
+        assert Registry(settings.models_dir).versions() == sorted([first.version, second.version])
+
+    def test_a_damaged_state_is_named(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
+        data = tmp_path / "data"
+        data.mkdir()
+        (data / "training.state").write_bytes(b"?")
+        arguments = ("train", "--from", str(jsonl), "--refresh", "--no-announce")
+        places = ("--data-dir", str(data), "--models-dir", str(tmp_path / "models"))
+        _, err = cli(*arguments, *places, code=1)
+        assert "training.state is no file of the kind" in err
+        assert "begin anew" in err
+        assert not (tmp_path / "models").exists()
+
+    @pytest.mark.kafka
+    def test_a_topic_is_read_once(
+        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        topic = unique("events")
+        servers = kafka.bootstrap_servers
+        asyncio.run(create_topics(servers, topic, f"{topic}-models", f"{topic}-erase"))
+        cut = len(shop) * 4 // 5
+        asyncio.run(produce(servers, topic, shop[:cut]))
+        settings = settings_for(tmp_path / "models", kafka, topic)
+        source = FromKafka(settings)
+        refresher = refresher_of(settings, source, kept=True)
+        done = [run_round(settings, source, device="cpu", announced=False, refresher=refresher)]
+        asyncio.run(produce(servers, topic, shop[cut:]))
+        asyncio.run(produce(servers, f"{topic}-erase", [erasure(shop[0][0])]))
+        seen: list[tuple[int, int]] = []
+        other = FromKafka(settings)
+        again = refresher_of(settings, other, kept=True)
+        done.append(
+            run_round(
+                settings,
+                other,
+                device="cpu",
+                announced=False,
+                count=lambda *told: seen.append(told),
+                refresher=again,
+            )
+        )
+        assert seen[-1] == (len(shop) - cut, len(shop) - cut)
+        assert done[1].manifest.window.events > done[0].manifest.window.events
+        gone = hash64(shop[0][0].decode())
+        assert gone in refresher._state._users
+        assert gone not in again._state._users
+
+
+def erasure(user: bytes) -> tuple[bytes, bytes]:
+    request = EraseUser(user_id=user.decode(), request_id="r1", requested_at=1)
+    return user, encode(request)
