@@ -150,7 +150,7 @@ def keep_small(world: World) -> None:
     """Let the broker delete and compact early: a soak writes more than it has to keep."""
     topics = world.settings.topics
     small = {"segment.bytes": str(32 * MIB)}
-    logs = {**small, "retention.bytes": str(128 * MIB)}
+    logs = {**small, "retention.bytes": str(512 * MIB)}
     compacted = {**small, "min.cleanable.dirty.ratio": "0.1"}
 
     async def alter() -> None:
