@@ -84,10 +84,11 @@ def test_killed_at_a_stage_boundary_nothing_is_lost_or_doubled(
     world: MakeWorld, stage: str
 ) -> None:
     shop = world(
-        worker={"clock": "event", "emit": "every", "batch_size": 64},
+        worker={"clock": "event", "emit": "every", "batch_size": 16},
         churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
     )
     scorer = publish(shop)
+    # A commit covers at most nine batches, so there are more of them than kills need.
     log = duplicated(disordered(shop_log(31, 1500), 31, 900_000), 31, 0.1)
     put(shop, log)
     for passage in (2, 5):
@@ -104,7 +105,7 @@ def test_at_least_once_repeats_are_identical_and_nothing_is_lost(world: MakeWorl
         worker={
             "clock": "event",
             "emit": "every",
-            "batch_size": 64,
+            "batch_size": 8,  # a commit covers at most nine: all kills find one
             "guarantee": "at_least_once",
         }
     )

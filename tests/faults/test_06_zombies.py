@@ -37,7 +37,7 @@ def test_a_frozen_owner_wakes_up_too_late(
     stage: str, world: Callable[..., World], fault_row: FaultRow, rng: random.Random
 ) -> None:
     shop = world(
-        worker={"clock": "event", "emit": "every", "batch_size": 64, "commit_interval_ms": 20},
+        worker={"clock": "event", "emit": "every", "batch_size": 16, "commit_interval_ms": 20},
         churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
     )
     scorer = publish(shop)

@@ -120,12 +120,12 @@ BAD = {
 
 @pytest.mark.parametrize(("payload", "reason", "field"), BAD.values(), ids=BAD.keys())
 def test_bad_input_has_a_stable_reason(payload, reason, field):
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidEvent) as caught:
         decode_event(payload)
     assert (caught.value.reason, caught.value.field) == (reason, field)
     assert caught.value.detail
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 GOOD = {
@@ -157,9 +157,9 @@ def test_the_size_bound_is_inclusive_and_a_parameter():
 
 def test_a_megabyte_of_brackets_is_judged_quickly():
     payload = event_with(b'"x":[' + b",".join([b"[]"] * 340_000) + b"]")
-    started = time.perf_counter()
+    started = time.thread_time()
     decode_event(payload)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 @given(events)

@@ -183,10 +183,14 @@ async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_pa
     bench = await Bench(kafka.bootstrap_servers, tmp_path, guarantee="at_least_once").create()
     try:
         await bench.produce(2000)
+        kills = 0
         for stage in ("in_transaction", "after_commit", "before_store"):
             worker = bench.start(f"{stage}:3:kill")
-            await bench.all_committed(worker)
-            worker.wait(PATIENCE_S)
+            if await bench.all_committed(worker):
+                bench.end(worker, signal.SIGKILL)
+            else:
+                assert worker.wait(PATIENCE_S) == -signal.SIGKILL, bench.log(worker)
+                kills += 1
             await bench.produce(500)
         worker = bench.start()
         await bench.all_committed(worker)
@@ -195,6 +199,7 @@ async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_pa
     finally:
         bench.close()
 
+    assert kills
     for partition, expected in bench.expected.items():
         assert set(found[partition]) == set(expected)
         assert list(dict.fromkeys(found[partition])) == expected

@@ -200,21 +200,16 @@ async def test_batches_are_processed_committed_and_acknowledged_in_order(world):
 async def test_room_is_bounded_and_processing_goes_on_during_a_commit(world):
     Committer.gate = asyncio.Event()
     await world.start()
-    pushed = 0
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await asyncio.wait_for(world.push(world.batch(10)), 0.5)
-            except TimeoutError:
-                break
-            pushed += 1
+    # The first batch is on its way in a commit, then eight are processed, then the room is full.
+    for _ in range(1 + 8 + ROOM):
+        await world.push(world.batch(10))
+    await world.until(lambda: Pipeline.made[0].counters.consumed == 10 * (1 + 8))
+    await asyncio.sleep(0.3)
 
-    # One commit on its way, then eight full batches processed, then the room itself.
-    assert Pipeline.made[0].counters.consumed == 10 * (pushed - ROOM)
-    assert 8 <= pushed - ROOM <= 10
+    assert Pipeline.made[0].counters.consumed == 10 * (1 + 8)
     assert not world.task.has_room
     Committer.gate.set()
-    await world.until(lambda: len(world.acknowledged) == pushed)
+    await world.until(lambda: len(world.acknowledged) == 1 + 8 + ROOM)
 
 
 @pytest.mark.kafka

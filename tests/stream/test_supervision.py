@@ -1,10 +1,12 @@
 """What dies quietly in a real worker: unready first, then gone, with an exit status that is not 0.
 
-The time to unready and to the end is set by worker.stall_ms: 20 s unless told otherwise, here 3 s.
+The time to unready and to the end is set by worker.stall_ms: 20 s unless told otherwise, here 3 s,
+so that what comes on top may take as long here as it may at the default.
 """
 
 import asyncio
 import json
+import re
 import socket
 import time
 import urllib.error
@@ -13,11 +15,14 @@ from contextlib import closing
 
 import pytest
 
+from stream.settings import Settings
+from stream.watchdog import CLEAN_END_S, END_AFTER
 from tests.patience import PATIENCE_S
 from tests.stream.worker_tools import Bench
 
 STALL_S = 3.0
-DEFAULT_STALL_S = 20.0
+UNREADY_S, GONE_S = 30.0, 60.0
+"""What is promised."""
 
 
 def free_port() -> int:
@@ -137,10 +142,17 @@ async def test_what_dies_quietly_turns_unready_and_ends_the_process(
         assert patient.status not in (0, None), (name, patient.said)
         _, _, named = CASES[name]
         assert any(named in problem for problem in patient.problems), (name, patient.problems)
-        assert f"no progress for {2 * STALL_S:.0f} s" in patient.said or "cut off" in patient.said
-        # In proportion: 30 s and 60 s at the default of 20 s. The fetch is broken later than told.
-        assert patient.unready_s < STALL_S * 1.5 + 6, (name, seconds)
-        assert patient.gone_s < STALL_S * 2 + 12 + 6 + 2, (name, seconds)
+        said = [int(found) for found in re.findall(r"no progress for (\d+) s;", patient.said)]
+        assert "cut off" in patient.said or max(said) >= 2 * STALL_S
+        assert patient.unready_s < UNREADY_S, (name, seconds)
+        assert patient.gone_s < GONE_S, (name, seconds)
+        assert patient.unready_s < patient.gone_s
+
+
+def test_the_default_leaves_room_within_what_is_promised():
+    stall_s = Settings().worker.stall_ms / 1000
+    assert stall_s <= UNREADY_S - 10
+    assert END_AFTER * stall_s + CLEAN_END_S <= GONE_S - 8
 
 
 @pytest.mark.kafka

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections import Counter
 
 import pytest
@@ -128,25 +127,23 @@ async def test_a_backlog_comes_in_bounded_batches_in_order(kafka, topic):
         ]
 
 
+@pytest.fixture
+def no_polling(monkeypatch):
+    """What does not come by itself would be found after ten minutes only, and so by no test."""
+    monkeypatch.setattr("stream.transport._POLL_MS", 600_000)
+
+
 @pytest.mark.filterwarnings(FAUST_WARNINGS)
-async def test_a_lone_event_comes_at_once(kafka, topic):
+async def test_a_lone_event_comes_by_itself(kafka, topic, no_polling):
     taker = Taker()
     async with Running(kafka, taker, topic):
-        await fill(kafka, topic, 1)
-        await taker.until(1)
-        waits = []
-        for number in range(5):
-            await asyncio.sleep(0.2)
-            began = time.perf_counter()
+        for number in range(4):
             await fill(kafka, topic, 1)
-            await taker.until(number + 2)
-            waits.append(time.perf_counter() - began)
-
-    assert sorted(waits)[2] < 0.1
+            await taker.until(number + 1)
 
 
 @pytest.mark.filterwarnings(FAUST_WARNINGS)
-async def test_without_room_nothing_is_fetched_and_room_wakes_it(kafka, topic):
+async def test_without_room_nothing_is_fetched_and_room_wakes_it(kafka, topic, no_polling):
     await fill(kafka, topic, 1000)
     taker = Taker(room=2)
     async with Running(kafka, taker, topic, batch_size=100) as app:
@@ -154,11 +151,9 @@ async def test_without_room_nothing_is_fetched_and_room_wakes_it(kafka, topic):
         await asyncio.sleep(1)
         assert len(taker.batches) == 2
 
-        began = time.perf_counter()
         taker.free = 1
         taker.room.set()
         await taker.until(300)
-        assert time.perf_counter() - began < 0.3
         assert len(taker.batches) == 3
         assert app.intake.thread.log_state(TopicPartition(topic, 0)).high_water == 1000
 
