@@ -27,6 +27,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from stream.errors import CommitError, CommitFenced, RecordTooLarge
 from stream.faults import stage
 from stream.outbox import Outbox
+from stream.unheard import hear_out, heard
 
 MAX_BATCH_BYTES: Final = 900_000
 """Below the broker's default `message.max.bytes` of 1 MiB."""
@@ -275,7 +276,8 @@ async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records:
     while sent < len(records):
         batch = producer.create_batch()
         count = _fill(batch, records, sent, now)
-        deliveries.append((await producer.send_batch(batch, topic, partition=partition), count))
+        delivery = await producer.send_batch(batch, topic, partition=partition)
+        deliveries.append((heard(delivery), count))
         sent += count
     last = -1
     for delivery, size in deliveries:
@@ -330,3 +332,4 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     with contextlib.suppress(KafkaError, TimeoutError, AssertionError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await producer.stop()
+    hear_out(producer)

@@ -28,6 +28,7 @@ from stream.errors import DeadLetterError
 from stream.ingest import Ingest, partition_of
 from stream.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
 from stream.topics import create_topics, replayed_topic
+from stream.unheard import hear_out, heard
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -107,6 +108,7 @@ async def replay(
         ) from error
     finally:
         await producer.stop()
+        hear_out(producer)
 
 
 async def _check_partitions(settings: Settings, producer: AIOKafkaProducer) -> None:
@@ -235,10 +237,9 @@ class _Chunk:
             for source, event in held:
                 partition = partition_of(event.key, settings.topics.partitions)
                 note = Note(source=source, event_id=event.event_id, replayed_at=event.timestamp)
+                topic = settings.topics.events
                 sent += [
-                    await producer.send(
-                        settings.topics.events, event.value, event.key, partition=partition
-                    ),
+                    await producer.send(topic, event.value, event.key, partition=partition),
                     await producer.send(settings.replayed, encode(note), note_key(source)),
                 ]
-            await asyncio.gather(*sent)
+            await asyncio.gather(*map(heard, sent))
