@@ -3,6 +3,7 @@
     <models_dir>/<version>/model.pt        the scripted network, the whole model in one file
                            manifest.json   what it is, with the SHA-256 of the other files
                            golden.npz      inputs and the outputs that they must give
+                           card.md, .json  the model card
                            manifest.sig    signature over manifest.json, where models are signed
 
 A scripted file is code: its digest (and, where asked for, the manifest's signature) is checked
@@ -32,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.cleaning import Cleaning
+from models.drift import Reference
 from models.errors import ArtifactError
 from models.files import read_bounded
 from models.networks.base import Network
@@ -98,6 +100,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Why this architecture was chosen."""
     cold_start: bool = False
     """The model was not trained on the shop's data."""
+    reference: Reference = Reference()
+    """How features, scores and labels were distributed; what drift is measured against."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,12 @@ def open_script(script: bytes, device: torch.device) -> Any:
 
 
 def write_artifact(
-    folder: Path, manifest: Manifest, script: bytes, golden: Golden, sign: Sign | None = None
+    folder: Path,
+    manifest: Manifest,
+    script: bytes,
+    golden: Golden,
+    sign: Sign | None = None,
+    documents: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Write a complete artifact to `folder`, which must not exist yet, all of it or nothing.
 
@@ -170,6 +179,7 @@ def write_artifact(
         script: TorchScript file.
         golden: inputs and outputs.
         sign: signs the manifest's bytes; none: the artifact stays unsigned.
+        documents: file name -> content of what lies beside, such as the model card.
 
     Returns:
         The manifest as written, with the digests filled in.
@@ -181,7 +191,7 @@ def write_artifact(
         raise ArtifactError(f"{folder} exists already; a version is never overwritten")
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **golden)
-    files = {MODEL_FILE: script, GOLDEN_FILE: packed.getvalue()}
+    files = {**(documents or {}), MODEL_FILE: script, GOLDEN_FILE: packed.getvalue()}
     digests = {name: sha256(data) for name, data in files.items()}
     manifest = msgspec.structs.replace(manifest, digests=digests)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -284,6 +294,15 @@ def read_artifact(
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder / GOLDEN_FILE}: {error}; publish the model again") from error
     return Artifact(folder, manifest, script, golden)
+
+
+def read_document(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """Read a document that was published with a model, such as its card.
+
+    Raises:
+        ArtifactError: it is not there, or its digest is wrong.
+    """
+    return _read_verified(folder, name, manifest)
 
 
 def _read(path: Path, limit: int = FILE_BYTES) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,7 +83,12 @@ class Registry:
         return max(readable, key=lambda found: (found.created_at, found.version), default=None)
 
     def publish(
-        self, manifest: Manifest, script: bytes, golden: Golden, sign: Sign | None = None
+        self,
+        manifest: Manifest,
+        script: bytes,
+        golden: Golden,
+        sign: Sign | None = None,
+        documents: Mapping[str, bytes] | None = None,
     ) -> Manifest:
         """Write a new version, all of it or nothing, and sign it where there is a key.
 
@@ -91,7 +96,8 @@ class Registry:
             RegistryError: the version's name is not allowed.
             ArtifactError: it exists already or cannot be written.
         """
-        return write_artifact(self.path(manifest.version), manifest, script, golden, sign)
+        folder = self.path(manifest.version)
+        return write_artifact(folder, manifest, script, golden, sign, documents)
 
     def sign(self, version: str, sign: Sign) -> Path:
         """Sign a version that is published already, once all its digests are right.

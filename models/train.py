@@ -2,7 +2,8 @@
 
 Three slices of time (`models/split.py`): the networks are fitted on the first, stopped and
 calibrated on the second, and judged once on the third. The architecture with the lower log-loss
-there is chosen; it must beat the base rate and the recency baseline on every target.
+there is chosen, but for a logistic regression that it does not surely beat; then it must pass the
+gate (`models/gate.py`).
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ from models import features
 from models.artifact import Golden, Manifest, script_bytes, sha256
 from models.batches import Batches
 from models.calibrate import Platt, fit_platt
+from models.card import Card, card_of
 from models.dataset import F32, DatasetConfig, Examples, Index
-from models.errors import TrainingError
-from models.evaluate import RecencyBaseline, figures
+from models.drift import Reference
+from models.evaluate import F64, RecencyBaseline, figures
 from models.eventlog import LogParts
 from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
+from models.gate import LOGISTIC, GateRules, Slice, Verdict, judge
 from models.gather import Gathered, gather
 from models.networks import ARCHITECTURES, build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.rhythm import Rhythm
 from models.networks.sequence import SequenceNetwork
-from models.scorer import make_golden, manifest_of, network_spec, pick_device
+from models.scorer import Scorer, make_golden, manifest_of, network_spec, pick_device
 from models.split import CALIBRATION, TRAIN, VALIDATION
 from models.targets import Target
 from models.training.checkpoint import Checkpoint
@@ -40,7 +43,6 @@ from models.training.distributed import SINGLE, Group
 from models.training.sampling import sample_negatives
 
 CANDIDATES: Final = ("logistic", "gru")
-GATES: Final = ("base_rate", "recency")
 NEVER_BOUGHT: Final = 20.0
 """Stands for the silence of a user without a purchase: longer than log1p of any hours."""
 
@@ -61,6 +63,8 @@ class TrainConfig:
     """Width of the recurrent state; the user record must have room for it."""
     drop_late: bool = True
     """Leave out events that serving sent to the late topic; False for files in no order."""
+    gate: GateRules = field(default_factory=GateRules)
+    """What a model must show before it is published."""
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
     """How a published model goes on learning."""
 
@@ -113,6 +117,7 @@ class Trained:
     manifest: Manifest
     script: bytes
     golden: Golden
+    card: Card
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class _Candidate:
     calibration: dict[str, Platt]
     figures: Figures
     """Of the validation slice, "target.metric"."""
+    probabilities: F64
+    """[J,K] of the points of the validation slice."""
 
     def mean_log_loss(self, targets: tuple[Target, ...]) -> float:
         return float(np.mean([self.figures[f"{t.name}.log_loss"] for t in targets]))
@@ -137,6 +144,7 @@ def train(
     report: Report | None = None,
     invalid: dict[str, int] | None = None,
     course: Course | None = None,
+    champion: Scorer | None = None,
 ) -> Trained:
     """Gather examples from a log, fit, calibrate, judge and choose.
 
@@ -149,11 +157,12 @@ def train(
         report: called after every epoch.
         invalid: what the source refused, by reason.
         course: how the fits are run, in place of `device` and `report`.
+        champion: the model that serves now; what is published is not worse.
 
     Raises:
         DatasetError: the log is empty, too short, or has one class only.
         CheckpointError: a fit cannot be kept, or not be resumed.
-        TrainingError: the model is no better than the baselines.
+        TrainingError: the model did not pass the gate; names each check that failed.
     """
     gathered = gather(
         log, targets, config.dataset, drop_late=config.drop_late, now=created_at, invalid=invalid
@@ -164,6 +173,7 @@ def train(
         config,
         created_at=created_at,
         course=course or Course(device, report),
+        champion=champion,
     )
 
 
@@ -175,6 +185,7 @@ def train_on(
     created_at: int,
     course: Course,
     lesson: Lesson | None = None,
+    champion: Scorer | None = None,
 ) -> Trained:
     """Fit, calibrate, judge and choose on examples that are there.
 
@@ -185,6 +196,7 @@ def train_on(
         created_at: as for `train`.
         course: how the fits are run.
         lesson: a published model that goes on learning, in place of fits from the beginning.
+        champion: as for `train`.
 
     Raises:
         TrainingError: as `train`.
@@ -196,9 +208,9 @@ def train_on(
             fitted = _fit_candidates(examples, targets, config, course)
         else:
             fitted = [_refresh(examples, targets, config, course, lesson)]
-    baselines = _baselines(examples, targets)
-    best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
-    _gate(best, baselines, targets)
+    baselines, rivals = _baselines(examples, targets)
+    best, verdict = _choose(fitted, examples, targets, rivals, champion, config.gate)
+    verdict.require(best.architecture)
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
     script = script_bytes(best.network)
@@ -218,9 +230,15 @@ def train_on(
         baselines=baselines,
         window=gathered.window,
         cleaning=gathered.cleaning,
-        choice=f"{best.architecture}: lowest mean log-loss on the validation slice ({losses})",
+        choice=f"{best.architecture}: {_why(best, fitted, targets)} ({losses})",
+        reference=Reference.of(
+            examples.profile[examples.of_slice(TRAIN)],
+            {t.name: best.probabilities[:, k] for k, t in enumerate(targets)},
+            {t.name: _labels(examples, k) for k, t in enumerate(targets)},
+        ),
     )
-    return Trained(manifest, script, make_golden(script, manifest))
+    card = card_of(manifest, verdict, config.gate)
+    return Trained(manifest, script, make_golden(script, manifest), card)
 
 
 def _fit_candidates(
@@ -255,7 +273,7 @@ def _fit_candidates(
                 group=course.group,
                 checkpoint=course.checkpoint(architecture),
             )
-        fitted.append(_judge(architecture, network, examples, targets))
+        fitted.append(_measure(architecture, network, examples, targets))
     return fitted
 
 
@@ -294,10 +312,10 @@ def _refresh(
     else:
         # A convex problem: its solution on all points is near, and cheap from here.
         fit_logistic(network, examples, examples.of_slice(TRAIN), config.fit, warm=True)
-    return _judge(lesson.architecture, network, examples, targets)
+    return _measure(lesson.architecture, network, examples, targets)
 
 
-def _judge(
+def _measure(
     architecture: str, network: Network, examples: Examples, targets: tuple[Target, ...]
 ) -> _Candidate:
     """Calibrate on the calibration slice, measure on the validation slice."""
@@ -306,6 +324,8 @@ def _judge(
     logits = predict_logits(network, Batches(examples, points, 256, cpu), len(examples))
     calibration: dict[str, Platt] = {}
     found: Figures = {}
+    later = examples.of_slice(VALIDATION)
+    said = np.empty((len(later), len(targets)))
     for column, target in enumerate(targets):
         fit_on = _known(examples, CALIBRATION, column)
         platt = fit_platt(logits[fit_on, column], examples.labels[fit_on, column])
@@ -313,46 +333,93 @@ def _judge(
         probabilities = platt.probabilities(logits[judged, column])
         found |= _named(target, figures(examples.labels[judged, column], probabilities))
         calibration[target.name] = platt
+        said[:, column] = platt.probabilities(logits[later, column])
     platts = [calibration[target.name] for target in targets]
     network.set_calibration(
         torch.tensor([platt.slope for platt in platts]),
         torch.tensor([platt.shift for platt in platts]),
     )
-    return _Candidate(architecture, network, calibration, found)
+    return _Candidate(architecture, network, calibration, found, said)
 
 
-def _baselines(examples: Examples, targets: tuple[Target, ...]) -> dict[str, Figures]:
-    """Figures of the baselines on the validation slice, fitted on the training slice."""
+def _baselines(
+    examples: Examples, targets: tuple[Target, ...]
+) -> tuple[dict[str, Figures], dict[str, F64]]:
+    """Baselines fitted on the training slice: figures and probabilities on the validation slice."""
     silence = _silence(examples)
+    later = examples.of_slice(VALIDATION)
     rhythm = Rhythm(network_spec(targets))
-    judged_rhythm = torch.sigmoid(
-        rhythm.heads(rhythm.initial(len(examples)), torch.from_numpy(examples.profile))
-    ).numpy()
-    found: dict[str, Figures] = {"base_rate": {}, "recency": {}, "rhythm": {}}
+    said: dict[str, F64] = {
+        "base_rate": np.empty((len(later), len(targets))),
+        "recency": np.empty((len(later), len(targets))),
+        "rhythm": torch.sigmoid(
+            rhythm.heads(rhythm.initial(len(later)), torch.from_numpy(examples.profile[later]))
+        )
+        .numpy()
+        .astype(np.float64),
+    }
+    found: dict[str, Figures] = {name: {} for name in said}
     for column, target in enumerate(targets):
-        fit_on, judged = _known(examples, TRAIN, column), _known(examples, VALIDATION, column)
-        past, truth = examples.labels[fit_on, column], examples.labels[judged, column]
+        fit_on = _known(examples, TRAIN, column)
+        past, truth = examples.labels[fit_on, column], examples.labels[later, column]
         recency = RecencyBaseline.fit(silence[fit_on], past)
-        for name, probabilities in (
-            ("base_rate", np.full(len(judged), past.mean())),
-            ("recency", recency.predict(silence[judged])),
-            ("rhythm", judged_rhythm[judged, column]),
-        ):
-            found[name] |= _named(target, figures(truth, probabilities))
-    return found
+        said["base_rate"][:, column] = past.mean()
+        said["recency"][:, column] = recency.predict(silence[later])
+        known = ~np.isnan(truth)
+        for name, probabilities in said.items():
+            found[name] |= _named(target, figures(truth[known], probabilities[known, column]))
+    return found, said
 
 
-def _gate(best: _Candidate, baselines: dict[str, Figures], targets: tuple[Target, ...]) -> None:
-    for target in targets:
-        key = f"{target.name}.log_loss"
-        for name in GATES:
-            if not best.figures[key] < baselines[name][key]:
-                raise TrainingError(
-                    f"nothing published: {best.architecture} is no better than the {name} baseline "
-                    f"for {target.name} (log-loss {best.figures[key]:.4f} against "
-                    f"{baselines[name][key]:.4f} on the validation slice); collect more events or "
-                    "choose another horizon"
-                )
+def _choose(
+    fitted: list[_Candidate],
+    examples: Examples,
+    targets: tuple[Target, ...],
+    rivals: dict[str, F64],
+    champion: Scorer | None,
+    rules: GateRules,
+) -> tuple[_Candidate, Verdict]:
+    """The candidate of the lowest log-loss, or the logistic one if it is not surely beaten."""
+    points = examples.of_slice(VALIDATION)
+    judged = Slice(
+        targets, examples.labels[points], examples.profile[points], examples.user[points]
+    )
+    serving = None
+    if champion is not None and champion.targets == targets:
+        serving = champion.version, _served(champion, examples, points)
+    best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
+    logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
+    if best is not logistic:
+        others = rivals | {LOGISTIC: logistic.probabilities}
+        verdict = judge(judged, best.probabilities, others, rules, serving)
+        if all(check.passed for check in verdict.checks if check.name.endswith(LOGISTIC)):
+            return best, verdict
+    return logistic, judge(judged, logistic.probabilities, rivals, rules, serving)
+
+
+def _why(best: _Candidate, fitted: list[_Candidate], targets: tuple[Target, ...]) -> str:
+    lowest = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
+    if best is lowest:
+        return "lowest mean log-loss on the validation slice"
+    return f"not surely beaten by {lowest.architecture} on the validation slice"
+
+
+def _served(champion: Scorer, examples: Examples, points: Index) -> F64:
+    """What the champion says of `points`, [J,K]."""
+    place = np.full(len(examples), -1, np.intp)
+    place[points] = np.arange(len(points))
+    out = np.empty((len(points), len(champion.targets)))
+    for batch in Batches(examples, points, 256, torch.device("cpu")):
+        start = np.zeros((len(batch.length), champion.hidden_size), np.float32)
+        states = champion.scan(start, batch.ids.numpy(), batch.nums.numpy(), batch.length.numpy())
+        hidden = states[batch.row.numpy(), batch.position.numpy()]
+        out[place[batch.points.numpy()]] = champion.probabilities(hidden, batch.profile.numpy())
+    return out
+
+
+def _labels(examples: Examples, column: int) -> F32:
+    labels: F32 = examples.labels[_known(examples, VALIDATION, column), column]
+    return labels
 
 
 def _known(examples: Examples, which: int, column: int) -> Index:

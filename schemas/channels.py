@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.control import EraseReceipt, EraseUser, ModelPublished, WorkerStatus
 from schemas.events import EVENT_TYPES, Event
+from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
 
 __all__ = ["CHANNELS", "DOCUMENTS", "Action", "Channel"]
@@ -96,6 +97,31 @@ CHANNELS: Final[tuple[Channel, ...]] = (
         "compact",
     ),
     Channel(
+        "shadow",
+        "predictions.shadow",
+        "Propensities of a model on trial that nobody is to act on; read it read_committed.",
+        (Prediction,),
+        USER_KEY,
+        ("send",),
+    ),
+    Channel(
+        "metrics",
+        "models.metrics",
+        "How each model's matured predictions came out, and what drifts.",
+        (ModelMetrics,),
+        "The model version.",
+        ("send",),
+        "compact",
+    ),
+    Channel(
+        "outcomes",
+        "alerts.outcomes",
+        "What became of each raised churn alert: unknown at first, then its verdict.",
+        (AlertOutcome,),
+        USER_KEY,
+        ("send",),
+    ),
+    Channel(
         "erase",
         "users.erase",
         "Requests to forget a user; they take their place among the user's events by the broker's"
@@ -134,5 +160,7 @@ DOCUMENTS: Final[dict[str, Any]] = {
     "erase-user": EraseUser,
     "erase-receipt": EraseReceipt,
     "worker-status": WorkerStatus,
+    "model-metrics": ModelMetrics,
+    "alert-outcome": AlertOutcome,
 }
 """File stem of the JSON Schema -> message type (the events' is the tagged union)."""

@@ -43,7 +43,10 @@ class ModelPublished(Struct, frozen=True, gc=False, kw_only=True):
     published_at: Annotated[Milliseconds, Meta(description="When published, ms since epoch.")]
     rollout: Annotated[
         Rollout,
-        Meta(description="shadow: scored, not written; canary: a share of users; champion: all."),
+        Meta(
+            description="shadow: scored, written to predictions.shadow only; canary: serves a "
+            "share of users; champion: all others."
+        ),
     ] = "champion"
     canary_share: Annotated[
         float, Meta(ge=0, le=1, description="Share of users that a canary serves.")
@@ -112,3 +115,13 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
     timers_due_at: Annotated[
         int | None, Meta(description="When the earliest timer is due, ms; null without timers.")
     ] = None
+    canary_version: Annotated[
+        str | None, Meta(description="Version that serves a share of the users; null: none.")
+    ] = None
+    shadow_version: Annotated[
+        str | None, Meta(description="Version that scores without being heard; null: none.")
+    ] = None
+    stability: Annotated[
+        dict[str, float],
+        Meta(description="Population stability index of the inputs, of the last users seen."),
+    ] = {}

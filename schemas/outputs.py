@@ -84,7 +84,11 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     ]
     source: Annotated[Source, Meta(description="The event that led to this prediction.")]
     cold_start: Annotated[
-        bool, Meta(description="True when no trained model was published yet.")
+        bool,
+        Meta(
+            description="True when the score is little more than a guess: no trained model was "
+            "published yet, or too little is known of the user."
+        ),
     ] = False
     stale: Annotated[
         bool, Meta(description="True when scored by an older model because the current one fails.")

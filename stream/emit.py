@@ -84,19 +84,21 @@ class Emitter:
         scorer: ScorerLike,
         *,
         automated: NDArray[np.bool_],
+        cold: NDArray[np.bool_],
         stale: bool,
     ) -> list[Message]:
-        """One prediction per row; ``keys`` are user ids in UTF-8."""
+        """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
         horizons = [(target.name, target.horizon_ms) for target in scorer.targets]
         rounded = np.round(probabilities_NK.astype(np.float64), _DIGITS).tolist()
-        version, features, cold = scorer.version, scorer.feature_version, scorer.cold_start
+        version, features = scorer.version, scorer.feature_version
         out: list[Message] = []
-        for key, offset, event_time, state_time, is_automated, scores in zip(
+        for key, offset, event_time, state_time, is_automated, is_cold, scores in zip(
             keys,
             offsets.tolist(),
             event_times.tolist(),
             state_times.tolist(),
             automated.tolist(),
+            (cold | scorer.cold_start).tolist(),
             rounded,
             strict=True,
         ):
@@ -112,7 +114,7 @@ class Emitter:
                 state_time=state_time,
                 event_time=event_time,
                 source=self.source(offset),
-                cold_start=cold,
+                cold_start=is_cold,
                 stale=stale,
                 automated=is_automated,
             )

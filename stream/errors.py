@@ -99,7 +99,7 @@ class ScorerFailed(StreamError):
         """`problem`: what it does instead of scoring."""
         super().__init__(
             f"model {version}: {problem}; an older model takes over: withdraw it (`intentstream"
-            " models announce` another version) or look at the device it runs on"
+            " models promote` another version) or look at the device it runs on"
         )
         self.version = version
 

@@ -19,6 +19,9 @@ from stream.state import USER_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from models.history import I64, Events
     from schemas.pseudonym import Pseudonyms
     from stream.records import Record
@@ -45,6 +48,18 @@ class Decoded:
     event_ids: list[str]
     refused: list[tuple[int, InvalidEvent]]
     """(index of the record, why)."""
+
+    def take(self, chosen: NDArray[np.intp]) -> Decoded:
+        """The chosen events, in the same order, and nothing refused."""
+        index = chosen.tolist()
+        return Decoded(
+            keys=[self.keys[i] for i in index],
+            offsets=self.offsets[chosen],
+            events=self.events.take(chosen),
+            sources=[self.sources[i] for i in index],
+            event_ids=[self.event_ids[i] for i in index],
+            refused=[],
+        )
 
 
 class Ingest:

@@ -46,6 +46,8 @@ class Figures:
     """Log-loss of always saying the base rate, which is known afterwards only."""
     ece: float
     calibration: tuple[CalibrationRow, ...]
+    lift: float | None
+    """Rate among the tenth with the highest probabilities over the base rate; None without one."""
 
 
 class Window:
@@ -84,11 +86,20 @@ class Window:
             base_log_loss=log_loss(labels, np.full(len(labels), base)),
             ece=calibration_error(labels, probabilities),
             calibration=_table(labels, probabilities),
+            lift=_lift(labels, probabilities, base),
         )
 
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def _lift(labels: np.ndarray, probabilities: np.ndarray, base: float) -> float | None:
+    top = len(labels) // 10
+    if top == 0 or base == 0:
+        return None
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return float(labels[order].mean()) / base
 
 
 def _table(labels: np.ndarray, probabilities: np.ndarray) -> tuple[CalibrationRow, ...]:

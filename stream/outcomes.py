@@ -22,7 +22,7 @@ import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import xxhash
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert, Prediction
     from stream.outcome_window import Figures
 
-__all__ = ["KINDS", "AlertFigures", "OutcomeJoiner", "OutcomeRules"]
+__all__ = ["KINDS", "AlertFigures", "Listener", "Matured", "OutcomeJoiner", "OutcomeRules"]
 
 KINDS: Final = {PURCHASE: OCCURS, CHURN: ABSENT}
 """Targets that are judged, and whether they come true by a purchase or by its absence."""
@@ -82,6 +82,29 @@ class AlertFigures:
         return self.right / matured if matured else None
 
 
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """A prediction that has met its label."""
+
+    user: str
+    version: str
+    target: str
+    time: int
+    """Of the prediction, ms."""
+    probability: float
+    label: bool
+
+
+class Listener(Protocol):
+    """Told of each verdict as it falls."""
+
+    def matured(self, found: Matured) -> None:
+        """A prediction has met its label."""
+
+    def alert_settled(self, alert: ChurnAlert, returned_at: int | None, *, retracted: bool) -> None:
+        """A raised alert's horizon is over, or it was retracted; when the user bought again."""
+
+
 @dataclass(slots=True)
 class _User:
     purchases: list[int] = field(default_factory=list)
@@ -101,6 +124,8 @@ class _Pending:
     """Empty for an alert."""
     probability: float
     offset: int
+    alert: ChurnAlert | None = None
+    settled: bool = False
 
 
 @dataclass(slots=True)
@@ -123,15 +148,16 @@ class _Lane:
 class OutcomeJoiner:
     """Joins predictions and alerts with the purchases that followed, or did not."""
 
-    def __init__(self, rules: OutcomeRules) -> None:
+    def __init__(self, rules: OutcomeRules, listener: Listener | None = None) -> None:
         """Begin with nothing known."""
         self._rules = rules
+        self._listener = listener
         self._users: dict[str, _User] = {}
         self._lanes: dict[int, _Lane] = {}
         self._latest: dict[tuple[str, int, str, str], _Pending] = {}
         self._windows: OrderedDict[tuple[str | None, str], Window] = OrderedDict()
         self._alerts: deque[bool] = deque(maxlen=rules.window)
-        self._alert_ids: dict[str, None] = {}
+        self._alert_ids: dict[str, _Pending] = {}
         self._raised = 0
         self._longest = rules.churn_horizon_ms
         self._sequence = 0
@@ -141,6 +167,11 @@ class OutcomeJoiner:
     def sampled(self) -> float:
         """Share of users that are judged: 1 until a bound was met."""
         return 0.5**self._level
+
+    @property
+    def clock(self) -> int:
+        """Event time up to which outcomes are known, of the partition that is furthest, ms."""
+        return max((lane.clock for lane in self._lanes.values()), default=0)
 
     @property
     def pending(self) -> int:
@@ -185,20 +216,32 @@ class OutcomeJoiner:
             self._wait(prediction.source.partition, pending)
 
     def alert(self, alert: ChurnAlert) -> None:
-        """Take in an alert; only raised ones are judged, each id once."""
-        if alert.state != "raised" or alert.event_time < self._rules.since:
+        """Take in an alert; raised ones are judged, each id once, and a retracted one was wrong."""
+        if alert.event_time < self._rules.since or not self._keeps(alert.user_id):
             return
-        if not self._keeps(alert.user_id) or alert.alert_id in self._alert_ids:
+        if alert.state == "retracted":
+            self._retract(alert.episode)
+        if alert.state != "raised" or alert.alert_id in self._alert_ids:
             return
         if len(self._alert_ids) >= self._rules.max_pending:
             self._alert_ids.pop(next(iter(self._alert_ids)))
-        self._alert_ids[alert.alert_id] = None
         self._raised += 1
         horizon = self._rules.churn_horizon_ms
+        version = alert.model_version
         pending = _Pending(
-            alert.user_id, alert.event_time, horizon, alert.model_version, "", alert.risk, 0
+            alert.user_id, alert.event_time, horizon, version, "", alert.risk, 0, alert
         )
+        self._alert_ids[alert.alert_id] = pending
         self._wait(alert.source.partition, pending)
+
+    def _retract(self, episode: str) -> None:
+        pending = self._alert_ids.get(episode)
+        if pending is None or pending.settled:
+            return
+        pending.settled = True
+        self._alerts.append(False)
+        if self._listener is not None and pending.alert is not None:
+            self._listener.alert_settled(pending.alert, None, retracted=True)
 
     def figures(self, target: str, version: str | None = None) -> Figures | None:
         """Rolling figures of a target, of one model or of all; None before any label matured."""
@@ -265,8 +308,13 @@ class OutcomeJoiner:
         place = bisect_right(user.purchases, pending.time)
         following = user.purchases[place] if place < len(user.purchases) else None
         bought = following is not None and following <= pending.time + pending.horizon
-        if not pending.target:
-            self._alerts.append(not bought)
+        if pending.alert is not None:
+            if not pending.settled:
+                pending.settled = True
+                self._alerts.append(not bought)
+                if self._listener is not None:
+                    returned = following if bought else None
+                    self._listener.alert_settled(pending.alert, returned, retracted=False)
             return
         del self._latest[pending.user, pending.time, pending.version, pending.target]
         churn = KINDS[pending.target] == ABSENT
@@ -277,6 +325,17 @@ class OutcomeJoiner:
         for version in (None, pending.version):
             window = self._window(version, pending.target)
             window.add(bought != churn, pending.probability, gap if churn else -gap)
+        if self._listener is not None:
+            self._listener.matured(
+                Matured(
+                    pending.user,
+                    pending.version,
+                    pending.target,
+                    pending.time,
+                    pending.probability,
+                    bought != churn,
+                )
+            )
 
     def _window(self, version: str | None, target: str) -> Window:
         key = (version, target)

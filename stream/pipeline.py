@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from models.history import SessionRules
+from models.segments import Evidence
 from schemas.errors import InvalidMessage, Reason
 from stream.alerts import Status
 from stream.churn import ChurnWatch
 from stream.emit import Emitter, Message
 from stream.erasure import Erasures
 from stream.errors import StoreForeign
-from stream.fallback import CheckedScorer, checked
+from stream.fallback import CheckedScorer
 from stream.ingest import Ingest
 from stream.layout import Layout
 from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
 from stream.records import Records
+from stream.rollout import Serving, serving_of, shadow_scores
 from stream.slices import Crossings
 from stream.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.step import Judged, TimeRules, judge
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from models.features import F32
     from models.history import I64
     from stream.churn import AlertDraft
     from stream.erasure import Erasure
@@ -64,9 +67,12 @@ class Pipeline:
         partition: int,
         partitions: int,
         store: RecordStore,
-        scorer: ScorerLike,
+        scorer: ScorerLike | Serving,
     ) -> None:
-        """Restore the partition's watermark, counters and offset from ``store``."""
+        """Restore the partition's watermark, counters and offset from ``store``.
+
+        ``scorer``: the model, or all models with those on trial.
+        """
         self._settings = settings
         state, worker = settings.state, settings.worker
         self._clock = worker.clock
@@ -91,7 +97,8 @@ class Pipeline:
             settings.privacy.pseudonyms,
             settings.topics.erase,
         )
-        self._scorer = checked(scorer)
+        self._evidence = Evidence(settings.evidence.min_events, settings.evidence.min_orders)
+        self._serving = serving_of(scorer)
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
         self._erasures = Erasures()
@@ -131,12 +138,13 @@ class Pipeline:
 
     @property
     def scorer(self) -> CheckedScorer:
-        """The model in use."""
-        return self._scorer
+        """The model in use, canary and shadow aside."""
+        champion: CheckedScorer = self._serving.champion
+        return champion
 
-    def replace_scorer(self, scorer: ScorerLike) -> None:
-        """Use another model from the next event on; hidden states are rebuilt as users come by."""
-        self._scorer = checked(scorer)
+    def replace_scorer(self, scorer: ScorerLike | Serving) -> None:
+        """Use other models from the next event on; hidden states are rebuilt as users come by."""
+        self._serving = serving_of(scorer)
 
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""
@@ -225,7 +233,7 @@ class Pipeline:
     def advance(self, now_ms: int) -> None:
         """Let time pass on the wall clock; in the event clock the watermark alone does."""
         if self._clock == "wall" or (self._clock == "auto" and not self._replaying):
-            self._timers.fire(now_ms, self._scorer, self._announce)
+            self._timers.fire(now_ms, self._silent)
 
     def drain(self) -> Outbox:
         """Take everything since the last drain."""
@@ -273,7 +281,7 @@ class Pipeline:
             # Timers may have forgotten users since the first slice: rows are looked up anew.
             here = self._table.rows(decoded.keys[part]) if lo else rows[part]
             self._apply(records, decoded, part, here, crossings.ticks[part])
-            self._timers.fire(int(crossings.ticks[hi - 1]), self._scorer, self._announce)
+            self._timers.fire(int(crossings.ticks[hi - 1]), self._silent)
             lo = hi
 
     def _shortest_wait(self) -> int:
@@ -283,6 +291,14 @@ class Pipeline:
         optional = [wait for wait in (rules.dwell_ms, ttl) if wait]
         return min(rules.min_gap_ms, rules.escalate_after_ms, *optional)
 
+    def _silent(self, rows: NDArray[np.intp]) -> None:
+        """Look at silent users, in order of their due times."""
+        ids = (self._table.key(row)[len(USER_PREFIX) :] for row in rows.tolist())
+        for scorer, chosen in self._serving.split(ids, len(rows)):
+            mine = rows if chosen is None else rows[chosen]
+            drafts = self._watch.after_silence(self._table.records, mine, scorer)
+            self._announce(drafts, scorer)
+
     def _apply(
         self,
         records: Records,
@@ -291,23 +307,41 @@ class Pipeline:
         rows: NDArray[np.intp],
         ticks: I64 | None,
     ) -> None:
+        """Each user's events go to the model that serves the user."""
+        ids = (key[len(USER_PREFIX) :] for key in decoded.keys[part])
+        for scorer, chosen in self._serving.split(ids, len(rows)):
+            if chosen is None:
+                self._score(records, decoded, part, rows, ticks, scorer)
+            else:
+                mine = decoded.take(part.start + chosen)
+                floor = None if ticks is None else ticks[chosen]
+                self._score(records, mine, slice(0, len(chosen)), rows[chosen], floor, scorer)
+
+    def _score(
+        self,
+        records: Records,
+        decoded: Decoded,
+        part: slice,
+        rows: NDArray[np.intp],
+        ticks: I64 | None,
+        scorer: CheckedScorer,
+    ) -> None:
         lo = part.start
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
-        judged = judge(table.records, rows, offsets, events, self._scorer, self._rules)
+        judged = judge(table.records, rows, offsets, events, scorer, self._rules)
         taken = judged.accepted
         table.touch(rows[taken])
-        self._predict(decoded.keys[part], rows, offsets, events.time, judged)
-        self._announce(
-            self._watch.after_events(
-                table.records,
-                rows[taken],
-                events.take(taken),
-                judged,
-                self._scorer,
-                None if ticks is None else ticks[taken],
-            )
+        self._predict(decoded.keys[part], rows, offsets, events.time, judged, scorer)
+        drafts = self._watch.after_events(
+            table.records,
+            rows[taken],
+            events.take(taken),
+            judged,
+            scorer,
+            None if ticks is None else ticks[taken],
         )
+        self._announce(drafts, scorer)
         self._timers.note(np.unique(rows[taken]))
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
@@ -325,29 +359,58 @@ class Pipeline:
         offsets: I64,
         times: I64,
         judged: Judged,
+        scorer: CheckedScorer,
     ) -> None:
         taken = judged.accepted
-        chosen = np.arange(len(taken))
-        if self._settings.worker.emit == "latest":
+        chosen = last = np.arange(len(taken))
+        shadow = self._serving.trials.shadow
+        if self._settings.worker.emit == "latest" or shadow is not None:
             last_of = dict(zip(rows[taken].tolist(), chosen.tolist(), strict=True))
-            chosen = np.fromiter(last_of.values(), np.intp, len(last_of))
-        index = taken[chosen]
-        messages = self._emitter.predictions(
+            last = np.fromiter(last_of.values(), np.intp, len(last_of))
+        if self._settings.worker.emit == "latest":
+            chosen = last
+        scores = judged.probabilities[chosen]
+        messages = self._messages(keys, offsets, times, judged, chosen, scores, scorer)
+        self._put("propensity", messages)
+        self._meta.counters.predictions += len(messages)
+        if shadow is not None and len(last):
+            found = shadow_scores(
+                shadow, self._table.records, rows[taken[last]], judged.profile[last]
+            )
+            if found is None:
+                self._serving = self._serving.without(shadow.version)
+            else:
+                messages = self._messages(keys, offsets, times, judged, last, found, shadow)
+                self._put("shadow", messages)
+
+    def _messages(
+        self,
+        keys: list[bytes],
+        offsets: I64,
+        times: I64,
+        judged: Judged,
+        chosen: NDArray[np.intp],
+        scores_NK: F32,
+        scorer: CheckedScorer,
+    ) -> list[Message]:
+        """Predictions of the chosen ones of the accepted events."""
+        index = judged.accepted[chosen]
+        known = judged.snapshot.take(chosen)
+        return self._emitter.predictions(
             [keys[i][len(USER_PREFIX) :] for i in index.tolist()],
             offsets[index],
             times[index],
-            judged.snapshot.last_time[chosen],
-            judged.probabilities[chosen],
-            self._scorer,
-            automated=self._watch.automated(judged.snapshot.take(chosen)),
-            stale=self._scorer.stale,
+            known.last_time,
+            scores_NK,
+            scorer,
+            automated=self._watch.automated(known),
+            cold=self._evidence.lacking(known),
+            stale=scorer.stale,
         )
-        self._put("propensity", messages)
-        self._meta.counters.predictions += len(messages)
 
-    def _announce(self, drafts: list[AlertDraft]) -> None:
+    def _announce(self, drafts: list[AlertDraft], scorer: CheckedScorer) -> None:
         if drafts:
-            self._put("churn", self._emitter.alerts(drafts, self._table, self._scorer))
+            self._put("churn", self._emitter.alerts(drafts, self._table, scorer))
             self._meta.counters.alerts += len(drafts)
 
     def _put(self, kind: str, messages: list[Message]) -> None:

@@ -27,6 +27,7 @@ from stream.trust import manifest_check
 
 if TYPE_CHECKING:
     from models.gather import Gathered
+    from models.scorer import Scorer
     from models.targets import Target
     from stream.logreader import Count
     from stream.settings import Settings
@@ -63,7 +64,12 @@ class Refresher:
             self.source.go_on(self._state.position)
 
     def train(
-        self, until: int | None, created_at: int, course: Course, count: Count | None
+        self,
+        until: int | None,
+        created_at: int,
+        course: Course,
+        count: Count | None,
+        champion: Scorer | None = None,
     ) -> Trained:
         """Take in what is new and fit.
 
@@ -92,6 +98,7 @@ class Refresher:
             created_at=created_at,
             course=course,
             lesson=lesson,
+            champion=champion,
         )
 
     def published(self, version: str) -> None:

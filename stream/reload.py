@@ -1,8 +1,9 @@
-"""Follows `models.published`: verifies a new champion, warms it up, swaps it in.
+"""Follows `models.published`: verifies a new model, warms it up, swaps it in.
 
 Everything about a model, its signature first, is checked before it is opened (`models.artifact`,
 `models.signing`) and the opening happens off the event loop. A model that is refused is counted and
-logged with its reason, and the one before it goes on.
+logged with its reason, and the one before it goes on. A canary or shadow that is refused is not
+served, and the champion scores alone.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from schemas.codec import decode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError, InvalidMessage
 from stream.errors import WorkerError
+from stream.rollout import Announced, Trials
 from stream.settings import Settings
 from stream.trust import manifest_check
 from stream.worker import Worker
@@ -43,7 +45,9 @@ class ModelFollower:
         self._timeout_s = timeout_s
         self._load = load or load_model
         self._consumer: AIOKafkaConsumer | None = None
-        self._champions: dict[str, ModelPublished] = {}
+        self._announced = Announced()
+        self.trials = Trials()
+        """Models on trial, as of the last reading."""
         self._refused: dict[str, str] = {}
         self.refusals = 0
 
@@ -76,6 +80,7 @@ class ModelFollower:
                 f"{topic} cannot be read: {error!r}; check the broker and `intentstream topics"
                 " check`"
             ) from error
+        self.trials = await self._on_trial(self.trials)
         return await self._newest(serving=None)
 
     async def run(self, worker: Worker) -> None:
@@ -93,6 +98,13 @@ class ModelFollower:
                 if scorer is not None:
                     await worker.replace_scorer(scorer)
                     log.info("model is swapped", model=scorer.version, before=serving)
+                self.trials = await self._on_trial(worker.trials)
+                if self.trials != worker.trials:
+                    await worker.replace_trials(self.trials)
+                    canary, shadow = self.trials.versions()
+                    log.info(
+                        "trials changed", canary=canary, share=self.trials.share, shadow=shadow
+                    )
 
     async def finish(self, worker: Worker) -> None:
         """Disconnect."""
@@ -106,41 +118,72 @@ class ModelFollower:
             await consumer.stop()
 
     def _note(self, records: list[ConsumerRecord]) -> None:
-        """Keep the champions in the order of their last announcement; a tombstone withdraws."""
+        """Keep what is announced, in order; a tombstone withdraws."""
         for record in records:
             version = (record.key or b"").decode("utf-8", "replace")
-            self._champions.pop(version, None)
+            self._announced.note(version, None)
             self._refused.pop(version, None)
             if record.value is None:
+                log.info("model is withdrawn", model=version, reason=_reason(record))
                 continue
             try:
                 published = decode(ModelPublished, record.value)
             except InvalidMessage as error:
                 self._refuse(version, f"offset {record.offset}: {error}")
                 continue
-            if published.rollout == "champion":
-                self._champions[published.version] = published
+            self._announced.note(published.version, published)
 
     async def _newest(self, serving: str | None) -> Scorer | None:
         """Load the newest champion that can be served, None if it is the one being served."""
-        for version, published in reversed(list(self._champions.items())):
-            if version == serving:
+        for published in self._announced.of("champion"):
+            if published.version == serving:
                 return None
-            if version in self._refused:
-                continue
-            try:
-                scorer = await asyncio.to_thread(self._load, published, self._settings)
-            except (IntentStreamError, OSError) as error:
-                self._refuse(version, str(error))
-                continue
-            log.info("model is loaded", model=version, device=scorer.device)
-            return scorer
+            scorer = await self._open(published)
+            if scorer is not None:
+                return scorer
         return None
+
+    async def _on_trial(self, now: Trials) -> Trials:
+        """Load the newest canary and shadow, where they are not what is served now."""
+        wanted: dict[str, Scorer | None] = {}
+        share = 0.0
+        for role, serving in (("canary", now.canary), ("shadow", now.shadow)):
+            published = next(iter(self._announced.of(role)), None)  # type: ignore[arg-type]
+            if published is None:
+                wanted[role] = None
+            elif serving is not None and serving.version == published.version:
+                wanted[role] = serving
+            else:
+                wanted[role] = await self._open(published)
+            if role == "canary" and published is not None and wanted[role] is not None:
+                share = published.canary_share
+        return Trials(wanted["canary"], share, wanted["shadow"])
+
+    async def _open(self, published: ModelPublished) -> Scorer | None:
+        version = published.version
+        if version in self._refused:
+            return None
+        try:
+            scorer = await asyncio.to_thread(self._load, published, self._settings)
+        except (IntentStreamError, OSError) as error:
+            self._refuse(version, str(error))
+            return None
+        log.info("model is loaded", model=version, device=scorer.device, role=published.rollout)
+        return scorer
+
+    def fails(self, version: str, reason: str) -> None:
+        """A model on trial fails: it is not loaded again before it is announced anew."""
+        self.trials = self.trials.without(version)
+        self._refuse(version, reason)
 
     def _refuse(self, version: str, reason: str) -> None:
         self._refused[version] = reason
         self.refusals += 1
         log.error("model is refused; the one before it goes on", model=version, reason=reason)
+
+
+def _reason(record: ConsumerRecord) -> str:
+    return next((v.decode("utf-8", "replace") for k, v in record.headers if k == "reason"), "")
 
 
 def load_model(published: ModelPublished, settings: Settings) -> Scorer:

@@ -147,6 +147,7 @@ def worker_rights(settings: Settings) -> dict[str, set[str]]:
         topics.dead_letter,
         topics.propensity,
         topics.churn,
+        topics.shadow,
         topics.erased,
         topics.status,
     )

@@ -53,6 +53,8 @@ async def run_worker(settings: Settings) -> None:
             companions=(follower, Heartbeats(settings), TopicWatch(settings)),
             last_resort=lambda: Scorer.rhythm(targets_of(settings)),
             new_eraser=lambda source: Eraser(settings, source, kept_ms),
+            trials=follower.trials,
+            trial_failed=follower.fails,
         )
         await worker.run()
     finally:

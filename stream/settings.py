@@ -78,6 +78,9 @@ class TopicSettings(Section):
     propensity: TopicName = "predictions.propensity"
     churn: TopicName = "alerts.churn"
     models: TopicName = "models.published"
+    shadow: TopicName = "predictions.shadow"
+    metrics: TopicName = "models.metrics"
+    outcomes: TopicName = "alerts.outcomes"
     erase: TopicName = "users.erase"
     erased: TopicName = "users.erased"
     status: TopicName = "intentstream.status"
@@ -260,7 +263,58 @@ class TrainSettings(Section):
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     min_windows: int = Field(default=200, ge=2)
     """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    rollout: Literal["shadow", "canary", "champion"] = "champion"
+    """What a new model is announced as; `intentstream models promote` takes it further."""
+    canary_share: Share = 0.05
+    """Of the users that a canary serves."""
     seed: int = 7
+
+
+class EvidenceSettings(Section):
+    """How much must be known of a user before a prediction is more than a guess.
+
+    Below it predictions are marked `cold_start`, and the gate judges these users apart.
+    """
+
+    min_events: int = Field(default=3, ge=0)
+    min_orders: int = Field(default=0, ge=0)
+
+
+class GateSettings(Section):
+    """What a new model must show on later data before it is published; see `models.gate`."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the bootstrap intervals."""
+    resamples: int = Field(default=400, ge=50, le=100_000)
+    min_points: int = Field(default=100, ge=10)
+    """A segment with fewer labelled points is not judged."""
+    tolerance: float = Field(default=0.005, ge=0)
+    """Log-loss by which a model may surely be worse than the champion, on any segment."""
+    max_ece: Share = 0.1
+    """Expected calibration error allowed."""
+
+
+class OutcomeSettings(Section):
+    """How `intentstream outcomes` judges what was said."""
+
+    publish_ms: Annotated[Millis, Field(ge=SECOND_MS)] = MINUTE_MS
+    """How often figures are published."""
+    lookback_ms: Millis = 90 * DAY_MS
+    """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
+    window: int = Field(default=50_000, ge=100)
+    """Matured predictions that the rolling figures of a model are of."""
+    max_users: int = Field(default=500_000, ge=1000)
+    """Users followed; beyond, every second one is left out, which does not bias the figures."""
+    min_matured: int = Field(default=500, ge=50)
+    """Fewer matured predictions raise no alarm and give no drift."""
+    rollback: bool = True
+    """Whether a canary that is surely worse than the champion is rolled back."""
+    rollback_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance of rolling back a canary that is no worse."""
+    rollback_users: int = Field(default=100, ge=10)
+    """Of canary and champion each, with matured predictions, before they are compared."""
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where /health and /metrics are served, with the worker's host and token; none: nowhere."""
 
 
 class Settings(BaseSettings):
@@ -287,6 +341,9 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     churn: ChurnSettings = ChurnSettings()
     train: TrainSettings = TrainSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    gate: GateSettings = GateSettings()
+    outcomes: OutcomeSettings = OutcomeSettings()
     models: ModelSettings = ModelSettings()
     privacy: PrivacySettings = PrivacySettings()
 

@@ -73,6 +73,7 @@ class Heartbeats:
             return
         counters, partition = snapshot.counters, task.tp.partition
         state = worker.log_state(task.tp)
+        canary, shadow = worker.trials.versions()
         status = WorkerStatus(
             worker_id=worker.identity.name,
             partition=partition,
@@ -90,6 +91,8 @@ class Heartbeats:
             users=await self._count_users(task),
             updated_at=time.time_ns() // 1_000_000,
             timers_due_at=snapshot.next_due,
+            canary_version=canary,
+            shadow_version=shadow,
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

@@ -21,6 +21,7 @@ from aiokafka.errors import (
 from schemas.codec import decode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidMessage
+from schemas.monitoring import ModelMetrics
 from stream.errors import BrokerError
 from stream.tail import open_tail
 
@@ -36,6 +37,10 @@ __all__ = ["COUNTERS", "FRESH_MS", "PartitionReport", "StatusReader", "StatusRep
 
 FRESH_MS: Final = 15_000
 """A heartbeat older than this is of a worker that is gone or stuck."""
+MODELS: Final = 8
+"""Models whose figures are shown, those told of last."""
+SEVERE: Final = 0.25
+"""Stability index from which on inputs have drifted; see `models.drift`."""
 RATE_BEATS: Final = 10
 """Heartbeats that a rate is taken over."""
 COUNTERS: Final = (
@@ -100,6 +105,14 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """Version announced last."""
     timers_due_at: int | None
     """When the earliest absence timer is due, ms on the workers' clock."""
+    canaries: list[str]
+    """Versions that serve a share of the users, of live workers."""
+    shadows: list[str]
+    """Versions that score without being heard, likewise."""
+    models: list[ModelMetrics]
+    """Figures of what has matured, of models that have a role or were judged last."""
+    alarms: list[str]
+    """What needs a look: "version: what", of served models, and drift of the inputs."""
 
 
 class _Beats:
@@ -138,6 +151,7 @@ class StatusReader:
         self._admin = admin
         self._beats: dict[int, _Beats] = {}
         self._published: ModelPublished | None = None
+        self._metrics: dict[str, ModelMetrics] = {}
 
     async def read(self) -> StatusReport:
         """Read everything that is new, and sum up.
@@ -158,6 +172,10 @@ class StatusReader:
         with contextlib.suppress(InvalidMessage):
             if record.topic == topics.models:
                 self._published = decode(ModelPublished, record.value)
+            elif record.topic == topics.metrics:
+                found = decode(ModelMetrics, record.value)
+                self._metrics.pop(found.model_version, None)
+                self._metrics[found.model_version] = found
             elif record.topic == topics.status:
                 self._beat(decode(WorkerStatus, record.value))
 
@@ -208,7 +226,29 @@ class StatusReader:
             model_versions=sorted({beat.model_version for beat in live}),
             published=self._published.version if self._published else None,
             timers_due_at=min(due, default=None),
+            canaries=sorted({beat.canary_version for beat in live if beat.canary_version}),
+            shadows=sorted({beat.shadow_version for beat in live if beat.shadow_version}),
+            models=list(self._metrics.values())[-MODELS:],
+            alarms=self._alarms(live),
         )
+
+    def _alarms(self, live: list[WorkerStatus]) -> list[str]:
+        served = {beat.model_version for beat in live} | {beat.canary_version for beat in live}
+        alarms = [
+            f"{version}: {alarm}"
+            for version, found in self._metrics.items()
+            if version in served
+            for alarm in found.alarms
+        ]
+        worst: dict[str, float] = {}
+        for beat in live:
+            for name, index in beat.stability.items():
+                worst[name] = max(index, worst.get(name, 0.0))
+        return alarms + [
+            f"{name} has drifted: stability index {index:.3f}"
+            for name, index in sorted(worst.items())
+            if index > SEVERE
+        ]
 
     def _partition(
         self, number: int, bounds: tuple[int, int], committed: int | None, now: int
@@ -239,7 +279,8 @@ async def open_status(settings: Settings) -> AsyncIterator[StatusReader]:
     """
     topics = settings.topics
     options: dict[str, Any] = settings.kafka.client_options()
-    async with open_tail(settings, [topics.status, topics.models], from_beginning=True) as tail:
+    followed = [topics.status, topics.models, topics.metrics]
+    async with open_tail(settings, followed, from_beginning=True) as tail:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ANSWER_MS)
         try:
             await admin.start()

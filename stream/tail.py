@@ -67,6 +67,16 @@ class Tail:
         """Pass over what a topic holds now."""
         await self._consumer.seek_to_end(*(p for p in self.partitions if p.topic == topic))
 
+    async def seek_to_time(self, topic: str, time: int) -> None:
+        """Begin a topic at its first record of the broker's `time` (ms) or later."""
+        where = [p for p in self.partitions if p.topic == topic]
+        found = await self._consumer.offsets_for_times(dict.fromkeys(where, time))
+        for partition, offset in found.items():
+            if offset is None:
+                await self._consumer.seek_to_end(partition)
+            else:
+                self._consumer.seek(partition, offset.offset)
+
     async def reached(self, ends: dict[TopicPartition, int]) -> bool:
         """Whether everything before `ends` has been read."""
         for partition, end in ends.items():

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream.churn import AlertDraft, ChurnWatch
-    from stream.hidden import ScorerLike
+    from stream.churn import ChurnWatch
     from stream.state import UserTable
 
-    Announce = Callable[[list[AlertDraft]], None]
+    Look = Callable[[NDArray[np.intp]], None]
 
 _NEVER: Final = 2**62
 _PAGE: Final = 1_000_000
@@ -69,8 +68,8 @@ class Timers:
             if len(due):
                 self._earliest = min(self._earliest, int(due.min()))
 
-    def fire(self, now: int, scorer: ScorerLike, announce: Announce) -> None:
-        """Look at every user due at or before the tick of ``now``, each at its own due time."""
+    def fire(self, now: int, look: Look) -> None:
+        """``look`` at every user due at or before the tick of ``now``, each at its due time."""
         tick = self.tick_of(now)
         if tick <= self._fired or self._earliest > tick:
             return
@@ -90,7 +89,7 @@ class Timers:
             for row in gone.tolist():
                 table.forget(row)
             if len(waiting):
-                announce(self._watch.after_silence(table.records, waiting, scorer))
+                look(waiting)
                 table.touch(waiting)
         self._relist(rows, tick)
         self._earliest = self._next(tick)

@@ -84,7 +84,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
 
     def spec(name: str, **config: object) -> TopicSpec:
         texts = _config(settings, config)
-        single = name in {topics.models, topics.status}
+        single = name in {topics.models, topics.metrics, topics.status}
         partitions = 1 if single else topics.partitions
         follows = not single and name != topics.events
         return TopicSpec(name, partitions, topics.replication, texts, follows)
@@ -109,6 +109,9 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
         # Bounded lag: an erased user's last record must leave the disk in foreseeable time.
         spec(settings.changelog, cleanup_policy="compact", max_compaction_lag_ms=DAY_MS),
         spec(topics.models, cleanup_policy="compact"),
+        log(topics.shadow, 7 * DAY_MS),
+        log(topics.outcomes, 90 * DAY_MS),
+        spec(topics.metrics, cleanup_policy="compact", segment_ms=HOUR_MS),
         # By the brokers' times a request finds its place among the events.
         log(topics.erase, keep, message_timestamp_type="LogAppendTime"),
         log(topics.erased, keep),
@@ -178,7 +181,8 @@ def copies_kept_ms(settings: Settings, kept_ms: dict[str, int | None]) -> dict[s
 
     Requests to forget a user, and the receipts, hold no more than the user's id.
     """
-    none = {settings.topics.models, settings.topics.status}
+    topics = settings.topics
+    none = {topics.models, topics.metrics, topics.status}
     return {name: kept for name, kept in kept_ms.items() if name not in none}
 
 

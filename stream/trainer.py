@@ -1,37 +1,39 @@
 """The trainer: event log -> model -> folder of models -> announcement on `models.published`."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from aiokafka import AIOKafkaProducer
+import structlog
 
-from models.artifact import MODEL_FILE, Manifest
+from models.artifact import Manifest
 from models.dataset import DatasetConfig
+from models.errors import ArtifactError
 from models.eventlog import LogParts, Until
 from models.fit import FitConfig, Report
+from models.gate import GateRules
 from models.history import PURCHASE, SessionRules
 from models.registry import Registry
-from models.signing import read_signature
+from models.scorer import Scorer
+from models.segments import Evidence
 from models.spool import Spool
 from models.targets import Target, shop_targets
 from models.train import Course, TrainConfig, train
 from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
-from schemas.codec import encode
-from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError
+from stream.announce import announce, read_announced
 from stream.erased import read_erased
-from stream.errors import TrainerError
 from stream.logreader import Count, KafkaLog, read_files
 from stream.refresh import STATE_FILE, Refresher
 from stream.settings import Settings
 from stream.tracking import tracked
-from stream.trust import model_signer
+from stream.trust import manifest_check, model_signer
+
+log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
@@ -167,6 +169,15 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
         candidates=candidates,
         hidden_size=state.hidden_size,
         drop_late=drop_late,
+        gate=GateRules(
+            confidence=settings.gate.confidence,
+            resamples=settings.gate.resamples,
+            min_points=settings.gate.min_points,
+            tolerance=settings.gate.tolerance,
+            max_ece=settings.gate.max_ece,
+            evidence=evidence_of(settings),
+            seed=chosen.seed,
+        ),
     )
 
 
@@ -200,6 +211,33 @@ def refresher_of(settings: Settings, source: Source, *, kept: bool) -> Refresher
     return Refresher(settings, source, targets_of(settings), config, path)
 
 
+def evidence_of(settings: Settings) -> Evidence:
+    """What must be known of a user."""
+    return Evidence(settings.evidence.min_events, settings.evidence.min_orders)
+
+
+def champion_of(settings: Settings) -> Scorer | None:
+    """The champion, which a new model must not be worse than; None if there is none that opens.
+
+    It is the one that is announced, or, without a cluster, the one that was published last.
+    """
+    registry = Registry(settings.models_dir)
+    if settings.kafka.bootstrap_servers:
+        announced = asyncio.run(read_announced(settings)).of("champion")
+        version = announced[0].version if announced else None
+    else:
+        latest = registry.latest()
+        version = None if latest is None else latest.version
+    if version is None:
+        return None
+    check = manifest_check(settings.models)
+    try:
+        return Scorer.load(registry.path(version), "cpu", check=check)
+    except ArtifactError as error:
+        log.warning("the champion cannot be compared with", model=version, why=str(error))
+        return None
+
+
 def run_round(
     settings: Settings,
     source: Source,
@@ -231,33 +269,36 @@ def run_round(
         IntentStreamError: nothing was published, and why; or it was published and not announced.
     """
     begun = time.monotonic()
+    chosen = settings.train
     sign = model_signer(settings.models)
     now = time.time_ns() // 1_000_000
     with tracked(settings, now, report if group.leads else None) as track:
         checkpoints = settings.data_dir / "fits"
         course = Course(device, track.epoch, group, checkpoints, resume)
         if refresher is not None:
-            trained = refresher.train(until, now, course, count)
+            trained = refresher.train(until, now, course, count, champion_of(settings))
         else:
-            log = source.read(count)
+            events = source.read(count)
             trained = train(
-                log if until is None else Until(log, until),
+                events if until is None else Until(events, until),
                 targets_of(settings),
                 config_of(settings, drop_late=source.in_arrival_order),
                 created_at=now,
                 invalid=source.refused,
                 course=course,
+                champion=champion_of(settings),
             )
         track.figures(trained.manifest.metrics)
     if not group.leads:
         return Round(trained.manifest, Path(), announced=False, seconds=time.monotonic() - begun)
     course.clear()
     registry = Registry(settings.models_dir)
-    manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign)
+    documents = trained.card.documents()
+    manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign, documents)
     if refresher is not None:
         refresher.published(manifest.version)
     if announced:
-        asyncio.run(announce(settings, manifest))
+        asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share))
     seconds = time.monotonic() - begun
     return Round(manifest, registry.path(manifest.version), announced, seconds)
 
@@ -285,44 +326,3 @@ def rounds(
             yield error
         if wait(max(every_ms / 1000 - (time.monotonic() - begun), 0)):
             return
-
-
-def announcement(manifest: Manifest, signature: str | None = None) -> ModelPublished:
-    """The message that tells workers of a published model."""
-    return ModelPublished(
-        version=manifest.version,
-        digest=manifest.digests[MODEL_FILE],
-        uri=manifest.version,
-        architecture=manifest.architecture,
-        feature_version=manifest.feature_version,
-        metrics={k: v for k, v in manifest.metrics.items() if math.isfinite(v)},
-        published_at=manifest.created_at,
-        signature=signature,
-    )
-
-
-async def announce(settings: Settings, manifest: Manifest) -> None:
-    """Send the announcement and wait until all replicas have it.
-
-    Raises:
-        TrainerError: it was not taken; the model stays in its folder.
-        ArtifactError: its signature cannot be read.
-    """
-    folder = Registry(settings.models_dir).path(manifest.version)
-    message = announcement(manifest, read_signature(folder))
-    producer = AIOKafkaProducer(enable_idempotence=True, **settings.kafka.client_options())
-    try:
-        await producer.start()
-        await producer.send_and_wait(
-            settings.topics.models,
-            key=manifest.version.encode(),
-            value=encode(message),
-        )
-    except (OSError, RuntimeError) as error:
-        raise TrainerError(
-            f"model {manifest.version} is in {settings.models_dir} but is not announced on"
-            f" {settings.topics.models}: {error}; check the broker and run"
-            f" `intentstream models announce {manifest.version}`"
-        ) from error
-    finally:
-        await producer.stop()

@@ -24,6 +24,7 @@ from stream.identity import WorkerIdentity
 from stream.opening import Parts, PipelineFactory
 from stream.partition import PartitionTask
 from stream.processing import Surroundings
+from stream.rollout import Serving, Trials
 from stream.settings import Settings
 from stream.store import DueOf
 from stream.store_options import StoreMemory
@@ -59,6 +60,8 @@ class Worker:
         companions: Sequence[Companion] = (),
         last_resort: Callable[[], ScorerLike] | None = None,
         new_eraser: Callable[[TopicPartition], Eraser] | None = None,
+        trials: Trials | None = None,
+        trial_failed: Callable[[str, str], None] | None = None,
     ) -> None:
         """Start nothing.
 
@@ -70,9 +73,13 @@ class Worker:
             companions: what runs beside the partitions: model reload, heartbeats.
             last_resort: makes the model that serves when all others fail.
             new_eraser: makes what reads a partition's requests to forget users.
+            trials: canary and shadow to begin with.
+            trial_failed: told version and reason of a model on trial that fails.
         """
         self.settings = settings
         self.lineup = Lineup(scorer, last_resort)
+        self.trials = trials or Trials()
+        self._trial_failed = trial_failed
         self.identity = WorkerIdentity.acquire(settings.data_dir / "state" / settings.app_id)
         self.engine = Engine()
         self.assignment = Assignment(self._new_task)
@@ -86,7 +93,7 @@ class Worker:
             memory=StoreMemory(),
             new_committer=self._new_committer,
             new_pipeline=new_pipeline,
-            scorer=lambda: self.lineup.serving,
+            scorer=self._serving,
             due_of=due_of,
             new_eraser=new_eraser,
         )
@@ -144,18 +151,33 @@ class Worker:
     async def replace_scorer(self, scorer: Any) -> None:
         """Serve another model in all partitions, now and when one is opened."""
         self.lineup.promote(scorer)
-        await self.assignment.replace_scorer(scorer)
+        await self.assignment.replace_scorer(self._serving())
+
+    async def replace_trials(self, trials: Trials) -> None:
+        """Serve other models on trial in all partitions."""
+        self.trials = trials
+        await self.assignment.replace_scorer(self._serving())
+
+    def _serving(self) -> Serving:
+        return Serving(self.lineup.serving, self.trials)
 
     async def reinstate_scorer(self) -> None:
         """Try a model that was set aside again, if it is time."""
         if self.lineup.reinstate():
-            await self.assignment.replace_scorer(self.lineup.serving)
+            await self.assignment.replace_scorer(self._serving())
 
     async def _set_aside(self, failure: ScorerFailed) -> bool:
+        left = self.trials.without(failure.version)
+        if left != self.trials:
+            log.error("a model on trial fails and is dropped", model=failure.version)
+            if self._trial_failed is not None:
+                self._trial_failed(failure.version, str(failure))
+            await self.replace_trials(left)
+            return True
         before = self.lineup.serving
         found = self.lineup.set_aside(failure.version)
         if self.lineup.serving is not before:
-            await self.assignment.replace_scorer(self.lineup.serving)
+            await self.assignment.replace_scorer(self._serving())
         return found
 
     # --- the partitions' side of the transport -----------------------------------------------

@@ -1,4 +1,4 @@
-"""`intentstream models`: list, show, sign, verify and announce published models."""
+"""`intentstream models`: list, show, sign, verify, promote and roll back published models."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +17,34 @@ Version = Annotated[str, typer.Argument(help="A version, as `models list` shows 
 
 
 @app.command("list")
-def list_models(config: ConfigFile = None, models_dir: ModelsDir = None) -> None:
-    """List the published models, the oldest first."""
+def list_models(
+    config: ConfigFile = None,
+    models_dir: ModelsDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List the published models, the oldest first, with their roles where a cluster is known."""
+    import asyncio
+
     from rich.console import Console
     from rich.table import Column, Table
 
     from models.artifact import Manifest
     from models.registry import Registry
+    from stream.announce import read_announced
+    from stream.rollout import Announced
 
-    registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
-    table = Table(Column("version", no_wrap=True), "architecture", "created (UTC)", "figures")
+    settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
+    registry = Registry(settings.models_dir)
+    known = bool(settings.kafka.bootstrap_servers)
+    announced = asyncio.run(read_announced(settings)) if known else Announced()
+    version_column = Column("version", no_wrap=True)
+    table = Table(version_column, "role", "architecture", "created (UTC)", "figures")
     found = 0
     for version, manifest in registry.manifests():
         found += 1
         if not isinstance(manifest, Manifest):
-            table.add_row(version, "-", "-", str(manifest))
+            table.add_row(version, announced.role(version), "-", "-", str(manifest))
             continue
         created = datetime.fromtimestamp(manifest.created_at / 1000, UTC)
         figures = ", ".join(
@@ -39,7 +52,8 @@ def list_models(config: ConfigFile = None, models_dir: ModelsDir = None) -> None
             for target in manifest.targets
         )
         moment = f"{created:%Y-%m-%d %H:%M:%S}"
-        table.add_row(version, manifest.architecture, moment, f"ROC-AUC: {figures}")
+        role, architecture = announced.role(version), manifest.architecture
+        table.add_row(version, role, architecture, moment, f"ROC-AUC: {figures}")
     if found:
         Console().print(table)
     else:
@@ -53,18 +67,24 @@ def show(
     models_dir: ModelsDir = None,
     json_out: Annotated[bool, typer.Option("--json", help="The whole manifest as JSON.")] = False,
 ) -> None:
-    """Show a model's manifest: targets, data, figures against the baselines."""
+    """Show a model's card: targets, data, figures, segments, limits."""
     from rich.console import Console
+    from rich.markdown import Markdown
 
-    from models.artifact import read_manifest
+    from models.artifact import read_document, read_manifest
+    from models.card import CARD_MARKDOWN
     from models.registry import Registry
     from models.train import describe
     from stream.cli.training import figures_table
 
     registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
-    manifest = read_manifest(registry.resolve(version))
+    folder = registry.resolve(version)
+    manifest = read_manifest(folder)
     if json_out:
         typer.echo(describe(manifest).decode())
+        return
+    if CARD_MARKDOWN in manifest.digests:
+        Console().print(Markdown(read_document(folder, CARD_MARKDOWN, manifest).decode()))
         return
     window = manifest.window
     typer.echo(f"{manifest.version}: {manifest.architecture}, features {manifest.feature_version}")
@@ -162,27 +182,59 @@ def sign(
 
 
 @app.command()
-def announce(
+def promote(
     version: Version,
+    to: Annotated[str, typer.Option("--to", help="champion, canary or shadow.")] = "champion",
+    share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the users, for a canary. [0.05]")
+    ] = None,
     config: ConfigFile = None,
     bootstrap_servers: BootstrapServers = None,
     data_dir: DataDir = None,
     models_dir: ModelsDir = None,
 ) -> None:
-    """Verify a published model and tell running workers to serve it."""
+    """Verify a published model and tell running workers its role."""
     import asyncio
 
     from models.artifact import read_manifest
     from models.registry import Registry
     from models.scorer import Scorer
-    from stream.trainer import announce as send
+    from stream.announce import announce
     from stream.trust import manifest_check
 
-    settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
+    train = {"rollout": to, "canary_share": share}
+    settings = read_settings(
+        config, bootstrap_servers, data_dir, models_dir=models_dir, train=train
+    )
+    chosen = settings.train
     folder = Registry(settings.models_dir).resolve(version)
     Scorer.load(folder, "cpu", check=manifest_check(settings.models))
-    asyncio.run(send(settings, read_manifest(folder)))
-    typer.echo(f"announced {version} on {settings.topics.models}")
+    manifest = read_manifest(folder)
+    asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share))
+    of = f" of {chosen.canary_share:.1%} of the users" if chosen.rollout == "canary" else ""
+    typer.echo(f"announced {version} as {chosen.rollout}{of} on {settings.topics.models}")
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="Version to take back. [the canary, or the champion]")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Told to the workers' logs.")] = "rolled back by hand",
+    config: ConfigFile = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Take a model's role back: workers go on with the champion before it."""
+    import asyncio
+
+    from stream.announce import read_announced, withdraw
+
+    settings = read_settings(config, bootstrap_servers, data_dir)
+    announced = asyncio.run(read_announced(settings))
+    target, next_one = announced.rollback(version)
+    asyncio.run(withdraw(settings, target, reason))
+    typer.echo(f"withdrew {target} on {settings.topics.models}; champion: {next_one}")
 
 
 def _moment(time: int) -> str:

@@ -85,6 +85,10 @@ def _tables(report: "StatusReport") -> "RenderableType":
     for name, text in {
         "workers": ", ".join(report.workers) or "none alive",
         "model": ", ".join(report.model_versions) or "-",
+        "on trial": ", ".join(
+            [f"canary {v}" for v in report.canaries] + [f"shadow {v}" for v in report.shadows]
+        )
+        or "-",
         "published last": report.published or "-",
         "lag": f"{report.lag:,} records",
         "rate": f"{report.events_per_second:,.0f} events/s,"
@@ -112,4 +116,37 @@ def _tables(report: "StatusReport") -> "RenderableType":
             moment(beat.watermark) if beat else "-",
             f"{duration(max(report.at - beat.updated_at, 0))} ago" if beat else "never",
         )
-    return Group(figures, partitions)
+    parts: list[RenderableType] = [figures, partitions]
+    if report.models:
+        parts.append(_models(report))
+    parts += [Text(f"ALARM {alarm}") for alarm in report.alarms]
+    return Group(*parts)
+
+
+def _models(report: "StatusReport") -> "RenderableType":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(
+        "model",
+        "role",
+        "target",
+        "matured",
+        "AUC",
+        "recency",
+        "log-loss",
+        "ECE",
+        "lift",
+        box=SIMPLE,
+    )
+    for model in report.models:
+        for target, found in model.targets.items():
+            figures = (found.auc, found.recency_auc, found.log_loss, found.ece, found.lift)
+            table.add_row(
+                model.model_version,
+                model.rollout or "-",
+                target,
+                f"{found.matured:,}",
+                *("-" if figure is None else f"{figure:.4f}" for figure in figures),
+            )
+    return table

@@ -11,10 +11,11 @@ from models.registry import Registry
 from models.scorer import make_golden
 from schemas.codec import encode
 from schemas.control import ModelPublished
+from stream.announce import announce, announcement, read_announced, withdraw
 from stream.errors import WorkerError
 from stream.reload import ModelFollower, load_model
+from stream.rollout import Trials
 from stream.settings import Settings
-from stream.trainer import announce, announcement
 from tests.logs import gru_manifest, random_gru
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
@@ -30,10 +31,14 @@ class Model:
 class FakeWorker:
     scorer: Model
     swaps: list = field(default_factory=list)
+    trials: Trials = field(default_factory=Trials)
 
     async def replace_scorer(self, scorer):
         self.scorer = scorer
         self.swaps.append(scorer.version)
+
+    async def replace_trials(self, trials):
+        self.trials = trials
 
 
 class Loader:
@@ -175,6 +180,43 @@ async def test_new_champions_are_swapped_in_and_bad_ones_are_not(settings, follo
 
 
 @pytest.mark.kafka
+async def test_canary_and_shadow_come_change_share_fail_and_are_rolled_back(settings, follow):
+    few = published("few", rollout="canary", canary_share=0.1)
+    await tell(
+        settings,
+        ("one", published("one")),
+        ("old", published("old", rollout="canary", canary_share=0.5)),
+        ("few", few),
+        ("bad", published("bad", rollout="shadow")),
+    )
+    follower, scorer = await follow(Loader("bad"))
+    assert scorer.version == "one"
+    assert (follower.trials.versions(), follower.trials.share) == (("few", None), 0.1)
+
+    async with Following(follower, scorer) as following:
+        worker = following.worker
+        worker.trials = follower.trials
+        await tell(
+            settings,
+            ("quiet", published("quiet", rollout="shadow")),
+            ("few", msgspec.structs.replace(few, canary_share=0.3)),
+        )
+        await following.until(lambda: worker.trials.versions() == ("few", "quiet"))
+        await following.until(lambda: worker.trials.share == 0.3)
+        # What fails is not loaded again before it is announced anew.
+        follower.fails("quiet", "no such kernel")
+        worker.trials = worker.trials.without("quiet")
+        await withdraw(settings, "few", "worse than the champion")
+        await following.until(lambda: worker.trials.versions() == ("old", None))
+        await withdraw(settings, "old", "no longer wanted")
+        await following.until(lambda: not worker.trials)
+        await tell(settings, ("few", published("few")))
+        await following.until(lambda: worker.scorer.version == "few")
+        await withdraw(settings, "few", "a champion can be taken back too")
+        await following.until(lambda: worker.scorer.version == "one")
+
+
+@pytest.mark.kafka
 async def test_a_missing_topic_ends_the_start(settings):
     gone = settings.model_copy(
         update={"topics": settings.topics.model_copy(update={"models": unique("none")})}
@@ -195,13 +237,17 @@ def make(settings, version="gru-1"):
 
 @pytest.mark.kafka
 async def test_a_real_model_is_verified_and_loaded(settings):
+    await announce(settings, make(settings, "gru-0"), "canary", 0.25)
     await announce(settings, make(settings))
+    announced = await read_announced(settings)
+    assert (announced.role("gru-1"), announced.role("gru-0")) == ("champion", "canary 25.0%")
     follower = ModelFollower(settings)
 
     scorer = await follower.start()
     await follower.close()
 
     assert scorer.version == "gru-1"
+    assert follower.trials.canary.version == "gru-0"
 
 
 def test_models_that_must_not_be_served_are_refused(tmp_path):

@@ -27,7 +27,7 @@ async def made(bootstrap: str, **kafka: object) -> Settings:
         app_id=name,
         kafka={"bootstrap_servers": bootstrap, **kafka},
         topics={kind: f"{name}.{kind}" for kind in ("events", "late", "dead_letter", "propensity",
-                "churn", "models", "status")},
+                "churn", "shadow", "models", "status")},
     )  # fmt: skip
     await create_topics(bootstrap, *worker_rights(settings))
     return settings

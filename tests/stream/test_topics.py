@@ -15,8 +15,8 @@ from stream.settings import Settings, load_settings
 from stream.topics import check_topics, copies_kept_ms, create_topics, required_topics
 from tests.patience import PATIENCE_S
 
-NAMES = ("events", "late", "dead_letter", "propensity", "churn")
-CONTROL = ("models", "erase", "erased", "status")
+NAMES = ("events", "late", "dead_letter", "propensity", "shadow", "churn", "outcomes")
+CONTROL = ("models", "metrics", "erase", "erased", "status")
 
 
 def settings_for(servers: str, prefix: str | None = None, **topics: object) -> Settings:
@@ -44,11 +44,11 @@ async def make(servers: str, *topics: NewTopic) -> None:
 def test_the_layout_is_co_partitioned_and_state_is_compacted():
     settings = settings_for("x:1", "p", partitions=6, replication=3)
     specs = {spec.name: spec for spec in required_topics(settings)}
-    assert len(specs) == 10
+    assert len(specs) == 13
     follow = {spec.name for spec in specs.values() if spec.partitions == 6}
     assert follow == {f"p.{name}" for name in (*NAMES, "erase", "erased", "users.changelog")}
     compacted = {spec.name for spec in specs.values() if spec.cleanup == "compact"}
-    assert compacted == {"p.users.changelog", "p.models", "p.status"}
+    assert compacted == {"p.users.changelog", "p.models", "p.metrics", "p.status"}
     assert {spec.replication for spec in specs.values()} == {3}
     assert {spec.config["min.insync.replicas"] for spec in specs.values()} == {"2"}
 
@@ -70,7 +70,7 @@ async def test_created_once_and_then_found(kafka):
     settings = settings_for(kafka.bootstrap_servers, partitions=3)
     with pytest.raises(TopicLayoutError) as caught:
         await check_topics(settings)
-    assert len(caught.value.problems) == 10
+    assert len(caught.value.problems) == 13
     assert all("intentstream topics create" in problem for problem in caught.value.problems)
     created = await create_topics(settings)
     assert sorted(created) == sorted(spec.name for spec in required_topics(settings))
@@ -103,7 +103,7 @@ async def test_how_long_copies_stay_is_told(kafka):
     assert kept[topics.churn] == 6000
     assert kept[topics.dead_letter] == 30 * day + 7 * day
     assert kept[settings.changelog] == 4 * day
-    assert topics.models not in kept
+    assert {topics.models, topics.metrics, topics.status}.isdisjoint(kept)
     assert topics.erased in kept
 
 
@@ -177,7 +177,7 @@ async def test_too_few_copies_are_named(kafka):
     wanted = settings_for(kafka.bootstrap_servers, settings.app_id, replication=2)
     with pytest.raises(TopicLayoutError) as caught:
         await check_topics(wanted)
-    assert len(caught.value.problems) == 10
+    assert len(caught.value.problems) == 13
     assert all("1 copies, not 2" in problem for problem in caught.value.problems)
 
 
@@ -247,10 +247,10 @@ def test_the_commands(kafka, tmp_path):
     servers = ("--bootstrap-servers", kafka.bootstrap_servers)
     missing = run("check", *servers)
     assert missing.returncode == 1
-    assert missing.stderr.count("is missing: run `intentstream topics create`\n") == 10
+    assert missing.stderr.count("is missing: run `intentstream topics create`\n") == 13
     made = run("create", *servers, "--partitions", "2")
     assert made.returncode == 0, made.stderr
-    assert made.stdout.count(": created, ") == 10
+    assert made.stdout.count(": created, ") == 13
     assert "was there" in run("create", *servers, "--partitions", "2").stdout
     assert run("check", *servers, "--partitions", "2").returncode == 0
     wrong = run("check", *servers)

@@ -26,19 +26,12 @@ from schemas.codec import decode, encode
 from schemas.control import EraseUser, ModelPublished
 from schemas.errors import IntentStreamError
 from schemas.events import Purchase, View
+from stream.announce import announcement
 from stream.cli.main import main
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
 from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
-from stream.trainer import (
-    FromFiles,
-    FromKafka,
-    Round,
-    announcement,
-    refresher_of,
-    rounds,
-    run_round,
-)
+from stream.trainer import FromFiles, FromKafka, Round, refresher_of, rounds, run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
 from tests.patience import PATIENCE_S
@@ -230,7 +223,7 @@ async def _first(servers: str, topic: str) -> object:
 
 def test_what_cannot_be_announced_stays_published(tmp_path: Path, jsonl: Path) -> None:
     settings = settings_for(tmp_path / "models", Nowhere())
-    with pytest.raises(TrainerError, match=r"is not announced.*models announce"):
+    with pytest.raises(TrainerError, match=r"is not announced.*models promote"):
         run_round(settings, FromFiles((jsonl,)), device="cpu")
     assert len(Registry(settings.models_dir).versions()) == 1
 
@@ -375,7 +368,7 @@ def test_a_published_model_can_be_announced_again(
     config.write_text(f"[topics]\nmodels = '{topic}-models'\n")
     version = done.manifest.version
     cli(
-        *("models", "announce", version, "--config", str(config)),
+        *("models", "promote", version, "--config", str(config)),
         *("--models-dir", str(settings.models_dir)),
         *("--bootstrap-servers", kafka.bootstrap_servers),
     )

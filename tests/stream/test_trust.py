@@ -8,10 +8,10 @@ from models.errors import ArtifactError, SigningError
 from models.registry import Registry
 from models.scorer import make_golden
 from models.signing import generate_key, read_signature
+from stream.announce import announcement
 from stream.reload import load_model
 from stream.secure_settings import ModelSettings
 from stream.settings import Settings, load_settings
-from stream.trainer import announcement
 from stream.trust import manifest_check, model_signer
 from tests.logs import gru_manifest, random_gru
 

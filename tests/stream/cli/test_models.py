@@ -87,7 +87,7 @@ def test_what_a_worker_would_refuse_is_not_announced(
     config = tmp_path / "settings.toml"
     config.write_text(f"[models]\ntrusted_keys = ['{key}.pub']\n")
     _, refused = cli(
-        *("models", "announce", "v1", "--models-dir", folder, "--config", config),
+        *("models", "promote", "v1", "--models-dir", folder, "--config", config),
         *("--bootstrap-servers", "127.0.0.1:1"),
         code=1,
     )

@@ -1,0 +1,53 @@
+"""`intentstream outcomes`: judge predictions and alerts by what came true, and publish it."""
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def outcomes(
+    once: Annotated[
+        bool, typer.Option("--once", help="Judge what there is, publish it and end.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the figures published last, one line each.")
+    ] = False,
+    models_dir: Annotated[
+        Path | None, typer.Option(help="Folder of published models. [var/models]")
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Follow events, predictions and alerts; publish rolling figures, drift and verdicts.
+
+    A canary that is surely worse than the champion is rolled back.
+    """
+    import msgspec
+
+    from stream.outcome_service import OutcomeService
+
+    settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
+    service = OutcomeService(settings)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await service.run(once=once, stop=stop)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
+    if as_json:
+        for found in service.metrics:
+            typer.echo(msgspec.json.encode(found).decode())
