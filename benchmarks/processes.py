@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -85,6 +86,21 @@ class Program:
     def said(self) -> str:
         """The end of what it printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def machine_busy(seconds: float = 0.3) -> float:
+    """Share of all cores that is in use now, by whomever; waits for `seconds`."""
+    before = _machine_ticks()
+    time.sleep(seconds)
+    busy, idle = (b - a for a, b in zip(before, _machine_ticks(), strict=True))
+    return busy / max(busy + idle, 1)
+
+
+def _machine_ticks() -> tuple[int, int]:
+    """Ticks of work (what a hypervisor took included) and of idleness since boot."""
+    fields = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    return sum(fields) - idle, idle
 
 
 def _descendants(pid: int) -> list[int]:

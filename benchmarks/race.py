@@ -9,13 +9,13 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks.contestants import Contestant, Run
 from benchmarks.model import version_of
 from benchmarks.place import Outputs, Place
-from benchmarks.processes import Program, Usage
+from benchmarks.processes import Program, Usage, machine_busy
 from stream.settings import Settings
 
 _SAMPLE_S = 0.025
@@ -59,7 +59,9 @@ class Finish:
     peak_rss_bytes: int
     end_rss_bytes: int
     rss: list[tuple[float, int]] = field(default_factory=list)
-    """(seconds, bytes) about once a second."""
+    """(seconds, bytes) at about 40 moments."""
+    machine_busy: float = 0.0
+    """Share of all cores that others used just before: 0 on a quiet machine."""
 
     @property
     def events_per_second(self) -> float:
@@ -168,13 +170,15 @@ async def race(
         await place.prepare(Settings(**contestant.tree(place, run)))
     else:
         await place.create(run.output, run.partitions)
+    busy = await asyncio.to_thread(machine_busy)
     try:
         with contestant.start(place, run) as program:
             samples, outputs, complete = await watch(place, program, run, events, allowed_s)
         model = version_of(place.architecture) if contestant.tree is not None else None
         one_output_per_event(outputs, model)
         found = await beside(run, outputs) if beside else {}
-        return finish(samples, outputs, events, complete=complete), found
+        done = finish(samples, outputs, events, complete=complete)
+        return replace(done, machine_busy=round(busy, 3)), found
     finally:
         await place.delete(run.name)
         shutil.rmtree(place.folder / run.name, ignore_errors=True)

@@ -39,6 +39,8 @@ _METHOD = """## Method
   every 25 ms by the benchmark, which reads all outputs afterwards: one per event, none twice, and ours from the right model.
 - A run is stopped {allowed_s:g} s after its first outputs. Who is not done by then (the slower peers) is judged by what was done,
   which is to their advantage: histories are still short.
+- "Others" is the share of all cores that was in use just before a run, at most: on a quiet machine it is near 0, and with
+  much more the figures are not to be trusted, least of all those of the JVM, which compiles while it runs.
 - CPU is user and system time of the process and its children in the same time. The broker's is not in it.
 - Everybody keeps the last 50 events per user and writes one message per event. The GRU (64 units, untrained, TorchScript) is the same
   file for all who have a model; peers compute plainer features than the worker. Kafka Streams has **no model**; Bytewax keeps its state
@@ -98,11 +100,12 @@ def _contestants(results: Results) -> str:
                 f"{row['cpu_median']:.1f}",
                 f"{row['peak_rss_bytes'] / (1 << 20):,.0f}",
                 "yes" if row["whole_log"] else "no",
+                f"{row['machine_busy']:.0%}",
                 row["about"],
             ]
         )
     head = ["contestant", "events/s", "least to most", "runs", "CPU s per million", "most MiB"]
-    return "## Contestants\n\n" + _table([*head, "whole log", "what it does"], rows)
+    return "## Contestants\n\n" + _table([*head, "whole log", "others", "what it does"], rows)
 
 
 def _latency(results: Results, guarantee: str) -> str:

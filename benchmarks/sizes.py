@@ -12,10 +12,11 @@ class Sizes:
         events: in the log that everybody reads.
         users: in it.
         rounds: runs of each contestant, interleaved.
+        rounds_s: no other round is begun when it would end after this, once there are two.
         allowed_s: longest run of one; who needs more is judged by what was done until then.
         contestants: without the slower variants of the peers where False.
         repeats: of what is cheap to repeat.
-        pipeline_events: for the pipeline without Kafka.
+        pipeline_events: for the pipeline without Kafka with the GRU.
         rates: events/s at which latency is taken.
         rate_s: seconds at each.
         grow_events: events of the logs that grow in one direction.
@@ -29,6 +30,7 @@ class Sizes:
     events: int
     users: int
     rounds: int
+    rounds_s: float
     allowed_s: float
     contestants: bool
     repeats: int
@@ -47,10 +49,11 @@ FULL: Final = Sizes(
     events=1_000_000,
     users=100_000,
     rounds=5,
+    rounds_s=1_200.0,
     allowed_s=12.0,
     contestants=True,
     repeats=3,
-    pipeline_events=200_000,
+    pipeline_events=100_000,
     rates=(100, 1_000, 5_000, 20_000),
     rate_s=6.0,
     grow_events=400_000,
@@ -64,6 +67,7 @@ QUICK: Final = Sizes(
     events=150_000,
     users=20_000,
     rounds=1,
+    rounds_s=60.0,
     allowed_s=5.0,
     contestants=False,
     repeats=1,

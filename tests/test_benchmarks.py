@@ -128,6 +128,7 @@ def run_of(name: str, rate: float) -> dict[str, object]:
         "cpu_seconds_per_million": 1e6 / rate,
         "peak_rss_bytes": 1 << 20,
         "complete": True,
+        "machine_busy": 0.01,
     }
 
 
