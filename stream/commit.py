@@ -26,7 +26,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream.errors import CommitError, CommitFenced, RecordTooLarge
 from stream.faults import stage
-from stream.outbox import Outbox
+from stream.outbox import Outbox, Outputs
 from stream.unheard import hear_out, heard
 
 MAX_BATCH_BYTES: Final = 900_000
@@ -58,6 +58,12 @@ class Committer(Protocol):
 
     async def start(self) -> None:
         """Shut out every earlier owner of the partition; nothing is read before this."""
+
+    def send(self, outputs: Outputs) -> None:
+        """Begin to send outputs ahead of the commit that covers them, at least once only.
+
+        Returns at once; the next `commit` waits for them and raises what went wrong.
+        """
 
     async def commit(self, outbox: Outbox) -> int:
         """Make all of the outbox durable, or raise.
@@ -155,6 +161,10 @@ class _Committer:
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise
 
+    def send(self, outputs: Outputs) -> None:
+        """Refuse: what is sent must not be seen before the commit; see `Committer.send`."""
+        raise NotImplementedError
+
     async def close(self) -> None:
         """Release the connections; an open transaction is left to the successor to abort."""
         producer, self._producer = self._producer, None
@@ -193,6 +203,8 @@ class ExactlyOnce(_Committer):
 class AtLeastOnce(_Committer):
     """Outputs, then the changelog, then the source offset, each sent when the one before is safe.
 
+    Outputs go out as they come; the changelog and the offset follow once per commit interval.
+
     What is repeated after a failure is byte-identical and carries the same ids. An owner that was
     suspended and wakes up must still not overwrite its successor's changelog. So the producer id
     and epoch are those of the partition's transactional id, which every successor raises, and a
@@ -211,6 +223,8 @@ class AtLeastOnce(_Committer):
         """`commit_offset` must refuse when this worker has left the consumer group."""
         super().__init__(client_options, app_id=app_id, source=source, changelog=changelog)
         self._commit_offset = commit_offset
+        self._ahead: list[Outputs] = []
+        self._sending: asyncio.Task[None] | None = None
         self._offset_due: int | None = None
         self._offsetting: asyncio.Task[None] | None = None
 
@@ -230,14 +244,10 @@ class AtLeastOnce(_Committer):
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
         if self._offsetting is not None and self._offsetting.done():
             await self._settle_offset()
-        partition = self._source.partition
-        await _all(
-            [
-                _send(producer, topic, partition, records)
-                for topic, records in outbox.outputs.items()
-            ]
-        )
+        self.send(outbox.outputs)
+        await self._settle_sending()
         stage("in_transaction")
+        partition = self._source.partition
         last_offset = await _send(producer, self._changelog, partition, outbox.changelog)
         if outbox.next_offset is not None:
             self._offset_due = outbox.next_offset
@@ -246,8 +256,44 @@ class AtLeastOnce(_Committer):
                 self._offsetting = asyncio.create_task(self._commit_offsets())
         return last_offset
 
+    def send(self, outputs: Outputs) -> None:
+        """Begin to send outputs ahead of their commit; see `Committer.send`."""
+        if outputs:
+            self._ahead.append(outputs)
+        task = self._sending
+        if self._ahead and (task is None or (task.done() and task.exception() is None)):
+            self._sending = asyncio.create_task(self._send_ahead())
+
+    async def _send_ahead(self) -> None:
+        """Send what has gathered, again while there is more: one request is on its way at a time.
+
+        Failures stay in the task: the commit that covers the outputs raises them.
+        """
+        while self._ahead and self._producer is not None:
+            gathered, self._ahead = self._ahead, []
+            topics: Outputs = {}
+            for outputs in gathered:
+                for topic, records in outputs.items():
+                    topics.setdefault(topic, []).extend(records)
+            await _all(
+                [
+                    _send(self._producer, topic, self._source.partition, records)
+                    for topic, records in topics.items()
+                ]
+            )
+
+    async def _settle_sending(self) -> None:
+        while (task := self._sending) is not None:
+            await asyncio.shield(task)
+            self._sending = None
+            self.send({})
+
     async def close(self) -> None:
         """Commit the last offset, then release the connections."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
         with contextlib.suppress(KafkaError, TimeoutError):
             await self._settle_offset()
         await super().close()

@@ -20,7 +20,7 @@ from stream.eraser import Eraser
 from stream.erasure import Erasure
 from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.offsets import source_offsets, starting_offset
-from stream.outbox import Counters, Outbox
+from stream.outbox import Counters, Outbox, Outputs
 from stream.records import Records
 from stream.recovery import recover
 from stream.settings import Settings
@@ -78,6 +78,9 @@ class PipelineLike(Protocol):
 
     def next_due(self) -> int | None:
         """Return a time before which no timer is due, None without timers."""
+
+    def take_outputs(self) -> Outputs:
+        """Take the outputs since the last time, unless they have to wait for the commit."""
 
     def drain(self) -> Outbox:
         """Take everything since the last drain."""

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+Outputs = dict[str, list[tuple[bytes | None, bytes]]]
+"""Topic -> (key, value) in order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
     """Everything since the last drain; all of it for partition number = the source's."""
 
-    outputs: dict[str, list[tuple[bytes | None, bytes]]]
-    """Topic -> (key, value) in order."""
+    outputs: Outputs
     changelog: list[tuple[bytes, bytes | None]]
     """Stored key -> record, None for a tombstone; the partition's own record last."""
     timers: list[tuple[bytes, int | None, int | None]]

@@ -20,7 +20,7 @@ from stream.errors import StoreForeign
 from stream.fallback import CheckedScorer
 from stream.ingest import Ingest
 from stream.layout import Layout
-from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
+from stream.outbox import Counters, Outbox, Outputs, PartitionMeta, decode_meta, encode_meta
 from stream.records import Records
 from stream.rollout import Serving, serving_of, shadow_scores
 from stream.slices import Crossings
@@ -103,7 +103,7 @@ class Pipeline:
         self._replaying = False
         self._erasures = Erasures()
         self._now = 0
-        self._outputs: dict[str, list[Message]] = {}
+        self._outputs: Outputs = {}
         self._covered = self._misplaced = 0
         self._moved = False
 
@@ -234,6 +234,17 @@ class Pipeline:
         """Let time pass on the wall clock; in the event clock the watermark alone does."""
         if self._clock == "wall" or (self._clock == "auto" and not self._replaying):
             self._timers.fire(now_ms, self._silent)
+
+    def take_outputs(self) -> Outputs:
+        """Take the outputs since the last time, ahead of the commit that covers them.
+
+        None where an event lies in a wrong partition: before anything is written about that it has
+        to be seen whether the topic is still what it was.
+        """
+        if self._misplaced:
+            return {}
+        outputs, self._outputs = self._outputs, {}
+        return outputs
 
     def drain(self) -> Outbox:
         """Take everything since the last drain."""

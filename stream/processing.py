@@ -20,13 +20,16 @@ from stream.fetching import MicroBatch
 from stream.inbox import Inbox
 from stream.metrics import Metrics
 from stream.opening import OpenPartition, Parts, PipelineLike
-from stream.outbox import Counters, Outbox
+from stream.outbox import Counters, Outbox, Outputs
 from stream.transport import LogState
 from stream.vitals import Sign
 
 _PENDING_BATCHES: Final = 8
 """Full micro-batches that may be processed and not committed before processing waits."""
 _IDLE_S: Final = 1.0
+_REST: Final = 2.0
+"""Multiple of a commit's duration that lies between its beginning and that of the next."""
+_LONGEST_REST_S: Final = 1.0
 _SETTLED_AT_ONCE: Final = 2048
 """Records that are brought into the database in one go while there is nothing else to do."""
 
@@ -93,10 +96,10 @@ class Processing:
         self._pending = False
         self._next_due = opened.pipeline.next_due()
         self._advanced_to = -1
-        self._commit: asyncio.Task[None] | None = None
-        self._committed_at = 0.0
+        self._commit: asyncio.Task[_Durable] | None = None
+        self._committed_at = self._commit_took = 0.0
         self._turns = self._commits = 0
-        self._computing = self._storing = self._settling = False
+        self._computing = self._settling = False
         self._reached = opened.offset
         self._eraser = opened.eraser
         self._erasing = False
@@ -124,9 +127,7 @@ class Processing:
         turn = (self._turns, calls if self._computing else None, moved)
         yield Sign(f"{self._where}: processing", turn, waits_for_cluster=self._settling)
         if self._commit is not None:
-            storing = self._storing
-            mark = (self._commits, calls if storing else None)
-            yield Sign(f"{self._where}: commit", mark, waits_for_cluster=not storing)
+            yield Sign(f"{self._where}: commit", self._commits, waits_for_cluster=True)
         if self._eraser is not None:
             yield self._eraser.sign
         expected = self._inbox.expected
@@ -137,24 +138,24 @@ class Processing:
         """Process and commit until asked to stop, then commit the rest."""
         while not self._stopping:
             self._turns += 1
-            await self._settle_commit()
+            durable = await self._settled_commit()
             batch = self._next_batch()
             now = self._now(batch)
             drain = self._may_commit()
             erasures = self._due_erasures(batch)
             if (
                 batch is not None
+                or durable is not None
                 or erasures is not None
                 or (drain and self._pending)
                 or self._timer_due(now)
             ):
-                await self._step(batch, now, drain, erasures)
+                await self._step(_Step(durable, batch, now, drain, erasures))
             else:
                 await self._sleep()
-        await self._settle_commit(wait=True)
-        if self._pending:
-            await self._step(None, None, drain=True)
-            await self._settle_commit(wait=True)
+        while self._commit is not None or self._pending:
+            durable = await self._settled_commit(wait=True)
+            await self._step(_Step(durable, drain=True))
 
     async def abandon(self) -> None:
         """Wait for nothing and keep nothing: drop a commit that is on its way."""
@@ -188,19 +189,16 @@ class Processing:
         self._erased_to = self._reached
         return arrived
 
-    async def _step(
-        self,
-        batch: MicroBatch | None,
-        now: int | None,
-        drain: bool,  # noqa: FBT001
-        erasures: list[Erasure] | None = None,
-    ) -> None:
+    async def _step(self, step: "_Step") -> None:
+        batch = step.batch
         if batch is not None:
             stage("after_poll")
             self._around.metrics.batch(self._tp.partition, len(batch.records))
         self._computing = True
-        computed = await self._engine.run(self._compute, batch, now, drain, erasures)
+        computed = await self._engine.run(self._compute, step)
         self._computing = False
+        if step.durable is not None:
+            self._acknowledge(step.durable)
         if batch is not None:
             stage("after_scoring")
             self._inbox.done()
@@ -209,9 +207,11 @@ class Processing:
             self._uncommitted.append(batch)
             self._uncommitted_records += len(batch.records)
             self._around.room_changed()
-        self._advanced_to = max(self._advanced_to, now or -1)
+        self._advanced_to = max(self._advanced_to, step.now or -1)
         self._next_due, self._pending = computed.next_due, computed.pending
         self._erasing = computed.erasing
+        if computed.early:
+            self._opened.committer.send(computed.early)
         if computed.drained is not None:
             covered, self._uncommitted = self._uncommitted, []
             self._uncommitted_records = 0
@@ -221,7 +221,7 @@ class Processing:
 
     async def _make_durable(
         self, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
-    ) -> None:
+    ) -> "_Durable":
         began, metrics = time.perf_counter(), self._around.metrics
         self._commits += 1
         if outbox.misplaced:
@@ -230,36 +230,38 @@ class Processing:
         with metrics.stage("transaction"):
             changelog_offset = await self._opened.committer.commit(outbox)
         stage("after_commit")
-        self._storing = True
-        await self._engine.run(self._store, outbox, changelog_offset)
-        self._storing = False
-        self.snapshot = snapshot
-        for batch in covered:
+        return _Durable(outbox, changelog_offset, snapshot, covered, began)
+
+    async def _settled_commit(self, *, wait: bool = False) -> "_Durable | None":
+        """Return the commit that has come to its end, raise its error, or None."""
+        commit = self._commit
+        if commit is None or not (wait or commit.done()):
+            return None
+        self._settling = True
+        durable = await commit
+        self._settling, self._commit = False, None
+        return durable
+
+    def _acknowledge(self, durable: "_Durable") -> None:
+        """What is committed is in the store too."""
+        self.snapshot = durable.snapshot
+        for batch in durable.covered:
             self._around.acknowledge(batch)
         stage("after_ack")
         now = time.time()
-        delays = [now - batch.records[0].timestamp / 1000 for batch in covered]
-        metrics.commit(self._tp.partition, time.perf_counter() - began, delays)
-
-    async def _settle_commit(self, *, wait: bool = False) -> None:
-        commit = self._commit
-        if commit is not None and (wait or commit.done()):
-            self._settling = True
-            await commit
-            self._settling, self._commit = False, None
+        delays = [now - int(batch.records.timestamps[0]) / 1000 for batch in durable.covered]
+        self._commit_took = time.perf_counter() - durable.began
+        self._around.metrics.commit(self._tp.partition, self._commit_took, delays)
 
     def _may_commit(self) -> bool:
-        """Whether a commit may start now: at once after a pause, else once per interval.
-
-        At least once has nothing to gain from waiting, as its commits cost little.
-        """
-        if self._commit is not None:
-            return False
-        return not self._exactly_once or self._commit_wait() <= 0 or self._much_pending()
+        """Whether a commit may start now: at once after a pause, else once per interval."""
+        return self._commit is None and (self._commit_wait() <= 0 or self._much_pending())
 
     def _commit_wait(self) -> float:
         interval = self._settings.worker.commit_interval_ms / 1000
-        return self._committed_at + interval - time.monotonic()
+        # Where commits take long, because there are many or the cluster is slow, they become fewer.
+        rest = max(interval, min(_REST * self._commit_took, _LONGEST_REST_S))
+        return self._committed_at + rest - time.monotonic()
 
     def _timer_due(self, now: int | None) -> bool:
         if now is None or self._next_due is None:
@@ -303,44 +305,67 @@ class Processing:
 
     # --- in the engine's thread --------------------------------------------------------------
 
-    def _compute(
-        self,
-        batch: MicroBatch | None,
-        now: int | None,
-        drain: bool,  # noqa: FBT001
-        erasures: list[Erasure] | None,
-    ) -> "_Computed":
-        """Forget users, process a batch, let time pass, drain if asked."""
+    def _compute(self, step: "_Step") -> "_Computed":
+        """Store what is committed, process a batch, let time pass, drain if asked."""
         pipeline, metrics = self._opened.pipeline, self._around.metrics
+        if step.durable is not None:
+            self._store(step.durable)
         with metrics.stage("compute"):
-            if erasures is not None:
-                pipeline.erase(erasures, self._reached, _wall_ms())
-            if batch is not None:
-                pipeline.process(batch.records)
-            if now is not None:
-                pipeline.advance(now)
+            if step.erasures is not None:
+                pipeline.erase(step.erasures, self._reached, _wall_ms())
+            if step.batch is not None:
+                pipeline.process(step.batch.records)
+            if step.now is not None:
+                pipeline.advance(step.now)
         pending, drained = pipeline.pending, None
-        if drain and pending:
+        early = {} if self._exactly_once else pipeline.take_outputs()
+        if step.drain and pending:
             with metrics.stage("drain"):
                 snapshot = snapshot_of(pipeline, max(pipeline.source_offset, 0))
                 drained, pending = (pipeline.drain(), snapshot), False
         erasing = self._eraser is not None and pipeline.erasing
-        return _Computed(drained, pipeline.next_due(), pending, erasing)
+        return _Computed(early, drained, pipeline.next_due(), pending, erasing)
 
-    def _store(self, outbox: Outbox, changelog_offset: int) -> None:
-        """Write what is committed to RocksDB."""
+    def _store(self, durable: "_Durable") -> None:
+        """Take what is committed into the store."""
         stage("before_store")
-        opened = self._opened
-        if changelog_offset < 0:
-            changelog_offset = opened.store.changelog_offset
+        store, outbox, offset = self._opened.store, durable.outbox, durable.changelog_offset
         with self._around.metrics.stage("store"):
-            opened.store.apply(outbox.changelog, outbox.timers, changelog_offset)
+            store.apply(
+                outbox.changelog, outbox.timers, store.changelog_offset if offset < 0 else offset
+            )
         stage("after_store")
-        opened.pipeline.committed(outbox)
+        self._opened.pipeline.committed(outbox)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What the engine has to do for this partition in one go, in this order."""
+
+    durable: "_Durable | None"
+    batch: MicroBatch | None = None
+    now: int | None = None
+    """Time that timers may see."""
+    drain: bool = False
+    erasures: list[Erasure] | None = None
+    """New requests to forget users; empty: only old ones may be due."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Durable:
+    """A commit that the cluster has."""
+
+    outbox: Outbox
+    changelog_offset: int
+    snapshot: Snapshot
+    covered: list[MicroBatch]
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Computed:
+    early: Outputs
+    """Outputs that need not wait for the commit."""
     drained: tuple[Outbox, Snapshot] | None
     next_due: int | None
     pending: bool

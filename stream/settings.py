@@ -111,6 +111,7 @@ class WorkerSettings(Section):
     batch_size: int = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100
+    """Between two commits of a partition. Exactly once, outputs are seen with the commit."""
     max_event_bytes: int = Field(default=1 << 20, ge=64)
     """A larger record value is invalid."""
     max_future_ms: Millis = DAY_MS

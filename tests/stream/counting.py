@@ -69,6 +69,10 @@ class CountingPipeline:
     def next_due(self):
         return None
 
+    def take_outputs(self):
+        outputs, self._outputs = self._outputs, []
+        return {self._topic: outputs} if outputs else {}
+
     def drain(self):
         outbox = Outbox(
             {self._topic: self._outputs} if self._outputs else {},

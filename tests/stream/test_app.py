@@ -205,6 +205,28 @@ async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_pa
         assert list(dict.fromkeys(found[partition])) == expected
 
 
+async def test_at_least_once_outputs_do_not_wait_for_the_commit(kafka, tmp_path):
+    bench = await Bench(
+        kafka.bootstrap_servers, tmp_path, guarantee="at_least_once", commit_interval_ms=60_000
+    ).create()
+    try:
+        await bench.produce(1)
+        worker = bench.start()
+        await bench.all_committed(worker)  # after a pause a commit comes at once
+        await bench.produce(50)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if await bench.outputs() == bench.expected:
+                    break
+        assert sum((await bench.committed()).values()) == bench.partitions
+
+        assert bench.end(worker) == 0
+        await bench.all_committed()
+        assert await bench.outputs() == bench.expected
+    finally:
+        bench.close()
+
+
 async def test_sigterm_under_full_load_ends_within_seconds_without_a_replay(kafka, tmp_path):
     bench = await Bench(kafka.bootstrap_servers, tmp_path, batch_size=2000).create()
     try:

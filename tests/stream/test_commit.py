@@ -7,6 +7,7 @@ from aiokafka.errors import IllegalGenerationError
 from stream.commit import AtLeastOnce, ExactlyOnce
 from stream.errors import CommitError, CommitFenced, RecordTooLarge
 from stream.outbox import Outbox
+from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import committed, create_topics, read_all, unique
 
 pytestmark = pytest.mark.kafka
@@ -151,24 +152,63 @@ async def test_at_least_once_commits_the_offset_last(kafka, topics):
     assert calls[1][2] == 8
 
 
+def at_least_once(kafka, topics, app="app"):
+    async def commit_offset(_tp, _offset):
+        pass
+
+    return AtLeastOnce(
+        {"bootstrap_servers": kafka.bootstrap_servers},
+        app_id=app,
+        source=TopicPartition(topics["source"], 1),
+        changelog=topics["changelog"],
+        commit_offset=commit_offset,
+    )
+
+
+async def test_at_least_once_outputs_are_seen_before_their_commit_and_in_order(kafka, topics):
+    committer = at_least_once(kafka, topics, unique("app"))
+    await committer.start()
+    for number in range(50):
+        committer.send({topics["out"]: [(b"k", b"out %d" % number)]})
+        if number % 20 == 0:
+            await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE_S):
+        outputs = []
+        while len(outputs) < 50:
+            outputs = await read_all(kafka.bootstrap_servers, topics["out"])
+    assert [record.value for record in outputs] == [b"out %d" % n for n in range(50)]
+    assert len(await read_all(kafka.bootstrap_servers, topics["changelog"])) == 1, "the fence"
+
+    committer.send({topics["out"]: [(b"k", b"out 50")]})
+    await committer.commit(box(topics, [51], 52))
+    outputs = await read_all(kafka.bootstrap_servers, topics["out"])
+    assert [record.value for record in outputs[50:]] == [b"out 50", b"out 51"]
+    await committer.close()
+
+
+async def test_at_least_once_an_output_that_fails_fails_the_commit_that_covers_it(kafka, topics):
+    small = unique("small")
+    await create_topics(kafka.bootstrap_servers, small, partitions=2, max_message_bytes="50000")
+    committer = at_least_once(kafka, topics, unique("app"))
+    await committer.start()
+    committer.send({small: [(b"k", bytes(60_000))]})
+    await asyncio.sleep(0.2)
+    committer.send({topics["out"]: [(b"k", b"later")]})
+
+    with pytest.raises(RecordTooLarge, match=small):
+        await committer.commit(box(topics, [1], 2))
+    await committer.close()
+
+    keys = [record.key for record in await read_all(kafka.bootstrap_servers, topics["changelog"])]
+    assert b"u1" not in keys
+
+
 @pytest.mark.parametrize("successor", ["at_least_once", "exactly_once"])
 async def test_at_least_once_a_woken_owner_overwrites_nothing(kafka, topics, successor):
     app = unique("app")
 
-    async def commit_offset(_tp, _offset):
-        pass
-
-    def at_least_once():
-        return AtLeastOnce(
-            {"bootstrap_servers": kafka.bootstrap_servers},
-            app_id=app,
-            source=TopicPartition(topics["source"], 1),
-            changelog=topics["changelog"],
-            commit_offset=commit_offset,
-        )
-
-    old = at_least_once()
-    new = at_least_once() if successor == "at_least_once" else exactly_once(kafka, topics, app)
+    old = at_least_once(kafka, topics, app)
+    new = (at_least_once if successor == "at_least_once" else exactly_once)(kafka, topics, app)
     await old.start()
     await old.commit(box(topics, [0], 1))
     await new.start()
