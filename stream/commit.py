@@ -6,36 +6,37 @@ broker has: the partition closes it, forgets its memory and opens again from wha
 
 import asyncio
 import contextlib
-import itertools
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
+import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     InvalidProducerEpoch,
     KafkaError,
-    MessageSizeTooLargeError,
     ProducerFenced,
-    RecordListTooLargeError,
     UnknownMemberIdError,
 )
-from aiokafka.producer.message_accumulator import BatchBuilder
 
-from stream.errors import CommitError, CommitFenced, RecordTooLarge
+from stream.errors import CommitError, CommitFenced
 from stream.faults import stage
 from stream.outbox import Outbox, Outputs
-from stream.unheard import hear_out, heard
+from stream.sending import (
+    CLOSE_TIMEOUT_S,
+    MAX_BATCH_BYTES,
+    all_of,
+    nothing,
+    send_records,
+    stop_producer,
+)
 
-MAX_BATCH_BYTES: Final = 900_000
-"""Below the broker's default `message.max.bytes` of 1 MiB."""
 TRANSACTION_TIMEOUT_MS: Final = 300_000
 """How long the broker lets a transaction stay open. A successor ends it at once, so this only has
 to outlast a stalled broker."""
 START_TIMEOUT_S: Final = 60.0
-CLOSE_TIMEOUT_S: Final = 5.0
+CONFIRM_TIMEOUT_S: Final = 3.0
 FENCE_KEY: Final = b"f"
 """Changelog key of the record that shuts out earlier owners; not part of any state."""
 _FENCED: Final = (
@@ -46,9 +47,8 @@ _FENCED: Final = (
     UnknownMemberIdError,
 )
 
-_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+log = structlog.get_logger(__name__)
 
-Records = Sequence[tuple[bytes | None, bytes | None]]
 CommitOffset = Callable[[TopicPartition, int], Awaitable[None]]
 """Commits a source offset for the consumer group; refused when the member is no longer in it."""
 
@@ -75,6 +75,13 @@ class Committer(Protocol):
             CommitFenced: somebody else owns the partition now.
             RecordTooLarge: the broker refuses a record's size.
             CommitError: anything else.
+        """
+
+    async def confirm(self, offset: int) -> None:
+        """Find out whether the partition, committed up to `offset`, is still ours.
+
+        Raises:
+            CommitFenced: somebody else owns it.
         """
 
     async def close(self) -> None:
@@ -119,7 +126,7 @@ class _Committer:
                 self._producer = await self._started(started)
         except (KafkaError, TimeoutError) as error:
             for producer in started:
-                await _stop(producer)
+                await stop_producer(producer)
             raise CommitError(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
@@ -149,7 +156,7 @@ class _Committer:
             return await self._commit(producer, outbox)
         except BaseException as error:
             self._producer = None
-            await _stop(producer)
+            await stop_producer(producer)
             if isinstance(error, _FENCED):
                 raise CommitFenced(
                     f"{self._where}: another worker took the partition over, or the transaction"
@@ -161,6 +168,23 @@ class _Committer:
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise
 
+    async def confirm(self, offset: int) -> None:
+        """Find out whether the partition is still ours; see `Committer.confirm`.
+
+        A cluster that gives no answer in time says nothing about that.
+        """
+        if self._producer is None:
+            return
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                await self.commit(self._confirmation(offset))
+        except CommitFenced:
+            raise
+        except (CommitError, TimeoutError) as error:
+            log.warning(
+                "nobody says whose partition it is", partition=self._where, error=str(error)
+            )
+
     def send(self, outputs: Outputs) -> None:
         """Refuse: what is sent must not be seen before the commit; see `Committer.send`."""
         raise NotImplementedError
@@ -169,9 +193,13 @@ class _Committer:
         """Release the connections; an open transaction is left to the successor to abort."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop_producer(producer)
 
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+        raise NotImplementedError
+
+    def _confirmation(self, offset: int) -> Outbox:
+        """Return something that changes nothing, and that only the owner can commit."""
         raise NotImplementedError
 
 
@@ -185,19 +213,22 @@ class ExactlyOnce(_Committer):
         await producer.begin_transaction()
         partition = self._source.partition
         sending = [
-            _send(producer, self._changelog, partition, outbox.changelog),
+            send_records(producer, self._changelog, partition, outbox.changelog),
             *(
-                _send(producer, topic, partition, records)
+                send_records(producer, topic, partition, records)
                 for topic, records in outbox.outputs.items()
             ),
         ]
         if outbox.next_offset is not None:
             offsets = {self._source: outbox.next_offset}
-            sending.append(_nothing(producer.send_offsets_to_transaction(offsets, self._group)))
-        last_offset, *_ = await _all(sending)
+            sending.append(nothing(producer.send_offsets_to_transaction(offsets, self._group)))
+        last_offset, *_ = await all_of(sending)
         stage("in_transaction")
         await producer.commit_transaction()
         return last_offset
+
+    def _confirmation(self, offset: int) -> Outbox:
+        return Outbox({}, [], [], offset, 0)
 
 
 class AtLeastOnce(_Committer):
@@ -231,14 +262,14 @@ class AtLeastOnce(_Committer):
     async def _started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
         owner = await self._transactional(started)
         identity = owner._txn_manager  # noqa: SLF001  # aiokafka has no other way to learn it
-        await _stop(owner)
+        await stop_producer(owner)
         producer = AIOKafkaProducer(enable_idempotence=True, **self._options)
         started.append(producer)
         producer._txn_manager.set_pid_and_epoch(  # noqa: SLF001
             identity.producer_id, identity.producer_epoch
         )
         await producer.start()
-        await _send(producer, self._changelog, self._source.partition, [(FENCE_KEY, b"")])
+        await send_records(producer, self._changelog, self._source.partition, [(FENCE_KEY, b"")])
         return producer
 
     async def _commit(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
@@ -248,13 +279,17 @@ class AtLeastOnce(_Committer):
         await self._settle_sending()
         stage("in_transaction")
         partition = self._source.partition
-        last_offset = await _send(producer, self._changelog, partition, outbox.changelog)
+        last_offset = await send_records(producer, self._changelog, partition, outbox.changelog)
         if outbox.next_offset is not None:
             self._offset_due = outbox.next_offset
             if self._offsetting is None or self._offsetting.done():
                 await self._settle_offset()
                 self._offsetting = asyncio.create_task(self._commit_offsets())
         return last_offset
+
+    def _confirmation(self, offset: int) -> Outbox:
+        del offset
+        return Outbox({}, [(FENCE_KEY, b"")], [], None, 0)
 
     def send(self, outputs: Outputs) -> None:
         """Begin to send outputs ahead of their commit; see `Committer.send`."""
@@ -275,9 +310,9 @@ class AtLeastOnce(_Committer):
             for outputs in gathered:
                 for topic, records in outputs.items():
                     topics.setdefault(topic, []).extend(records)
-            await _all(
+            await all_of(
                 [
-                    _send(self._producer, topic, self._source.partition, records)
+                    send_records(self._producer, topic, self._source.partition, records)
                     for topic, records in topics.items()
                 ]
             )
@@ -313,69 +348,3 @@ class AtLeastOnce(_Committer):
         while (offset := self._offset_due) is not None:
             self._offset_due = None
             await self._commit_offset(self._source, offset)
-
-
-async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Records) -> int:
-    """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
-    deliveries: list[tuple[asyncio.Future[Any], int]] = []
-    now, sent = time.time_ns() // 1_000_000, 0
-    while sent < len(records):
-        batch = producer.create_batch()
-        count = _fill(batch, records, sent, now)
-        delivery = await producer.send_batch(batch, topic, partition=partition)
-        deliveries.append((heard(delivery), count))
-        sent += count
-    last = -1
-    for delivery, size in deliveries:
-        try:
-            metadata = await delivery
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            raise RecordTooLarge(
-                f"{topic}-{partition}: the broker refuses a record for its size: raise"
-                f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
-            ) from error
-        if metadata.offset < 0:
-            raise CommitError(
-                f"{topic}-{partition}: the broker has lost track of a record's offset"
-            )
-        last = metadata.offset + size - 1
-    return last
-
-
-def _fill(batch: BatchBuilder, records: Records, start: int, now_ms: int) -> int:
-    """Append records from `start` on until the batch is full; return how many.
-
-    Straight to the compiled builder within: the wrapper around it costs twice as much. A batch
-    takes its first record whatever its size; the broker has the last word on that.
-    """
-    append = batch._builder.append  # noqa: SLF001
-    count = 0
-    for key, value in itertools.islice(records, start, None):
-        if append(count, now_ms, key, value, _NO_HEADERS) is None:
-            break
-        count += 1
-    batch._relative_offset = count  # noqa: SLF001
-    batch.close()
-    return count
-
-
-async def _nothing(awaitable: Awaitable[object]) -> int:
-    await awaitable
-    return -1
-
-
-async def _all(awaitables: Sequence[Awaitable[int]]) -> list[int]:
-    """Await all of them, then raise the first error: none is left behind running."""
-    results = await asyncio.gather(*awaitables, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if isinstance(result, int)]
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop within a bound: a producer that failed may wait for a broker that never answers."""
-    with contextlib.suppress(KafkaError, TimeoutError, AssertionError):
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await producer.stop()
-    hear_out(producer)

@@ -153,6 +153,9 @@ class Processing:
                 await self._step(_Step(durable, batch, now, drain, erasures))
             else:
                 await self._sleep()
+        if self._commit is None and not self._pending:
+            # A worker that was suspended learns only now that it has lost the partition.
+            await self._opened.committer.confirm(self.snapshot.offset)
         while self._commit is not None or self._pending:
             durable = await self._settled_commit(wait=True)
             await self._step(_Step(durable, drain=True))

@@ -4,7 +4,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalGenerationError
 
-from stream.commit import AtLeastOnce, ExactlyOnce
+from stream.commit import FENCE_KEY, AtLeastOnce, ExactlyOnce
 from stream.errors import CommitError, CommitFenced, RecordTooLarge
 from stream.outbox import Outbox
 from tests.patience import PATIENCE_S
@@ -224,6 +224,26 @@ async def test_at_least_once_a_woken_owner_overwrites_nothing(kafka, topics, suc
     keys = [record.key for record in await read_all(kafka.bootstrap_servers, topics["changelog"])]
     assert b"u2" not in keys
     assert keys[-2:] == [b"u3", b"m"]
+
+
+@pytest.mark.parametrize("make", [exactly_once, at_least_once])
+async def test_an_owner_finds_out_whether_it_still_is_one(kafka, topics, make):
+    app = unique("app")
+    old, new = make(kafka, topics, app), make(kafka, topics, app)
+    await old.start()
+    await old.commit(box(topics, [0], 1))
+    await old.confirm(1)
+    await new.start()
+    with pytest.raises(CommitFenced):
+        await old.confirm(1)
+    await old.confirm(1)  # it has failed already
+    await new.confirm(1)
+    await old.close()
+    await new.close()
+
+    changelog = await read_all(kafka.bootstrap_servers, topics["changelog"])
+    assert [r.key for r in changelog if r.key != FENCE_KEY] == [b"u0", b"m"]
+    assert len(await read_all(kafka.bootstrap_servers, topics["out"])) == 1
 
 
 async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics):

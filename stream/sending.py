@@ -1,0 +1,91 @@
+"""Records -> Kafka batches -> acknowledgements, through one partition's producer."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from stream.errors import CommitError, RecordTooLarge
+from stream.unheard import hear_out, heard
+
+MAX_BATCH_BYTES: Final = 900_000
+"""Below the broker's default `message.max.bytes` of 1 MiB."""
+CLOSE_TIMEOUT_S: Final = 5.0
+_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+
+Records = Sequence[tuple[bytes | None, bytes | None]]
+
+
+async def send_records(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Records
+) -> int:
+    """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
+    deliveries: list[tuple[asyncio.Future[Any], int]] = []
+    now, sent = time.time_ns() // 1_000_000, 0
+    while sent < len(records):
+        batch = producer.create_batch()
+        count = _fill(batch, records, sent, now)
+        delivery = await producer.send_batch(batch, topic, partition=partition)
+        deliveries.append((heard(delivery), count))
+        sent += count
+    last = -1
+    for delivery, size in deliveries:
+        try:
+            metadata = await delivery
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise RecordTooLarge(
+                f"{topic}-{partition}: the broker refuses a record for its size: raise"
+                f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
+            ) from error
+        if metadata.offset < 0:
+            raise CommitError(
+                f"{topic}-{partition}: the broker has lost track of a record's offset"
+            )
+        last = metadata.offset + size - 1
+    return last
+
+
+def _fill(batch: BatchBuilder, records: Records, start: int, now_ms: int) -> int:
+    """Append records from `start` on until the batch is full; return how many.
+
+    Straight to the compiled builder within: the wrapper around it costs twice as much. A batch
+    takes its first record whatever its size; the broker has the last word on that.
+    """
+    append = batch._builder.append  # noqa: SLF001
+    count = 0
+    for key, value in itertools.islice(records, start, None):
+        if append(count, now_ms, key, value, _NO_HEADERS) is None:
+            break
+        count += 1
+    batch._relative_offset = count  # noqa: SLF001
+    batch.close()
+    return count
+
+
+async def nothing(awaitable: Awaitable[object]) -> int:
+    """Await something that is no record, among records."""
+    await awaitable
+    return -1
+
+
+async def all_of(awaitables: Sequence[Awaitable[int]]) -> list[int]:
+    """Await all of them, then raise the first error: none is left behind running."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, int)]
+
+
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Stop within a bound: a producer that failed may wait for a broker that never answers."""
+    with contextlib.suppress(KafkaError, TimeoutError, AssertionError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.stop()
+    hear_out(producer)

@@ -1,0 +1,56 @@
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from stream.sending import MAX_BATCH_BYTES, all_of, nothing, send_records
+from tests.stream.kafka_tools import create_topics, read_all, unique
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def topic(kafka):
+    name = unique("sent")
+    await create_topics(kafka.bootstrap_servers, name)
+    return name
+
+
+@pytest.fixture
+async def producer(kafka):
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=MAX_BATCH_BYTES,
+    ) as made:
+        yield made
+
+
+async def test_records_arrive_as_they_are_in_as_many_batches_as_they_need(kafka, producer, topic):
+    records = [(b"k%d" % n, bytes([n % 251]) * 10_000) for n in range(200)]
+    records[3:5] = [(None, b"no key"), (b"tombstone", None)]
+
+    assert await send_records(producer, topic, 0, records) == 199
+    assert await send_records(producer, topic, 0, []) == -1
+
+    found = await read_all(kafka.bootstrap_servers, topic)
+    assert [(record.key, record.value) for record in found] == records
+    assert [record.offset for record in found] == list(range(200))
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer:
+        assert await consumer.end_offsets([TopicPartition(topic, 0)]) == {
+            TopicPartition(topic, 0): 200
+        }
+
+
+async def test_the_first_error_is_raised_when_all_have_ended():
+    ended = []
+
+    async def fails():
+        raise ValueError("first")
+
+    async def ends():
+        ended.append(True)
+        return 5
+
+    with pytest.raises(ValueError, match="first"):
+        await all_of([fails(), ends()])
+    assert ended
+    assert await all_of([ends(), nothing(ends())]) == [5, -1]
