@@ -14,6 +14,9 @@ import urllib.request
 from contextlib import closing
 
 import pytest
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.protocol.admin import DescribeGroupsRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from stream.settings import Settings
 from stream.watchdog import CLEAN_END_S, END_AFTER
@@ -102,6 +105,8 @@ async def broken_in_recovery(bench: Bench, fault: str, stall_s: float) -> Patien
     return patient
 
 
+# faust-streaming issues 175 and 640 are agents that end, 629 a partition that is not fetched; for 532
+# see the heartbeats below.
 CASES = {
     "an agent that ends": ("in_agent:1:leave", broken_while_running, "Faust"),
     "a stuck partition": ("before_store:1:hang", broken_while_running, "commit"),
@@ -153,6 +158,49 @@ def test_the_default_leaves_room_within_what_is_promised():
     stall_s = Settings().worker.stall_ms / 1000
     assert stall_s <= UNREADY_S - 10
     assert END_AFTER * stall_s + CLEAN_END_S <= GONE_S - 8
+
+
+async def expel(bootstrap: str, group: str) -> None:
+    """Let the group forget its members, as when their heartbeats do not come through."""
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        described = await client.send(
+            coordinator, DescribeGroupsRequest([group]), group=ConnectionGroup.COORDINATION
+        )
+        members = [member[0] for member in described.groups[0][5]]
+        assert members
+        for member in members:
+            request = LeaveGroupRequest(group, member)
+            left = await client.send(coordinator, request, group=ConnectionGroup.COORDINATION)
+            assert left.error_code == 0
+    finally:
+        await client.close()
+
+
+@pytest.mark.kafka
+async def test_a_member_whose_heartbeats_are_refused_joins_anew_and_goes_on(kafka, tmp_path):
+    """In faust-streaming issue 532 nothing is consumed any more after that."""
+    bench = await Bench(kafka.bootstrap_servers, tmp_path).create()
+    try:
+        await bench.produce(200)
+        worker = bench.start()
+        await bench.all_committed(worker)
+        for _ in range(2):
+            opened = bench.log(worker).count("partition is open")
+            await expel(kafka.bootstrap_servers, bench.app)
+            await bench.produce(200)
+            assert await bench.all_committed(worker), bench.log(worker)
+            while bench.log(worker).count("partition is open") <= opened:
+                assert worker.poll() is None, bench.log(worker)
+                await asyncio.sleep(0.05)
+        await bench.produce(200)
+        assert await bench.all_committed(worker), bench.log(worker)
+        assert bench.end(worker) == 0
+        assert await bench.outputs() == bench.expected
+    finally:
+        bench.close()
 
 
 @pytest.mark.kafka
