@@ -105,8 +105,8 @@ async def broken_in_recovery(bench: Bench, fault: str, stall_s: float) -> Patien
     return patient
 
 
-# faust-streaming issues 175 and 640 are agents that end, 629 a partition that is not fetched; 532 is
-# below, with the heartbeats.
+# faust-streaming issues 175 and 640 are agents that end, 629 a partition that is not fetched; 532
+# is below, with the heartbeats.
 CASES = {
     "an agent that ends": ("in_agent:1:leave", broken_while_running, "Faust"),
     "a stuck partition": ("before_store:1:hang", broken_while_running, "commit"),
