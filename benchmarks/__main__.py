@@ -95,6 +95,9 @@ def main(
     ] = None,
     events: Annotated[int | None, typer.Option(min=1000, help="Of the common log.")] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Of the common log.")] = None,
+    many_users: Annotated[
+        int | None, typer.Option(min=1, help="Of the restart, memory and bytes; 5000000, say.")
+    ] = None,
     bootstrap_servers: Annotated[
         str | None, typer.Option(help="A broker that runs; its logs are used again.")
     ] = None,
@@ -108,7 +111,7 @@ def main(
 ) -> None:
     """Measure, write, print; what falls short is said in the table."""
     names = names_of(only)
-    sizes = sizes_of(quick=quick, rounds=rounds, events=events, users=users)
+    sizes = sizes_of(quick=quick, rounds=rounds, events=events, users=users, many_users=many_users)
     found = results.read(out) if append else {"raw": {}}
     found["machine"] = results.machine()
     found["sizes"] = vars(sizes)

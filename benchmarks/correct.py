@@ -37,7 +37,8 @@ MEASURES = tuple(
 
 async def measure(bench: Bench, guarantees: Iterable[str] = tuple(_OF)) -> Raw:
     """Run each guarantee on a part of the log, and compare."""
-    plan = LogPlan(min(EVENTS, bench.sizes.events), min(EVENTS // 10, bench.sizes.users))
+    events = min(EVENTS, bench.sizes.events // 4)
+    plan = LogPlan(events, events // 10)
     log = await bench.place.log(plan)
     found: Raw = {"events": plan.events}
     for guarantee in guarantees:

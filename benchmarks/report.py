@@ -113,11 +113,16 @@ def _latency(results: Results, guarantee: str) -> str:
     if not raws:
         return ""
     rows = [
-        [f"{int(rate):,}", *(f"{row[p]:g}" for p in ("p50", "p95", "p99")), f"{row['events']:,}"]
+        [
+            f"{int(rate):,}",
+            *(f"{row[p]:g}" for p in ("p50", "p95", "p99")),
+            f"{row['events']:,}",
+            f"{row['sent_per_second']:,}",
+        ]
         for rate, row in raws[-1][guarantee].items()
     ]
     title = f"## Latency, {guarantee.replace('_', '-')}, ms\n\n"
-    return title + _table(["events/s", "p50", "p95", "p99", "events"], rows)
+    return title + _table(["events/s", "p50", "p95", "p99", "events", "sent per second"], rows)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
