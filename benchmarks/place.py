@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,8 +52,6 @@ class Place:
     bootstrap: str
     folder: Path
     architecture: str = "gru"
-    made: list[str] = field(default_factory=list)
-    """Logs that this process produced; the others were there."""
 
     @classmethod
     @contextlib.contextmanager
@@ -66,11 +64,21 @@ class Place:
                 broker = EmbeddedKafka(folder / "kafka", 1, _PROPERTIES)
                 bootstrap = broker.start(print).bootstrap_servers
             publish(folder / "models", architecture)
-            yield cls(bootstrap, folder, architecture)
+            place = cls(bootstrap, folder, architecture)
+            try:
+                yield place
+            finally:
+                # Of a broker that goes on only the logs are worth keeping.
+                asyncio.run(place.delete(place.name))
         finally:
             if broker is not None:
                 broker.stop()
             shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def name(self) -> str:
+        """Unique; part of the name of the topics that all runs share."""
+        return self.folder.name
 
     @property
     def script(self) -> Path:
@@ -80,14 +88,15 @@ class Place:
     def tree(self, run: str, log: str, partitions: int, **sections: Mapping[str, Any]) -> Any:
         """The settings of a worker under test, as a tree: topics of its own but for the log."""
         topics = {name: f"{run}.{name}" for name in _OWN}
-        shared = {"events": log, "models": "bench.models", "status": "bench.status"}
+        # The model is this place's: another one's announcement would be refused.
+        shared = {"models": f"{self.name}.models", "status": f"{self.name}.status"}
         return {
             **sections,
             "app_id": run,
             "data_dir": self.folder / run,
             "models_dir": self.folder / "models",
             "kafka": {"bootstrap_servers": self.bootstrap},
-            "topics": {"partitions": partitions, **topics, **shared},
+            "topics": {"partitions": partitions, "events": log, **topics, **shared},
         }
 
     async def prepare(self, settings: Settings) -> None:
@@ -104,7 +113,6 @@ class Place:
             return plan.topic
         await self.empty_log(plan)
         await self.fill(plan)
-        self.made.append(plan.topic)
         return plan.topic
 
     async def empty_log(self, plan: LogPlan, topic: str | None = None) -> None:
