@@ -90,7 +90,7 @@ def train(
     interval = _interval(every)
     last = parse_moment(until) if until else None
     torch.set_num_threads(threads)
-    events = _source(settings, source or [KAFKA], format_name)
+    events = source_of(settings, source or [KAFKA], format_name)
 
     kept = refresh or interval is not None
     refresher = refresher_of(settings, events, kept=refresh) if kept else None
@@ -123,7 +123,12 @@ def train(
             show_round(outcome, json_out)
 
 
-def _source(settings: Settings, names: list[str], format_name: str) -> "Source":
+def source_of(settings: Settings, names: list[str], format_name: str) -> "Source":
+    """Kafka or files, as `--from` names them.
+
+    Raises:
+        TrainerError: it names both.
+    """
     from stream.errors import TrainerError
     from stream.trainer import FromFiles, FromKafka
 

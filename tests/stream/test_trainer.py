@@ -1,6 +1,7 @@
 """The trainer against a real broker: what it reads, publishes, announces and refuses."""
 
 import asyncio
+import importlib.util
 import json
 import subprocess
 import sys
@@ -509,3 +510,94 @@ class TestRefresh:
 def erasure(user: bytes) -> tuple[bytes, bytes]:
     request = EraseUser(user_id=user.decode(), request_id="r1", requested_at=1)
     return user, encode(request)
+
+
+class TestTune:
+    def test_the_best_settings_can_be_trained_with(
+        self, tmp_path: Path, jsonl: Path, cli: Cli
+    ) -> None:
+        config, best = tmp_path / "settings.toml", tmp_path / "best.toml"
+        config.write_text(
+            f"data_dir = '{tmp_path}'\nmodels_dir = '{tmp_path / 'models'}'\n"
+            "[train]\nmin_windows = 50\npurchase_horizon_ms = '3d'\nchurn_horizon_ms = '10d'\n"
+        )
+        arguments = ("tune", "--from", str(jsonl), "--architecture", "logistic", "--trials", "3")
+        out, err = cli(*arguments, "--config", str(config), "--toml", str(best))
+        assert err.count("trial ") == 3
+        assert "logistic_penalty = " in out
+        config.write_text(config.read_text() + best.read_text().removeprefix("[train]\n"))
+        out, _ = cli("train", "--from", str(jsonl), "--no-announce", "--config", str(config))
+        assert "published" in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--for", "soon"), "--for: 'soon' is no duration"),
+            (("--architecture", "oracle"), "architecture"),
+            (("--from", "nowhere.jsonl"), "no such file"),
+        ],
+    )
+    def test_mistakes_give_one_clear_line(
+        self, jsonl: Path, cli: Cli, arguments: tuple[str, ...], message: str
+    ) -> None:
+        more = () if "--from" in arguments else ("--from", str(jsonl))
+        _, err = cli("tune", *arguments, *more, code=1)
+        assert message in err
+        assert err.count("\n") == 1
+
+
+LINE = '{"event_id": "e%d", "type": "%s", "user_id": "u%d", "event_time": %d}'
+DAYS_100 = range(0, 100 * DAY, DAY)
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings", "message"),
+    [
+        ([], "", "the event log is empty"),
+        (["{", "null"], "", "the event log is empty"),
+        (
+            [LINE % (t, "view", t % 7, 1_600_000_000_000 + t) for t in DAYS_100],
+            "",
+            "one class only",
+        ),
+        (
+            [LINE % (t, "purchase", 1, 1_600_000_000_000 + t) for t in range(0, 20 * DAY, DAY)],
+            "",
+            "too little for a horizon",
+        ),
+        ([], "[train]\narchitecture = 'oracle'\n", "train.architecture"),
+        ([], "[train]\nprecision = 'float8'\n", "train.precision"),
+        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "intentstream[mlflow]"),
+    ],
+    ids=["empty", "no event", "one class", "horizon", "architecture", "precision", "mlflow"],
+)
+def test_bad_input_ends_with_one_line_and_nothing_published(
+    tmp_path: Path, cli: Cli, lines: list[str], settings: str, message: str
+) -> None:
+    if "mlflow" in settings and importlib.util.find_spec("mlflow"):
+        pytest.skip("mlflow is installed")
+    events, config = tmp_path / "events.jsonl", tmp_path / "settings.toml"
+    events.write_text("\n".join(lines))
+    places = f"data_dir = '{tmp_path / 'data'}'\nmodels_dir = '{tmp_path / 'models'}'\n"
+    config.write_text(places + (settings or "[train]\nmin_windows = 5\n"))
+    _, err = cli("train", "--from", str(events), "--no-announce", "--config", str(config), code=1)
+    assert message in err
+    # What comes before is the progress of reading.
+    assert err.splitlines()[-1].startswith("intentstream: ")
+    assert "Traceback" not in err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, jsonl: Path, cli: Cli) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(
+        f"data_dir = '{tmp_path}'\nmodels_dir = '{tmp_path / 'models'}'\n[train]\n"
+        "min_windows = 50\npurchase_horizon_ms = '3d'\nchurn_horizon_ms = '10d'\n"
+    )
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "fits" / "gru.fit").write_bytes(b"intentstream checkpoint 1\n" + b"0" * 200)
+    arguments = ("train", "--from", str(jsonl), "--no-announce", "--resume")
+    _, err = cli(*arguments, "--config", str(config), code=1)
+    assert "gru.fit is damaged" in err
+    assert "train without --resume" in err
+    assert not (tmp_path / "models").exists()
