@@ -135,6 +135,19 @@ def script_bytes(network: Network) -> bytes:
     return buffer.getvalue()
 
 
+def restated(script: bytes, network: Network) -> bytes:
+    """A verified TorchScript file with the weights and tables of `network`, whose code it is.
+
+    Cheaper than to script the network again, and surely the same code.
+    """
+    module = open_script(script, torch.device("cpu"))
+    module.load_state_dict(network.state_dict())
+    buffer = io.BytesIO()
+    with _jit_deprecation_accepted():
+        torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Keep finalisers out of the parser that `torch.jit.script` runs.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from models import features
-from models.artifact import Golden, Manifest, script_bytes, sha256
+from models.artifact import Golden, Manifest, restated, script_bytes, sha256
 from models.batches import Batches
 from models.calibrate import Platt, fit_platt
 from models.card import Card, card_of
@@ -43,6 +43,8 @@ from models.training.distributed import SINGLE, Group
 from models.training.sampling import sample_negatives
 
 CANDIDATES: Final = ("logistic", "gru")
+MIN_STOPPING: Final = 4096
+"""Points that say when a refresh stops, at least."""
 NEVER_BOUGHT: Final = 20.0
 """Stands for the silence of a user without a purchase: longer than log1p of any hours."""
 
@@ -104,6 +106,8 @@ class Lesson:
     architecture: str
     network: Network
     """With the published weights; they are changed."""
+    script: bytes
+    """The published file: the code stays what it is."""
     fresh: Index
     """Points that it has not learnt from."""
     memory: Index
@@ -213,7 +217,8 @@ def train_on(
     verdict.require(best.architecture)
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
-    script = script_bytes(best.network)
+    network = best.network
+    script = script_bytes(network) if lesson is None else restated(lesson.script, network)
     manifest = manifest_of(
         best.network,
         _version(created_at, best.architecture, script),
@@ -294,13 +299,14 @@ def _refresh(
     one = torch.ones(network.targets)
     network.set_calibration(one, torch.zeros_like(one))
     chosen = np.concatenate([lesson.fresh, lesson.memory])
+    stopping = _some(examples.of_slice(CALIBRATION), max(2 * len(chosen), MIN_STOPPING), fit.seed)
     sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
     if isinstance(network, SequenceNetwork):
         fit_sequences(
             network,
             sampled,
             points,
-            examples.of_slice(CALIBRATION),
+            stopping,
             fit,
             pick_device(course.device),
             lesson.architecture,
@@ -313,6 +319,14 @@ def _refresh(
         # A convex problem: its solution on all points is near, and cheap from here.
         fit_logistic(network, examples, examples.of_slice(TRAIN), config.fit, warm=True)
     return _measure(lesson.architecture, network, examples, targets)
+
+
+def _some(points: Index, most: int, seed: int) -> Index:
+    """At most so many of the points."""
+    if len(points) <= most:
+        return points
+    drawn: Index = np.random.default_rng(seed).choice(points, most, replace=False)
+    return np.sort(drawn)
 
 
 def _measure(

@@ -130,7 +130,7 @@ class Refresher:
             return None
         network = warm_network(artifact, self.targets, self.config.hidden_size)
         fresh, memory = state.lesson(gathered, self.config.refresh.replay)
-        return Lesson(artifact.manifest.architecture, network, fresh, memory)
+        return Lesson(artifact.manifest.architecture, network, artifact.script, fresh, memory)
 
     def _forget(self) -> None:
         """Remove who asked to be forgotten since the last round, with all that is kept of them."""
