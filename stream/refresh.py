@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.artifact import read_artifact
+from models.candidates import Course, Lesson
 from models.errors import ArtifactError, RegistryError
 from models.eventlog import EventLog, Until
 from models.features import FEATURE_VERSION
 from models.registry import Registry
 from models.rolling import Rolling
-from models.train import Course, Lesson, TrainConfig, Trained, train_on
+from models.train import TrainConfig, Trained, train_on
 from models.training.warm import warm_network
 from stream.erased import read_erased
 from stream.trust import manifest_check

@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from models.artifact import Manifest
+from models.candidates import Course
 from models.dataset import DatasetConfig
 from models.errors import ArtifactError
 from models.eventlog import LogParts, Until
@@ -21,7 +22,7 @@ from models.scorer import Scorer
 from models.segments import Evidence
 from models.spool import Spool
 from models.targets import Target, shop_targets
-from models.train import Course, TrainConfig, train
+from models.train import TrainConfig, train
 from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
 from schemas.errors import IntentStreamError
