@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from models.batches import Batches
+from models.candidates import Candidate
 from models.dataset import DatasetConfig, build_examples
 from models.errors import DatasetError, TrainingError
 from models.eventlog import EventLog, in_order
@@ -23,7 +24,7 @@ from models.registry import Registry
 from models.scorer import Scorer, network_spec
 from models.split import CALIBRATION, TRAIN, TimeSplit
 from models.targets import shop_targets
-from models.train import TrainConfig, Trained, _Candidate, _choose, _why, train
+from models.train import TrainConfig, Trained, _choose, _why, train
 from tests.models.shop import DAY, PURCHASE, START, VIEW, carts_log, log_of, shop_log
 from tests.models.test_gate import shop
 
@@ -117,7 +118,7 @@ def test_an_architecture_that_does_not_surely_beat_the_logistic_model_is_not_cho
     said = {"gru": truth, "logistic": (1 - blur) * truth + blur * flat}
     fitted = [
         # The GRU has the better figures either way; with no blur by luck alone.
-        _Candidate(name, None, {}, {f"{t.name}.log_loss": loss for t in TARGETS}, said[name])  # type: ignore[arg-type]
+        Candidate(name, None, {}, {f"{t.name}.log_loss": loss for t in TARGETS}, said[name])  # type: ignore[arg-type]
         for name, loss in (("logistic", 0.5), ("gru", 0.49))
     ]
     everything = np.arange(len(truth))
