@@ -28,6 +28,7 @@ from models.training.distributed import SINGLE, Group
 from schemas.errors import IntentStreamError
 from stream.announce import announce, read_announced
 from stream.erased import read_erased
+from stream.errors import BrokerError
 from stream.logreader import Count, KafkaLog, read_files
 from stream.refresh import STATE_FILE, Refresher
 from stream.settings import Settings
@@ -220,15 +221,17 @@ def evidence_of(settings: Settings) -> Evidence:
 def champion_of(settings: Settings) -> Scorer | None:
     """The champion, which a new model must not be worse than; None if there is none that opens.
 
-    It is the one that is announced, or, without a cluster, the one that was published last.
+    It is the one that is announced, or, where no cluster answers, the one that was published last.
     """
     registry = Registry(settings.models_dir)
+    latest = registry.latest()
+    version = None if latest is None else latest.version
     if settings.kafka.bootstrap_servers:
-        announced = asyncio.run(read_announced(settings)).of("champion")
-        version = announced[0].version if announced else None
-    else:
-        latest = registry.latest()
-        version = None if latest is None else latest.version
+        try:
+            announced = asyncio.run(read_announced(settings)).of("champion")
+            version = announced[0].version if announced else None
+        except BrokerError as error:
+            log.warning("the champion is taken to be the last one here", why=str(error))
     if version is None:
         return None
     check = manifest_check(settings.models)
