@@ -87,7 +87,8 @@ class Pipeline:
         self._rules = TimeRules(
             SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
         )
-        self._table = UserTable(Layout(state.ring, state.hidden_size), store, worker.cache_records)
+        layout = Layout(state.ring, state.hidden_size)
+        self._table = UserTable(layout, store, worker.cache_records // partitions)
         self._watch = ChurnWatch(settings.churn, state)
         self._timers = Timers(self._table, store, self._watch, settings.churn.tick_ms)
         self._emitter = Emitter(

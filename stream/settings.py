@@ -119,7 +119,7 @@ class WorkerSettings(Section):
     check_partitioner: bool = True
     """Refuse an event whose partition is not the murmur2 one of its key."""
     cache_records: int = Field(default=100_000, ge=0)
-    """User records kept in memory per partition."""
+    """User records kept in memory per worker; each partition of the topic has an equal share."""
     stall_ms: Annotated[Millis, Field(ge=SECOND_MS, le=20 * SECOND_MS)] = 20 * SECOND_MS
     """A part of the worker that makes no progress for this long makes it unready; twice as long
     ends it."""
