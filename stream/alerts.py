@@ -30,6 +30,8 @@ class Trigger(IntEnum):
 
     BEHAVIOUR = 0
     SILENCE = 1
+    MODEL = 2
+    """Nothing but a change of the model; also while the alert is pending."""
 
 
 Transition = Literal["raised", "escalated", "resolved", "retracted"]
@@ -72,10 +74,12 @@ def advance(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition
         return None
     if fields.status is Status.CALM:
         fields.status, fields.since = Status.PENDING, look.now
+        fields.raised_by = Trigger.BEHAVIOUR
     if look.now - fields.since < rules.dwell_ms:
         return None
     fields.status, fields.since, fields.raised_at = Status.RAISED, look.now, look.now
-    fields.raised_by = Trigger.SILENCE if look.event_time is None else Trigger.BEHAVIOUR
+    if fields.raised_by is not Trigger.MODEL:
+        fields.raised_by = Trigger.SILENCE if look.event_time is None else Trigger.BEHAVIOUR
     return "raised"
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from models.automation import automated
-from models.features import expected_gap, profile
+from models.features import expected_gap, profile, ring_inputs
 from models.history import PURCHASE, Snapshot, snapshot
 from stream.alerts import AlertFields, Look, Rhythm, Status, Transition, Trigger, advance, next_look
+from stream.errors import ScorerFailed
 from stream.hidden import ScorerLike, refresh
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from models.features import F32
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 Cause = Literal["behaviour", "silence", "model_change"]
 
 CHURN = "churn"
+REMEMBERED: Final = 4
+"""Models that are kept in memory to tell a change of the user from one of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class ChurnWatch:
         self._rules = rules
         self._ttl = state.ttl_ms
         self._bot = state.bot_session_events
+        self._models: dict[int, ScorerLike] = {}
 
     def automated(self, state: Snapshot) -> NDArray[np.bool_]:
         """Which users are no persons."""
@@ -168,24 +174,74 @@ class ChurnWatch:
             if events is not None:
                 bought = bool(events.type[i] == PURCHASE)
                 look = replace(look, purchased=bought, event_time=int(events.time[i]))
-            fields = _read(record)
+            fields, before = _read(record), _read(record)
             transition = advance(fields, look, self._rules)
+            if self._by_model_alone(
+                records[rows[i : i + 1]], before, fields, look, scorer, sight, i
+            ):
+                fields.raised_by = Trigger.MODEL
+                by_model = True
+            else:
+                by_model = transition == "raised" and fields.raised_by is Trigger.MODEL
             _write(record, fields)
             if transition is not None:
-                cause = self._cause(record, transition, scorer, silent=events is None)
+                cause: Cause = "behaviour" if events is not None else "silence"
+                cause = "model_change" if by_model else cause
                 drafts.append(sight.draft(i, row, transition, cause, fields.raised_at))
             record["risk"], record["risk_model"] = look.risk, scorer.code
         return drafts
 
-    def _cause(
-        self, record: np.void, transition: Transition, scorer: ScorerLike, *, silent: bool
-    ) -> Cause:
-        if silent:
-            return "silence"
-        new_model = int(record["risk_model"]) not in (0, scorer.code)
-        if transition == "raised" and new_model and record["risk"] < self._rules.raise_at:
-            return "model_change"
-        return "behaviour"
+    def _by_model_alone(
+        self,
+        record: Records,
+        before: AlertFields,
+        after: AlertFields,
+        look: Look,
+        scorer: ScorerLike,
+        sight: _Sight,
+        i: int,
+    ) -> bool:
+        """Whether an alert moves at this look because another model scores, and for nothing else.
+
+        Asked at a user's first look after a change of the model: would the alert have moved, had
+        the old model scored the same moment? Where that model is not at hand any more (the worker
+        began anew since), what it said at the last look stands for it, so that no change of the
+        model is ever told as one of the user.
+        """
+        code = int(record["risk_model"][0])
+        if code in (0, scorer.code) or before.status is after.status:
+            return False
+        risk = self._risk_of(code, record, sight, i)
+        if risk is None:
+            risk = float(record["risk"][0])
+        advance(before, replace(look, risk=risk), self._rules)
+        return before.status is not after.status
+
+    def _risk_of(self, code: int, record: Records, sight: _Sight, i: int) -> float | None:
+        """What an earlier model says of look ``i``, None if it cannot be asked."""
+        model = self._models.get(code)
+        column = None if model is None else churn_column(model)
+        if model is None or column is None:
+            return None
+        then = record.copy()
+        # As it was at the look: events of the same batch that came later do not count.
+        later = int(record["n"][0]) - int(sight.state.n[i])
+        then["n"] = sight.state.n[i]
+        length = max(min(model.history_length, record["ring"].shape[1] - later), 1)
+        inputs = ring_inputs(then, np.zeros(1, np.intp), length)
+        try:
+            said = model.probabilities(model.encode(*inputs), sight.profile[i : i + 1])
+        except ScorerFailed:
+            return None
+        return float(said[0, column])
+
+    def remember(self, models: Iterable[ScorerLike]) -> None:
+        """Keep models that do not score any more, the last ones: they may still be asked."""
+        for model in models:
+            self._models.pop(model.code, None)
+            self._models[model.code] = model
+        while len(self._models) > REMEMBERED:
+            del self._models[next(iter(self._models))]
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
         return (state.orders >= self._rules.min_orders) & ~self.automated(state)

@@ -100,6 +100,7 @@ class Pipeline:
         )
         self._evidence = Evidence(settings.evidence.min_events, settings.evidence.min_orders)
         self._serving = serving_of(scorer)
+        self._watch.remember(self._serving.before)
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
         self._erasures = Erasures()
@@ -145,7 +146,9 @@ class Pipeline:
 
     def replace_scorer(self, scorer: ScorerLike | Serving) -> None:
         """Use other models from the next event on; hidden states are rebuilt as users come by."""
+        self._watch.remember(self._serving.models)
         self._serving = serving_of(scorer)
+        self._watch.remember(self._serving.before)
 
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""

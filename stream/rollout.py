@@ -79,10 +79,18 @@ class Serving:
 
     champion: Any
     trials: Trials = field(default_factory=Trials)
+    before: tuple[Any, ...] = ()
+    """Models that served earlier and may be asked what they would have said, the newest last."""
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """Those that serve."""
+        canary = self.trials.canary
+        return (self.champion,) if canary is None else (self.champion, canary)
 
     def without(self, version: str) -> Serving:
         """The same but for models on trial of this version."""
-        return Serving(self.champion, self.trials.without(version))
+        return replace(self, trials=self.trials.without(version))
 
     def split(
         self, user_ids: Iterable[bytes], size: int
@@ -117,6 +125,7 @@ def serving_of(scorer: ScorerLike | Serving) -> Serving:
             canary=None if trials.canary is None else checked(trials.canary),
             shadow=None if trials.shadow is None else checked(trials.shadow),
         ),
+        tuple(checked(model) for model in scorer.before),
     )
 
 

@@ -159,7 +159,7 @@ class Worker:
         await self.assignment.replace_scorer(self._serving())
 
     def _serving(self) -> Serving:
-        return Serving(self.lineup.serving, self.trials)
+        return Serving(self.lineup.serving, self.trials, self.lineup.before)
 
     async def reinstate_scorer(self) -> None:
         """Try a model that was set aside again, if it is time."""
