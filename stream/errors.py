@@ -110,3 +110,7 @@ class DeadLetterError(StreamError):
 
 class TrainerError(StreamError):
     """The trainer cannot read the event log, or cannot announce a model."""
+
+
+class ExplainError(StreamError):
+    """A prediction that cannot be made again: its event or its model is not there."""

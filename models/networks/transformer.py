@@ -70,6 +70,16 @@ class Block(nn.Module):
             distance: [M,M] between them, in events.
             future: [M,M] True where the second event is later than the first.
         """
+        share, value = self.weights(x, band, distance, future)
+        seen = torch.matmul(share, value).transpose(1, 2).flatten(2)
+        x = x + self.drop(self.answer(seen))
+        out: Tensor = x + self.drop(self.feed(x))
+        return out
+
+    def weights(
+        self, x: Tensor, band: Tensor, distance: Tensor, future: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """How much each event looks at each, [B,heads,M,M], and what it sees; as `forward`."""
         batch, length, width = x.size(0), x.size(1), x.size(2)
         asked = self.ask(self.before(x)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = asked.permute(2, 0, 3, 1, 4).unbind(0)
@@ -77,10 +87,7 @@ class Block(nn.Module):
         scores = scores + self.interval(band).permute(0, 3, 1, 2)
         scores = scores + self.distance(distance).permute(2, 0, 1)
         share = torch.softmax(scores.masked_fill(future, self.masked), dim=3)
-        seen = torch.matmul(share, value).transpose(1, 2).reshape(batch, length, width)
-        x = x + self.drop(self.answer(seen))
-        out: Tensor = x + self.drop(self.feed(x))
-        return out
+        return share, value
 
 
 class Transformer(SequenceNetwork):

@@ -34,8 +34,10 @@ def outcomes(
     """
     import msgspec
 
+    from stream.logs import configure_logging
     from stream.outcome_service import OutcomeService
 
+    configure_logging()
     settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
     service = OutcomeService(settings)
 

@@ -73,9 +73,11 @@ def train(
     from models.training.distributed import SINGLE, Group, processes
     from schemas.errors import IntentStreamError
     from stream.cli.training import Shown, show_round, waiter
+    from stream.logs import configure_logging
     from stream.replay.source import parse_moment
     from stream.trainer import refresher_of, rounds, run_round
 
+    configure_logging("warning")
     settings = read_settings(
         config,
         bootstrap_servers,
