@@ -19,10 +19,12 @@ from benchmarks import results
 from benchmarks.part import Bench
 from benchmarks.parts import PARTS
 from benchmarks.place import Place
+from benchmarks.processes import machine_busy
 from benchmarks.race import RaceFailed
 from benchmarks.sizes import FULL, QUICK, Sizes
 
 console = Console(width=140)
+BUSY = 0.15
 # What a topic made a moment ago makes clients say.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
@@ -113,7 +115,10 @@ def main(
     names = names_of(only)
     sizes = sizes_of(quick=quick, rounds=rounds, events=events, users=users, many_users=many_users)
     found = results.read(out) if append else {"raw": {}}
-    found["machine"] = results.machine()
+    busy = machine_busy(1.0)
+    found["machine"] = results.machine() | {"busy_at_start": round(busy, 3)}
+    if busy > BUSY:
+        console.print(f"others use {busy:.0%} of this machine: the figures will say little")
     found["sizes"] = vars(sizes)
     with Place.open(bootstrap_servers) as place:
         bench = Bench(place, sizes, console.print)
