@@ -86,9 +86,30 @@ def expected_gap(snapshot: Snapshot, prior: int = RHYTHM_PRIOR) -> I64:
 def event_inputs(trace: Trace) -> tuple[I64, F32]:
     """A trace of N events -> (ids_NC, nums_NF)."""
     events = trace.events
-    ids = _ids(events.type, events.item, events.category)
-    amount = amount_of(events.amount)
-    return ids, _nums(events.time, trace.gap, trace.session_age, amount, trace.first)
+    return input_features(
+        events.time,
+        trace.gap,
+        trace.session_age,
+        amount_of(events.amount),
+        events.item,
+        events.category,
+        events.type,
+        trace.first,
+    )
+
+
+def input_features(
+    time: I64,
+    gap: I64,
+    session_age: I64,
+    amount: F32,
+    item: NDArray[np.uint32],
+    category: NDArray[np.uint16],
+    kind: NDArray[np.uint8],
+    first: NDArray[np.bool_],
+) -> tuple[I64, F32]:
+    """What is known of N events -> (ids_NC, nums_NF); times in ms, amounts as in the ring."""
+    return _ids(kind, item, category), _nums(time, gap, session_age, amount, first)
 
 
 def ring_inputs(

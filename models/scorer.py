@@ -3,6 +3,8 @@
 Shapes follow the legend of `models/networks/base.py`. A batch is padded to whole blocks of `BLOCK`
 rows before it reaches the network: matrix kernels pick their instructions by the number of rows,
 and with whole blocks a user's numbers are the same bits whatever else is in the batch.
+The recurrence of a GRU on the CPU is a kernel of our own (``models/kernels/recurrence.py``): what
+batches cannot do for it is to make a long run of one user fast.
 The number of torch threads is the caller's business.
 """
 
@@ -28,9 +30,11 @@ from models.artifact import (
 )
 from models.encoding import hash64
 from models.errors import ArtifactError
+from models.kernels.recurrence import gru_states
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
 from models.signing import ManifestCheck
+from models.steps import Steps, advance_by_scan, encode_windows
 from models.targets import Target
 
 F32 = NDArray[np.float32]
@@ -39,6 +43,8 @@ I64 = NDArray[np.int64]
 DEVICES: Final = ("auto", "cpu", "cuda")
 BLOCK: Final = 32
 """Rows per block; see the module's docstring."""
+REBUILT: Final = 16
+"""A state of longer histories costs more to rebuild than to store."""
 GOLDEN_TOLERANCE: Final = 1e-5
 GOLDEN_BATCH: Final = 8
 GOLDEN_LENGTH: Final = 12
@@ -109,6 +115,9 @@ class Scorer:
         self.code: int = hash64(identity.version)
         """Hash of the version: what user records keep beside the hidden state."""
         self.device = str(device)
+        self._recurrence = _recurrence(module) if device.type == "cpu" else None
+        self.rebuilds = min(self.history_length, REBUILT) if self._recurrence else 0
+        """A state after at most so many events need not be stored: `encode` gives the same bits."""
 
     @classmethod
     def load(
@@ -182,23 +191,56 @@ class Scorer:
         scorer.warm_up()
         return scorer
 
+    def advance(self, stored_SH: F32, steps: Steps) -> F32:
+        """The states [N,H] of the events of ``steps``, each with the same bits in any company.
+
+        Of a model that is not recurrent every event of ``steps`` brings its whole window.
+        """
+        if not self.recurrent:
+            return encode_windows(steps, self.hidden_size, self.encode)
+        if self._recurrence is None:
+            return advance_by_scan(stored_SH, steps, self.scan)
+        if len(steps) == 0:
+            return np.empty((0, self.hidden_size), np.float32)
+        drive_MG = self._run(self._module.drive, steps.ids_MC, steps.nums_MF)
+        begin_NH = stored_SH[steps.state_N]
+        states_NH: F32 = gru_states(
+            *self._recurrence, begin_NH, drive_MG, steps.before_N, steps.start_N
+        )
+        return states_NH
+
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H] of right-padded sequences of at most `history_length` events.
 
         Where the model is not recurrent every sequence is padded to that length first: attention
         sums over it, and the same events must give the same bits whatever else is in the batch.
         """
-        if not self.recurrent and ids_BLC.shape[1] < self.history_length:
-            ids_BLC = _lengthened(ids_BLC, self.history_length)
-            nums_BLF = _lengthened(nums_BLF, self.history_length)
-        return self._run(self._module.encode, ids_BLC, nums_BLF, length_B)
+        if self._recurrence is None:
+            if not self.recurrent and ids_BLC.shape[1] < self.history_length:
+                ids_BLC = _lengthened(ids_BLC, self.history_length)
+                nums_BLF = _lengthened(nums_BLF, self.history_length)
+            return self._run(self._module.encode, ids_BLC, nums_BLF, length_B)
+        hidden_BH = np.zeros((len(ids_BLC), self.hidden_size), np.float32)
+        steps = Steps.of_sequences(ids_BLC, nums_BLF, length_B)
+        known = length_B > 0
+        hidden_BH[known] = self.advance(hidden_BH, steps)[np.cumsum(length_B)[known] - 1]
+        return hidden_BH
 
     def scan(self, hidden_BH: F32, ids_BMC: I64, nums_BMF: F32, length_B: I64) -> F32:
         """Every hidden state [B,M,H] of M more events; a shorter row repeats its last one.
 
         Not for models that are not recurrent: see `encode`.
         """
-        return self._run(self._module.scan, hidden_BH, ids_BMC, nums_BMF, length_B)
+        if self._recurrence is None:
+            return self._run(self._module.scan, hidden_BH, ids_BMC, nums_BMF, length_B)
+        steps = Steps.of_sequences(ids_BMC, nums_BMF, length_B)
+        states_NH = self.advance(hidden_BH, steps)
+        states_BMH = np.repeat(hidden_BH[:, None], ids_BMC.shape[1], axis=1)
+        known = length_B > 0
+        place = np.minimum(np.arange(ids_BMC.shape[1]), length_B[known, None] - 1)
+        first = np.cumsum(length_B) - length_B
+        states_BMH[known] = states_NH[first[known, None] + place]
+        return states_BMH
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
         """Calibrated probabilities [B,K] in the order of `targets`."""
@@ -268,6 +310,15 @@ def _lengthened(array_BL: NDArray[Any], length: int) -> NDArray[Any]:
     out = np.zeros((len(array_BL), length, *array_BL.shape[2:]), array_BL.dtype)
     out[:, : array_BL.shape[1]] = array_BL
     return out
+
+
+def _recurrence(module: Any) -> tuple[F32, F32] | None:
+    """Weights [H,3H] and biases of a network whose recurrence is a GRU's and that tells them."""
+    if not hasattr(module, "recurrence") or not hasattr(module, "drive"):
+        return None
+    with torch.inference_mode():
+        weight, bias = module.recurrence()
+    return np.ascontiguousarray(weight.detach().numpy().T), bias.detach().numpy().copy()
 
 
 def golden_inputs(hidden_size: int) -> dict[str, NDArray[Any]]:

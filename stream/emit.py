@@ -26,6 +26,15 @@ from schemas.outputs import (
     prediction_id,
 )
 from stream.churn import AlertDraft, churn_column
+from stream.kernels.buffers import cut, joined
+from stream.kernels.predictions import (
+    DIGITS,
+    Pattern,
+    Predictions,
+    pattern_of,
+    room_for,
+    write_predictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +53,8 @@ if TYPE_CHECKING:
 Message = tuple[bytes | None, bytes]
 
 REASONS: Final = 3
-_DIGITS: Final = 7
 _ARMS: Final = 10_000
+_PATTERNS: Final = 8
 
 
 class Emitter:
@@ -69,6 +78,7 @@ class Emitter:
         self._holdout = round(holdout_share * _ARMS)
         self._pseudonyms = pseudonyms
         self._erase_topic = erase_topic
+        self._patterns: dict[bytes, Pattern] = {}
 
     def source(self, offset: int) -> Source:
         """Where a record lies."""
@@ -88,57 +98,92 @@ class Emitter:
         stale: bool,
     ) -> list[Message]:
         """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
-        horizons = [(target.name, target.horizon_ms) for target in scorer.targets]
-        rounded = np.round(probabilities_NK.astype(np.float64), _DIGITS).tolist()
-        version, features = scorer.version, scorer.feature_version
-        out: list[Message] = []
-        for key, offset, event_time, state_time, is_automated, is_cold, scores in zip(
-            keys,
-            offsets.tolist(),
-            event_times.tolist(),
-            state_times.tolist(),
-            automated.tolist(),
-            (cold | scorer.cold_start).tolist(),
-            rounded,
-            strict=True,
-        ):
-            prediction = Prediction(
-                prediction_id=prediction_id(version, self._topic, self._partition, offset),
-                user_id=key.decode(),
-                targets={
-                    name: TargetScore(score, horizon)
-                    for (name, horizon), score in zip(horizons, scores, strict=True)
-                },
-                model_version=version,
-                feature_version=features,
-                state_time=state_time,
-                event_time=event_time,
-                source=self.source(offset),
-                cold_start=is_cold,
-                stale=stale,
-                automated=is_automated,
-            )
-            out.append((key, encode(prediction)))
-        return out
+        blank = self._blank(scorer, stale=stale)
+        pattern = self._pattern(blank)
+        users, user_ends = joined(keys)
+        scores = np.rint(probabilities_NK.astype(np.float64) * 10**DIGITS).astype(np.int64)
+        columns = Predictions(
+            users,
+            user_ends,
+            offsets,
+            state_times,
+            event_times,
+            scores,
+            cold | scorer.cold_start,
+            automated,
+        )
+        out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
+        odd = write_predictions(pattern, columns, out, ends)
+        values = cut(out, ends)
+        for i in np.flatnonzero(odd).tolist():
+            values[i] = encode(self._prediction(blank, keys[i], columns, i))
+        return list(zip(keys, values, strict=True))
+
+    def _pattern(self, blank: Prediction) -> Pattern:
+        """Of predictions like this one: those of a few scorers are remembered."""
+        key = encode(blank)
+        found = self._patterns.get(key)
+        if found is None:
+            if len(self._patterns) >= _PATTERNS:
+                self._patterns.clear()
+            found = self._patterns[key] = pattern_of(blank, self._topic, self._partition)
+        return found
+
+    def _blank(self, scorer: ScorerLike, *, stale: bool) -> Prediction:
+        """What all predictions of a scorer have in common."""
+        return Prediction(
+            prediction_id="",
+            user_id="",
+            targets={t.name: TargetScore(0.0, t.horizon_ms) for t in scorer.targets},
+            model_version=scorer.version,
+            feature_version=scorer.feature_version,
+            state_time=0,
+            event_time=0,
+            source=self.source(0),
+            stale=stale,
+        )
+
+    def _prediction(self, blank: Prediction, key: bytes, of: Predictions, i: int) -> Prediction:
+        """One of many: what the kernel writes, as a message."""
+        offset = int(of.offsets[i])
+        scores = (of.scores_NK[i] / 10**DIGITS).tolist()
+        return msgspec.structs.replace(
+            blank,
+            prediction_id=prediction_id(blank.model_version, self._topic, self._partition, offset),
+            user_id=key.decode(),
+            targets={
+                name: TargetScore(score, target.horizon_ms)
+                for (name, target), score in zip(blank.targets.items(), scores, strict=True)
+            },
+            state_time=int(of.state_times[i]),
+            event_time=int(of.event_times[i]),
+            source=self.source(offset),
+            cold_start=bool(of.cold[i]),
+            automated=bool(of.automated[i]),
+        )
 
     def alerts(
         self, drafts: list[AlertDraft], table: UserTable, scorer: ScorerLike
     ) -> list[Message]:
         """One alert message per draft; must be called while the drafts' rows are valid."""
-        return [self._alert(draft, table, scorer) for draft in drafts]
+        reasons = _reasons(drafts, scorer)
+        return [
+            self._alert(draft, table.user_id(draft.row), why, scorer)
+            for draft, why in zip(drafts, reasons, strict=True)
+        ]
 
-    def _alert(self, draft: AlertDraft, table: UserTable, scorer: ScorerLike) -> Message:
-        user = table.user_id(draft.row)
-        closing = draft.transition == "resolved"
+    def _alert(
+        self, draft: AlertDraft, user: str, reasons: list[AlertReason], scorer: ScorerLike
+    ) -> Message:
         alert = ChurnAlert(
             alert_id=alert_id(user, draft.transition, draft.now),
             episode=alert_id(user, "raised", draft.raised_at),
             user_id=user,
             state=draft.transition,
-            risk=round(draft.risk, _DIGITS),
+            risk=round(draft.risk, DIGITS),
             silence_ms=max(draft.silence, 0),
             expected_gap_ms=draft.expected_gap,
-            reasons=[] if closing else _reasons(draft, scorer),
+            reasons=reasons,
             value_at_risk=_value_at_risk(draft, scorer),
             arm=self.arm(user),
             cause=draft.cause,
@@ -153,15 +198,22 @@ class Emitter:
         share = xxhash.xxh3_64_intdigest(f"holdout:{user}".encode()) % _ARMS
         return "holdout" if share < self._holdout else "treatment"
 
-    def late(self, record: Record, event_id: str, event_time: int, late_by: int) -> Message:
+    def late(self, record: Record, late_by: int) -> Message:
         """A late event with its original bytes, or rewritten with the user's pseudonym."""
-        key, value = record.key or b"", record.value or b""
-        where = self.source(record.offset)
+        value = record.value or b""
+        event = decode_event(value, len(value))
         if self._pseudonyms is not None:
-            event = self._pseudonyms.event(decode_event(value, len(value)))
-            key, value = event.user_id.encode(), encode(event)
-        message = late_event(where, key.decode(), event_id, event_time, max(late_by, 0), value)
-        return key, encode(message)
+            event = self._pseudonyms.event(event)
+            value = encode(event)
+        message = late_event(
+            self.source(record.offset),
+            event.user_id,
+            event.event_id,
+            event.event_time,
+            max(late_by, 0),
+            value,
+        )
+        return event.user_id.encode(), encode(message)
 
     def receipt(
         self,
@@ -216,20 +268,30 @@ def _withheld(letter: DeadLetter, pseudonyms: Pseudonyms) -> DeadLetter:
     )
 
 
-def _reasons(draft: AlertDraft, scorer: ScorerLike) -> list[AlertReason]:
-    """Feature ablation: how much lower the risk would be with each feature at its typical value."""
-    column = churn_column(scorer)
+def _reasons(drafts: list[AlertDraft], scorer: ScorerLike) -> list[list[AlertReason]]:
+    """Feature ablation: how much lower each risk would be with each feature at its typical value.
+
+    None for the end of an alert, which needs no reason.
+    """
+    asked = [i for i, draft in enumerate(drafts) if draft.transition != "resolved"]
+    reasons: list[list[AlertReason]] = [[] for _ in drafts]
+    if not asked:
+        return reasons
     count = len(PROFILE_FEATURES)
-    ablated_BP = np.tile(draft.profile, (count, 1))
-    ablated_BP[np.arange(count), np.arange(count)] = scorer.reference_profile
-    hidden = np.tile(draft.hidden, (count, 1))
-    change = draft.risk - scorer.probabilities(hidden, ablated_BP)[:, column].astype(np.float64)
-    strongest: NDArray[np.intp] = np.argsort(-np.abs(change), kind="stable")[:REASONS]
-    return [
-        AlertReason(PROFILE_FEATURES[i], round(float(change[i]), _DIGITS))
-        for i in strongest.tolist()
-        if change[i]
-    ]
+    ablated_BP = np.repeat([drafts[i].profile for i in asked], count, axis=0)
+    feature_B = np.tile(np.arange(count), len(asked))
+    ablated_BP[np.arange(len(ablated_BP)), feature_B] = scorer.reference_profile[feature_B]
+    hidden_BH = np.repeat([drafts[i].hidden for i in asked], count, axis=0)
+    risks = scorer.probabilities(hidden_BH, ablated_BP)[:, churn_column(scorer)]
+    for i, ablated in zip(asked, risks.astype(np.float64).reshape(-1, count), strict=True):
+        change = drafts[i].risk - ablated
+        strongest: NDArray[np.intp] = np.argsort(-np.abs(change), kind="stable")[:REASONS]
+        reasons[i] = [
+            AlertReason(PROFILE_FEATURES[k], round(float(change[k]), DIGITS))
+            for k in strongest.tolist()
+            if change[k]
+        ]
+    return reasons
 
 
 def _value_at_risk(draft: AlertDraft, scorer: ScorerLike) -> float:

@@ -21,6 +21,7 @@ from stream.errors import ScorerFailed
 if TYPE_CHECKING:
     from models.features import F32
     from models.history import I64
+    from models.steps import Steps
     from stream.hidden import ScorerLike
 
 RETRY_S: Final = 90.0
@@ -45,6 +46,7 @@ class CheckedScorer:
         self.hidden_size = scorer.hidden_size
         self.history_length = scorer.history_length
         self.recurrent = scorer.recurrent
+        self.rebuilds = scorer.rebuilds
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile
@@ -54,21 +56,20 @@ class CheckedScorer:
         shape = (len(ids_BLC), self.hidden_size)
         return self._ask("encode", shape, ids_BLC, nums_BLF, length_B)
 
-    def scan(self, hidden_BH: F32, ids_BMC: I64, nums_BMF: F32, length_B: I64) -> F32:
-        """Every hidden state [B,M,H]; raises `ScorerFailed`."""
-        shape = (*ids_BMC.shape[:2], self.hidden_size)
-        return self._ask("scan", shape, hidden_BH, ids_BMC, nums_BMF, length_B)
+    def advance(self, stored_SH: F32, steps: Steps) -> F32:
+        """The hidden states [N,H] of N events; raises `ScorerFailed`."""
+        return self._ask("advance", (len(steps), self.hidden_size), stored_SH, steps)
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
         """Calibrated probabilities [B,K]; raises `ScorerFailed`."""
         shape = (len(profile_BP), len(self.targets))
         return self._ask("probabilities", shape, hidden_BH, profile_BP)
 
-    def _ask(self, method: str, shape: tuple[int, ...], *arrays: Any) -> F32:
+    def _ask(self, method: str, shape: tuple[int, ...], *arguments: Any) -> F32:
         problem = ""
         for attempt in range(_TRIES):
             try:
-                answer: F32 = getattr(self._scorer, method)(*arrays)
+                answer: F32 = getattr(self._scorer, method)(*arguments)
             except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
                 problem = f"raises {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
             else:

@@ -8,21 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiokafka.partitioner import murmur2
+import numpy as np
 
-from models.encoding import Row, columns, encode_event
+from models.encoding import Row, encode_event
+from models.history import Events
 from schemas.codec import decode_event, validate_key
 from schemas.errors import InvalidEvent, Reason
+from stream.kernels.buffers import as_array, joined
+from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
 from stream.records import Records
 from stream.state import USER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from models.history import I64, Events
+    from models.history import I64
     from schemas.pseudonym import Pseudonyms
     from stream.records import Record
 
@@ -30,9 +32,7 @@ MAX_AMOUNT: Final = 10**16
 """Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
 sum in 64 bits."""
 
-_CHECKED_KEYS: Final = 200_000
-"""Keys whose partition was checked and is remembered: murmur2 in Python costs more than all other
-decoding of a record."""
+_NO_BOUND: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +43,27 @@ class Decoded:
     """Stored key (``USER_PREFIX`` + user id or pseudonym) per event."""
     offsets: I64
     events: Events
-    sources: list[int]
+    sources: NDArray[np.intp]
     """Event -> index of its record."""
-    event_ids: list[str]
     refused: list[tuple[int, InvalidEvent]]
     """(index of the record, why)."""
 
     def take(self, chosen: NDArray[np.intp]) -> Decoded:
         """The chosen events, in the same order, and nothing refused."""
-        index = chosen.tolist()
         return Decoded(
-            keys=[self.keys[i] for i in index],
+            keys=[self.keys[i] for i in chosen.tolist()],
             offsets=self.offsets[chosen],
             events=self.events.take(chosen),
-            sources=[self.sources[i] for i in index],
-            event_ids=[self.event_ids[i] for i in index],
+            sources=self.sources[chosen],
             refused=[],
         )
 
 
 class Ingest:
-    """Decodes and validates the records of one partition."""
+    """Decodes and validates the records of one partition.
+
+    A kernel reads the plain records, which are nearly all; `decode_event` is asked for the others.
+    """
 
     def __init__(
         self,
@@ -80,61 +80,70 @@ class Ingest:
         With ``pseudonyms`` the stored keys are made from them; partitions follow the records' keys.
         """
         self._partition = partition
-        self._partitions = partitions
+        self._partitions = partitions if check_partitioner else 0
         self._max_bytes = max_bytes
         self._max_future_ms = max_future_ms
-        self._check_partitioner = check_partitioner
-        self._checked: set[bytes] = set()
         self._pseudonyms = pseudonyms
 
     def decode(self, batch: Iterable[Record]) -> Decoded:
         """Decode a micro-batch; an invalid record never touches its neighbours."""
         records = Records.of(batch)
-        keys: list[bytes] = []
-        rows: list[Row] = []
-        sources: list[int] = []
-        event_ids: list[str] = []
+        parsed = self._parse(records)
         refused: list[tuple[int, InvalidEvent]] = []
-        times = records.timestamps.tolist()
-        for index, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
+        for index in np.flatnonzero(~parsed.plain).tolist():
             try:
-                event = decode_event(value, self._max_bytes)
-                if key != event.user_id.encode():
-                    validate_key(key, event.user_id)
-                if key not in self._checked:
-                    self._check(key)  # type: ignore[arg-type]
-                row = encode_event(event)
-                self._check_bounds(times[index], row)
+                row = self._decode_one(*records[index])
             except InvalidEvent as error:
                 refused.append((index, error))
-                continue
-            if self._pseudonyms is not None:
-                keys.append(USER_PREFIX + self._pseudonyms.of(event.user_id).encode())
             else:
-                keys.append(USER_PREFIX + key)  # type: ignore[operator]
-            rows.append(row)
-            sources.append(index)
-            event_ids.append(event.event_id)
-        return Decoded(keys, records.offsets[sources], columns(rows), sources, event_ids, refused)
+                parsed.fill(index, row)
+        events = Events(*parsed[:-1])
+        sources = np.arange(len(records))
+        keys: list[bytes] = records.keys  # type: ignore[assignment]  # None only where refused
+        if refused:
+            sources = np.flatnonzero(parsed.plain)
+            events = events.take(sources)
+            keys = [keys[index] for index in sources.tolist()]
+        if self._pseudonyms is None:
+            keys = [USER_PREFIX + key for key in keys]
+        else:
+            made = self._pseudonyms.of
+            keys = [USER_PREFIX + made(key.decode()).encode() for key in keys]
+        return Decoded(keys, records.offsets[sources], events, sources, refused)
 
-    def forget(self, key: bytes) -> None:
-        """Do not remember this record key any more."""
-        self._checked.discard(key)
+    def _parse(self, records: Records) -> Parsed:
+        """The columns of the plain records."""
+        parsed = Parsed.empty(len(records))
+        ahead = _NO_BOUND if self._max_future_ms is None else self._max_future_ms
+        bounds = Bounds(self._max_bytes, ahead, MAX_AMOUNT, self._partition, self._partitions)
+        parse_events(
+            *joined(records.values), *joined(records.keys), records.timestamps, bounds, parsed
+        )
+        return parsed
 
-    def _check(self, key: bytes) -> None:
-        if self._check_partitioner:
-            belongs = partition_of(key, self._partitions)
-            if belongs != self._partition:
-                raise InvalidEvent(
-                    Reason.WRONG_PARTITION,
-                    "user_id",
-                    f"murmur2 of the key gives partition {belongs}, the record lies in"
-                    f" {self._partition}: let every producer partition with murmur2 (librdkafka:"
-                    " partitioner=murmur2_random)",
-                )
-        if len(self._checked) >= _CHECKED_KEYS:
-            self._checked.clear()
-        self._checked.add(key)
+    def _decode_one(
+        self, offset: int, timestamp: int, key: bytes | None, value: bytes | None
+    ) -> Row:
+        """The row of one record; raises InvalidEvent."""
+        del offset
+        event = decode_event(value, self._max_bytes)
+        validate_key(key, event.user_id)
+        if self._partitions:
+            self._check_partition(event.user_id.encode())
+        row = encode_event(event)
+        self._check_bounds(timestamp, row)
+        return row
+
+    def _check_partition(self, key: bytes) -> None:
+        belongs = partition_of(key, self._partitions)
+        if belongs != self._partition:
+            raise InvalidEvent(
+                Reason.WRONG_PARTITION,
+                "user_id",
+                f"murmur2 of the key gives partition {belongs}, the record lies in"
+                f" {self._partition}: let every producer partition with murmur2 (librdkafka:"
+                " partitioner=murmur2_random)",
+            )
 
     def _check_bounds(self, timestamp: int, row: Row) -> None:
         if row[5] > MAX_AMOUNT:
@@ -151,4 +160,4 @@ class Ingest:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition where a murmur2 producer (Java's default) puts ``key``."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    return int((murmur2(as_array(key), 0, len(key)) & 0x7FFFFFFF) % partitions)

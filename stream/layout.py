@@ -1,8 +1,10 @@
 """The form of stored user records: sealed, versioned, and how an older one becomes the newest.
 
-A record is stored as its row of the table cut off behind its last used ring slot (the body), and
-behind that the xxh3-64 of the body (the seal, since layout 2). The body begins with its layout and
-sizes in every version.
+Layout 3 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+status), the entry of the timer index, the rest of the row's head without its zero bytes, the used
+ring slots, and the xxh3-64 of it all (the seal). A short history is stored without the model's
+state, which is made of it again, to the bit. Layout 2 was the row as it is, cut off behind its last
+used ring slot (the body), and its seal; layout 1 had no seal.
 
 A worker writes the newest layout only and reads all older ones: a record is migrated when it is
 read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
@@ -11,18 +13,31 @@ needs no pause, and a worker that comes upon what a newer one wrote leaves it al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_64_digest
 
-from models.history import ENTRY, HEADER
+from models.history import ENTRY, HEADER, I64
+from models.kernels.xxh3 import U8
 from stream.errors import StateLayoutError, StoreCorrupt
+from stream.kernels.buffers import cut, joined
+from stream.kernels.sealing import (
+    GOOD,
+    OTHER,
+    SEAL_BYTES,
+    Places,
+    pack_rows,
+    packed_bound,
+    unpack_rows,
+)
 
-LAYOUT_VERSION: Final = 2
-_SEAL_BYTES: Final = 8
+LAYOUT_VERSION: Final = 3
+_BEGIN_BYTES: Final = 6
+_DUE_SINCE_3: Final = 8
 
 SERVING: Final = [
     ("layout", "<u2"),
@@ -41,12 +56,13 @@ SERVING: Final = [
     ("risk_model", "<u8"),  # code of the model that gave `risk`
     ("model", "<u8"),  # code of the model that `hidden` belongs to
 ]
-_INDEXED_DUE_AT: Final = int(np.dtype(SERVING).fields["indexed_due"][1])  # type: ignore[index]
+_OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(SERVING).fields or {}).items()}
+_HIDDEN_AT: Final = np.dtype(SERVING).itemsize
 
 
-def seal(body: bytes) -> bytes:
-    """The stored form of a body."""
-    return body + xxh3_64_digest(body)
+def seal(unsealed: bytes) -> bytes:
+    """With the seal behind it."""
+    return unsealed + xxh3_64_digest(unsealed)
 
 
 def _from_1(value: bytes) -> bytes:
@@ -54,7 +70,27 @@ def _from_1(value: bytes) -> bytes:
     return seal(b"\x02\x00" + value[2:])
 
 
-MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1}
+def _from_2(value: bytes) -> bytes:
+    """Layout 2 was not packed. What is damaged stays damaged."""
+    body = b"\x03\x00" + value[2:-SEAL_BYTES]
+    _, ring, hidden = _begin(value)
+    layout = Layout(ring, hidden)
+    whole = np.zeros((1, layout.dtype.itemsize), np.uint8)
+    sound = layout.fixed <= len(body) <= whole.size
+    if not sound or xxh3_64_digest(value[:-SEAL_BYTES]) != value[-SEAL_BYTES:]:
+        return body[:_BEGIN_BYTES]
+    whole[0, : len(body)] = np.frombuffer(body, np.uint8)
+    return layout.packed(whole, np.zeros(1, np.intp))[0]
+
+
+def _begin(value: bytes) -> list[int]:
+    """(layout, ring, hidden) of a stored record."""
+    begin = value[:_BEGIN_BYTES].ljust(_BEGIN_BYTES, b"\x00")
+    numbers: list[int] = np.frombuffer(begin, "<u2").tolist()
+    return numbers
+
+
+MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1, 2: _from_2}
 """Layout -> what makes a stored record of it one of the next layout."""
 
 
@@ -77,26 +113,69 @@ class Layout:
         """Bytes before the ring."""
         return self.dtype.itemsize - self.ring * ENTRY.itemsize
 
-    def body(self, key: bytes, value: bytes) -> bytes:
-        """Return the bytes of the row that a stored record holds, in the newest layout.
+    @property
+    def places(self) -> Places:
+        """What the kernels need to know of a row."""
+        return Places(
+            fixed=self.fixed,
+            entry=ENTRY.itemsize,
+            slots=self.ring,
+            due=_OFFSETS["indexed_due"],
+            model=_OFFSETS["model"],
+            hidden=_HIDDEN_AT,
+            hidden_end=_HIDDEN_AT + 4 * self.hidden,
+        )
+
+    def packed(self, table: U8, rows: NDArray[np.intp], rebuilt: int = 0) -> list[bytes]:
+        """The stored form of rows of a table of bytes.
+
+        A history of at most ``rebuilt`` events, all of them in the ring, is stored without the
+        model's state.
+        """
+        places = self.places
+        records = table.view(self.dtype)[:, 0]
+        events = records["n"][rows].astype(np.int64)
+        ring = np.minimum(events, self.ring).sum() * ENTRY.itemsize
+        out = np.empty(int(ring) + len(rows) * packed_bound(places), np.uint8)
+        ends = np.empty(len(rows), np.int64)
+        pack_rows(table, rows, events, places, min(rebuilt, self.ring), out, ends)
+        return cut(out, ends)
+
+    def unpack(
+        self, keys: Sequence[bytes], values: list[bytes], table: U8, rows: NDArray[np.intp]
+    ) -> None:
+        """Fill rows of a table of bytes, with rings of zeros, from stored records of any layout.
 
         Raises:
-            StateLayoutError: it has other sizes, or a newer layout; names both and what to do.
-            StoreCorrupt: it is not what was written.
+            StateLayoutError: one has other sizes, or a newer layout; names both and what to do.
+            StoreCorrupt: one is not what was written.
         """
-        layout, ring, hidden = np.frombuffer(value[:6].ljust(6, b"\x00"), "<u2").tolist()
-        while layout in MIGRATIONS:
+        verdicts = self._unpack(values, table, rows)
+        others = np.flatnonzero(verdicts == OTHER).tolist()
+        if others:
+            newest = [self._newest(keys[i], values[i]) for i in others]
+            verdicts[others] = self._unpack(newest, table, rows[others])
+        for i in np.flatnonzero(verdicts != GOOD).tolist():
+            raise StoreCorrupt(
+                f"record {keys[i]!r} is damaged: its seal does not fit its {len(values[i])} bytes;"
+                " the local state is restored, and if that does not heal it, the changelog is"
+                " damaged: use another app_id and replay the events"
+            )
+
+    def _unpack(self, values: list[bytes], table: U8, rows: NDArray[np.intp]) -> I64:
+        expected = np.array([LAYOUT_VERSION, self.ring, self.hidden], "<u2").view(np.uint8)
+        verdicts = np.empty(len(values), np.int64)
+        unpack_rows(*joined(values), expected, table, rows, self.places, verdicts)
+        return verdicts
+
+    def _newest(self, key: bytes, value: bytes) -> bytes:
+        """A record of an older layout in the newest."""
+        layout, ring, hidden = _begin(value)
+        while layout in MIGRATIONS and (ring, hidden) == (self.ring, self.hidden):
             value = MIGRATIONS[layout](value)
             layout += 1
-        body = value[:-_SEAL_BYTES]
-        if layout == LAYOUT_VERSION and xxh3_64_digest(body) != value[-_SEAL_BYTES:]:
-            raise StoreCorrupt(
-                f"record {key!r} is damaged: its seal does not fit its {len(value)} bytes; the"
-                " local state is restored, and if that does not heal it, the changelog is damaged:"
-                " use another app_id and replay the events"
-            )
         if (layout, ring, hidden) == (LAYOUT_VERSION, self.ring, self.hidden):
-            return body
+            return value
         newer = layout > LAYOUT_VERSION
         remedy = (
             "run the release that wrote it, or a later one"
@@ -108,8 +187,15 @@ class Layout:
             f" layout {LAYOUT_VERSION} (ring {self.ring}, hidden {self.hidden}): {remedy}"
         )
 
+    def row(self, key: bytes, value: bytes) -> np.void:
+        """One stored record as a row; raises as `unpack`."""
+        table = np.zeros((1, self.dtype.itemsize), np.uint8)
+        self.unpack([key], [value], table, np.zeros(1, np.intp))
+        record: np.void = table.view(self.dtype)[0, 0]
+        return record
+
 
 def indexed_due(value: bytes) -> int | None:
     """The entry that the timer index must have for a stored record, None for none."""
-    due = int.from_bytes(value[_INDEXED_DUE_AT : _INDEXED_DUE_AT + 8], "little", signed=True)
-    return due or None
+    at = _DUE_SINCE_3 if value[0] >= 3 else _OFFSETS["indexed_due"]  # noqa: PLR2004
+    return int.from_bytes(value[at : at + 8], "little", signed=True) or None

@@ -212,7 +212,6 @@ class Pipeline:
             "open_alerts": int(record["status"] in (Status.RAISED, Status.ESCALATED)),
         }
         self._table.forget(row)
-        self._ingest.forget(request.user_id.encode())
         before = max(self._meta.source_offset, 0)
         message = self._emitter.receipt(erasure, request, user_id, removed, before, self._now)
         self._put("erased", [message])
@@ -252,7 +251,7 @@ class Pipeline:
 
     def drain(self) -> Outbox:
         """Take everything since the last drain."""
-        changes = self._table.drain()
+        changes = self._table.drain(self._serving.rebuilds)
         outbox = Outbox(
             outputs=self._outputs,
             changelog=[*changes.puts, (META_KEY, encode_meta(self._meta))],
@@ -344,7 +343,9 @@ class Pipeline:
         lo = part.start
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
-        judged = judge(table.records, rows, offsets, events, scorer, self._rules)
+        judged = judge(
+            table.records, rows, offsets, events, scorer, self._rules, table.scratch
+        )
         taken = judged.accepted
         table.touch(rows[taken])
         self._predict(decoded.keys[part], rows, offsets, events.time, judged, scorer)
@@ -360,8 +361,7 @@ class Pipeline:
         self._timers.note(np.unique(rows[taken]))
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
-            event_id, time = decoded.event_ids[lo + index], int(events.time[index])
-            self._put("late", [self._emitter.late(record, event_id, time, late_by)])
+            self._put("late", [self._emitter.late(record, late_by)])
         counters = self._meta.counters
         counters.accepted += len(taken) + len(judged.replayed)
         counters.duplicate += len(judged.duplicates)

@@ -88,6 +88,13 @@ class Serving:
         canary = self.trials.canary
         return (self.champion,) if canary is None else (self.champion, canary)
 
+    @property
+    def rebuilds(self) -> int:
+        """Events up to which each of them makes the state that it had before of the ring."""
+        canary = self.trials.canary
+        rebuilds: int = self.champion.rebuilds
+        return rebuilds if canary is None else min(rebuilds, canary.rebuilds)
+
     def without(self, version: str) -> Serving:
         """The same but for models on trial of this version."""
         return replace(self, trials=self.trials.without(version))

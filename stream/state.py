@@ -1,8 +1,7 @@
 """The whole user record, and the write-back table of one partition's records.
 
 A record is one row of a NumPy arena: the serving fields, the hidden state, then the history
-(``models/history.py``) with the ring last, so that the stored form is simply the row cut off behind
-its last used ring slot (and sealed: ``stream/layout.py``).
+(``models/history.py``) with the ring last. How it is stored is in ``stream/layout.py``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import ENTRY
-from stream.layout import LAYOUT_VERSION, Layout, indexed_due, seal
+from stream.layout import LAYOUT_VERSION, Layout, indexed_due
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +23,8 @@ USER_PREFIX: Final = b"u"
 META_KEY: Final = b"m"
 
 _START_ROWS: Final = 1024
+_RESERVED_BYTES: Final = 512 << 20
+"""Address space taken at once, which takes memory only as rows are used; growing copies."""
 _KEEP_AFTER_EVICTION: Final = 0.75
 
 
@@ -63,22 +63,35 @@ class UserTable:
         self._epoch = 0
         self._free: list[int] = []
         self._key_of: list[bytes] = []
-        self.records: Records = np.zeros(0, layout.dtype)
-        self._stored_due = np.zeros(0, np.int64)
-        self._used = np.zeros(0, np.int64)
-        self._dirty = np.zeros(0, np.bool_)
-        self._reserve(_START_ROWS)
+        at_once = min(capacity + capacity // 4, _RESERVED_BYTES // layout.dtype.itemsize)
+        self._allocate(max(_START_ROWS, at_once))
 
-    def _reserve(self, rows: int) -> None:
-        """Grow to ``rows`` rows."""
-        more = rows - len(self.records)
-        self._free.extend(range(rows - 1, len(self.records) - 1, -1))
-        self.records = np.concatenate([self.records, np.zeros(more, self.layout.dtype)])
+    def _allocate(self, rows: int) -> None:
+        self.records: Records = np.zeros(rows, self.layout.dtype)
         self._bytes = self.records.view(np.uint8).reshape(rows, self.layout.dtype.itemsize)
-        self._stored_due = np.concatenate([self._stored_due, np.zeros(more, np.int64)])
-        self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
-        self._dirty = np.concatenate([self._dirty, np.zeros(more, np.bool_)])
+        self._stored_due = np.zeros(rows, np.int64)
+        self._used = np.zeros(rows, np.int64)
+        self._dirty = np.zeros(rows, np.bool_)
+        self.scratch = np.zeros(rows, np.int64)
+        """A number per row that is 0 between two calls."""
+
+    def _new_rows(self, count: int) -> list[int]:
+        """Rows that are all zero."""
+        again = min(count, len(self._free))
+        rows = [self._free.pop() for _ in range(again)]
+        first, more = len(self._key_of), count - again
+        if first + more > len(self.records):
+            self._grow(2 * (first + more))
         self._key_of += [b""] * more
+        return rows + list(range(first, first + more))
+
+    def _grow(self, rows: int) -> None:
+        count = len(self._key_of)
+        old = self._bytes, self._stored_due, self._used, self._dirty
+        self._allocate(rows)
+        new = self._bytes, self._stored_due, self._used, self._dirty
+        for target, source in zip(new, old, strict=True):
+            target[:count] = source[:count]
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -88,7 +101,8 @@ class UserTable:
         row_of = self._row_of
         found = [row_of.get(key, -1) for key in keys]
         if -1 in found:
-            self._load(list({key for key, row in zip(keys, found, strict=True) if row < 0}))
+            missing = (key for key, row in zip(keys, found, strict=True) if row < 0)
+            self._load(list(dict.fromkeys(missing)))
             found = [row_of[key] for key in keys]
         rows = np.array(found, np.intp)
         self._epoch += 1
@@ -96,27 +110,33 @@ class UserTable:
         return rows
 
     def _load(self, missing: list[bytes]) -> None:
-        while len(self._free) < len(missing):
-            self._reserve(len(self.records) * 2)
-        asked = [key for key in missing if not self.forgotten(key)]
-        stored = dict(zip(asked, self._store.get_many(asked), strict=True)) if asked else {}
-        for key in missing:
-            row = self._free.pop()
-            value = stored.get(key)
-            if value is None:
-                head = self.records[row]
-                head["layout"] = LAYOUT_VERSION
-                head["ring_size"], head["hidden_size"] = self.layout.ring, self.layout.hidden
-                head["offset"] = -1
-                self._stored_due[row] = self._gone.get(key, 0)
-                # Without a new record in its place the tombstone would be lost.
-                self._dirty[row] = self._gone.pop(key, None) is not None
-            else:
-                body = self.layout.body(key, value)
-                self._bytes[row, : len(body)] = np.frombuffer(body, np.uint8)
-                self._stored_due[row] = indexed_due(value) or 0
-            self._row_of[key] = row
+        places = self._new_rows(len(missing))
+        rows, head = np.array(places, np.intp), self.records
+        head["layout"][rows] = LAYOUT_VERSION
+        head["ring_size"][rows], head["hidden_size"][rows] = self.layout.ring, self.layout.hidden
+        head["offset"][rows] = -1
+        self._row_of.update(zip(missing, places, strict=True))
+        for key, row in zip(missing, places, strict=True):
             self._key_of[row] = key
+        asked = [i for i, key in enumerate(missing) if not self.forgotten(key)]
+        self._read([missing[i] for i in asked], rows[asked])
+        if self._gone:
+            for key in self._gone.keys() & set(missing):
+                row = self._row_of[key]
+                self._stored_due[row] = self._gone.pop(key)
+                # Without a new record in its place the tombstone would be lost.
+                self._dirty[row] = True
+
+    def _read(self, keys: list[bytes], rows: NDArray[np.intp]) -> None:
+        """Fill rows with what the store has of their keys."""
+        values = self._store.get_many(keys) if keys else []
+        found = [i for i, value in enumerate(values) if value is not None]
+        if not found:
+            return
+        there = [values[i] for i in found]
+        self.layout.unpack([keys[i] for i in found], there, self._bytes, rows[found])  # type: ignore[arg-type]
+        due = [indexed_due(value) or 0 for value in there]  # type: ignore[arg-type]
+        self._stored_due[rows[found]] = due
 
     def key(self, row: int) -> bytes:
         """The stored key of a row."""
@@ -156,8 +176,11 @@ class UserTable:
         self._stored_due[row] = 0
         self._free.append(row)
 
-    def drain(self) -> Changes:
-        """Take all changes since the last drain, in stored form."""
+    def drain(self, rebuilt: int = 0) -> Changes:
+        """Take all changes since the last drain, in stored form.
+
+        Users of at most ``rebuilt`` events are stored without the model's state.
+        """
         rows = self.dirty_rows()
         puts: list[tuple[bytes, bytes | None]] = []
         timers: list[tuple[bytes, int | None, int | None]] = []
@@ -167,10 +190,12 @@ class UserTable:
                 timers.append((key, due, None))
         self._leaving.update(self._gone)
         self._gone.clear()
-        used = np.minimum(self.records["n"][rows].astype(np.int64), self.layout.ring)
-        lengths = (self.layout.fixed + used * ENTRY.itemsize).tolist()
-        for row, length in zip(rows.tolist(), lengths, strict=True):
-            puts.append((self._key_of[row], seal(self._bytes[row, :length].tobytes())))
+        keys = self._key_of
+        puts += zip(
+            [keys[row] for row in rows.tolist()],
+            self.layout.packed(self._bytes, rows, rebuilt),
+            strict=True,
+        )
         listed = self.records["indexed_due"][rows]
         moved = listed != self._stored_due[rows]
         for row in rows[moved].tolist():

@@ -200,9 +200,6 @@ def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]
     after = USER_PREFIX
     while page := store.scan(after, 10_000):
         for key, value in page:
-            body = layout.body(key, value)
-            row = np.zeros(1, layout.dtype)
-            row.view(np.uint8)[: len(body)] = np.frombuffer(body, np.uint8)
-            out[key[len(USER_PREFIX) :].decode()] = row[0]
+            out[key[len(USER_PREFIX) :].decode()] = layout.row(key, value)
         after = page[-1][0]
     return out

@@ -33,9 +33,9 @@ def random_gru(seed: int = 0) -> Gru:
     torch.manual_seed(seed)
     network = Gru(network_spec(TARGETS)).eval()
     for weights in network.parameters():
-        torch.nn.init.normal_(weights, std=0.2)
+        torch.nn.init.normal_(weights, std=0.1)
     # Spread the risks over the alert thresholds.
-    network.set_calibration(torch.full((2,), 3.0), torch.tensor([0.0, 1.0]))
+    network.set_calibration(torch.full((2,), 3.0), torch.zeros(2))
     return network
 
 

@@ -23,3 +23,15 @@ class Gru(SequenceNetwork):
         """Every state [B,M,H]; see `Network.scan`."""
         states, _ = self.gru(self.inputs(ids_BMC, nums_BMF), hidden_BH.unsqueeze(0).contiguous())
         return self.hold(hidden_BH, states, length_B)
+
+    @torch.jit.export
+    def drive(self, ids_NC: Tensor, nums_NF: Tensor) -> Tensor:
+        """Input part of the gates [N,3H] of N events; what `scan` adds is the recurrence."""
+        entered = self.inputs(ids_NC.unsqueeze(1), nums_NF.unsqueeze(1))[:, 0]
+        weight, bias = self.gru.weight_ih_l0, self.gru.bias_ih_l0
+        return torch.nn.functional.linear(entered, weight, bias)  # type: ignore[arg-type]
+
+    @torch.jit.export
+    def recurrence(self) -> tuple[Tensor, Tensor]:
+        """Recurrent weights [3H,H] and biases [3H]: gates r, z, n of `torch.nn.GRU`."""
+        return self.gru.weight_hh_l0, self.gru.bias_hh_l0  # type: ignore[return-value]

@@ -104,10 +104,7 @@ def tables(world: World) -> dict[str, np.void]:
     found: dict[str, np.void] = {}
     for key, value in newest.items():
         if key.startswith(USER_PREFIX) and value is not None:
-            body = layout.body(key, value)
-            row = np.zeros(1, layout.dtype)
-            row.view(np.uint8)[: len(body)] = np.frombuffer(body, np.uint8)
-            found[key[len(USER_PREFIX) :].decode()] = row[0]
+            found[key[len(USER_PREFIX) :].decode()] = layout.row(key, value)
     return found
 
 

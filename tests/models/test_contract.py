@@ -10,6 +10,7 @@ from models.checks import CHECKS, Check, ContractBroken, Subject, check_network
 from models.networks import ARCHITECTURES, build
 from models.networks.gru import Gru
 from models.networks.logistic import Logistic
+from models.networks.lstm import Lstm
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -37,7 +38,7 @@ class Forgetful(Gru):
         return self.scan(start, ids_BC.unsqueeze(1), nums_BF.unsqueeze(1), ones)[:, 0]
 
 
-class Clairvoyant(Gru):
+class Clairvoyant(Lstm):
     """Sees the events that come later."""
 
     def inputs(self, ids_BMC: Tensor, nums_BMF: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from stream.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
 
-METHODS = {"encode": 2, "scan": 5, "probabilities": 5}
+METHODS = {"encode": 2, "advance": 5, "probabilities": 5}
 """Each with about as many calls as a batch makes of it."""
 
 

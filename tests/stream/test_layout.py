@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.history import ENTRY
 from stream.errors import StateLayoutError, StoreCorrupt
 from stream.layout import LAYOUT_VERSION, MIGRATIONS, Layout, indexed_due, seal
 from stream.settings import Settings
@@ -18,8 +19,9 @@ from stream.testing import PipelineDriver
 from tests.logs import DAY, gru_scorer, shop_log
 
 LAYOUT = Layout(ring=8, hidden=4)
-BY_LAYOUT_1 = Path(__file__).parent / "files" / "layout1.json"
-"""A store as the last release of layout 1 left it, after 80 events of `shop_log(5, 120, 6, 9)`."""
+FILES = Path(__file__).parent / "files"
+"""Stores as the last release of each layout left them, after 80 events of `shop_log(5, 120, 6, 9)`:
+`layout1.json` and so on."""
 SETTINGS = Settings(
     worker={"clock": "event", "emit": "every"},
     state={"ring": 8, "hidden_size": 64},
@@ -33,8 +35,8 @@ SETTINGS = Settings(
 )
 
 
-def by_layout_1() -> MemoryStore:
-    saved = json.loads(BY_LAYOUT_1.read_text())
+def by_layout(number: int) -> MemoryStore:
+    saved = json.loads((FILES / f"layout{number}.json").read_text())
     store = MemoryStore()
     records = [(key.encode(), base64.b64decode(text)) for key, text in saved["records"].items()]
     timers = [(key.encode(), None, due) for due, key in saved["timers"]]
@@ -42,8 +44,78 @@ def by_layout_1() -> MemoryStore:
     return store
 
 
+def table_of(layout: Layout, rows: int, seed: int = 0) -> np.ndarray:
+    """Rows as a table holds them: full of any bytes up to the last used ring slot."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 256, (rows, layout.dtype.itemsize), np.uint8)
+    table *= rng.integers(0, 2, table.shape, np.uint8)  # and of zeros
+    table *= np.arange(table.shape[1]) % 64 < 32  # and of whole words of them
+    records = table.view(layout.dtype)[:, 0]
+    records["layout"], records["ring_size"] = LAYOUT_VERSION, layout.ring
+    records["hidden_size"] = layout.hidden
+    records["n"] = rng.integers(1, 2 * layout.ring + 1, rows)
+    for row, n in zip(table, records["n"].tolist(), strict=True):
+        row[layout.fixed + min(n, layout.ring) * ENTRY.itemsize :] = 0
+    return table
+
+
 def stored(ring: int = 8, hidden: int = 4, layout: int = LAYOUT_VERSION) -> bytes:
-    return seal(np.array([layout, ring, hidden], "<u2").tobytes() + bytes(500))
+    table = table_of(Layout(ring, hidden), 1)
+    table.view("<u2")[0, 0] = layout
+    return Layout(ring, hidden).packed(table, np.zeros(1, np.intp))[0]
+
+
+@pytest.mark.parametrize("hidden", [1, 4, 63, 64])
+@pytest.mark.parametrize("ring", [1, 8])
+def test_a_stored_record_comes_back_whole(ring: int, hidden: int) -> None:
+    layout = Layout(ring, hidden)
+    table = table_of(layout, 50, seed=hidden)
+    values = layout.packed(table, np.arange(50))
+    again = np.zeros_like(table)
+    again[:, : layout.fixed] = 7  # what lay there before
+    layout.unpack([b"u"] * 50, values, again, np.arange(50))
+    assert np.array_equal(again, table)
+    dues = table.view(layout.dtype)["indexed_due"][:, 0].tolist()
+    assert [indexed_due(value) or 0 for value in values] == dues
+
+
+@pytest.mark.parametrize(("rebuilt", "longest"), [(5, 5), (100, LAYOUT.ring)])
+def test_a_short_history_is_stored_without_the_state_that_is_made_of_it(
+    rebuilt: int, longest: int
+) -> None:
+    table = table_of(LAYOUT, 60)
+    records = table.view(LAYOUT.dtype)[:, 0]
+    values = LAYOUT.packed(table, np.arange(60), rebuilt)
+    for before, after in zip(records, [LAYOUT.row(b"u", value) for value in values], strict=True):
+        short = before["n"] <= longest
+        for name in LAYOUT.dtype.names:
+            gone = short and name in ("hidden", "model")
+            want = np.zeros_like(before[name]) if gone else before[name]
+            assert after[name].tobytes() == want.tobytes()
+    assert 5 < (records["n"] <= longest).sum() < 55
+
+
+def test_packed_is_what_the_specification_says() -> None:
+    """Cap'n Proto's packing of words, here in plain Python."""
+    table = table_of(LAYOUT, 40)
+    for row, value in zip(table, LAYOUT.packed(table, np.arange(40)), strict=True):
+        head = row[: LAYOUT.fixed].tobytes()
+        due = LAYOUT.places.due
+        packed, zeros = bytearray(), None
+        for at in range(8, LAYOUT.fixed, 8):
+            word = bytes(8) if at == due else head[at : at + 8]
+            if any(word):
+                packed.append(sum(1 << i for i, byte in enumerate(word) if byte))
+                packed += bytes(byte for byte in word if byte)
+                zeros = None
+            elif zeros is None:
+                packed += b"\0\0"
+                zeros = len(packed) - 1
+            else:
+                packed[zeros] += 1
+        n = min(int(row.view(LAYOUT.dtype)["n"][0]), LAYOUT.ring)
+        ring = row[LAYOUT.fixed : LAYOUT.fixed + n * ENTRY.itemsize].tobytes()
+        assert value == seal(head[:8] + head[due : due + 8] + bytes(packed) + ring)
 
 
 @pytest.mark.parametrize(
@@ -67,32 +139,43 @@ def test_a_flipped_bit_is_found(at: int) -> None:
     damaged = bytearray(stored())
     damaged[at] ^= 4
     with pytest.raises(StoreCorrupt, match="uann"):
-        LAYOUT.body(b"uann", bytes(damaged))
+        LAYOUT.row(b"uann", bytes(damaged))
 
 
 def test_a_record_cut_short_is_found() -> None:
     with pytest.raises(StoreCorrupt):
-        LAYOUT.body(b"uann", stored()[:-40])
+        LAYOUT.row(b"uann", stored()[:-40])
 
 
 def test_every_older_layout_has_a_way_to_the_newest() -> None:
     assert sorted(MIGRATIONS) == list(range(1, LAYOUT_VERSION))
 
 
-def test_a_record_of_layout_1_keeps_all_it_says() -> None:
-    store = by_layout_1()
+@pytest.mark.parametrize("number", MIGRATIONS)
+def test_an_older_record_keeps_all_it_says(number: int) -> None:
+    store = by_layout(number)
     layout = Layout(8, 64)
     for key, value in store.scan(b"u", 100):
-        body = layout.body(key, value)
-        assert body[2:] == value[2:]
-        assert int.from_bytes(body[:2], "little") == LAYOUT_VERSION
-        assert indexed_due(seal(body)) == indexed_due(value)
+        row = layout.row(key, value)
+        assert int(row["layout"]) == LAYOUT_VERSION
+        body = value if number == 1 else value[:-8]
+        assert row.tobytes()[2 : len(body)] == body[2:]
+        assert int(row["n"]) > 0
+        assert indexed_due(value) == (int(row["indexed_due"]) or None)
 
 
-def test_work_goes_on_over_the_state_of_layout_1_and_ends_the_same() -> None:
+def test_damage_of_layout_2_is_found() -> None:
+    for key, value in by_layout(2).scan(b"u", 100):
+        for damaged in (value[:60], value[:-1], value[:50] + b"\xff" + value[51:]):
+            with pytest.raises(StoreCorrupt, match="seal does not fit"):
+                Layout(8, 64).row(key, damaged)
+
+
+@pytest.mark.parametrize("number", MIGRATIONS)
+def test_work_goes_on_over_the_state_of_an_older_layout_and_ends_the_same(number: int) -> None:
     log = shop_log(5, 120, users=6, days=9)
     straight, upgraded = (
-        PipelineDriver(gru_scorer(), SETTINGS, store) for store in (None, by_layout_1())
+        PipelineDriver(gru_scorer(), SETTINGS, store) for store in (None, by_layout(number))
     )
     straight.pipe(log, batch=16)
     assert upgraded.pipeline.source_offset == 80

@@ -42,7 +42,7 @@ def test_a_stored_record_is_cut_behind_its_last_event_and_comes_back_equal() -> 
     save(table, store)
     value = store.get(b"uann")
     assert value is not None
-    assert len(LAYOUT.body(b"uann", value)) == LAYOUT.fixed + 3 * ENTRY.itemsize
+    assert len(value) < LAYOUT.fixed + 3 * ENTRY.itemsize
     again = UserTable(LAYOUT, store, 10)
     (row,) = again.rows([b"uann"])
     assert again.records[row].tobytes() == before

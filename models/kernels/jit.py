@@ -1,0 +1,34 @@
+"""How kernels are compiled: once per machine, kept on disk, without the GIL while they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def kernel(function: F) -> F:
+    """Compile at the first call, or take what an earlier process compiled.
+
+    Where no folder can be written to (see NUMBA_CACHE_DIR), each process compiles for itself.
+    """
+    return _compiled(function, fastmath=False)
+
+
+def matrix_kernel(function: F) -> F:
+    """As `kernel`, but products may be fused with sums, as matrix kernels do."""
+    return _compiled(function, fastmath={"contract"})
+
+
+def _compiled(function: F, **options: Any) -> F:
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        made: F = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no place for its cache
+        made = numba.njit(**options)(function)
+    return made

@@ -1,0 +1,355 @@
+"""Plain JSON events, many at once, straight into columns.
+
+What this takes for an event, `schemas.codec.decode_event` takes for the same event; tests compare
+the two. It takes only the plain ones, which are nearly all: one flat object of known fields, each
+once, with ASCII text without escapes and numbers of few digits. Whatever else a record may hold,
+valid or not, is left to `decode_event`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import AMOUNT_UNIT, I64
+from models.kernels.jit import kernel
+from models.kernels.xxh3 import U8, xxh3_64
+from schemas.events import (
+    MAX_ID_LENGTH,
+    MAX_PRICE,
+    MAX_QUANTITY,
+    MAX_QUERY_LENGTH,
+    MAX_TIME,
+    TYPE_CODES,
+)
+
+_FIELDS: Final = (
+    "event_id",
+    "user_id",
+    "event_time",
+    "type",
+    "item_id",
+    "category_id",
+    "price",
+    "quantity",
+    "currency",
+    "session_id",
+    "schema_version",
+    "anonymous_id",
+    "query",
+)
+_EVENT_ID, _USER_ID, _EVENT_TIME, _TYPE, _ITEM, _CATEGORY, _PRICE, _QUANTITY = range(8)
+_CURRENCY, _SESSION, _VERSION, _ANONYMOUS, _QUERY = range(8, 13)
+_REQUIRED: Final = 0b1111
+
+_MAX_CURRENCY: Final = 16
+_MAX_VERSION: Final = 65_535
+_EXACT_DIGITS: Final = 15
+"""So many decimal digits are exact in a double, and so is the power of ten that divides them: the
+quotient is what a correct parser gives (Clinger, PLDI 1990)."""
+_UNIT: Final = np.float64(AMOUNT_UNIT)
+
+
+def _table(words: tuple[str, ...]) -> tuple[U8, I64]:
+    """The words as one array, and where each begins, with the end."""
+    text = "".join(words).encode()
+    starts = np.cumsum([0, *(len(word) for word in words)])
+    return np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64)
+
+
+_FIELD_TEXT, _FIELD_AT = _table(_FIELDS)
+_TYPE_TEXT, _TYPE_AT = _table(tuple(TYPE_CODES))
+_TYPE_CODE: Final = np.array(list(TYPE_CODES.values()), np.int64)
+_POWERS: Final = 10.0 ** np.arange(_EXACT_DIGITS + 1)
+
+
+class Parsed(NamedTuple):
+    """Columns for N events, to be filled."""
+
+    time: I64
+    id: NDArray[np.uint64]
+    type: NDArray[np.uint8]
+    item: NDArray[np.uint32]
+    category: NDArray[np.uint16]
+    amount: I64
+    plain: NDArray[np.bool_]
+    """Whether the row is filled; if not, `decode_event` has to look at the record."""
+
+    def fill(self, index: int, row: tuple[int, int, int, int, int, int]) -> None:
+        """Set a row: time, id, type, item, category, amount."""
+        self.time[index], self.id[index], self.type[index] = row[:3]
+        self.item[index], self.category[index], self.amount[index] = row[3:]
+        self.plain[index] = True
+
+    @classmethod
+    def empty(cls, count: int) -> Parsed:
+        """Room for ``count`` events."""
+        return cls(
+            np.zeros(count, np.int64),
+            np.zeros(count, np.uint64),
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.uint32),
+            np.zeros(count, np.uint16),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.bool_),
+        )
+
+
+class Bounds(NamedTuple):
+    """What a plain event must keep to."""
+
+    max_bytes: int
+    max_ahead: int
+    """ms that an event may lie ahead of its record's timestamp."""
+    max_amount: int
+    """1 / AMOUNT_UNIT."""
+    partition: int
+    partitions: int
+    """Number of partitions by which keys are checked, 0: they are not."""
+
+
+@kernel
+def murmur2(data: U8, start: int, length: int) -> Any:
+    """Kafka's hash of a key, as its Java client has it (`Utils.murmur2`), 32 bits."""
+    m, mask = np.uint32(0x5BD1E995), np.uint32(0xFF)
+    h = np.uint32(0x9747B28C) ^ np.uint32(length)
+    blocks = length // 4
+    for i in range(blocks):
+        at = start + 4 * i
+        k = np.uint32(
+            np.uint32(data[at])
+            | (np.uint32(data[at + 1]) << np.uint32(8))
+            | (np.uint32(data[at + 2]) << np.uint32(16))
+            | (np.uint32(data[at + 3]) << np.uint32(24))
+        )
+        k = np.uint32(k * m)
+        k = np.uint32(k ^ (k >> np.uint32(24)))
+        k = np.uint32(k * m)
+        h = np.uint32(h * m)
+        h = np.uint32(h ^ k)
+    at, rest = start + 4 * blocks, length % 4
+    if rest == 3:
+        h = np.uint32(h ^ ((np.uint32(data[at + 2]) & mask) << np.uint32(16)))
+    if rest >= 2:
+        h = np.uint32(h ^ ((np.uint32(data[at + 1]) & mask) << np.uint32(8)))
+    if rest >= 1:
+        h = np.uint32(h ^ (np.uint32(data[at]) & mask))
+        h = np.uint32(h * m)
+    h = np.uint32(h ^ (h >> np.uint32(13)))
+    h = np.uint32(h * m)
+    return np.int64(np.uint32(h ^ (h >> np.uint32(15))))
+
+
+@kernel
+def _same(a: U8, a_at: int, b: U8, b_at: int, length: int) -> bool:
+    for i in range(length):  # noqa: SIM110  # numba knows no generator expressions
+        if a[a_at + i] != b[b_at + i]:
+            return False
+    return True
+
+
+@kernel
+def _word(data: U8, at: int, length: int, text: U8, starts: I64) -> int:
+    """Which word of a table these bytes are, -1 for none."""
+    for k in range(len(starts) - 1):
+        if starts[k + 1] - starts[k] == length and _same(data, at, text, starts[k], length):
+            return k
+    return -1
+
+
+@kernel
+def _skip(data: U8, at: int, end: int) -> int:
+    """The first place from ``at`` on that is no white space."""
+    while at < end and data[at] <= 32:
+        if data[at] != 32 and data[at] != 9 and data[at] != 10 and data[at] != 13:
+            return at
+        at += 1
+    return at
+
+
+@kernel
+def _text(data: U8, at: int, end: int) -> int:
+    """Where the text that begins at ``at`` has its closing quote, -1 if it is not plain."""
+    while at < end:
+        byte = data[at]
+        if byte == 34:
+            return at
+        if byte < 32 or byte > 126 or byte == 92:
+            return -1
+        at += 1
+    return -1
+
+
+@kernel
+def _number(data: U8, at: int, end: int) -> tuple[int, int, int]:
+    """(end, digits as an integer, how many of them are decimals); end is -1 if it is not plain."""
+    value: Any = 0
+    begin, point = at, -1
+    while at < end:
+        byte = data[at]
+        if 48 <= byte <= 57:
+            value = value * 10 + np.int64(byte - 48)
+        elif byte == 46 and point < 0 and at > begin:
+            point = at
+        else:
+            break
+        at += 1
+        if at - begin > _EXACT_DIGITS:
+            return -1, 0, 0
+    digits = at - begin if point < 0 else point - begin
+    if digits == 0 or (digits > 1 and data[begin] == 48) or point == at - 1:
+        return -1, 0, 0
+    return at, value, 0 if point < 0 else at - point - 1
+
+
+@kernel
+def _null(data: U8, at: int, end: int) -> bool:
+    return (
+        end - at >= 4
+        and data[at] == 110
+        and data[at + 1] == 117
+        and data[at + 2] == 108
+        and data[at + 3] == 108
+    )
+
+
+@kernel
+def _longest(field: int) -> int:
+    """Longest text of a field, -1 if it is no text."""
+    if field == _CURRENCY:
+        return _MAX_CURRENCY
+    if field == _QUERY:
+        return MAX_QUERY_LENGTH
+    if field in (_EVENT_TIME, _PRICE, _QUANTITY, _VERSION):
+        return -1
+    return MAX_ID_LENGTH
+
+
+@kernel
+def _event(
+    data: U8,
+    at: int,
+    end: int,
+    keys: U8,
+    key_start: int,
+    key_end: int,
+    max_amount: int,
+    i: int,
+    out: Parsed,
+) -> bool:
+    """Read one event into row ``i``; False if it is not plain."""
+    seen, price, quantity = 0, -1.0, 1
+    at = _skip(data, at, end)
+    if at >= end or data[at] != 123:
+        return False
+    at = _skip(data, at + 1, end)
+    while at < end and data[at] == 34:
+        name = at + 1
+        at = _text(data, name, end)
+        if at < 0:
+            return False
+        field = _word(data, name, at - name, _FIELD_TEXT, _FIELD_AT)
+        if field < 0 or seen & (1 << field):
+            return False
+        seen |= 1 << field
+        at = _skip(data, at + 1, end)
+        if at >= end or data[at] != 58:
+            return False
+        at = _skip(data, at + 1, end)
+        if at >= end:
+            return False
+        longest = _longest(field)
+        if data[at] == 34 and longest > 0:
+            begin = at + 1
+            at = _text(data, begin, end)
+            length = at - begin
+            if at < 0 or length > longest or (length == 0 and field != _QUERY):
+                return False
+            if field == _EVENT_ID:
+                out.id[i] = max(xxh3_64(data, begin, length), np.uint64(1))
+            elif field == _USER_ID:
+                if length != key_end - key_start:
+                    return False
+                if not _same(data, begin, keys, key_start, length):
+                    return False
+            elif field == _TYPE:
+                kind = _word(data, begin, length, _TYPE_TEXT, _TYPE_AT)
+                if kind < 0:
+                    return False
+                out.type[i] = _TYPE_CODE[kind]
+            elif field == _ITEM:
+                low = xxh3_64(data, begin, length) & np.uint64(0xFFFFFFFF)
+                out.item[i] = max(low, np.uint64(1))
+            elif field == _CATEGORY:
+                low = xxh3_64(data, begin, length) & np.uint64(0xFFFF)
+                out.category[i] = max(low, np.uint64(1))
+            at += 1
+        elif 48 <= data[at] <= 57 and longest < 0:
+            at, value, decimals = _number(data, at, end)
+            if at < 0 or (decimals > 0 and field != _PRICE):
+                return False
+            if field == _PRICE:
+                price = np.float64(value) / _POWERS[decimals]
+                if price > MAX_PRICE:
+                    return False
+            elif field == _EVENT_TIME:
+                if value < 1 or value > MAX_TIME:
+                    return False
+                out.time[i] = value
+            elif field == _QUANTITY:
+                if value < 1 or value > MAX_QUANTITY:
+                    return False
+                quantity = value
+            elif value < 1 or value > _MAX_VERSION:
+                return False
+        elif _null(data, at, end) and field > _TYPE and field != _VERSION:
+            at += 4
+        else:
+            return False
+        at = _skip(data, at, end)
+        if at >= end:
+            return False
+        if data[at] == 44:
+            at = _skip(data, at + 1, end)
+            continue
+        if data[at] != 125 or _skip(data, at + 1, end) != end:
+            return False
+        if seen & _REQUIRED != _REQUIRED:
+            return False
+        amount = np.rint(price * np.float64(quantity) * _UNIT) if price >= 0 else 0.0
+        if amount > max_amount:
+            return False
+        out.amount[i] = np.int64(amount)
+        return True
+    return False
+
+
+@kernel
+def parse_events(
+    data: U8, ends: I64, keys: U8, key_ends: I64, timestamps: I64, bounds: Bounds, out: Parsed
+) -> Any:
+    """Fill ``out`` with N events.
+
+    Args:
+        data: the records' values, one behind the other.
+        ends: where each ends.
+        keys: the records' keys, likewise.
+        key_ends: where each ends.
+        timestamps: of the records, ms.
+        bounds: what plain events keep to.
+        out: the columns.
+    """
+    start = key_start = 0
+    for i in range(len(ends)):
+        end, key_end = ends[i], key_ends[i]
+        good = end - start <= bounds.max_bytes
+        if good and bounds.partitions > 0:
+            hashed = murmur2(keys, key_start, key_end - key_start) & 0x7FFFFFFF
+            good = hashed % bounds.partitions == bounds.partition
+        good = good and _event(
+            data, start, end, keys, key_start, key_end, bounds.max_amount, i, out
+        )
+        out.plain[i] = good and out.time[i] - timestamps[i] <= bounds.max_ahead
+        start, key_start = end, key_end

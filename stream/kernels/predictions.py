@@ -1,0 +1,211 @@
+"""Predictions as JSON, many at once, by filling the gaps of a text that msgspec wrote.
+
+A scorer's predictions differ in few places. One prediction is encoded as a pattern, with marks in
+those places, and cut there; so the fields and their order are those of the schema. Tests compare
+the bytes with msgspec's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import I64
+from models.kernels.jit import kernel
+from models.kernels.xxh3 import U8
+from schemas.codec import encode
+from schemas.outputs import Prediction, Source, TargetScore, prediction_id
+
+DIGITS: Final = 7
+"""Decimals of a probability."""
+_UNITS: Final = 10**DIGITS
+_OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED = range(7)
+_MARKS: Final = (
+    (_USER, rb'(?<="user_id":)"u"'),
+    (_PROBABILITY, rb'(?<="probability":)0\.5'),
+    (_STATE_TIME, rb'(?<="state_time":)1'),
+    (_EVENT_TIME, rb'(?<="event_time":)2'),
+    (_COLD, rb'(?<="cold_start":)false'),
+    (_AUTOMATED, rb'(?<="automated":)false'),
+)
+"""What stands in the pattern for what differs. Within texts a quote has a backslash before it."""
+_LONGEST_NUMBER: Final = 20
+
+
+class Pattern(NamedTuple):
+    """A prediction with gaps: text, gap, text, gap, ..., text."""
+
+    text: U8
+    ends: I64
+    """Where in ``text`` each piece ends."""
+    gaps: I64
+    """What belongs behind each piece but the last."""
+
+
+class Predictions(NamedTuple):
+    """What goes into the gaps, for N predictions."""
+
+    users: U8
+    """The user ids in UTF-8, one behind the other."""
+    user_ends: I64
+    offsets: I64
+    state_times: I64
+    event_times: I64
+    scores_NK: I64
+    """Probabilities in units of the last decimal."""
+    cold: NDArray[np.bool_]
+    automated: NDArray[np.bool_]
+
+
+def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
+    """The pattern of predictions that are like ``blank`` but in what `Predictions` holds."""
+    offset = 10**15
+    while str(offset) in f"{blank.model_version}{topic}{blank.feature_version}":
+        offset += 1
+    marked = msgspec.structs.replace(
+        blank,
+        prediction_id=prediction_id(blank.model_version, topic, partition, offset),
+        user_id="u",
+        targets={name: TargetScore(0.5, t.horizon_ms) for name, t in blank.targets.items()},
+        state_time=1,
+        event_time=2,
+        source=Source(topic, partition, offset),
+        cold_start=False,
+        automated=False,
+    )
+    marks = ((_OFFSET, str(offset).encode()), *_MARKS)
+    whole = re.compile(b"|".join(b"(%s)" % mark for _, mark in marks))
+    text = encode(marked)
+    pieces, gaps, at = [], [], 0
+    for match in whole.finditer(text):
+        pieces.append(text[at : match.start()])
+        gaps.append(marks[(match.lastindex or 0) - 1][0])
+        at = match.end()
+    pieces.append(text[at:])
+    ends = np.cumsum([len(piece) for piece in pieces])
+    return Pattern(np.frombuffer(b"".join(pieces), np.uint8), ends, np.array(gaps))
+
+
+def room_for(pattern: Pattern, predictions: Predictions) -> U8:
+    """An array in which they have room."""
+    count = len(predictions.offsets)
+    users = int(predictions.user_ends[-1]) if count else 0
+    longest = int(pattern.ends[-1]) + len(pattern.gaps) * _LONGEST_NUMBER
+    return np.empty(count * longest + users, np.uint8)
+
+
+@kernel
+def _integer(value: int, out: U8, at: int) -> int:
+    """Write a number that is not negative."""
+    digits, rest = 1, value // 10
+    while rest:
+        digits += 1
+        rest //= 10
+    end = at + digits
+    for place in range(end - 1, at - 1, -1):
+        out[place] = 48 + value % 10
+        value //= 10
+    return end
+
+
+@kernel
+def _probability(units: int, out: U8, at: int) -> int:
+    """Write units / 10**7 as the shortest text that means it."""
+    if units >= _UNITS or units == 0:
+        out[at], out[at + 1], out[at + 2] = 49 if units else 48, 46, 48
+        return at + 3
+    digits = DIGITS
+    while units % 10 == 0:
+        units //= 10
+        digits -= 1
+    if digits >= 6 and units < 10 ** (digits - 5):  # below 10**-5: with an exponent
+        tens = units >= 10
+        if tens:
+            out[at], out[at + 1] = 48 + units // 10, 46
+            at += 2
+        out[at], out[at + 1], out[at + 2] = 48 + units % 10, 101, 45
+        out[at + 3] = 48 + digits - (1 if tens else 0)
+        return at + 4
+    out[at], out[at + 1] = 48, 46
+    at += 2
+    for place in range(digits - 1, -1, -1):
+        out[at + place] = 48 + units % 10
+        units //= 10
+    return at + digits
+
+
+@kernel
+def _boolean(value: bool, out: U8, at: int) -> int:
+    if value:
+        out[at], out[at + 1], out[at + 2], out[at + 3] = 116, 114, 117, 101
+        return at + 4
+    out[at], out[at + 1], out[at + 2], out[at + 3], out[at + 4] = 102, 97, 108, 115, 101
+    return at + 5
+
+
+@kernel
+def _user(users: U8, begin: int, end: int, out: U8, at: int) -> int:
+    """Write a text in quotes; -1 if it needs escapes."""
+    out[at] = 34
+    at += 1
+    for i in range(begin, end):
+        byte = users[i]
+        if byte < 32 or byte in (34, 92):
+            return -1
+        out[at] = byte
+        at += 1
+    out[at] = 34
+    return at + 1
+
+
+@kernel
+def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends: I64) -> Any:
+    """Write N predictions one behind the other.
+
+    Args:
+        pattern: what they have in common.
+        predictions: and what not.
+        out: room for them.
+        ends: where each ends, to be filled.
+
+    Returns:
+        Which users' ids need escapes: what is written of them is no prediction.
+    """
+    count = len(predictions.offsets)
+    odd = np.zeros(count, np.bool_)
+    at = begin = 0
+    for i in range(count):
+        end, k, start = predictions.user_ends[i], 0, 0
+        for piece in range(len(pattern.ends)):
+            stop = pattern.ends[piece]
+            for p in range(start, stop):
+                out[at + p - start] = pattern.text[p]
+            at += stop - start
+            start = stop
+            if piece == len(pattern.gaps):
+                break
+            gap = pattern.gaps[piece]
+            if gap == _OFFSET:
+                at = _integer(predictions.offsets[i], out, at)
+            elif gap == _USER:
+                after = _user(predictions.users, begin, end, out, at)
+                odd[i] = after < 0
+                at = max(at, after)
+            elif gap == _PROBABILITY:
+                at = _probability(predictions.scores_NK[i, k], out, at)
+                k += 1
+            elif gap == _STATE_TIME:
+                at = _integer(predictions.state_times[i], out, at)
+            elif gap == _EVENT_TIME:
+                at = _integer(predictions.event_times[i], out, at)
+            elif gap == _COLD:
+                at = _boolean(predictions.cold[i], out, at)
+            else:
+                at = _boolean(predictions.automated[i], out, at)
+        begin = end
+        ends[i] = at
+    return odd

@@ -1,0 +1,182 @@
+"""The kernel takes the plain events, and makes of them what `decode_event` makes."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from aiokafka.partitioner import murmur2 as murmur2_in_python
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.encoding import encode_event
+from schemas.codec import decode_event, encode
+from schemas.errors import InvalidEvent
+from schemas.events import EVENT_TYPES, Event, Purchase
+from stream.ingest import MAX_AMOUNT
+from stream.kernels.buffers import as_array, joined
+from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
+from tests.schemas.strategies import events
+
+NO_BOUNDS = Bounds(1 << 20, 2**62, MAX_AMOUNT, 0, 0)
+EXAMPLE = {
+    "type": "purchase",
+    "event_id": "e-1",
+    "user_id": "ann",
+    "event_time": 1_700_000_000_000,
+    "item_id": "item-7",
+    "category_id": None,
+    "price": 12.25,
+    "quantity": 3,
+    "currency": "GBP",
+    "query": "",
+}
+
+
+def parsed(values: list[bytes], keys: list[bytes], bounds: Bounds = NO_BOUNDS) -> Parsed:
+    out = Parsed.empty(len(values))
+    times = np.zeros(len(values), np.int64)
+    parse_events(*joined(values), *joined(keys), times, bounds, out)
+    return out
+
+
+def row_of(columns: Parsed, i: int) -> tuple[int, ...]:
+    return tuple(int(column[i]) for column in columns[:-1])
+
+
+def is_plain(value: bytes, key: bytes = b"ann", bounds: Bounds = NO_BOUNDS) -> bool:
+    """Whether the kernel takes it; if so, `decode_event` must make the same row of it."""
+    found = parsed([b"{}", value, b"{}"], [b"x", key, b"x"], bounds)
+    assert found.plain.tolist()[::2] == [False, False]
+    if not found.plain[1]:
+        return False
+    event = decode_event(value)
+    assert event.user_id.encode() == key
+    assert row_of(found, 1) == encode_event(event)
+    return True
+
+
+def text(**changes: Any) -> bytes:
+    return json.dumps({**EXAMPLE, **changes}).encode()
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(events)
+def test_any_valid_event(event: Event) -> None:
+    is_plain(encode(event), event.user_id.encode())
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(
+    st.sampled_from(sorted(EVENT_TYPES)),
+    st.floats(0, 1e6).map(lambda x: round(x, 4)) | st.integers(0, 10**6),
+    st.integers(1, 10**6),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(
+        lambda x: not set(x) & {'"', "\\"}
+    ),
+)
+def test_plain_events_are_taken(kind: str, price: float, quantity: int, name: str) -> None:
+    event = {**EXAMPLE, "type": kind, "price": price, "quantity": quantity}
+    event |= {"event_id": name, "user_id": name, "item_id": name, "category_id": name}
+    fits = "e" not in str(price)  # no exponent
+    assert is_plain(json.dumps(event).encode(), name.encode()) == fits
+    assert is_plain(msgspec.json.encode(event), name.encode()) or not fits
+
+
+@settings(max_examples=400, deadline=None, database=None)
+@given(st.randoms(use_true_random=False))
+def test_damage_is_never_taken_for_something_else(rng: random.Random) -> None:
+    value = bytearray(text(price=rng.choice((0, 1.5, 99999.99))))
+    for _ in range(rng.randrange(1, 4)):
+        at = rng.randrange(len(value))
+        how = rng.randrange(3)
+        if how == 0:
+            value[at] = rng.choice(b'{}[]",:.-+0123456789eE \\\n\x00\xff' + value)
+        elif how == 1:
+            del value[at : at + rng.randrange(1, 9)]
+        else:
+            value[at:at] = rng.choice((b"0", b",", b'"', b" ", b"null", b"}", b"1e5", b"\\u0041"))
+    is_plain(bytes(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        text(event_time=0),
+        text(event_time=253_402_300_800_000),
+        text(quantity=0),
+        text(quantity=1_000_001),
+        text(quantity=2.0),
+        text(price=1_000_000_000.5),
+        text(price=-1),
+        text(schema_version=0),
+        text(schema_version=None),
+        text(event_id=""),
+        text(item_id="x" * 257),
+        text(currency="x" * 17),
+        text(type="dance"),
+        text(type=None),
+        text(user_id="bob"),
+        text(other=1),
+        text(properties={}),
+        text(price=None)[:-1],
+        text() + b"x",
+        text().replace(b'"price": 12.25', b'"price": 012.25'),
+        text().replace(b'"price": 12.25', b'"price": 12.'),
+        text().replace(b'"price": 12.25', b'"price": .25'),
+        text().replace(b'"price": 12.25', b'"price": 1234567890.123456'),
+        text().replace(b'"quantity": 3', b'"price": 3'),
+        text().replace(b'"type": "purchase", ', b""),
+        text(item_id="caf\u00e9"),
+        b"",
+        b"null",
+        b"{",
+    ],
+)
+def test_what_is_not_plain_is_left_alone(value: bytes) -> None:
+    assert not is_plain(value)
+
+
+def test_white_space_does_not_matter() -> None:
+    assert is_plain(json.dumps(EXAMPLE, indent=2).encode() + b" \r\n")
+    assert is_plain(msgspec.json.encode(EXAMPLE))
+    assert is_plain(text(price=None, quantity=None, schema_version=3, anonymous_id="device"))
+
+
+def test_bounds() -> None:
+    value = text()
+    assert is_plain(value, bounds=NO_BOUNDS._replace(max_bytes=len(value)))
+    assert not is_plain(value, bounds=NO_BOUNDS._replace(max_bytes=len(value) - 1))
+    time = int(EXAMPLE["event_time"])  # type: ignore[call-overload]
+    assert is_plain(value, bounds=NO_BOUNDS._replace(max_ahead=time))
+    assert not is_plain(value, bounds=NO_BOUNDS._replace(max_ahead=time - 1))
+    assert is_plain(value, bounds=NO_BOUNDS._replace(max_amount=367_500))
+    assert not is_plain(value, bounds=NO_BOUNDS._replace(max_amount=367_499))
+    here = (murmur2_in_python(b"ann") & 0x7FFFFFFF) % 5
+    for partition in range(5):
+        bounds = NO_BOUNDS._replace(partition=partition, partitions=5)
+        assert is_plain(value, bounds=bounds) == (partition == here)
+
+
+def test_the_largest_amounts() -> None:
+    for price, quantity in ((1e9, 10**6), (1e9, 1000), (999999999.99, 1001)):
+        event = Purchase(event_id="e", user_id="ann", event_time=1, price=price, quantity=quantity)
+        fits = encode_event(event)[5] <= MAX_AMOUNT
+        assert is_plain(encode(event)) == fits
+
+
+@given(st.binary(max_size=40))
+def test_murmur2_is_javas(key: bytes) -> None:
+    want = murmur2_in_python(bytearray(key)) & 0xFFFFFFFF
+    assert int(murmur2(as_array(key), 0, len(key))) == want
+
+
+def test_an_event_that_is_refused_is_never_plain() -> None:
+    for value in (text(event_time="1"), text(price="1"), text(quantity=True), text(item_id=5)):
+        assert not is_plain(value)
+        with pytest.raises(InvalidEvent):
+            decode_event(value)

@@ -1,0 +1,133 @@
+"""The kernel's predictions are the bytes that msgspec writes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import decode, encode
+from schemas.outputs import Prediction, Source, TargetScore, prediction_id
+from stream.kernels.buffers import cut, joined
+from stream.kernels.predictions import (
+    DIGITS,
+    Predictions,
+    pattern_of,
+    room_for,
+    write_predictions,
+)
+
+UNITS = 10**DIGITS
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+
+
+def blank(**changes: object) -> Prediction:
+    fields: dict[str, object] = {
+        "prediction_id": "",
+        "user_id": "",
+        "targets": {"purchase": TargetScore(0, 7), "churn": TargetScore(0, 30)},
+        "model_version": "gru-1",
+        "feature_version": "1",
+        "state_time": 0,
+        "event_time": 0,
+        "source": Source("", 0, 0),
+    }
+    return Prediction(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def written(like: Prediction, topic: str, rows: list[tuple[object, ...]]) -> list[bytes | None]:
+    """What the kernel writes for (user, offset, state time, event time, scores, cold, automated);
+    None where it says that it cannot."""
+    users, offsets, states, times, scores, cold, automated = zip(*rows, strict=True)
+    columns = Predictions(
+        *joined([user.encode() for user in users]),
+        *(np.array(column, np.int64) for column in (offsets, states, times, scores)),
+        *(np.array(column, np.bool_) for column in (cold, automated)),
+    )
+    pattern = pattern_of(like, topic, 3)
+    ends = np.empty(len(rows), np.int64)
+    out = room_for(pattern, columns)
+    odd = write_predictions(pattern, columns, out, ends)
+    return [None if o else v for o, v in zip(odd.tolist(), cut(out, ends), strict=True)]
+
+
+def wanted(like: Prediction, topic: str, row: tuple[object, ...]) -> bytes:
+    user, offset, state, time, scores, cold, automated = row
+    horizons = [(name, score.horizon_ms) for name, score in like.targets.items()]
+    return encode(
+        Prediction(
+            prediction_id=prediction_id(like.model_version, topic, 3, offset),
+            user_id=user,
+            targets={
+                name: TargetScore(units / UNITS, horizon)
+                for (name, horizon), units in zip(horizons, scores, strict=True)
+            },
+            model_version=like.model_version,
+            feature_version=like.feature_version,
+            state_time=state,
+            event_time=time,
+            source=Source(topic, 3, offset),
+            cold_start=cold,
+            stale=like.stale,
+            automated=automated,
+        )
+    )
+
+
+units = st.integers(0, UNITS) | st.integers(0, 2000) | st.sampled_from([0, 1, UNITS - 1, UNITS])
+rows = st.tuples(
+    names,
+    st.integers(0, 2**62),
+    st.integers(1, 253_402_300_799_999),
+    st.integers(1, 253_402_300_799_999),
+    st.tuples(units, units),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.lists(rows, min_size=1, max_size=20), names, names, st.booleans())
+def test_the_bytes_are_msgspecs(
+    drawn: list[tuple[object, ...]],
+    version: str,
+    topic: str,
+    stale: bool,
+) -> None:
+    like = blank(model_version=version, stale=stale)
+    for found, row in zip(written(like, topic, drawn), drawn, strict=True):
+        want = wanted(like, topic, row)
+        if found is None:
+            assert b"\\" in want
+        else:
+            assert found == want
+            assert decode(Prediction, found).user_id == row[0]
+
+
+def test_every_small_and_every_round_probability() -> None:
+    scores = [*range(3000), *range(0, UNITS + 1, 12_345), *range(0, UNITS + 1, 100_000)]
+    drawn = [("u", 1, 1, 1, (score, UNITS - score), False, False) for score in scores]
+    like = blank()
+    assert written(like, "t", drawn) == [wanted(like, "t", row) for row in drawn]
+
+
+@pytest.mark.parametrize(
+    ("version", "topic"),
+    [
+        (str(10**15), "shop"),
+        ("v", f"x{10**15}"),
+        ('"user_id":"u"', '"state_time":1'),
+        ('\\"probability":0.5', '"cold_start":false'),
+    ],
+)
+def test_names_that_look_like_marks(version: str, topic: str) -> None:
+    like = blank(model_version=version)
+    row = ("u", 5, 6, 7, (1, 2), True, False)
+    assert written(like, topic, [row]) == [wanted(like, topic, row)]
+
+
+def test_other_targets() -> None:
+    like = blank(targets={"one": TargetScore(0, 1)})
+    row = ("ann", 5, 6, 7, (1234567,), False, True)
+    assert written(like, "t", [row]) == [wanted(like, "t", row)]
