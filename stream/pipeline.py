@@ -343,9 +343,7 @@ class Pipeline:
         lo = part.start
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
-        judged = judge(
-            table.records, rows, offsets, events, scorer, self._rules, table.scratch
-        )
+        judged = judge(table.records, rows, offsets, events, scorer, self._rules, table.scratch)
         taken = judged.accepted
         table.touch(rows[taken])
         self._predict(decoded.keys[part], rows, offsets, events.time, judged, scorer)

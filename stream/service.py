@@ -1,5 +1,6 @@
 """`intentstream worker` as a coroutine: checks, model, worker, heartbeats."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from stream.topic_watch import TopicWatch
 from stream.topics import check_topics, copies_kept_ms
 from stream.trainer import targets_of
 from stream.trust import manifest_check
+from stream.warming import warm_up
 from stream.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,8 @@ async def run_worker(settings: Settings) -> None:
         if scorer is None:
             scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
             log.info("no model is published yet; serving the cold-start model")
+        # Before the group knows of this worker: compiling takes longer than it would wait.
+        await asyncio.to_thread(warm_up, settings, scorer)
         worker = Worker(
             settings,
             new_pipeline=Pipeline,

@@ -100,4 +100,4 @@ def test_rolling_upgrade_to_a_new_layout(
         attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
         assert not verdict.wrong, verdict.wrong
     records = [r for r in shop.raw(shop.settings.changelog) if r.key[:1] == b"u"]
-    assert {r.value[0] for r in records if r.value} == set(range(1, LAYOUT_VERSION + 1))
+    assert {r.value[0] for r in records if r.value} == {1, LAYOUT_VERSION}
