@@ -30,7 +30,7 @@ from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
 from models.training.sampling import sample_negatives
 
-MIN_STOPPING: Final = 4096
+MIN_STOPPING: Final = 2048
 """Points that say when a refresh stops, at least."""
 
 Figures = dict[str, float]
@@ -156,7 +156,7 @@ def refreshed(
     one = torch.ones(network.targets)
     network.set_calibration(one, torch.zeros_like(one))
     chosen = np.concatenate([lesson.fresh, lesson.memory])
-    stopping = _some(examples.of_slice(CALIBRATION), max(2 * len(chosen), MIN_STOPPING), fit.seed)
+    stopping = _some(examples.of_slice(CALIBRATION), max(len(chosen), MIN_STOPPING), fit.seed)
     sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
     if isinstance(network, SequenceNetwork):
         fit_sequences(

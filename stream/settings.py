@@ -248,7 +248,7 @@ class TrainSettings(Section):
     """A purchase refunded in full within this time is none to a label."""
     max_users: int = Field(default=100_000, ge=100)
     """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
-    refresh_epochs: int = Field(default=2, ge=1)
+    refresh_epochs: int = Field(default=1, ge=1)
     """Epochs of a refresh, at most."""
     refresh_rate: float = Field(default=0.3, gt=0)
     """Peak learning rate of a refresh, as a share of learning_rate."""

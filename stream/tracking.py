@@ -31,8 +31,12 @@ class Tracks:
 
 
 @contextmanager
-def tracked(settings: Settings, created_at: int, report: Report | None) -> Iterator[Tracks]:
+def tracked(
+    settings: Settings, created_at: int, report: Report | None, *, leads: bool = True
+) -> Iterator[Tracks]:
     """Trackers of the run that began at `created_at`, ms; closed however it ends.
+
+    Of several processes only the one that leads tracks anything.
 
     Raises:
         TrainingError: one cannot be opened.
@@ -40,6 +44,9 @@ def tracked(settings: Settings, created_at: int, report: Report | None) -> Itera
     chosen = settings.train
     run = f"{datetime.fromtimestamp(created_at / 1000, UTC):%Y%m%dT%H%M%S}-{created_at % 1000:03d}"
     trackers: list[Tracker] = []
+    if not leads:
+        yield Tracks((), None)
+        return
     try:
         if chosen.tensorboard:
             trackers.append(TensorBoard(settings.data_dir / "runs" / run))

@@ -276,7 +276,7 @@ def run_round(
     chosen = settings.train
     sign = model_signer(settings.models)
     now = time.time_ns() // 1_000_000
-    with tracked(settings, now, report if group.leads else None) as track:
+    with tracked(settings, now, report, leads=group.leads) as track:
         checkpoints = settings.data_dir / "fits"
         course = Course(device, track.epoch, group, checkpoints, resume)
         if refresher is not None:

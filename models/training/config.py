@@ -50,7 +50,7 @@ class FitConfig:
 class RefreshConfig:
     """How a published model goes on learning from what came since."""
 
-    epochs: int = 2
+    epochs: int = 1
     """Passes over the new points and those it is reminded of, at most."""
     rate: float = 0.3
     """Peak of the learning rate, as a share of a whole fit's."""

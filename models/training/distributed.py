@@ -39,8 +39,8 @@ class Group:
         """The module, with its gradients averaged over the processes after each backward pass."""
         if self.size == 1:
             return module
-        # Of an architecture without memory or with unused embeddings some gradients stay empty.
-        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+        # Every step takes the same way: what gets no gradient is found in the first one.
+        return DistributedDataParallel(module, static_graph=True)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the processes, on each of them."""

@@ -50,6 +50,7 @@ def test_two_processes_have_the_loss_of_one_and_must_have_the_same_events(tmp_pa
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     size, losses, refusal = json.loads((tmp_path / "out").read_text())
     assert size == 2
     assert "do not have the same events: give files" in refusal
