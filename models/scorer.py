@@ -28,6 +28,7 @@ from models.artifact import (
     read_artifact,
     script_bytes,
 )
+from models.drift import Reference
 from models.encoding import hash64
 from models.errors import ArtifactError
 from models.kernels.recurrence import gru_states
@@ -90,6 +91,7 @@ class _Identity:
     cold_start: bool
     reference_profile: F32
     recurrent: bool = True
+    reference: Reference | None = None
 
 
 class Scorer:
@@ -111,6 +113,8 @@ class Scorer:
         """False: states are made anew by `encode` from the last events, never by `scan`."""
         self.feature_version = identity.feature_version
         self.cold_start = identity.cold_start
+        self.reference = identity.reference or Reference()
+        """How its inputs were distributed in training."""
         self.reference_profile = identity.reference_profile
         self.code: int = hash64(identity.version)
         """Hash of the version: what user records keep beside the hidden state."""
@@ -370,6 +374,7 @@ def _identity(manifest: Manifest) -> _Identity:
         manifest.cold_start,
         np.array(manifest.reference_profile, np.float32),
         manifest.recurrent,
+        manifest.reference,
     )
 
 

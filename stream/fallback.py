@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import structlog
 
+from models.drift import Reference
 from stream.errors import ScorerFailed
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class CheckedScorer:
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile
+        self.reference: Reference = getattr(scorer, "reference", Reference())
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H]; raises `ScorerFailed`."""

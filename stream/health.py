@@ -31,6 +31,8 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Greatest event time seen, ms."""
     counters: Counters | None = None
     """Totals as of the last commit; none before the first opening."""
+    stability: dict[str, float] = {}
+    """Stability index of the model's inputs; see `models.drift`."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,4 +92,5 @@ def _partition(worker: Worker, task: PartitionTask) -> PartitionHealth:
         lag=max((known.high_water if known else 0) - snapshot.offset, 0),
         watermark=snapshot.watermark,
         counters=snapshot.counters,
+        stability=task.stability,
     )

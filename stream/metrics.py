@@ -129,9 +129,16 @@ class _Now(Collector):
                 labels=["partition"],
             ),
         }
+        drift = GaugeMetricFamily(
+            "intentstream_input_stability",
+            "Population stability index of a model input against its training; 0.25 is severe.",
+            labels=["partition", "feature"],
+        )
         for partition in report.partitions:
             number = str(partition.partition)
             counters = partition.counters or Counters()
+            for name, index in partition.stability.items():
+                drift.add_metric([number, name], index)
             for outcome in ("accepted", "duplicate", "late", "invalid"):
                 events.add_metric([number, outcome], getattr(counters, outcome))
             for kind in ("predictions", "alerts"):
@@ -143,4 +150,5 @@ class _Now(Collector):
                 gauges["watermark"].add_metric([number], partition.watermark / 1000)
         yield events
         yield sent
+        yield drift
         yield from gauges.values()

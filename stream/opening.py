@@ -76,6 +76,9 @@ class PipelineLike(Protocol):
     def advance(self, now_ms: int) -> None:
         """Let time pass on the wall clock."""
 
+    def stability(self) -> dict[str, float]:
+        """Return how far the model's inputs are from those of its training."""
+
     def next_due(self) -> int | None:
         """Return a time before which no timer is due, None without timers."""
 

@@ -87,6 +87,11 @@ class PartitionTask:
         return self._open.store if self._open else None
 
     @property
+    def stability(self) -> dict[str, float]:
+        """How far the model's inputs are from those of its training; empty unless it is open."""
+        return {} if self._open is None else self._open.pipeline.stability()
+
+    @property
     def snapshot(self) -> Snapshot | None:
         """What was last committed, also when the partition is closed since."""
         return self._work.snapshot if self._work else self._last

@@ -19,6 +19,7 @@ from stream.erasure import Erasures
 from stream.errors import StoreForeign
 from stream.fallback import CheckedScorer
 from stream.ingest import Ingest
+from stream.inputs import InputWatch
 from stream.layout import Layout
 from stream.outbox import Counters, Outbox, Outputs, PartitionMeta, decode_meta, encode_meta
 from stream.records import Records
@@ -101,6 +102,7 @@ class Pipeline:
         self._evidence = Evidence(settings.evidence.min_events, settings.evidence.min_orders)
         self._serving = serving_of(scorer)
         self._watch.remember(self._serving.before)
+        self._inputs = InputWatch(self._serving.champion)
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._replaying = False
         self._erasures = Erasures()
@@ -149,6 +151,12 @@ class Pipeline:
         self._watch.remember(self._serving.models)
         self._serving = serving_of(scorer)
         self._watch.remember(self._serving.before)
+        if self._serving.champion.code != self._inputs.code:
+            self._inputs = InputWatch(self._serving.champion)
+
+    def stability(self) -> dict[str, float]:
+        """How far the inputs are from those of training; see `models.drift`. From any thread."""
+        return self._inputs.indices()
 
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""
@@ -346,6 +354,7 @@ class Pipeline:
         judged = judge(table.records, rows, offsets, events, scorer, self._rules, table.scratch)
         taken = judged.accepted
         table.touch(rows[taken])
+        self._inputs.add(judged.profile)
         self._predict(decoded.keys[part], rows, offsets, events.time, judged, scorer)
         drafts = self._watch.after_events(
             table.records,

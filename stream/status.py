@@ -93,6 +93,7 @@ class Heartbeats:
             timers_due_at=snapshot.next_due,
             canary_version=canary,
             shadow_version=shadow,
+            stability=task.stability,
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

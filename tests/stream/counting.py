@@ -66,6 +66,9 @@ class CountingPipeline:
     def advance(self, now_ms):
         pass
 
+    def stability(self):
+        return {}
+
     def next_due(self):
         return None
 

@@ -8,6 +8,7 @@ from schemas.codec import decode
 from schemas.control import WorkerStatus
 from stream.outbox import Counters
 from stream.processing import Snapshot
+from stream.rollout import Trials
 from stream.settings import Settings
 from stream.status import Heartbeats
 from stream.store_memory import MemoryStore
@@ -25,6 +26,7 @@ def task(partition, offset, *, users=0):
     return SimpleNamespace(
         tp=TopicPartition("events", partition),
         snapshot=Snapshot(offset, 700_000, counters, 5_000),
+        stability={"feature.log_orders": 0.3},
         store=store,
     )
 
@@ -32,6 +34,7 @@ def task(partition, offset, *, users=0):
 class Worker:
     def __init__(self):
         self.identity = SimpleNamespace(name="worker1")
+        self.trials = Trials(SimpleNamespace(version="gru-2"), 0.1)
         self.lineup = SimpleNamespace(serving=SimpleNamespace(version="gru-1"))
         self.assignment = SimpleNamespace(
             tasks=[task(0, 10, users=3), task(1, 20)], ended=[], failed=None

@@ -137,7 +137,7 @@ async def test_a_reader_keeps_up(kafka):
 
 
 def status(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    names = ("events", "status", "models")
+    names = ("events", "status", "models", "metrics")
     topics = {
         f"INTENTSTREAM_TOPICS__{name.upper()}": getattr(settings.topics, name) for name in names
     }
