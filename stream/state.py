@@ -7,7 +7,7 @@ A record is one row of a NumPy arena: the serving fields, the hidden state, then
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,11 +87,13 @@ class UserTable:
 
     def _grow(self, rows: int) -> None:
         count = len(self._key_of)
-        old = self._bytes, self._stored_due, self._used, self._dirty
+        old = self._columns()
         self._allocate(rows)
-        new = self._bytes, self._stored_due, self._used, self._dirty
-        for target, source in zip(new, old, strict=True):
+        for target, source in zip(self._columns(), old, strict=True):
             target[:count] = source[:count]
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self._bytes, self._stored_due, self._used, self._dirty
 
     def __len__(self) -> int:
         return len(self._row_of)
