@@ -5,6 +5,7 @@ Writes bench.json after every part, so that a run that is cut short has what it 
 
 import asyncio
 import logging
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,11 @@ def show(found: results.Results) -> None:
     console.print(table)
 
 
+def _leave(number: int, _: object) -> None:
+    """End by way of the clean-up: broker, workers and folders do not stay behind."""
+    raise SystemExit(128 + number)
+
+
 def main(
     only: Annotated[
         list[str] | None, typer.Option(help=f"Parts to run: {', '.join(PARTS)}.")
@@ -120,6 +126,7 @@ def main(
     if busy > BUSY:
         console.print(f"others use {busy:.0%} of this machine: the figures will say little")
     found["sizes"] = vars(sizes)
+    signal.signal(signal.SIGTERM, _leave)
     with Place.open(bootstrap_servers) as place:
         bench = Bench(place, sizes, console.print)
         whole = asyncio.run(measure(bench, names, found, out))
