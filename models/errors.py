@@ -31,3 +31,7 @@ class CheckpointError(TrainingError):
 
 class SigningError(ModelError):
     """A key that cannot be read, used or written."""
+
+
+class EvaluationError(ModelError):
+    """Data that an evaluation cannot use, or a task that there is not."""

@@ -167,10 +167,16 @@ def fit_blend(
     points: Index,
     config: FitConfig,
     shift: F32 | None = None,
+    histories: Index | None = None,
 ) -> Blend:
-    """A blend whose process is fitted to the histories of `points`, its weights to their labels."""
+    """A blend whose weights are fitted to the labels of `points`; `shift` as in `fit_logistic`.
+
+    Its process needs no labels: it is fitted to the histories of the points `histories`, or of
+    `points` themselves.
+    """
     blend = Blend(spec)
-    blend.process.set_parameters(fit_process(examples.profile[points]))
+    seen = points if histories is None else histories
+    blend.process.set_parameters(fit_process(examples.profile[seen]))
     fit_logistic(blend, examples, points, config, shift)
     return blend
 

@@ -1,0 +1,74 @@
+"""Baselines of one look at the profile: nothing, how recently, how often; and boosted trees."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import features
+from models.errors import EvaluationError
+from models.evaluate import RecencyBaseline
+
+F64 = NDArray[np.float64]
+
+NEVER: Final = 20.0
+"""Stands for the silence of a user without a purchase: longer than log1p of any hours."""
+TREES: Final = 100
+LEAVES: Final = 8
+LEAST_POINTS: Final = 50
+LEARNING_RATE: Final = 0.05
+
+
+def base_rate(labels: NDArray[Any], weight: NDArray[Any], size: int) -> F64:
+    """The rate of the training labels, for each of `size` points."""
+    return np.full(size, float(np.average(labels, weights=weight)))
+
+
+def recency(profile: NDArray[Any], labels: NDArray[Any], judged: NDArray[Any]) -> F64:
+    """The rate by how long ago the last purchase was; fitted on [N,P], asked about [Q,P]."""
+    return RecencyBaseline.fit(_silence(profile), labels).predict(_silence(judged))
+
+
+def frequency(profile: NDArray[Any], labels: NDArray[Any], judged: NDArray[Any]) -> F64:
+    """The rate by how many orders there were."""
+    column = features.PROFILE_FEATURES.index("log_orders")
+    fitted = RecencyBaseline.fit(profile[:, column], labels)
+    return fitted.predict(judged[:, column])
+
+
+def boosting(
+    profile: NDArray[Any],
+    labels: NDArray[Any],
+    weight: NDArray[Any],
+    judged: NDArray[Any],
+    seed: int,
+) -> F64:
+    """Probabilities [Q] of gradient-boosted trees (scikit-learn's histogram implementation).
+
+    Raises:
+        EvaluationError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise EvaluationError(
+            "boosting needs scikit-learn: install the project with its extra `evaluate`"
+        ) from error
+    trees = HistGradientBoostingClassifier(
+        max_iter=TREES,
+        learning_rate=LEARNING_RATE,
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=LEAST_POINTS,
+        random_state=seed,
+    )
+    trees.fit(profile, labels, sample_weight=weight)
+    found: F64 = trees.predict_proba(judged)[:, 1]
+    return found
+
+
+def _silence(profile: NDArray[Any]) -> NDArray[Any]:
+    names = features.PROFILE_FEATURES
+    since = profile[:, names.index("log_since_purchase_hours")]
+    return np.where(profile[:, names.index("has_purchase")] > 0, since, NEVER)

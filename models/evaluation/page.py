@@ -1,0 +1,64 @@
+"""An evaluation as a page of Markdown with its pictures beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from models.errors import EvaluationError
+from models.evaluation.pictures import draw
+from models.evaluation.results import ModelResult, TaskResult
+
+HEAD: Final = """# Evaluation
+
+Written by `{command}`. Every model is fitted on the same training points, calibrated on users held
+out for it, and judged once; figures are means over {seeds} seeds, with the spread (largest less
+smallest) in brackets. The default of a task is the row with the best {criteria}. Where a
+baseline is the default, it won. A mixture averages the log-odds of others.
+"""
+
+
+def write_report(results: list[TaskResult], folder: Path, command: str) -> Path:
+    """Write `<folder>.md` and the pictures into `folder`; returns the page.
+
+    Raises:
+        EvaluationError: something cannot be written, or matplotlib is missing.
+    """
+    seeds = max(len(model.seeds) for result in results for model in result.models.values())
+    criteria = " or ".join(dict.fromkeys(result.criterion for result in results))
+    parts = [HEAD.format(command=command, seeds=seeds, criteria=criteria)]
+    for result in results:
+        picture = draw(result, folder)
+        parts.append(_section(result, f"{folder.name}/{picture.name}"))
+    page = folder.with_suffix(".md")
+    try:
+        page.write_text("\n".join(parts), encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"cannot write {page}: {error}") from error
+    return page
+
+
+def table(result: TaskResult) -> list[list[str]]:
+    """The rows of a task's table: name, kind, then the figures; the default is marked."""
+    rows = []
+    for name, model in (*result.models.items(), *result.reference.items()):
+        mark = " (default)" if name == result.default else ""
+        rows.append(
+            [f"{name}{mark}", model.kind, *(_figure(model, metric) for metric in model.names)]
+        )
+    return rows
+
+
+def _section(result: TaskResult, picture: str) -> str:
+    metrics = result.models[result.default].names
+    lines = [f"## {result.title} (`{result.task}`)", ""]
+    lines.append(f"| model | kind | {' | '.join(metrics)} |")
+    lines.append("|---|---|" + "---|" * len(metrics))
+    lines += [f"| {' | '.join(row)} |" for row in table(result)]
+    lines += ["", *(f"- {note}" for note in result.notes), "", f"![{result.title}]({picture})", ""]
+    return "\n".join(lines)
+
+
+def _figure(model: ModelResult, name: str) -> str:
+    spread = model.spread(name)
+    return f"{model.mean(name):.4f}" + (f" ({spread:.4f})" if spread > 0 else "")

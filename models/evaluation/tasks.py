@@ -1,0 +1,58 @@
+"""The tasks by name, and running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from models.errors import EvaluationError
+from models.evaluation import (
+    cdnow_return,
+    online_retail_return,
+    simulated_shop,
+    taobao_next,
+    taobao_purchase_24h,
+)
+from models.evaluation.contest import ContestConfig, Say
+from models.evaluation.results import TaskResult
+from models.evaluation.simulated_shop import SimulatedShop
+
+Evaluate = Callable[[Sequence[Path], ContestConfig, Say], list[TaskResult]]
+
+ON_FILES: Final[dict[str, Evaluate]] = {
+    cdnow_return.TASK: cdnow_return.evaluate,
+    online_retail_return.TASK: online_retail_return.evaluate,
+    taobao_purchase_24h.TASK: taobao_purchase_24h.evaluate,
+    "taobao_next": taobao_next.evaluate,
+}
+TASKS: Final = (*ON_FILES, simulated_shop.TASK)
+ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where tasks get their events."""
+
+    folders: tuple[Path, ...]
+    """Folders of the public files."""
+    simulated: Callable[[], SimulatedShop]
+    """Draws the simulated shop."""
+
+
+def run(wanted: str, sources: Sources, config: ContestConfig, say: Say) -> list[TaskResult]:
+    """Run a task, or all.
+
+    Raises:
+        EvaluationError: there is no such task, or its data is missing or not usable.
+    """
+    if wanted != ALL and wanted not in TASKS:
+        raise EvaluationError(f"no task {wanted!r}; choose one of {', '.join((ALL, *TASKS))}")
+    results: list[TaskResult] = []
+    for name in TASKS if wanted == ALL else (wanted,):
+        if name == simulated_shop.TASK:
+            results += simulated_shop.evaluate(sources.simulated(), config, say)
+        else:
+            results += ON_FILES[name](sources.folders, config, say)
+    return results

@@ -1,0 +1,127 @@
+"""`intentstream evaluate`: the models and their baselines on real data, by fixed protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from models.evaluation.results import TaskResult
+    from models.evaluation.simulated_shop import SimulatedShop
+
+app = typer.Typer()
+
+_START = 1_700_000_000_000 // 86_400_000 * 86_400_000
+_USERS, _DAYS, _EVENTS_PER_USER = 5_000, 90, 400
+
+
+@app.command()
+def evaluate(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="all, or cdnow_return, online_retail_return, taobao_purchase_24h, taobao_next, "
+            "simulated_shop."
+        ),
+    ] = "all",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="Folder of the public files; may be given several times."),
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here; - is standard output.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed.")] = 5,
+    networks: Annotated[
+        str | None,
+        typer.Option(help="Architectures that take part, separated by commas. [default: all]"),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write the pictures into this folder and a page beside it."),
+    ] = None,
+) -> None:
+    """Evaluate the architectures and baselines; nothing is published."""
+    import torch
+
+    from models.evaluation.contest import NETWORKS, ContestConfig
+    from models.evaluation.tasks import Sources, run
+
+    torch.set_num_threads(1)
+    folders = tuple(data or (Path("../shared/data"), Path("data")))
+    config = ContestConfig(
+        seeds=tuple(range(seeds)),
+        networks=NETWORKS if networks is None else tuple(networks.split(",")),
+    )
+    sources = Sources(folders, _simulated)
+    results = run(task, sources, config, lambda line: typer.echo(line, err=True))
+    if str(json_out) != "-":
+        _show(results)
+    if json_out is not None:
+        from models.evaluation.results import to_json
+        from stream.cli.replaying import write_json
+
+        write_json(json_out, to_json(results))
+    if report is not None:
+        from models.evaluation.page import write_report
+
+        command = f"intentstream evaluate {task} --seeds {seeds} --report {report}"
+        typer.echo(f"report: {write_report(results, report, command)}", err=True)
+
+
+def _show(results: list[TaskResult]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from models.evaluation.page import table
+
+    console = Console()
+    for result in results:
+        shown = Table(title=result.title)
+        for column in ("model", "kind", *result.models[result.default].names):
+            shown.add_column(column)
+        for row in table(result):
+            shown.add_row(*row)
+        console.print(shown)
+
+
+def _simulated() -> SimulatedShop:
+    """A shop with many purchases per user, so that their own hazards can be known from them."""
+    import numpy as np
+
+    from models.encoding import hash64, item_code
+    from models.evaluation.simulated_shop import SimulatedShop
+    from models.eventlog import EventLog
+    from models.history import AMOUNT_UNIT, Events
+    from stream.simulate import Plan, simulate
+    from stream.simulate.truth import user_id
+
+    plan = Plan(
+        users=_USERS,
+        events=_USERS * _EVENTS_PER_USER,
+        start=_START,
+        days=_DAYS,
+        seed=1,
+        purchase_share=0.14,
+        lifetime_days=100_000,
+    )
+    shop = simulate(plan)
+    names = np.array([hash64(user_id(index)) for index in range(_USERS)], np.uint64)
+    items = np.array([item_code(str(index)) for index in range(plan.items)], np.uint32)
+    events = Events(
+        time=shop.time,
+        id=np.arange(1, len(shop.time) + 1, dtype=np.uint64),
+        type=shop.kind.astype(np.uint8),
+        item=items[shop.item],
+        category=(shop.item % plan.categories + 1).astype(np.uint16),
+        amount=np.round(shop.prices[shop.item] * shop.quantity * AMOUNT_UNIT).astype(np.int64),
+    )
+    order = np.argsort(names)
+
+    def probability(users: Any, times: Any, horizon_ms: int) -> Any:
+        index = order[np.searchsorted(names[order], users)]
+        return shop.truth.true_probability(index, times, horizon_ms)
+
+    return SimulatedShop(EventLog(names[shop.user], events), probability, _START, _DAYS)

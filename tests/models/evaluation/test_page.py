@@ -1,0 +1,71 @@
+"""The report: a page, a picture per task, and small files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import EvaluationError
+from models.evaluation.page import table, write_report
+from models.evaluation.results import ModelResult, Slice, TaskResult
+
+
+def binary() -> TaskResult:
+    rng = np.random.default_rng(0)
+    told = rng.random(500)
+    labels = (rng.random(500) < told).astype(np.float64)
+    figures = {"auroc": 0.8, "pr_auc": 0.7, "log_loss": 0.5, "ece": 0.02}
+    worse = {**figures, "log_loss": 0.6}
+    return TaskResult(
+        task="a_task",
+        title="A task",
+        criterion="log_loss",
+        higher_is_better=False,
+        models={
+            "gru": ModelResult((figures, {**figures, "auroc": 0.9}), "network"),
+            "recency": ModelResult((worse, worse), "baseline"),
+        },
+        notes=("A note.",),
+        labels=labels,
+        probabilities={"gru": told, "recency": rng.random(500)},
+        curves={"gru": [(0.6, 0.61), (0.55, 0.58)]},
+        slices=(Slice("1 order", 100, figures),),
+    )
+
+
+def ranking() -> TaskResult:
+    models = {
+        name: ModelResult(({"hr_10": hit, "ndcg_10": hit / 2},), "baseline")
+        for name, hit in (("recent", 0.6), ("popularity", 0.2))
+    }
+    return TaskResult("next", "Next", "ndcg_10", True, models)
+
+
+def test_the_page_names_the_default_and_shows_its_pictures(tmp_path: Path) -> None:
+    page = write_report([binary(), ranking()], tmp_path / "evaluation", "intentstream evaluate all")
+    text = page.read_text()
+    assert page == tmp_path / "evaluation.md"
+    assert "| gru (default) | network | 0.8500 (0.1000) | 0.7000 | 0.5000 | 0.0200 |" in text
+    assert "| recent (default) | baseline | 0.6000 | 0.3000 |" in text
+    assert "- A note." in text
+    for task in ("a_task", "next"):
+        assert f"(evaluation/{task}.png)" in text
+        picture = (tmp_path / "evaluation" / f"{task}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert 2_000 < len(picture) < 100_000
+
+
+def test_a_reference_is_shown_and_not_chosen() -> None:
+    result = binary()
+    best = {"auroc": 1.0, "pr_auc": 1.0, "log_loss": 0.0, "ece": 0.0}
+    result.reference["truth"] = ModelResult((best,), "truth")
+    assert result.default == "gru"
+    assert table(result)[-1][:3] == ["truth", "truth", "1.0000"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="cannot write"):
+        write_report([ranking()], tmp_path / "file" / "evaluation", "x")
