@@ -9,6 +9,7 @@ import pytest
 
 from models.encoding import hash64
 from models.features import PROFILE_FEATURES
+from models.steps import Steps
 from schemas.events import Purchase, View
 from stream.rollout import Serving
 from stream.settings import Settings
@@ -32,6 +33,7 @@ class Says:
     targets: tuple = TARGETS
     hidden_size: int = 0
     history_length: int = 8
+    rebuilds: int = 0
     recurrent: bool = True
     feature_version: str = "1"
     cold_start: bool = False
@@ -46,8 +48,8 @@ class Says:
     def encode(self, ids: np.ndarray, nums: np.ndarray, length: np.ndarray) -> np.ndarray:
         return np.zeros((len(ids), 0), np.float32)
 
-    def scan(self, hidden: np.ndarray, ids: np.ndarray, nums: np.ndarray, length: np.ndarray):
-        return np.zeros((*ids.shape[:2], 0), np.float32)
+    def advance(self, stored: np.ndarray, steps: Steps) -> np.ndarray:
+        return np.zeros((len(steps), 0), np.float32)
 
     def probabilities(self, hidden: np.ndarray, profile: np.ndarray) -> np.ndarray:
         self.asked += len(profile)
