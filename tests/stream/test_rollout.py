@@ -151,7 +151,8 @@ class TestACanary:
         driver = driven(Serving(champion, Trials(other, 0.4)), batch=7, events=300)
         for user, record in driver.records().items():
             mine = other if in_canary(user.encode(), "other-1", 0.4) else champion
-            assert record["model"] == np.uint64(mine.code)
+            # A short history is stored without the state that is made of it.
+            assert record["model"] == np.uint64(0 if record["n"] <= mine.rebuilds else mine.code)
         # A rebuilt hidden state ends at the same numbers within rounding; whoever alternated
         # would have been rebuilt at every event.
         rebuilt = Counted(champion), Counted(other)
