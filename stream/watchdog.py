@@ -148,7 +148,8 @@ class Watchdog:
                 self._watch(time.monotonic())
                 began = time.monotonic()
         except Exception as error:
-            log.exception("the watchdog fails")
+            with contextlib.suppress(Exception):  # a log that nobody can write to may be the reason
+                log.exception("the watchdog fails")
             self._end(error)
             self._hard_end("the watchdog failed")
         finally:
@@ -215,8 +216,8 @@ class Watchdog:
         self.problems = tuple(problems)
 
     def _hard_end(self, reason: str) -> None:
-        log.error("the process is cut off", reason=reason, exit_code=EXIT_CODE)
         with contextlib.suppress(Exception):
+            log.error("the process is cut off", reason=reason, exit_code=EXIT_CODE)
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
             sys.stderr.flush()
         self._cut_off(EXIT_CODE)

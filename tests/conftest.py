@@ -1,5 +1,6 @@
 """Real Kafka for the tests: one broker, and a replicated cluster, each started when first used."""
 
+import logging
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from stream.broker import EmbeddedKafka
@@ -23,6 +25,16 @@ if threading.current_thread() is threading.main_thread():
 # A busy machine is not an error; and in CI a change is judged by the same examples each time.
 settings.register_profile("shop", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("shop")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Commands that run inside a test send log lines to its stderr, which ends with it."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @dataclass(frozen=True)

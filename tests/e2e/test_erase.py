@@ -146,7 +146,7 @@ def test_the_command_forgets_and_tells_what_it_removed(world: MakeWorld) -> None
     assert 400 < days < 408
     assert set(told["remaining"]) == {
         *(topics.events, topics.late, topics.dead_letter, topics.propensity, topics.churn),
-        *(shop.settings.changelog, topics.erase, topics.erased),
+        *(shop.settings.changelog, topics.shadow, topics.outcomes, topics.erase, topics.erased),
     }
     said = shop.run("erase", "nobody-at-all", "user-2")
     assert "nobody-at-all: forgotten, removed 0 record, 0 events, 0 timers, 0 open alerts" in said

@@ -109,7 +109,7 @@ async def broken_in_recovery(bench: Bench, fault: str, stall_s: float) -> Patien
 # is below, with the heartbeats.
 CASES = {
     "an agent that ends": ("in_agent:1:leave", broken_while_running, "Faust"),
-    "a stuck partition": ("before_store:1:hang", broken_while_running, "commit"),
+    "a stuck partition": ("before_store:1:hang", broken_while_running, ": processing"),
     "a consumer that stops fetching": ("in_fetch:12:hang", broken_while_running, "fetching"),
     "a recovery without progress": ("in_recovery:1:hang", broken_in_recovery, "restoring"),
     "a blocked event loop": ("after_poll:1:hang", broken_while_running, "main event loop"),

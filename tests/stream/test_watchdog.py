@@ -206,6 +206,19 @@ def test_a_watchdog_that_fails_itself_ends_the_worker(dog):
     assert isinstance(it.errors[0], ZeroDivisionError)
 
 
+def test_a_log_that_nobody_can_write_to_keeps_no_worker_alive(dog, monkeypatch):
+    class Closed:
+        def __getattr__(self, _):
+            raise ValueError("I/O operation on closed file")
+
+    it = dog()
+    it.dog._look = lambda: 1 / 0
+    monkeypatch.setattr("stream.watchdog.log", Closed())
+    it.dog.start()
+    assert it.cut_off.wait(PATIENCE_S)
+    assert isinstance(it.errors[0], ZeroDivisionError)
+
+
 @pytest.mark.kafka
 def test_a_cluster_is_asked_on_a_connection_of_its_own(kafka):
     topic = unique("source")
