@@ -15,12 +15,13 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     InvalidProducerEpoch,
+    KafkaConnectionError,
     KafkaError,
     ProducerFenced,
     UnknownMemberIdError,
 )
 
-from stream.errors import CommitError, CommitFenced
+from stream.errors import CommitError, CommitFenced, CommitUnreachable
 from stream.faults import stage
 from stream.outbox import Outbox, Outputs
 from stream.sending import (
@@ -118,7 +119,8 @@ class _Committer:
         """Connect, and shut out every earlier owner of the partition where there is a way to.
 
         Raises:
-            CommitError: the broker does not answer or does not permit it.
+            CommitUnreachable: no broker answers.
+            CommitError: it answers too late or does not permit it.
         """
         started: list[AIOKafkaProducer] = []
         try:
@@ -127,7 +129,8 @@ class _Committer:
         except (KafkaError, TimeoutError) as error:
             for producer in started:
                 await stop_producer(producer)
-            raise CommitError(
+            silent = isinstance(error, KafkaConnectionError)
+            raise (CommitUnreachable if silent else CommitError)(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
             ) from error

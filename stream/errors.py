@@ -56,6 +56,10 @@ class CommitFenced(CommitError):
     """Another worker took the partition over: this one must change nothing any more."""
 
 
+class CommitUnreachable(CommitError):
+    """No broker answers: what is durable is untouched, and waiting heals it."""
+
+
 class RecordTooLarge(CommitError):
     """The broker refuses a record because of its size."""
 

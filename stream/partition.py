@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from stream.errors import (
     CommitError,
     CommitFenced,
+    CommitUnreachable,
     OpeningGivenUp,
     RecordTooLarge,
     ScorerFailed,
@@ -29,6 +30,9 @@ from stream.vitals import Progress, Sign
 
 MAX_REOPENED: Final = 5
 """Failures in a row after which a partition is given up."""
+_SILENT_S: Final = 1.0
+"""Pause before the next try when no broker answers. Such tries are not counted: a cluster that is
+gone is waited for, as long as it takes."""
 _STEADY_S: Final = 60.0
 """A partition that ran for this long has healed: its earlier failures no longer count."""
 
@@ -140,7 +144,8 @@ class PartitionTask:
             except OpeningGivenUp:
                 return
             except (StoreCorrupt, CommitError, ScorerFailed) as error:
-                failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
+                if not isinstance(error, CommitUnreachable):
+                    failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
                 if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
                     raise
                 failure: StoreCorrupt | CommitError | ScorerFailed = error
@@ -154,7 +159,8 @@ class PartitionTask:
                 wipe(state_path(self._settings, self.tp.partition))
             if isinstance(failure, ScorerFailed) and not await self._around.set_aside(failure):
                 raise failure
-            await asyncio.sleep(min(2.0**failures / 10, 5))
+            silent = isinstance(failure, CommitUnreachable)
+            await asyncio.sleep(_SILENT_S if silent else min(2.0**failures / 10, 5))
 
     async def _open_up(self) -> Processing:
         opened = await open_partition(self.tp, self._around.parts, self.progress)

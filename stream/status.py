@@ -4,12 +4,14 @@ import asyncio
 import time
 from typing import Final
 
+import rocksdict
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas.codec import encode
 from schemas.control import WorkerStatus
+from stream.errors import StoreError
 from stream.partition import PartitionTask
 from stream.settings import Settings
 from stream.worker import Worker
@@ -106,7 +108,10 @@ class Heartbeats:
         began = time.monotonic()
         if store is None or began < again_at:
             return known
-        count = await asyncio.to_thread(store.user_count)
+        try:
+            count = await asyncio.to_thread(store.user_count)
+        except (StoreError, rocksdict.DbClosedError):
+            return known  # it is being closed, and whoever closes it says why
         ended = time.monotonic()
         self._users[partition] = (count, ended + (ended - began) / _COUNT_SHARE)
         return count

@@ -24,6 +24,10 @@ _STOP_S = 10.0
 _POLL_S = 0.05
 
 
+class _PortTaken(BrokerError):
+    """A broker found one of its ports in use."""
+
+
 @dataclass(frozen=True)
 class BrokerInfo:
     """A running cluster.
@@ -96,7 +100,13 @@ class EmbeddedKafka:
             ]
             if len(dead) == len(remembered.nodes):
                 notices += self._renew_ports(remembered)
-            self._launch(remembered, dead, progress)
+            try:
+                self._launch(remembered, dead, progress)
+            except _PortTaken:
+                # By somebody who came between the look and the broker: a race is not lost twice.
+                if len(dead) == len(remembered.nodes):
+                    notices += self._renew_ports(remembered)
+                self._launch(remembered, dead, progress)
             return self._info(remembered, notices=tuple(notices))
 
     def stop(self) -> bool:
@@ -241,10 +251,11 @@ class EmbeddedKafka:
         while time.monotonic() < deadline:
             for node in remembered.nodes:
                 if not self._runs(remembered, node):
-                    raise BrokerError(
-                        f"broker {node} ended while it started:"
-                        f" {self._folder.last_error(node)}; all it said is"
-                        f" in {self._folder.log(node)}"
+                    why = self._folder.last_error(node)
+                    kind = _PortTaken if "BindException" in why else BrokerError
+                    raise kind(
+                        f"broker {node} ended while it started: {why}; all it said is in"
+                        f" {self._folder.log(node)}"
                     )
             if all(map(process.accepts, internal)) and _members(servers) >= set(remembered.nodes):
                 return

@@ -23,7 +23,10 @@ class FailingGru(Gru):
 
     def raw_logits(self, hidden_BH: Tensor, profile_BP: Tensor) -> Tensor:
         profile = self.standard_profile(profile_BP)
-        logits = self.direct(profile) + self.head(torch.cat([hidden_BH, profile], dim=1))
+        told = self.process(profile_BP) * self.process_scale
+        logits = self.direct(torch.cat([profile, told], dim=1)) + self.head(
+            torch.cat([hidden_BH, profile], dim=1)
+        )
         if float(profile_BP[0, 0]) == 0.0:
             self.calls += 1
             if self.mode == 0 or (self.mode == 3 and self.calls % 2 == 1):

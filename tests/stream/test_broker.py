@@ -92,6 +92,21 @@ def test_a_taken_port_is_replaced_and_said(broker):
 
 
 @pytest.mark.kafka
+def test_a_port_that_is_taken_at_the_last_moment_is_replaced(broker, monkeypatch):
+    port = int(broker.start().bootstrap_servers.rpartition(":")[2])
+    broker.stop()
+    looks = iter([True] * 3)  # client, internal, controller: nobody there yet
+    monkeypatch.setattr(
+        "stream.broker.process.is_free", lambda asked: next(looks, None) or is_free(asked)
+    )
+    with socket.create_server(("127.0.0.1", port)):
+        info = broker.start()
+        assert members(info.bootstrap_servers) == {1}
+    (notice,) = info.notices
+    assert f"port {port}" in notice
+
+
+@pytest.mark.kafka
 def test_a_broker_the_folder_does_not_remember_is_reported(broker, tmp_path):
     pid = broker.start().pids[1]
     state = tmp_path / "dätä folder" / "broker.json"

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
 from stream.commit import ExactlyOnce
 from stream.engine import Engine
@@ -20,7 +21,7 @@ from stream.fetching import MicroBatch
 from stream.inbox import ROOM
 from stream.offsets import SourceOffsets, starting_offset
 from stream.opening import Parts
-from stream.partition import PartitionTask
+from stream.partition import MAX_REOPENED, PartitionTask
 from stream.processing import Surroundings
 from stream.records import Records, Row
 from stream.settings import Settings
@@ -64,6 +65,12 @@ class Committer(ExactlyOnce):
     gate: ClassVar[asyncio.Event | None] = None
     failures: ClassVar[list] = []
     boxes: ClassVar[list] = []
+    silences: ClassVar[list] = []
+
+    async def _started(self, started):
+        if Committer.silences:
+            raise Committer.silences.pop()
+        return await super()._started(started)
 
     async def _commit(self, producer, outbox):
         Committer.boxes.append(outbox)
@@ -170,6 +177,7 @@ class World:
 def clean():
     Pipeline.made, Pipeline.due = [], None
     Committer.gate, Committer.failures, Committer.boxes = None, [], []
+    Committer.silences = []
 
 
 @pytest.fixture
@@ -266,6 +274,16 @@ async def test_a_failed_commit_opens_the_partition_anew(world):
 
     outputs = await read_all(world.bootstrap, world.output)
     assert [record.value for record in outputs] == [b"key:%d:%d" % (n + 1, n) for n in range(10)]
+
+
+@pytest.mark.kafka
+async def test_a_cluster_that_is_gone_is_waited_for(world, monkeypatch):
+    monkeypatch.setattr("stream.partition._SILENT_S", 0.01)
+    Committer.silences = [KafkaConnectionError("nobody there")] * (2 * MAX_REOPENED)
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+    assert not Committer.silences
 
 
 @pytest.mark.kafka
