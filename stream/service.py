@@ -47,8 +47,9 @@ async def run_worker(settings: Settings) -> None:
         if scorer is None:
             scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
             log.info("no model is published yet; serving the cold-start model")
-        # Before the group knows of this worker: compiling takes longer than it would wait.
-        await asyncio.to_thread(warm_up, settings, scorer)
+        # Before the group knows of this worker: compiling takes longer than it would wait. With a
+        # model that cannot fail: one that does has its successors, once there are partitions.
+        await asyncio.to_thread(warm_up, settings, Scorer.rhythm(targets_of(settings)))
         worker = Worker(
             settings,
             new_pipeline=Pipeline,
