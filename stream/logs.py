@@ -4,6 +4,7 @@ No secret gets into them: tracebacks come without the values of variables, and w
 authenticate is left out.
 """
 
+import asyncio
 import logging
 import sys
 from typing import Final
@@ -55,6 +56,7 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     if level != "debug":
         handler.addFilter(_Seldom())
     handler.addFilter(_without_credentials)
+    handler.addFilter(_without_cancellations)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -78,6 +80,13 @@ def _without_credentials(record: logging.LogRecord) -> bool:
             type(each).__name__ if type(each).__name__.startswith("Sasl") else each
             for each in record.args
         )
+    return True
+
+
+def _without_cancellations(record: logging.LogRecord) -> bool:
+    """Show no traceback of a task that was told to end: Faust calls that a crash in a rebalance."""
+    if record.exc_info and record.exc_info[0] is asyncio.CancelledError:
+        record.exc_info = None
     return True
 
 

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 
@@ -10,15 +11,6 @@ from stream.logs import configure_logging
 
 # Put together, since tracebacks show lines of source.
 SECRET = f"hunter{2}"
-
-
-@pytest.fixture(autouse=True)
-def restored():
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def fail(options):
@@ -49,6 +41,17 @@ def test_what_authenticates_a_client_is_left_out(capsys):
     said = capsys.readouterr().err
     assert "Request to kafka-1: SaslAuthenticateRequest_v0" in said
     assert SECRET not in said
+
+
+def test_a_task_that_was_told_to_end_has_no_traceback(capsys):
+    configure_logging("info")
+    try:
+        raise asyncio.CancelledError
+    except asyncio.CancelledError:
+        logging.getLogger("mode").error("crashed", exc_info=True)
+    said = capsys.readouterr().err
+    assert "crashed" in said
+    assert "Traceback" not in said
 
 
 def test_libraries_are_heard_from_warning_on_and_not_all_the_time(capsys):
