@@ -90,7 +90,7 @@ class EmbeddedKafka:
             self._check_size(remembered)
             dead = [node for node in remembered.nodes if not self._runs(remembered, node)]
             if not dead:
-                self._wait(remembered, _FOUND_S)
+                self._wait(remembered, [], _FOUND_S)
                 return self._info(remembered, found=True)
             notices = [
                 f"broker {node} (pid {remembered.nodes[node].pid}) had ended without being"
@@ -216,7 +216,7 @@ class EmbeddedKafka:
                 arguments = [command[0], *JVM, *command[1:], "kafka.Kafka", mark]
                 remembered.nodes[node].pid = process.spawn(arguments, self._folder.log(node))
                 self._folder.write(remembered)
-            self._wait(remembered, _READY_S)
+            self._wait(remembered, nodes, _READY_S)
         except BaseException:
             self._end(remembered, nodes, 0)
             for node in nodes:
@@ -244,7 +244,7 @@ class EmbeddedKafka:
                 " --property and the free space, or choose another --data-dir"
             )
 
-    def _wait(self, remembered: Remembered, limit_s: float) -> None:
+    def _wait(self, remembered: Remembered, launched: list[int], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         internal = [node.ports.internal for node in remembered.nodes.values()]
         servers = ",".join(f"{process.LOOPBACK}:{port}" for port in internal)
@@ -257,7 +257,8 @@ class EmbeddedKafka:
                         f"broker {node} ended while it started: {why}; all it said is in"
                         f" {self._folder.log(node)}"
                     )
-            if all(map(process.accepts, internal)) and _members(servers) >= set(remembered.nodes):
+            up = all(map(self._folder.has_started, launched)) and all(map(process.accepts, internal))
+            if up and _members(servers) >= set(remembered.nodes):
                 return
             time.sleep(_POLL_S)
         pids = ", ".join(str(node.pid) for node in remembered.nodes.values())

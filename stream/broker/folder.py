@@ -18,6 +18,7 @@ _STATE = "broker.json"
 _LOCK = "broker.lock"
 _PORTS_PER_NODE = 3
 _LOCK_WAIT_S = 90.0
+_STARTED = "Kafka Server started"
 _POLL_S = 0.1
 
 
@@ -155,13 +156,19 @@ class Folder:
                     " --data-dir"
                 ) from error
 
+    def has_started(self, node: int) -> bool:
+        """Tell whether a node has said that all its listeners are open."""
+        return _STARTED in self._printed(node)
+
     def last_error(self, node: int) -> str:
         """Return the last error that a node printed, in one line."""
+        return most_telling(self._printed(node))
+
+    def _printed(self, node: int) -> str:
         try:
-            text = self.log(node).read_text(encoding="utf-8", errors="replace")
+            return self.log(node).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            text = ""
-        return most_telling(text)
+            return ""
 
 
 def most_telling(output: str) -> str:

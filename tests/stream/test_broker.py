@@ -33,6 +33,10 @@ def members(servers: str) -> set[int]:
     return asyncio.run(ask())
 
 
+def state(task: Path) -> str:
+    return (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
 @pytest.fixture(scope="module")
 def cached() -> None:
     """Jars are there, so that no test times a download."""
@@ -133,6 +137,8 @@ def test_a_stopped_process_is_reported_not_hung_on(broker, monkeypatch):
     monkeypatch.setattr("stream.broker.cluster._FOUND_S", 1.0)
     pid = broker.start().pids[1]
     os.kill(pid, signal.SIGSTOP)
+    while not all(state(task) in "tT" for task in Path(f"/proc/{pid}/task").iterdir()):
+        time.sleep(0.01)
     try:
         with pytest.raises(BrokerError, match=rf"pid {pid}.*intentstream broker stop"):
             broker.start()
