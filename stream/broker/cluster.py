@@ -257,7 +257,9 @@ class EmbeddedKafka:
                         f"broker {node} ended while it started: {why}; all it said is in"
                         f" {self._folder.log(node)}"
                     )
-            up = all(map(self._folder.has_started, launched)) and all(map(process.accepts, internal))
+            up = all(map(self._folder.has_started, launched)) and all(
+                map(process.accepts, internal)
+            )
             if up and _members(servers) >= set(remembered.nodes):
                 return
             time.sleep(_POLL_S)
