@@ -16,13 +16,14 @@ import torch
 from models.batches import Batches
 from models.calibrate import Platt, fit_platt
 from models.dataset import Examples, Index
+from models.devices import pick_device
 from models.evaluate import F64, figures
 from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
 from models.networks import ARCHITECTURES, build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
-from models.scorer import network_spec, pick_device
+from models.scorer import network_spec
 from models.split import CALIBRATION, TRAIN, VALIDATION
 from models.targets import Target
 from models.training.checkpoint import Checkpoint

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from models.artifact import open_script, script_bytes
+from models.devices import HALF_TOLERANCE
 from models.errors import ModelError
 from models.networks.base import Network, NetworkSpec
 from models.scorer import BLOCK, Scorer, manifest_of, network_spec
@@ -33,8 +34,6 @@ LENGTH: Final = 24
 PARAMETER_SPREAD: Final = 0.3
 STEP_TOLERANCE: Final = 1e-5
 SCRIPT_TOLERANCE: Final = 1e-5
-HALF_TOLERANCE: Final = {torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Largest difference of a probability from single precision: 8 and 11 bits are left."""
 
 
 class ContractBroken(ModelError):

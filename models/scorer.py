@@ -5,6 +5,7 @@ rows before it reaches the network: matrix kernels pick their instructions by th
 and with whole blocks a user's numbers are the same bits whatever else is in the batch.
 The recurrence of a GRU on the CPU is a kernel of our own (``models/kernels/recurrence.py``): what
 batches cannot do for it is to make a long run of one user fast.
+On a GPU micro-batches are launched and fetched (`models/offload.py`).
 The number of torch threads is the caller's business.
 """
 
@@ -28,12 +29,15 @@ from models.artifact import (
     read_artifact,
     script_bytes,
 )
+from models.devices import HALF_TOLERANCE, Precision, pick_device
 from models.drift import Reference
 from models.encoding import hash64
 from models.errors import ArtifactError
+from models.golden import GOLDEN_TOLERANCE, golden_inputs, require_close
 from models.kernels.recurrence import gru_states
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
+from models.offload import Launch, Offload, Ready
 from models.signing import ManifestCheck
 from models.steps import Steps, advance_by_scan, encode_windows
 from models.targets import Target
@@ -41,14 +45,10 @@ from models.targets import Target
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-DEVICES: Final = ("auto", "cpu", "cuda")
 BLOCK: Final = 32
 """Rows per block; see the module's docstring."""
 REBUILT: Final = 16
 """A state of longer histories costs more to rebuild than to store."""
-GOLDEN_TOLERANCE: Final = 1e-5
-GOLDEN_BATCH: Final = 8
-GOLDEN_LENGTH: Final = 12
 WARM_UP_ROUNDS: Final = 3
 RHYTHM_VERSION: Final = "rhythm-1"
 
@@ -58,24 +58,6 @@ def network_spec(targets: tuple[Target, ...]) -> NetworkSpec:
     return NetworkSpec(
         features.INT_FEATURES, features.NUM_FEATURES, features.PROFILE_FEATURES, targets
     )
-
-
-def pick_device(device: str) -> torch.device:
-    """The device named "cpu", "cuda", or "auto" (a GPU where there is one).
-
-    Raises:
-        ArtifactError: CUDA was asked for and is not there, or there is no such device.
-    """
-    if device not in DEVICES:
-        raise ArtifactError(f"--device {device}: choose one of {', '.join(DEVICES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ArtifactError("--device cuda: torch sees no GPU here; use --device auto or cpu")
-    if device == "cuda":
-        # TF32 keeps 10 bits of the mantissa: far from what the golden vector allows.
-        torch.backends.cudnn.allow_tf32 = False
-    return torch.device(device)
 
 
 @dataclass(frozen=True)
@@ -98,7 +80,12 @@ class Scorer:
     """One model on one device. Not thread-safe; cheap to hold two of."""
 
     def __init__(
-        self, module: Any, identity: _Identity, device: torch.device, golden: Golden
+        self,
+        module: Any,
+        identity: _Identity,
+        device: torch.device,
+        golden: Golden,
+        precision: Precision = "float32",
     ) -> None:
         """Wrap a scripted module; use `load`, `of_network` or `rhythm` instead."""
         self._module = module
@@ -119,7 +106,12 @@ class Scorer:
         self.code: int = hash64(identity.version)
         """Hash of the version: what user records keep beside the hidden state."""
         self.device = str(device)
-        self._recurrence = _recurrence(module) if device.type == "cpu" else None
+        self.overlaps = device.type != "cpu"
+        """Whether `launch` returns before the numbers are made."""
+        self.precision: Precision = precision if self.overlaps else "float32"
+        """Of what `launch` multiplies; all else is made in single precision."""
+        self._offload = self._offloaded() if self.overlaps else None
+        self._recurrence = None if self.overlaps else _recurrence(module)
         self.rebuilds = min(self.history_length, REBUILT) if self._recurrence else 0
         """A state after at most so many events need not be stored: `encode` gives the same bits."""
 
@@ -129,6 +121,7 @@ class Scorer:
         folder: Path,
         device: str = "auto",
         *,
+        precision: Precision = "float32",
         expected_version: str | None = None,
         expected_digest: str | None = None,
         check: ManifestCheck | None = None,
@@ -145,7 +138,7 @@ class Scorer:
             expected_digest=expected_digest,
             check=check,
         )
-        scorer = cls.of_artifact(artifact, device)
+        scorer = cls.of_artifact(artifact, device, precision)
         try:
             scorer.warm_up()
             scorer.verify_golden()
@@ -157,19 +150,27 @@ class Scorer:
         return scorer
 
     @classmethod
-    def of_artifact(cls, artifact: Artifact, device: str = "auto") -> Scorer:
+    def of_artifact(
+        cls, artifact: Artifact, device: str = "auto", precision: Precision = "float32"
+    ) -> Scorer:
         """Open a verified artifact."""
         where = pick_device(device)
         module = open_script(artifact.script, where)
-        return cls(module, _identity(artifact.manifest), where, artifact.golden)
+        return cls(module, _identity(artifact.manifest), where, artifact.golden, precision)
 
     @classmethod
     def of_script(
-        cls, script: bytes, manifest: Manifest, device: str = "cpu", golden: Golden | None = None
+        cls,
+        script: bytes,
+        manifest: Manifest,
+        device: str = "cpu",
+        golden: Golden | None = None,
+        precision: Precision = "float32",
     ) -> Scorer:
-        """Open a script that this process has just made (training, tests)."""
+        """Open a script that this process has just made (training, measuring, tests)."""
         where = pick_device(device)
-        return cls(open_script(script, where), _identity(manifest), where, golden or {})
+        module = open_script(script, where)
+        return cls(module, _identity(manifest), where, golden or {}, precision)
 
     @classmethod
     def rhythm(
@@ -194,6 +195,16 @@ class Scorer:
         scorer = cls(open_script(script_bytes(network), where), identity, where, {})
         scorer.warm_up()
         return scorer
+
+    def launch(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+        """Begin to make the states and probabilities of the events of ``steps``.
+
+        On the CPU they are made when this returns, by `advance` and `probabilities`.
+        """
+        if self._offload is not None:
+            return self._offload.launch(stored_SH, steps, profile_NP)
+        hidden_NH = self.advance(stored_SH, steps)
+        return Ready(hidden_NH, self.probabilities(hidden_NH, profile_NP))
 
     def advance(self, stored_SH: F32, steps: Steps) -> F32:
         """The states [N,H] of the events of ``steps``, each with the same bits in any company.
@@ -274,17 +285,46 @@ class Scorer:
         try:
             outputs = self.golden_outputs(self._golden)
             for name, found in outputs.items():
-                worst = _worst_difference(found, self._golden[name])
-                if not worst <= tolerance:
-                    raise ArtifactError(
-                        f"model {self.version}: golden {name} differs by {worst:.3g} "
-                        f"(allowed {tolerance:.3g}) on {self.device}: it is refused; publish it "
-                        "again, or run on the kind of device it was made on"
-                    )
+                require_close(
+                    f"model {self.version}: golden {name}",
+                    found,
+                    self._golden[name],
+                    tolerance,
+                    f"on {self.device}: it is refused; publish it again, or run on the kind of"
+                    " device it was made on",
+                )
+            if self._offload is not None:
+                self._verify_launch(self._offload)
         except KeyError as error:
             raise ArtifactError(
                 f"model {self.version}: golden.npz has no {error}; publish the model again"
             ) from error
+
+    def _offloaded(self) -> Offload:
+        return Offload(
+            self._module,
+            self._device,
+            recurrent=self.recurrent,
+            history_length=self.history_length,
+            precision=self.precision,
+        )
+
+    def _verify_launch(self, offload: Offload) -> None:
+        """Compare what is launched with what is asked for step by step, on the golden inputs."""
+        inputs = golden_inputs(self.hidden_size)
+        steps = Steps.of_sequences(inputs["ids"], inputs["nums"], inputs["length"])
+        stored_BH = np.zeros((len(inputs["ids"]), self.hidden_size), np.float32)
+        profile_NP = inputs["profile"][steps.state_N]
+        expected_NK = self.probabilities(self.advance(stored_BH, steps), profile_NP)
+        _, found_NK = offload.launch(stored_BH, steps, profile_NP).fetch()
+        half = self.precision == "half"
+        require_close(
+            f"model {self.version}: a golden probability in {self.precision} precision",
+            found_NK,
+            expected_NK,
+            HALF_TOLERANCE[torch.float16] if half else GOLDEN_TOLERANCE,
+            f"on {self.device}: set worker.precision to float32, or worker.device to cpu",
+        )
 
     def _probabilities(self, hidden_BH: torch.Tensor, profile_BP: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(self._module.heads(hidden_BH, profile_BP))
@@ -325,24 +365,6 @@ def _recurrence(module: Any) -> tuple[F32, F32] | None:
     return np.ascontiguousarray(weight.detach().numpy().T), bias.detach().numpy().copy()
 
 
-def golden_inputs(hidden_size: int) -> dict[str, NDArray[Any]]:
-    """Synthetic inputs for the golden vector: no user's data leaves with a model."""
-    rng = np.random.default_rng(hidden_size)
-    batch, length = GOLDEN_BATCH, GOLDEN_LENGTH
-    ids = np.zeros((batch, length, len(features.INT_FEATURES)), np.int64)
-    ids[:, :, 0] = rng.integers(1, 8, (batch, length))
-    ids[:, :, 1] = rng.integers(0, 1 << 32, (batch, length))
-    ids[:, :, 2] = rng.integers(0, 1 << 16, (batch, length))
-    return {
-        "ids": ids,
-        "nums": rng.normal(1, 1, (batch, length, len(features.NUM_FEATURES))).astype(np.float32),
-        "length": np.linspace(0, length, batch).astype(np.int64),
-        "profile": np.abs(rng.normal(2, 2, (batch, len(features.PROFILE_FEATURES)))).astype(
-            np.float32
-        ),
-    }
-
-
 def make_golden(script: bytes, manifest: Manifest) -> Golden:
     """Golden inputs with the outputs that the scripted model gives on this machine's CPU."""
     inputs = golden_inputs(manifest.hidden_size)
@@ -376,9 +398,3 @@ def _identity(manifest: Manifest) -> _Identity:
         manifest.recurrent,
         manifest.reference,
     )
-
-
-def _worst_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    if found.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(found - expected).max(initial=0.0))

@@ -9,7 +9,7 @@ Shape suffixes: N events, M inputs, S stored states, H hidden, C, F event featur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,14 +65,31 @@ Scan = Callable[[F32, I64, F32, I64], F32]
 """(hidden_BH, ids_BMC, nums_BMF, length_B) -> every state [B,M,H]; see `Network.scan`."""
 
 
-def advance_by_scan(stored_SH: F32, steps: Steps, scan: Scan) -> F32:
-    """The states [N,H] of a network that is only known by its `scan`.
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Independent runs of inputs of like length, padded to the right: what one `scan` is given."""
 
-    Events that go on from one another make one run of inputs, and all runs are independent.
+    stored_B: I64
+    """Which of the S stored states each run goes on from,"""
+    before_B: I64
+    """unless this is `NOTHING`."""
+    ids_BMC: I64
+    nums_BMF: F32
+    length_B: I64
+    kept_BM: NDArray[np.bool_]
+    """Which inputs lead to the state of an event,"""
+    event_K: I64
+    """and of which one, in the order of `kept_BM`."""
+
+
+def runs_of(steps: Steps) -> Iterator[Runs]:
+    """Yield all inputs as runs; events that go on from one another make one run.
+
+    Runs of like length go together: padding at most doubles the work, and a bot's long run does not
+    pad everyone.
     """
-    states_NH = np.zeros((len(steps), stored_SH.shape[1]), np.float32)
-    if len(steps) == 0 or stored_SH.shape[1] == 0:
-        return states_NH
+    if len(steps) == 0:
+        return
     order = np.argsort(steps.state_N, kind="stable")
     sizes = steps.sizes[order]
     ends = np.cumsum(sizes)
@@ -85,10 +102,7 @@ def advance_by_scan(stored_SH: F32, steps: Steps, scan: Scan) -> F32:
     starts = (ends - sizes)[heads]
     lengths = np.diff(starts, append=total)
     first = order[heads]
-    begin_BH = stored_SH[steps.state_N[first]]
-    begin_BH[steps.before_N[first] == NOTHING] = 0
-    # Runs of like length go together: padding at most doubles the work, and a bot's long run does
-    # not pad everyone.
+    stored, before = steps.state_N[first], steps.before_N[first]
     bucket = np.ceil(np.log2(lengths)).astype(np.int64)
     for power in np.unique(bucket):
         runs = np.flatnonzero(bucket == power)
@@ -96,14 +110,28 @@ def advance_by_scan(stored_SH: F32, steps: Steps, scan: Scan) -> F32:
         valid_BM = place < lengths[runs][:, None]
         at_BM = starts[runs][:, None] + np.where(valid_BM, place, 0)
         index_BM = inputs[at_BM]
-        states_BMH = scan(
-            begin_BH[runs],
+        kept_BM = valid_BM & (event_of[at_BM] >= 0)
+        yield Runs(
+            stored[runs],
+            before[runs],
             steps.ids_MC[index_BM] * valid_BM[..., None],
             steps.nums_MF[index_BM] * valid_BM[..., None].astype(np.float32),
             lengths[runs].astype(np.int64),
+            kept_BM,
+            event_of[at_BM[kept_BM]],
         )
-        kept_BM = valid_BM & (event_of[at_BM] >= 0)
-        states_NH[event_of[at_BM[kept_BM]]] = states_BMH[kept_BM]
+
+
+def advance_by_scan(stored_SH: F32, steps: Steps, scan: Scan) -> F32:
+    """The states [N,H] of a network that is only known by its `scan`."""
+    states_NH = np.zeros((len(steps), stored_SH.shape[1]), np.float32)
+    if stored_SH.shape[1] == 0:
+        return states_NH
+    for runs in runs_of(steps):
+        begin_BH = stored_SH[runs.stored_B]
+        begin_BH[runs.before_B == NOTHING] = 0
+        states_BMH = scan(begin_BH, runs.ids_BMC, runs.nums_BMF, runs.length_B)
+        states_NH[runs.event_K] = states_BMH[runs.kept_BM]
     return states_NH
 
 
@@ -111,18 +139,35 @@ Encode = Callable[[I64, F32, I64], F32]
 """(ids_BLC, nums_BLF, length_B) -> the state [B,H] of right-padded sequences."""
 
 
+def windows_of(steps: Steps, length: int = 0) -> Iterator[tuple[I64, tuple[I64, F32, I64]]]:
+    """Yield the events' own inputs as right-padded sequences, `WINDOWS_AT_ONCE` at a time.
+
+    Args:
+        steps: the way to N states, each with all its inputs.
+        length: columns to pad to, at least.
+
+    Yields:
+        The events [B], and `ids_BLC, nums_BLF, length_B`.
+    """
+    sizes = steps.sizes
+    for lo in range(0, len(steps), WINDOWS_AT_ONCE):
+        event_B = np.arange(lo, min(lo + WINDOWS_AT_ONCE, len(steps)))
+        place = np.arange(max(int(sizes[event_B].max()), length))
+        valid_BL = place < sizes[event_B, None]
+        index_BL = steps.start_N[event_B, None] + np.where(valid_BL, place, 0)
+        yield (
+            event_B,
+            (
+                steps.ids_MC[index_BL] * valid_BL[..., None],
+                steps.nums_MF[index_BL] * valid_BL[..., None].astype(np.float32),
+                sizes[event_B],
+            ),
+        )
+
+
 def encode_windows(steps: Steps, width: int, encode: Encode) -> F32:
     """The states [N,H] of a network without recurrence: of each event's own inputs."""
     states_NH = np.zeros((len(steps), width), np.float32)
-    sizes = steps.sizes
-    for lo in range(0, len(steps), WINDOWS_AT_ONCE):
-        part = slice(lo, lo + WINDOWS_AT_ONCE)
-        place = np.arange(int(sizes[part].max()))
-        valid_BL = place < sizes[part, None]
-        index_BL = steps.start_N[part, None] + np.where(valid_BL, place, 0)
-        states_NH[part] = encode(
-            steps.ids_MC[index_BL] * valid_BL[..., None],
-            steps.nums_MF[index_BL] * valid_BL[..., None].astype(np.float32),
-            sizes[part],
-        )
+    for event_B, window in windows_of(steps):
+        states_NH[event_B] = encode(*window)
     return states_NH

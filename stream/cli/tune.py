@@ -58,9 +58,9 @@ def tune(
 
     import torch
 
+    from models.devices import pick_device
     from models.eventlog import Until
     from models.gather import gather
-    from models.scorer import pick_device
     from models.training.tune import tune as search
     from stream.cli.train import KAFKA, source_of
     from stream.cli.training import Shown

@@ -13,12 +13,12 @@ from models import features
 from models.artifact import script_bytes, write_artifact
 from models.encoding import hash64
 from models.errors import ArtifactError
+from models.golden import golden_inputs
 from models.networks import build
 from models.scorer import (
     BLOCK,
     RHYTHM_VERSION,
     Scorer,
-    golden_inputs,
     make_golden,
     manifest_of,
     network_spec,

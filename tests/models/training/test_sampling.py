@@ -7,10 +7,11 @@ import pytest
 
 from models.batches import Batches
 from models.dataset import DatasetConfig, Examples, build_examples
+from models.devices import pick_device
 from models.eventlog import in_order
 from models.fit import FitConfig, fit_logistic, predict_logits
 from models.networks.logistic import Logistic
-from models.scorer import network_spec, pick_device
+from models.scorer import network_spec
 from models.split import TRAIN, VALIDATION, TimeSplit
 from models.targets import shop_targets
 from models.training.sampling import sample_negatives
