@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.targets import Target
     from stream.logreader import Count
     from stream.settings import Settings
-    from stream.trainer import Source
+    from stream.sources import Source
 
 STATE_FILE: Final = "training.state"
 _ERASED: Final = "erased/"

@@ -6,10 +6,10 @@ Faust is known to die quietly, so everything that may end or stand still is watc
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stream.errors import TopicLayoutError, WorkerError
-from stream.health import Health, Phase, answer, health_of
+from stream.health import Health, PartitionHealth, Phase, answer
 from stream.metrics import Metrics
 from stream.topics import PARTITIONS_CHANGED
 from stream.vitals import Sign
@@ -19,17 +19,43 @@ from stream.web import WebServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream.worker import Worker
+    from faust.types.tuples import TP
+
+    from stream.app import WorkerApp
+    from stream.assignment import Assignment
+    from stream.fallback import Lineup
+    from stream.identity import WorkerIdentity
+    from stream.partition import PartitionTask
+    from stream.settings import Settings
+    from stream.transport import LogState
 
 END_LIMIT_S: Final = 27.0
 """A worker that is asked to end and has not ended by then is cut off."""
 _CHECK_S: Final = 0.5
 
 
+class Watched(Protocol):
+    """What is looked at of a worker."""
+
+    settings: Settings
+    identity: WorkerIdentity
+    app: WorkerApp
+    assignment: Assignment
+    lineup: Lineup
+
+    def log_state(self, tp: TP) -> LogState | None:
+        """What the last fetch response said about a partition."""
+        ...
+
+    async def reinstate_scorer(self) -> None:
+        """Try a model that was set aside again, if it is time."""
+        ...
+
+
 class Supervision:
     """Watches one worker from its start to its end."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Watched) -> None:
         """Start nothing; called on the worker's event loop."""
         self._worker = worker
         self._loop = asyncio.get_running_loop()
@@ -149,3 +175,38 @@ class Supervision:
     def _fail(self, error: BaseException) -> None:
         """End the worker because of an error; from the watchdog's thread."""
         self._loop.call_soon_threadsafe(self._worker.assignment.fail, error)
+
+
+def health_of(worker: Watched, phase: Phase, problems: tuple[str, ...]) -> Health:
+    """Look at a worker; from any thread. `problems`: what stands still."""
+    tasks = sorted(worker.assignment.tasks, key=lambda task: task.tp.partition)
+    partitions = tuple(_partition(worker, task) for task in tasks)
+    all_open = worker.assignment.joined and all(p.state == "open" for p in partitions)
+    return Health(
+        ready=phase == "running" and all_open and not problems,
+        phase=phase,
+        worker=worker.identity.name,
+        model=worker.lineup.serving.version,
+        problems=problems,
+        partitions=partitions,
+    )
+
+
+def _partition(worker: Watched, task: PartitionTask) -> PartitionHealth:
+    snapshot, progress, state = task.snapshot, task.progress, task.state
+    step = ""
+    if state != "open":
+        step = progress.step + (f" at {progress.done} of {progress.end}" if progress.end else "")
+    if snapshot is None:
+        return PartitionHealth(partition=task.tp.partition, state=state, step=step)
+    known = worker.log_state(task.tp)
+    return PartitionHealth(
+        partition=task.tp.partition,
+        state=state,
+        step=step,
+        offset=snapshot.offset,
+        lag=max((known.high_water if known else 0) - snapshot.offset, 0),
+        watermark=snapshot.watermark,
+        counters=snapshot.counters,
+        stability=task.stability,
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from models.fit import Progress, Report
-from models.training.tracking import Mlflow, TensorBoard, Tracker
+from models.tracking import Mlflow, TensorBoard, Tracker
 from stream.settings import Settings
 
 

@@ -10,7 +10,8 @@ from stream.settings import Settings
 
 if TYPE_CHECKING:
     from schemas.errors import IntentStreamError
-    from stream.trainer import Round, Source
+    from stream.sources import Source
+    from stream.trainer import Round
 
 app = typer.Typer()
 
@@ -132,7 +133,7 @@ def source_of(settings: Settings, names: list[str], format_name: str) -> "Source
         TrainerError: it names both.
     """
     from stream.errors import TrainerError
-    from stream.trainer import FromFiles, FromKafka
+    from stream.sources import FromFiles, FromKafka
 
     if names == [KAFKA]:
         return FromKafka(settings)

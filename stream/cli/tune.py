@@ -8,7 +8,7 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
-    from models.training.tune import Trial, Tuned
+    from models.tune import Trial, Tuned
 
 app = typer.Typer()
 
@@ -61,7 +61,7 @@ def tune(
     from models.devices import pick_device
     from models.eventlog import Until
     from models.gather import gather
-    from models.training.tune import tune as search
+    from models.tune import tune as search
     from stream.cli.train import KAFKA, source_of
     from stream.cli.training import Shown
     from stream.errors import TrainerError
@@ -114,7 +114,7 @@ def _show(tuned: "Tuned", toml_out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from models.training.tune import as_toml
+    from models.tune import as_toml
     from stream.errors import TrainerError
 
     names = list(tuned.best.settings)

@@ -26,11 +26,11 @@ from stream.cli.main import command_modules
 from stream.erased import read_erased
 from stream.ingest import partition_of
 from stream.logreader import KafkaLog
+from stream.sources import FromFiles
 from stream.store import RocksStore
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.testing import PipelineDriver
-from stream.trainer import FromFiles
 from tests import logs
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World, run_program

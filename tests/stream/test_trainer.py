@@ -32,7 +32,8 @@ from stream.cli.main import main
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
 from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
-from stream.trainer import FromFiles, FromKafka, Round, refresher_of, rounds, run_round
+from stream.sources import FromFiles, FromKafka
+from stream.trainer import Round, refresher_of, rounds, run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
 from tests.patience import PATIENCE_S

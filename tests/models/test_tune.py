@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import pytest
 
+from models import tune as tuning
 from models.dataset import Examples
 from models.errors import TrainingError
-from models.training import tune as tuning
 from models.training.config import SEARCH_SPACE, FitConfig
-from models.training.tune import Trial, as_toml, tune
+from models.tune import Trial, as_toml, tune
 from stream.cli.tune import SETTINGS
 from stream.settings import TrainSettings
 from tests.models.training.small import CONFIG, TARGETS, small_examples

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import TrainingError
 from models.fit import Progress
-from models.training.tracking import Mlflow, TensorBoard
+from models.tracking import Mlflow, TensorBoard
 
 NEWS = [Progress("gru", k, 3, 1.0 / k, 2.0 / k, 0.1, 0.5) for k in (1, 2, 3)]
 
