@@ -11,7 +11,7 @@ from models.registry import Registry
 from models.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.targets import shop_targets
 from schemas.events import EventType
-from stream.settings import DAY_MS
+from stream.durations import DAY_MS
 
 HISTORY = 50
 

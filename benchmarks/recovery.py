@@ -27,11 +27,12 @@ from models.targets import shop_targets
 from schemas.events import EventType
 from stream.broker import EmbeddedKafka
 from stream.commit import ExactlyOnce
+from stream.durations import DAY_MS
 from stream.engine import Engine
 from stream.layout import indexed_due
 from stream.outbox import Outbox
 from stream.recovery import recover
-from stream.settings import DAY_MS, Settings
+from stream.settings import Settings
 from stream.simulate import Faults, Plan, deliver, rows, simulate
 from stream.state import USER_PREFIX
 from stream.store import RocksStore, wipe

@@ -131,7 +131,8 @@ def _explain(
     try:
         folder = registry.resolve(asked.version)
         check = manifest_check(settings.models)
-        scorer = Scorer.load(folder, settings.worker.device, check=check)
+        worker = settings.worker
+        scorer = Scorer.load(folder, worker.device, precision=worker.precision, check=check)
         artifact = read_artifact(folder, feature_version=FEATURE_VERSION, check=check)
     except ModelError as error:
         raise ExplainError(f"{prediction_id}: its model is not at hand: {error}") from error

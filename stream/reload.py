@@ -196,6 +196,7 @@ def load_model(published: ModelPublished, settings: Settings) -> Scorer:
     scorer = Scorer.load(
         folder,
         settings.worker.device,
+        precision=settings.worker.precision,
         expected_version=published.version,
         expected_digest=published.digest,
         check=manifest_check(settings.models, published.signature),

@@ -1,24 +1,29 @@
 """Configuration: frozen models read from the command line, the environment and a TOML file.
 
 An explicit value wins over the environment (`INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS=...`), which
-wins over the file, which wins over the default. Durations are integer milliseconds; where one is
-read, text such as "15m" or "7d" does too.
+wins over the file, which wins over the default. The sections of what serves are here, those of what
+learns in `stream/learning_settings.py`, those with secrets in `stream/secure_settings.py`.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
-from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
-from models.training.config import Precision, Schedule
+from stream.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.errors import SettingsError
+from stream.learning_settings import (
+    EvidenceSettings,
+    GateSettings,
+    OutcomeSettings,
+    Share,
+    TrainSettings,
+)
 from stream.secure_settings import (
     KafkaSettings,
     ModelSettings,
@@ -28,37 +33,10 @@ from stream.secure_settings import (
     read_secret,
 )
 
-SECOND_MS = 1_000
-MINUTE_MS = 60 * SECOND_MS
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
-
-_UNITS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _MIN_TOKEN = 16
 _NAME = r"^[a-zA-Z0-9._-]{1,200}$"
 
 
-def parse_duration(text: str) -> int:
-    """Read "250ms", "90s", "15m", "12h", "7d" or plain milliseconds as integer milliseconds.
-
-    Raises:
-        ValueError: the text is none of these.
-    """
-    if text.strip().isdecimal():
-        return int(text)
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no duration: write for example 500ms, 90s, 15m, 12h or 7d")
-    return round(Fraction(match[1]) * _UNITS[match[2]])
-
-
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=100 * 365 * DAY_MS)]
-Share = Annotated[float, Field(ge=0, le=1)]
 TopicName = Annotated[str, Field(pattern=_NAME)]
 
 
@@ -102,6 +80,9 @@ class WorkerSettings(Section):
     """How a worker consumes, scores and commits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "half"] = "float32"
+    """Of matrix products on a GPU; a model whose golden probabilities "half" moves by more than
+    0.02 is refused."""
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
@@ -213,109 +194,6 @@ class ChurnSettings(Section):
                 f" {self.resolve_at}, {self.raise_at}, {self.escalate_at}"
             )
         return self
-
-
-class TrainSettings(Section):
-    """What the trainer learns and from how much."""
-
-    purchase_horizon_ms: Millis = DAY_MS
-    """Label of purchase: one within this time."""
-    churn_horizon_ms: Millis = 30 * DAY_MS
-    """Label of churn: no purchase within this time after an active history."""
-    architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
-    epochs: int = Field(default=20, ge=1)
-    """Passes over the training points, at most."""
-    patience: int = Field(default=3, ge=1)
-    """Epochs without a better validation loss before training stops."""
-    batch_size: int = Field(default=256, ge=1)
-    """Windows per step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak of the schedule."""
-    schedule: Schedule = "cosine"
-    """How the learning rate falls from its peak to zero; "constant": it does not."""
-    warm_up: Share = 0.05
-    """Share of the steps in which the learning rate rises to its peak."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of a step's gradient."""
-    precision: Precision = "auto"
-    """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
-    negatives: float = Field(default=0.0, ge=0)
-    """Negative labels per positive one to learn from, at most; 0: all."""
-    logistic_penalty: float = Field(default=0.03, ge=0)
-    """L2 penalty of the logistic regression."""
-    cancel_window_ms: Millis = DAY_MS
-    """A purchase refunded in full within this time is none to a label."""
-    max_users: int = Field(default=100_000, ge=100)
-    """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
-    refresh_epochs: int = Field(default=1, ge=1)
-    """Epochs of a refresh, at most."""
-    refresh_rate: float = Field(default=0.3, gt=0)
-    """Peak learning rate of a refresh, as a share of learning_rate."""
-    replay: float = Field(default=1.0, ge=0)
-    """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
-    full_every: int = Field(default=96, ge=1)
-    """Refreshes after which a model is fitted from the beginning."""
-    tensorboard: bool = True
-    """Write the curves of every run to data_dir/runs."""
-    mlflow_uri: str | None = None
-    """Tracking server of MLflow, which needs the extra intentstream[mlflow]."""
-    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    min_windows: int = Field(default=200, ge=2)
-    """Fewer labelled windows than this are not worth a model; training says so and stops."""
-    rollout: Literal["shadow", "canary", "champion"] = "champion"
-    """What a new model is announced as; `intentstream models promote` takes it further."""
-    canary_share: Share = 0.05
-    """Of the users that a canary serves."""
-    seed: int = 7
-
-
-class EvidenceSettings(Section):
-    """How much must be known of a user before a prediction is more than a guess.
-
-    Below it predictions are marked `cold_start`, and the gate judges these users apart.
-    """
-
-    min_events: int = Field(default=3, ge=0)
-    min_orders: int = Field(default=0, ge=0)
-
-
-class GateSettings(Section):
-    """What a new model must show on later data before it is published; see `models.gate`."""
-
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of the bootstrap intervals."""
-    resamples: int = Field(default=400, ge=50, le=100_000)
-    min_points: int = Field(default=100, ge=10)
-    """A segment with fewer labelled points is not judged."""
-    tolerance: float = Field(default=0.005, ge=0)
-    """Log-loss by which a model may surely be worse than the champion, on any segment."""
-    max_ece: Share = 0.1
-    """Expected calibration error allowed."""
-
-
-class OutcomeSettings(Section):
-    """How `intentstream outcomes` judges what was said."""
-
-    publish_ms: Annotated[Millis, Field(ge=SECOND_MS)] = MINUTE_MS
-    """How often figures are published."""
-    lookback_ms: Millis = 90 * DAY_MS
-    """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
-    window: int = Field(default=50_000, ge=100)
-    """Matured predictions that the rolling figures of a model are of."""
-    max_users: int = Field(default=500_000, ge=1000)
-    """Users followed; beyond, every second one is left out, which does not bias the figures."""
-    min_matured: int = Field(default=500, ge=50)
-    """Fewer matured predictions raise no alarm and give no drift."""
-    rollback: bool = True
-    """Whether a canary that is surely worse than the champion is rolled back."""
-    rollback_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """Chance of rolling back a canary that is no worse."""
-    rollback_users: int = Field(default=100, ge=10)
-    """Of canary and champion each, with matured predictions, before they are compared."""
-    http_port: int | None = Field(default=None, ge=0, le=65_535)
-    """Where /health and /metrics are served, with the worker's host and token; none: nowhere."""
 
 
 class Settings(BaseSettings):

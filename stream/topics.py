@@ -15,8 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from stream.durations import DAY_MS, HOUR_MS
 from stream.errors import BrokerError, TopicLayoutError
-from stream.settings import DAY_MS, HOUR_MS, Settings
+from stream.settings import Settings
 
 _REQUEST_MS = 15_000
 _SETTLE_S = 20.0

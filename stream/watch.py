@@ -12,7 +12,7 @@ from schemas.codec import decode
 from schemas.control import ModelPublished
 from schemas.errors import InvalidMessage
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
-from stream.settings import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from stream.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,9 +36,9 @@ def erase(
     Exit status 0 when all are forgotten, 1 when receipts are missing: the requests wait in the log
     and are carried out as soon as a worker runs.
     """
+    from stream.durations import parse_duration
     from stream.errors import EraseError, SettingsError
     from stream.forgetting import forget
-    from stream.settings import parse_duration
 
     try:
         wait_s = parse_duration(wait) / 1000

@@ -143,8 +143,8 @@ def source_of(settings: Settings, names: list[str], format_name: str) -> "Source
 
 
 def _interval(text: str | None) -> int | None:
+    from stream.durations import parse_duration
     from stream.errors import SettingsError
-    from stream.settings import parse_duration
 
     if text is None:
         return None

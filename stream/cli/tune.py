@@ -64,9 +64,9 @@ def tune(
     from models.tune import tune as search
     from stream.cli.train import KAFKA, source_of
     from stream.cli.training import Shown
+    from stream.durations import parse_duration
     from stream.errors import TrainerError
     from stream.replay.source import parse_moment
-    from stream.settings import parse_duration
     from stream.trainer import config_of, targets_of
 
     settings = read_settings(

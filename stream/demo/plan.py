@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 
 from stream.demo.errors import DemoError
+from stream.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.outcomes import OutcomeRules
 from stream.replay.report import Report
 from stream.replay.source import Order, read_rows
-from stream.settings import DAY_MS, HOUR_MS, MINUTE_MS
 
 __all__ = ["BUNDLED", "Plan", "Thresholds", "plan_bundled", "plan_for"]
 

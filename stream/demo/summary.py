@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.targets import CHURN, PURCHASE
 from stream.demo.collector import COUNTERS
-from stream.settings import DAY_MS
+from stream.durations import DAY_MS
 
 if TYPE_CHECKING:
     from stream.demo.collector import Collector

@@ -250,6 +250,18 @@ async def test_a_real_model_is_verified_and_loaded(settings):
     assert follower.trials.canary.version == "gru-0"
 
 
+def test_a_model_is_opened_where_and_as_the_settings_say(tmp_path, monkeypatch):
+    asked = []
+    load = Scorer.load
+    monkeypatch.setattr(
+        Scorer, "load", lambda *where, **how: asked.append((*where[1:], how)) or load(*where, **how)
+    )
+    settings = Settings(models_dir=tmp_path, worker={"device": "cpu", "precision": "half"})
+    load_model(announcement(make(settings)), settings)
+    ((device, how),) = asked
+    assert (device, how["precision"]) == ("cpu", "half")
+
+
 def test_models_that_must_not_be_served_are_refused(tmp_path):
     settings = Settings(models_dir=tmp_path, worker={"device": "cpu"})
     announced = announcement(make(settings))

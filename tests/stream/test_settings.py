@@ -2,13 +2,11 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stream.errors import SettingsError
 from stream.secure_settings import KafkaSettings
-from stream.settings import Settings, load_settings, parse_duration
+from stream.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +37,6 @@ def test_command_line_beats_environment_beats_file_beats_default(tmp_path, monke
     assert settings.worker.commit_interval_ms == 2_000
     assert settings.app_id == "file"
     assert settings.topics.partitions == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("250ms", 250), ("90s", 90_000), ("15m", 900_000), ("1.5h", 5_400_000), ("7d", 604_800_000),
-     ("0", 0), (" 12 ", 12)],
-)  # fmt: skip
-def test_durations_are_read(text, expected):
-    assert parse_duration(text) == expected
-
-
-@given(st.integers(min_value=0, max_value=10**12), st.sampled_from(["ms", "s", "m", "h", "d"]))
-def test_a_duration_and_its_parts_agree(count, unit):
-    assert parse_duration(f"{count}{unit}") == count * parse_duration(f"1{unit}")
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-1s", "1 week", "1s 2s", "1e3s", "nan", "1.s", "²"])
-def test_other_texts_are_refused_with_examples(text):
-    with pytest.raises(ValueError, match="no duration: write for example"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,10 @@ from schemas.errors import IntentStreamError
 from schemas.events import Purchase, View
 from stream.announce import announcement
 from stream.cli.main import main
+from stream.durations import DAY_MS, HOUR_MS
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
-from stream.settings import DAY_MS, HOUR_MS, Settings, load_settings
+from stream.settings import Settings, load_settings
 from stream.sources import FromFiles, FromKafka
 from stream.trainer import Round, refresher_of, rounds, run_round
 from tests.conftest import Kafka

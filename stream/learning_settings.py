@@ -1,0 +1,114 @@
+"""The sections of the settings about learning: training, evidence, the gate, outcomes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.training.config import Precision, Schedule
+from stream.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
+from stream.secure_settings import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainSettings(Section):
+    """What the trainer learns and from how much."""
+
+    purchase_horizon_ms: Millis = DAY_MS
+    """Label of purchase: one within this time."""
+    churn_horizon_ms: Millis = 30 * DAY_MS
+    """Label of churn: no purchase within this time after an active history."""
+    architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training points, at most."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = Field(default=256, ge=1)
+    """Windows per step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls from its peak to zero; "constant": it does not."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    precision: Precision = "auto"
+    """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
+    negatives: float = Field(default=0.0, ge=0)
+    """Negative labels per positive one to learn from, at most; 0: all."""
+    logistic_penalty: float = Field(default=0.03, ge=0)
+    """L2 penalty of the logistic regression."""
+    cancel_window_ms: Millis = DAY_MS
+    """A purchase refunded in full within this time is none to a label."""
+    max_users: int = Field(default=100_000, ge=100)
+    """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
+    refresh_epochs: int = Field(default=1, ge=1)
+    """Epochs of a refresh, at most."""
+    refresh_rate: float = Field(default=0.3, gt=0)
+    """Peak learning rate of a refresh, as a share of learning_rate."""
+    replay: float = Field(default=1.0, ge=0)
+    """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
+    full_every: int = Field(default=96, ge=1)
+    """Refreshes after which a model is fitted from the beginning."""
+    tensorboard: bool = True
+    """Write the curves of every run to data_dir/runs."""
+    mlflow_uri: str | None = None
+    """Tracking server of MLflow, which needs the extra intentstream[mlflow]."""
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    min_windows: int = Field(default=200, ge=2)
+    """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    rollout: Literal["shadow", "canary", "champion"] = "champion"
+    """What a new model is announced as; `intentstream models promote` takes it further."""
+    canary_share: Share = 0.05
+    """Of the users that a canary serves."""
+    seed: int = 7
+
+
+class EvidenceSettings(Section):
+    """How much must be known of a user before a prediction is more than a guess.
+
+    Below it predictions are marked `cold_start`, and the gate judges these users apart.
+    """
+
+    min_events: int = Field(default=3, ge=0)
+    min_orders: int = Field(default=0, ge=0)
+
+
+class GateSettings(Section):
+    """What a new model must show on later data before it is published; see `models.gate`."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the bootstrap intervals."""
+    resamples: int = Field(default=400, ge=50, le=100_000)
+    min_points: int = Field(default=100, ge=10)
+    """A segment with fewer labelled points is not judged."""
+    tolerance: float = Field(default=0.005, ge=0)
+    """Log-loss by which a model may surely be worse than the champion, on any segment."""
+    max_ece: Share = 0.1
+    """Expected calibration error allowed."""
+
+
+class OutcomeSettings(Section):
+    """How `intentstream outcomes` judges what was said."""
+
+    publish_ms: Annotated[Millis, Field(ge=SECOND_MS)] = MINUTE_MS
+    """How often figures are published."""
+    lookback_ms: Millis = 90 * DAY_MS
+    """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
+    window: int = Field(default=50_000, ge=100)
+    """Matured predictions that the rolling figures of a model are of."""
+    max_users: int = Field(default=500_000, ge=1000)
+    """Users followed; beyond, every second one is left out, which does not bias the figures."""
+    min_matured: int = Field(default=500, ge=50)
+    """Fewer matured predictions raise no alarm and give no drift."""
+    rollback: bool = True
+    """Whether a canary that is surely worse than the champion is rolled back."""
+    rollback_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance of rolling back a canary that is no worse."""
+    rollback_users: int = Field(default=100, ge=10)
+    """Of canary and champion each, with matured predictions, before they are compared."""
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where /health and /metrics are served, with the worker's host and token; none: nowhere."""
