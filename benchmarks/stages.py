@@ -60,6 +60,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     ),
     "model": (
         "models/scorer.py",
+        "models/offload.py",
+        "models/staging.py",
         "models/features.py",
         "stream/hidden.py",
         "stream/fallback.py",
@@ -71,7 +73,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "schemas/codec.py:encode",
         "schemas/outputs.py",
         "stream/kernels/predictions.py",
-        "stream/pipeline.py:Pipeline._predict",
+        "stream/scoring.py:Scoring._predict",
     ),
     "commit": ("stream/commit.py", "aiokafka/producer/", "confluent_kafka/"),
 }

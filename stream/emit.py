@@ -47,10 +47,9 @@ if TYPE_CHECKING:
     from schemas.pseudonym import Pseudonyms
     from stream.erasure import Erasure
     from stream.hidden import ScorerLike
+    from stream.outbox import Message
     from stream.records import Record
     from stream.state import UserTable
-
-Message = tuple[bytes | None, bytes]
 
 REASONS: Final = 3
 _ARMS: Final = 10_000

@@ -1,7 +1,7 @@
 """Threads for what must not hold up the event loop: one computes, two wait for the disk."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,6 +25,16 @@ class Engine:
             return await loop.run_in_executor(self._pool, work, *arguments)
         finally:
             self.calls += 1
+
+    async def run_in_turns(self, work: Iterator[Result | None]) -> Result:
+        """Return the first that `work` yields beside None, or raise what it raises.
+
+        At each None, work that others have queued comes first: a device is busy with this one's.
+        """
+        while True:
+            result: Result | None = await self.run(next, work)
+            if result is not None:
+                return result
 
     async def run_aside(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Run what only waits for the disk, and must not hold up the computing."""

@@ -9,6 +9,7 @@ score is marked `stale`. Each record is thus scored by one model, once.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -17,11 +18,13 @@ import numpy as np
 import structlog
 
 from models.drift import Reference
+from models.offload import Ready
 from stream.errors import ScorerFailed
 
 if TYPE_CHECKING:
     from models.features import F32
     from models.history import I64
+    from models.offload import Launch
     from models.steps import Steps
     from stream.hidden import ScorerLike
 
@@ -48,6 +51,7 @@ class CheckedScorer:
         self.history_length = scorer.history_length
         self.recurrent = scorer.recurrent
         self.rebuilds = scorer.rebuilds
+        self.overlaps = scorer.overlaps
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile
@@ -57,6 +61,28 @@ class CheckedScorer:
         """Hidden states [B,H]; raises `ScorerFailed`."""
         shape = (len(ids_BLC), self.hidden_size)
         return self._ask("encode", shape, ids_BLC, nums_BLF, length_B)
+
+    def launch(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+        """Begin to make states and probabilities of N events; this or `fetch` may fail.
+
+        Raises:
+            ScorerFailed: as `advance` and `probabilities` do, which are the second try.
+        """
+        again = functools.partial(self._step_by_step, stored_SH, steps, profile_NP)
+        if not self.overlaps:
+            return again()
+        try:
+            under_way = self._scorer.launch(stored_SH, steps, profile_NP)
+        except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
+            self._warn("launch", 0, _raised(error))
+            return again()
+        count = len(steps)
+        shapes = (count, self.hidden_size), (count, len(self.targets))
+        return _Checked(under_way, shapes, functools.partial(self._warn, "launch", 0), again)
+
+    def _step_by_step(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+        hidden_NH = self.advance(stored_SH, steps)
+        return Ready(hidden_NH, self.probabilities(hidden_NH, profile_NP))
 
     def advance(self, stored_SH: F32, steps: Steps) -> F32:
         """The hidden states [N,H] of N events; raises `ScorerFailed`."""
@@ -73,15 +99,52 @@ class CheckedScorer:
             try:
                 answer: F32 = getattr(self._scorer, method)(*arguments)
             except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
-                problem = f"raises {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+                problem = _raised(error)
             else:
                 problem = _problem(answer, shape)
                 if not problem:
                     return answer
-            log.warning(
-                "model fails", model=self.version, method=method, attempt=attempt + 1, why=problem
-            )
+            self._warn(method, attempt, problem)
         raise ScorerFailed(self.version, f"{method} {problem}")
+
+    def _warn(self, method: str, attempt: int, problem: str) -> None:
+        log.warning(
+            "model fails", model=self.version, method=method, attempt=attempt + 1, why=problem
+        )
+
+
+class _Checked:
+    """A launch whose numbers are looked at when they come; if they are wrong it is done again."""
+
+    def __init__(
+        self,
+        under_way: Launch,
+        shapes: tuple[tuple[int, int], tuple[int, int]],
+        warn: Callable[[str], None],
+        again: Callable[[], Launch],
+    ) -> None:
+        """`again`: the same step by step, which raises `ScorerFailed` if it is no better."""
+        self._under_way = under_way
+        self._shapes = shapes
+        self._warn = warn
+        self._again = again
+
+    def fetch(self) -> tuple[F32, F32]:
+        """See `Launch`."""
+        try:
+            numbers = self._under_way.fetch()
+        except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
+            problem = _raised(error)
+        else:
+            problem = " ".join(filter(None, map(_problem, numbers, self._shapes)))
+            if not problem:
+                return numbers
+        self._warn(problem)
+        return self._again().fetch()
+
+
+def _raised(error: Exception) -> str:
+    return f"raises {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
 
 
 def _problem(answer: F32, shape: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from models.features import F32
     from models.history import I64, Records
+    from models.offload import Launch
     from models.steps import Steps
     from models.targets import Target
 
@@ -31,12 +32,17 @@ class ScorerLike(Protocol):
     history_length: int
     recurrent: bool
     rebuilds: int
+    overlaps: bool
+    """Whether numbers are still being made when `launch` returns."""
     feature_version: str
     cold_start: bool
     reference_profile: F32
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H] of right-padded sequences."""
+
+    def launch(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+        """Begin to make `advance` of N events, and `probabilities` of these states."""
 
     def advance(self, stored_SH: F32, steps: Steps) -> F32:
         """The hidden states [N,H] of N events, on top of the stored ones."""

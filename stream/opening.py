@@ -6,7 +6,7 @@ brought up to the end of the changelog; then the pipeline on top of it. Reading 
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -70,8 +70,8 @@ class PipelineLike(Protocol):
     def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
         """Take in requests to forget users; the source is processed up to `reached`."""
 
-    def process(self, batch: Records) -> None:
-        """Take in one micro-batch, in offset order."""
+    def work(self, batch: Records) -> Iterator[None]:
+        """Take in one micro-batch, in offset order; pauses where others may use the time."""
 
     def advance(self, now_ms: int) -> None:
         """Let time pass on the wall clock."""

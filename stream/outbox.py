@@ -1,13 +1,42 @@
-"""What one commit has to make durable, and the partition's own record."""
+"""What one commit has to make durable, messages up to then, and the partition's own record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-Outputs = dict[str, list[tuple[bytes | None, bytes]]]
-"""Topic -> (key, value) in order."""
+if TYPE_CHECKING:
+    from stream.settings import TopicSettings
+
+Message = tuple[bytes | None, bytes]
+"""(key, value)."""
+Outputs = dict[str, list[Message]]
+"""Topic -> messages in order."""
+
+
+class Gathered:
+    """Messages in the order in which they came to be, until they are taken."""
+
+    def __init__(self, topics: TopicSettings) -> None:
+        """Hold none; ``topics`` names where each kind goes."""
+        self._topics = topics
+        self._outputs: Outputs = {}
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._outputs)
+
+    def put(self, kind: str, messages: list[Message]) -> None:
+        """Add messages of a kind, which is a field of `TopicSettings`."""
+        if messages:
+            self._outputs.setdefault(getattr(self._topics, kind), []).extend(messages)
+
+    def take(self) -> Outputs:
+        """Return them all, by topic, and hold none."""
+        outputs, self._outputs = self._outputs, {}
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ class Processing:
             stage("after_poll")
             self._around.metrics.batch(self._tp.partition, len(batch.records))
         self._computing = True
-        computed = await self._engine.run(self._compute, step)
+        computed = await self._engine.run_in_turns(self._compute(step))
         self._computing = False
         if step.durable is not None:
             self._acknowledge(step.durable)
@@ -308,8 +308,11 @@ class Processing:
 
     # --- in the engine's thread --------------------------------------------------------------
 
-    def _compute(self, step: "_Step") -> "_Computed":
-        """Store what is committed, process a batch, let time pass, drain if asked."""
+    def _compute(self, step: "_Step") -> Iterator["_Computed | None"]:
+        """Store what is committed, process a batch, let time pass, drain if asked.
+
+        Yields the result at the end, and None wherever other partitions may use the time.
+        """
         pipeline, metrics = self._opened.pipeline, self._around.metrics
         if step.durable is not None:
             self._store(step.durable)
@@ -317,7 +320,7 @@ class Processing:
             if step.erasures is not None:
                 pipeline.erase(step.erasures, self._reached, _wall_ms())
             if step.batch is not None:
-                pipeline.process(step.batch.records)
+                yield from pipeline.work(step.batch.records)
             if step.now is not None:
                 pipeline.advance(step.now)
         pending, drained = pipeline.pending, None
@@ -327,7 +330,7 @@ class Processing:
                 snapshot = snapshot_of(pipeline, max(pipeline.source_offset, 0))
                 drained, pending = (pipeline.drain(), snapshot), False
         erasing = self._eraser is not None and pipeline.erasing
-        return _Computed(early, drained, pipeline.next_due(), pending, erasing)
+        yield _Computed(early, drained, pipeline.next_due(), pending, erasing)
 
     def _store(self, durable: "_Durable") -> None:
         """Take what is committed into the store."""

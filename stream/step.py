@@ -7,6 +7,7 @@ event behind all others, or an event before some) end in the same bytes for any 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,14 +25,18 @@ from models.kernels.history import (
     Limits,
     take_events,
 )
+from models.offload import Ready
 from models.steps import Steps
 from stream.hidden import ScorerLike, refresh
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from models.features import F32
     from models.history import I64, Events, Records, SessionRules
+    from models.offload import Launch
 
     Rows = NDArray[np.intp]
 
@@ -69,6 +74,25 @@ class Judged:
     """Events at or below their user's own offset: applied before a crash."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Events that are judged and in their users' histories, whose scores are on their way."""
+
+    launch: Launch
+    records: Records
+    taken: Rows
+    """The record of each accepted event."""
+    judged: Callable[..., Judged]
+    """Makes the result once `hidden` and `probabilities` are known."""
+
+    def finish(self) -> Judged:
+        """Wait for the scores. Until then these records are nobody else's to use."""
+        hidden_NH, probabilities_NK = self.launch.fetch()
+        # Of several events of one user the last one's state stays.
+        self.records["hidden"][self.taken, : hidden_NH.shape[1]] = hidden_NH
+        return self.judged(hidden=hidden_NH, probabilities=probabilities_NK)
+
+
 def judge(
     records: Records,
     rows: Rows,
@@ -77,8 +101,8 @@ def judge(
     scorer: ScorerLike,
     rules: TimeRules,
     newest: I64 | None = None,
-) -> Judged:
-    """Apply N events in order of arrival to ``records[rows]``, in place.
+) -> Judging:
+    """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
     ``newest``: room for one number per record, all of them 0, before and after.
     """
@@ -107,27 +131,27 @@ def judge(
     state = Snapshot(*(column[: len(accepted)] for column in after))
     if forgotten.any():
         _forget(records, taken[forgotten], scorer)
+    profiles = profile(state, state.last_time)
+    launch: Launch
     if width:
         ids_MC, nums_MF = input_features(*Inputs(*(column[:used] for column in inputs)))
         steps = Steps(taken, before, start, ids_MC, nums_MF)
-        hidden_NH = scorer.advance(records["hidden"][:, :width], steps)
-        # Of several events of one user the last one's state stays.
-        records["hidden"][taken, :width] = hidden_NH
+        launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
     else:
         hidden_NH = np.empty((len(accepted), 0), np.float32)
-    profiles = profile(state, state.last_time)
+        launch = Ready(hidden_NH, scorer.probabilities(hidden_NH, profiles))
     late = np.flatnonzero(verdicts == LATE)
-    return Judged(
-        accepted,
-        offsets[accepted],
-        state,
-        hidden_NH,
-        profiles,
-        scorer.probabilities(hidden_NH, profiles),
-        np.flatnonzero(verdicts == DUPLICATE).tolist(),
-        list(zip(late.tolist(), late_by[late].tolist(), strict=True)),
-        np.flatnonzero(verdicts == REPLAYED).tolist(),
+    judged = functools.partial(
+        Judged,
+        accepted=accepted,
+        offsets=offsets[accepted],
+        snapshot=state,
+        profile=profiles,
+        duplicates=np.flatnonzero(verdicts == DUPLICATE).tolist(),
+        late=list(zip(late.tolist(), late_by[late].tolist(), strict=True)),
+        replayed=np.flatnonzero(verdicts == REPLAYED).tolist(),
     )
+    return Judging(launch, records, taken, judged)
 
 
 def _forget(records: Records, rows: Rows, scorer: ScorerLike) -> None:

@@ -44,7 +44,7 @@ class CountingPipeline:
     def pending(self):
         return self._moved
 
-    def process(self, records):
+    def work(self, records):
         missing = [k for k in {b"u" + r.key for r in records} if k not in self._counts]
         for key, value in zip(missing, self._store.get_many(missing), strict=True):
             self._counts[key] = int(value or 0)
@@ -62,6 +62,7 @@ class CountingPipeline:
         self._meta.source_offset = max(records[-1].offset + 1, self._meta.source_offset)
         self._covered += len(records)
         self._moved = True
+        return iter(())
 
     def advance(self, now_ms):
         pass

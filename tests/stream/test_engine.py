@@ -29,6 +29,34 @@ async def test_work_runs_in_one_thread_in_order_while_the_loop_goes_on():
     engine.close()
 
 
+async def test_what_pauses_lets_others_go_first_and_then_goes_on():
+    engine = Engine()
+    seen = []
+
+    def work(name):
+        for turn in range(2):
+            seen.append(f"{name}{turn}")
+            yield None
+        seen.append(name)
+        yield name
+
+    assert await asyncio.gather(*(engine.run_in_turns(work(name)) for name in "ab")) == ["a", "b"]
+    assert seen == ["a0", "b0", "a1", "b1", "a", "b"]
+    engine.close()
+
+
+async def test_an_error_after_a_pause_comes_back():
+    engine = Engine()
+
+    def work():
+        yield None
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        await engine.run_in_turns(work())
+    engine.close()
+
+
 async def test_an_error_comes_back():
     engine = Engine()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from stream.hidden import ScorerLike
 from stream.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
+from tests.stream.overlapping import Overlapping
 
 METHODS = {"encode": 2, "advance": 5, "probabilities": 5}
 """Each with about as many calls as a batch makes of it."""
@@ -104,6 +105,32 @@ def test_a_wrong_answer_is_asked_for_again_and_then_refused(
         getattr(always, method)(*arrays)
     assert refused.value.version == "good"
     assert "\n" not in str(refused.value)
+
+
+def _one_wrong(numbers: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return numbers[0], _not_finite(numbers[1])
+
+
+def _lost(_: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    raise RuntimeError("CUDA error: device lost")
+
+
+@pytest.mark.parametrize("answer", [_one_wrong, _lost])
+def test_a_launch_that_fails_is_done_again_step_by_step(
+    scorer: Scorer, answer: Callable[[Any], Any]
+) -> None:
+    stored, steps = arguments(scorer, "advance")
+    (_, profile) = arguments(scorer, "probabilities")
+    profile = np.resize(profile, (len(steps), profile.shape[1]))
+    hidden = scorer.advance(stored, steps)
+    once = checked(Overlapping(scorer, answer))
+    found = once.launch(stored, steps, profile).fetch()
+    assert np.array_equal(found[0], hidden)
+    assert np.array_equal(found[1], scorer.probabilities(hidden, profile))
+    always = checked(Overlapping(Failing(scorer, "probabilities", "not finite"), answer))
+    launched = always.launch(stored, steps, profile)
+    with pytest.raises(ScorerFailed, match="model good: probabilities returns numbers that are"):
+        launched.fetch()
 
 
 def test_an_empty_batch_is_no_failure(scorer: Scorer) -> None:

@@ -71,7 +71,9 @@ def run(scorer: Scorer, cuts: list[int], *, disorder: bool) -> tuple[np.ndarray,
     scores = np.full((EVENTS, len(scorer.targets)), np.nan, np.float32)
     for lo, hi in zip([0, *cuts], [*cuts, EVENTS], strict=True):
         part = slice(lo, hi)
-        judged = judge(records, rows[part], np.arange(lo, hi), events.take(part), scorer, RULES)
+        offsets = np.arange(lo, hi)
+        judging = judge(records, rows[part], offsets, events.take(part), scorer, RULES)
+        judged = judging.finish()
         scores[lo + judged.accepted] = judged.probabilities
     return records, scores
 

@@ -44,10 +44,10 @@ class Pipeline(CountingPipeline):
         self.failure = None
         Pipeline.made.append(self)
 
-    def process(self, records):
+    def work(self, records):
         if self.failure is not None:
             raise self.failure
-        super().process(records)
+        return super().work(records)
 
     def advance(self, now_ms):
         self.advanced.append(now_ms)

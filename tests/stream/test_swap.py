@@ -34,6 +34,7 @@ class Says:
     hidden_size: int = 0
     history_length: int = 8
     rebuilds: int = 0
+    overlaps: bool = False
     recurrent: bool = True
     feature_version: str = "1"
     cold_start: bool = False
