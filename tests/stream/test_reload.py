@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from models.artifact import script_bytes
 from models.errors import ArtifactError
 from models.registry import Registry
-from models.scorer import make_golden
+from models.scorer import Scorer, make_golden
 from schemas.codec import encode
 from schemas.control import ModelPublished
 from stream.announce import announce, announcement, read_announced, withdraw
@@ -253,13 +253,15 @@ async def test_a_real_model_is_verified_and_loaded(settings):
 def test_a_model_is_opened_where_and_as_the_settings_say(tmp_path, monkeypatch):
     asked = []
     load = Scorer.load
-    monkeypatch.setattr(
-        Scorer, "load", lambda *where, **how: asked.append((*where[1:], how)) or load(*where, **how)
-    )
+
+    def noted(folder, device, **how):
+        asked.append((device, how["precision"]))
+        return load(folder, device, **how)
+
+    monkeypatch.setattr(Scorer, "load", noted)
     settings = Settings(models_dir=tmp_path, worker={"device": "cpu", "precision": "half"})
     load_model(announcement(make(settings)), settings)
-    ((device, how),) = asked
-    assert (device, how["precision"]) == ("cpu", "half")
+    assert asked == [("cpu", "half")]
 
 
 def test_models_that_must_not_be_served_are_refused(tmp_path):
