@@ -81,6 +81,8 @@ audit: .venv/.dev
 	@echo "==> installing requirements/$*.txt (the first time downloads about 3 GB and takes some minutes)"
 	$(PIP) --require-hashes -r requirements/$*.txt
 	PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation -e .
+	@echo "==> compiling kernels, so that no first worker has to (half a minute)"
+	$(BIN)/python -m stream.warming
 	@touch $@
 
 # The peers of the benchmark, which see what .venv has behind what is theirs: torch is there once.

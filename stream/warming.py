@@ -1,4 +1,7 @@
-"""Kernels ready before the first event: compiled once per machine, else read from their cache."""
+"""Kernels ready before the first event: compiled once per machine, else read from their cache.
+
+As a program it compiles all of them, which `make setup` does so that no first worker has to.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from models.artifact import script_bytes
+from models.features import PROFILE_FEATURES
+from models.networks.gru import Gru
+from models.scorer import Scorer, manifest_of, network_spec
+from models.targets import shop_targets
 from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.pipeline import Pipeline
 from stream.records import Records
+from stream.settings import Settings
 from stream.store_memory import MemoryStore
 
 if TYPE_CHECKING:
     from stream.hidden import ScorerLike
-    from stream.settings import Settings
 
 _TIME: Final = 1_700_000_000_000
 
@@ -52,3 +60,25 @@ def _records(first_offset: int) -> Records:
         np.arange(first_offset, first_offset + count),
         np.full(count, _TIME),
     )
+
+
+def _untrained() -> Scorer:
+    """A GRU, whose recurrence is a kernel too."""
+    targets = shop_targets(0, 1, 1)
+    network = Gru(network_spec(targets)).eval()
+    manifest = manifest_of(
+        network,
+        "warm-up",
+        "gru",
+        history_length=1,
+        targets=targets,
+        reference_profile=(0.0,) * len(PROFILE_FEATURES),
+        created_at=_TIME,
+    )
+    return Scorer.of_script(script_bytes(network), manifest)
+
+
+if __name__ == "__main__":
+    scorer = _untrained()
+    scorer.warm_up()
+    warm_up(Settings(), scorer)
