@@ -111,4 +111,5 @@ class OutcomeSettings(Section):
     rollback_users: int = Field(default=100, ge=10)
     """Of canary and champion each, with matured predictions, before they are compared."""
     http_port: int | None = Field(default=None, ge=0, le=65_535)
-    """Where /health and /metrics are served, with the worker's host and token; none: nowhere."""
+    """Where /health and /metrics are served, with worker.http_host and worker.http_token; none:
+    nowhere; 0: any free port."""

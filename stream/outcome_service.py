@@ -82,6 +82,8 @@ class OutcomeService:
         self.joiner = OutcomeJoiner(rules, self.watch)
         self.metrics: list[ModelMetrics] = []
         """As published last."""
+        self.published_at: int | None = None
+        """When that was, ms since the epoch; None before the first time."""
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.events: self._event,
             topics.propensity: self._prediction,
@@ -200,8 +202,10 @@ class OutcomeService:
                 )
             )
         self._forget()
-        self.metrics = self.watch.metrics(self.joiner, time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        self.metrics = self.watch.metrics(self.joiner, now)
         for found in self.metrics:
             key = found.model_version.encode()
             sent.append(await producer.send(topics.metrics, key=key, value=encode(found)))
         await asyncio.gather(*sent)
+        self.published_at = now

@@ -1,6 +1,6 @@
-"""The worker's two pages, `/health` and `/metrics`, on a thread of their own.
+"""Two pages, `/health` and `/metrics`, on a thread of their own.
 
-A worker whose event loop is held up must still say so. On the loopback interface anybody on the
+A process whose event loop is held up must still say so. On the loopback interface anybody on the
 machine may read them (they name no user); anywhere else a token is needed.
 """
 
@@ -30,20 +30,28 @@ log = structlog.get_logger(__name__)
 
 
 class WebServer:
-    """Serves a worker's pages until it is closed."""
+    """Serves the pages of a process until it is closed."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         health: Callable[[], Answer],
         metrics: Callable[[], bytes],
+        setting: str = "worker.http_port",
     ) -> None:
-        """Open nothing; `health` and `metrics` are called from the server's thread.
+        """Open nothing.
+
+        Args:
+            settings: host, port and token.
+            health: called from the server's thread, as is
+            metrics: in the Prometheus text format.
+            setting: what an error calls the port.
 
         Raises:
             SettingsError: the token cannot be read or is too short.
         """
         self._settings = settings
+        self._setting = setting
         self._token = settings.http_secret()
         self._health = health
         self._metrics = metrics
@@ -67,7 +75,7 @@ class WebServer:
         if not self._started.wait(START_TIMEOUT_S) or self._failure is not None:
             raise WorkerError(
                 f"cannot listen on {where}: {self._failure or 'no answer'}; choose another"
-                " worker.http_port or worker.http_host"
+                f" {self._setting} or worker.http_host"
             ) from self._failure
         log.info("health and metrics are served", host=self._settings.http_host, port=self.port)
 

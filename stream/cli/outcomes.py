@@ -30,11 +30,13 @@ def outcomes(
 ) -> None:
     """Follow events, predictions and alerts; publish rolling figures, drift and verdicts.
 
-    A canary that is surely worse than the champion is rolled back.
+    A canary that is surely worse than the champion is rolled back. With outcomes.http_port set,
+    /health and /metrics are served there.
     """
     import msgspec
 
     from stream.logs import configure_logging
+    from stream.outcome_page import OutcomePages
     from stream.outcome_service import OutcomeService
 
     configure_logging()
@@ -48,7 +50,12 @@ def outcomes(
             loop.add_signal_handler(number, stop.set)
         await service.run(once=once, stop=stop)
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        if settings.outcomes.http_port is not None and not once:
+            pages = OutcomePages(settings, service)
+            pages.start()
+            stack.callback(pages.close)
         asyncio.run(run())
     if as_json:
         for found in service.metrics:
