@@ -2,40 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
-from models.artifact import Manifest, script_bytes
-from models.features import PROFILE_FEATURES
-from models.networks import build
+from models.artifact import Manifest
+from models.measuring import untrained
 from models.registry import Registry
-from models.scorer import Scorer, make_golden, manifest_of, network_spec
-from models.targets import shop_targets
-from schemas.events import EventType
-from stream.durations import DAY_MS
-
-HISTORY = 50
-
-
-def version_of(architecture: str) -> str:
-    """The version under which an untrained network is published."""
-    return f"{architecture}-untrained"
-
-
-def untrained(architecture: str = "gru") -> tuple[bytes, Manifest]:
-    """Return the TorchScript file and manifest of an untrained network; equal on every call."""
-    torch.manual_seed(0)
-    targets = shop_targets(EventType.PURCHASE.value, DAY_MS, 30 * DAY_MS)
-    network = build(architecture, network_spec(targets)).eval()
-    manifest = manifest_of(
-        network,
-        version_of(architecture),
-        architecture,
-        history_length=HISTORY,
-        targets=targets,
-        reference_profile=(0.0,) * len(PROFILE_FEATURES),
-        created_at=1,
-    )
-    return script_bytes(network), manifest
+from models.scorer import Scorer, make_golden
 
 
 def scorer(architecture: str = "gru") -> Scorer:

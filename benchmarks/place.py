@@ -15,8 +15,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.log import LogPlan, rows
-from benchmarks.model import publish, version_of
+from benchmarks.model import publish
 from models.artifact import read_manifest
+from models.measuring import version_of
 from stream.broker import EmbeddedKafka
 from stream.replay.produce import produce
 from stream.settings import Settings

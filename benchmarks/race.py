@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks.contestants import Contestant, Run
-from benchmarks.model import version_of
 from benchmarks.place import Outputs, Place
 from benchmarks.processes import Program, Usage, machine_busy
+from models.measuring import version_of
 from stream.settings import Settings
 
 _SAMPLE_S = 0.025
