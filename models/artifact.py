@@ -61,7 +61,7 @@ class TrainingWindow(msgspec.Struct, frozen=True):
     events: int = 0
     users: int = 0
     examples: dict[str, int] = {}
-    """Labelled points per slice: train, calibration, validation."""
+    """Labelled points per slice: train, calibration, validation, stopping."""
     positives: dict[str, dict[str, float]] = {}
     """Slice -> target -> share of its labels that are positive: how uneven the classes are."""
 

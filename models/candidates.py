@@ -1,7 +1,7 @@
 """Candidates: networks fitted, or taught further, and calibrated, with their figures.
 
-They are fitted on the first slice of time, stopped and calibrated on the second, and measured on
-the third.
+They are fitted on the first slice of time, stopped and calibrated by different users of the second,
+and measured on the third.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
-from models.split import CALIBRATION, TRAIN, VALIDATION
+from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.targets import Target
 from models.training.checkpoint import Checkpoint
 from models.training.config import RefreshConfig
@@ -107,7 +107,7 @@ def fit_candidates(
 ) -> list[Candidate]:
     """One candidate of each architecture, fitted from the beginning."""
     spec = network_spec(targets)
-    stopping = examples.of_slice(CALIBRATION)
+    stopping = examples.of_slice(STOPPING)
     sampled, points, shift = sample_negatives(
         examples, examples.of_slice(TRAIN), config.negatives, config.seed
     )
@@ -157,7 +157,7 @@ def refreshed(
     one = torch.ones(network.targets)
     network.set_calibration(one, torch.zeros_like(one))
     chosen = np.concatenate([lesson.fresh, lesson.memory])
-    stopping = _some(examples.of_slice(CALIBRATION), max(len(chosen), MIN_STOPPING), fit.seed)
+    stopping = _some(examples.of_slice(STOPPING), max(len(chosen), MIN_STOPPING), fit.seed)
     sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
     if isinstance(network, SequenceNetwork):
         fit_sequences(

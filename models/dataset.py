@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ from models.history import (
     history_dtype,
     snapshot,
 )
-from models.points import Drawing, Points, draw, join, window_start
-from models.split import SLICES, TimeSplit
+from models.points import Drawing, Points, draw, join, mix, uniform, window_start
+from models.split import CALIBRATION, SLICES, STOPPING, TimeSplit
 from models.targets import ABSENT, Target
 
 __all__ = [
@@ -47,6 +48,10 @@ I64 = NDArray[np.int64]
 Index = NDArray[np.intp]
 Kept = Callable[[tuple[NDArray[np.uint64], Records]], None]
 
+STOPPING_SHARE: Final = 0.5
+"""Share of the users of the calibration slice whose points end a fit and calibrate nothing."""
+_STOPPING_SALT: Final = 0x70
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -61,7 +66,7 @@ class DatasetConfig:
     min_orders: int = 2
     """Orders that a user must have had for their absence to mean anything."""
     calibration_share: float = 0.2
-    """Share of the usable time for calibration and early stopping."""
+    """Share of the usable time for early stopping and calibration, by different users."""
     validation_share: float = 0.2
     """Share of the usable time for judging."""
     grace_ms: int = 600_000
@@ -124,7 +129,7 @@ class Examples:
     weight: F32
     """[Q] of the point in a loss: less for users of many points."""
     slice: NDArray[np.int8]
-    """[Q] TRAIN, CALIBRATION or VALIDATION."""
+    """[Q] TRAIN, STOPPING, CALIBRATION or VALIDATION."""
     user: NDArray[np.uint64]
     """[Q] hash of the user."""
     seen: I64
@@ -213,6 +218,9 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         labels[:, column] = np.where(known, occurs, np.nan)
     kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
     _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
+    slices = split.slice_of(points.now[kept])
+    stops = uniform(mix(points.user[kept], _STOPPING_SALT)) < STOPPING_SHARE
+    slices[stops & (slices == CALIBRATION)] = STOPPING
     return Examples(
         ids=points.ids,
         nums=points.nums,
@@ -222,7 +230,7 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         profile=points.profile[kept],
         labels=labels[kept],
         weight=(1 / np.sqrt(counts[of])).astype(np.float32),
-        slice=split.slice_of(points.now[kept]),
+        slice=slices,
         user=points.user[kept],
         seen=points.seen[kept],
     )

@@ -1,4 +1,8 @@
-"""Time slices for fitting, calibrating and judging, with gaps that no label crosses."""
+"""Time slices for fitting, calibrating and judging, with gaps that no label crosses.
+
+The calibration slice is shared by users: what some say ends a fit, and the others, who had no part
+in it, calibrate what came out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from models.errors import DatasetError
 TRAIN: Final = 0
 CALIBRATION: Final = 1
 VALIDATION: Final = 2
-SLICES: Final = ("train", "calibration", "validation")
+STOPPING: Final = 3
+SLICES: Final = ("train", "calibration", "validation", "stopping")
 
 HOUR: Final = 3_600_000
 
@@ -64,7 +69,7 @@ class TimeSplit:
         return cls((first, calibration, validation, end), grace_ms)
 
     def slice_of(self, now: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Which slice each time lies in: TRAIN, CALIBRATION or VALIDATION."""
+        """Which slice of time each one lies in: TRAIN, CALIBRATION or VALIDATION."""
         return np.searchsorted(self.edges[1:3], now, side="left").astype(np.int8)
 
     def mature(self, now: NDArray[np.int64], horizon_ms: int) -> NDArray[np.bool_]:

@@ -1,9 +1,9 @@
 """Event log -> a judged, calibrated model ready to be published, or the reason why not.
 
 Three slices of time (`models/split.py`): the networks are fitted on the first, stopped and
-calibrated on the second, and judged once on the third. The architecture with the lower log-loss
-there is chosen, but for a logistic regression that it does not surely beat; then it must pass the
-gate (`models/gate.py`).
+calibrated by different users of the second, and judged once on the third. The architecture with the
+lower log-loss there is chosen, but for a logistic regression that it does not surely beat; then it
+must pass the gate (`models/gate.py`).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
-from models.split import CALIBRATION, TRAIN
+from models.split import STOPPING, TRAIN
 from models.targets import Target
 from models.training.config import SEARCH_SPACE, Choice
 from models.training.sampling import sample_negatives
@@ -171,7 +171,7 @@ def _loss(
 ) -> float:
     """Loss on the stopping slice of a network fitted with these settings."""
     spec = network_spec(targets)
-    stopping = examples.of_slice(CALIBRATION)
+    stopping = examples.of_slice(STOPPING)
     sampled, points, shift = sample_negatives(
         examples, examples.of_slice(TRAIN), config.negatives, config.seed
     )

@@ -1,7 +1,8 @@
 """All models and baselines on the points of one protocol, seed by seed.
 
-Everything is fitted on the training points, stopped and calibrated (Platt, with a prior) on those
-of users held out for it, and judged once on the test. The one hyper-parameter that is chosen, the
+Everything is fitted on the training points, calibrated (Platt, with a prior) on those of users held
+out for it, and judged once on the test. Networks over sequences leave a part of the training users
+out to say when to stop. The one hyper-parameter that is chosen, the
 penalty of the linear models, is chosen on the training cuts alone: each is predicted from the cuts
 before it.
 """
@@ -31,10 +32,10 @@ from models.networks.base import Network
 from models.networks.process import PurchaseProcess
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
-from models.split import CALIBRATION, TRAIN, VALIDATION
+from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 
 PENALTIES: Final = (1e-5, 1e-3, 1e-2, 3e-2, 1e-1)
-NETWORKS: Final = ("logistic", "blend", "gru", "lru", "transformer")
+NETWORKS: Final = ("logistic", "blend", "gru", "lstm", "lru", "transformer")
 COMMITTEES: Final = {
     "linear_pair": ("logistic", "blend"),
     "committee": ("logistic", "blend", "bg_nbd", "frequency"),
@@ -159,7 +160,7 @@ def chosen_penalty(points: CutPoints, protocol: Protocol, config: ContestConfig)
     With a single cut there is nothing to choose by, and the first is taken. No test point is used.
     """
     examples = points.examples
-    learnt = np.concatenate([points.of_slice(TRAIN), points.of_slice(CALIBRATION)])
+    learnt = np.concatenate([points.learnt, points.of_slice(CALIBRATION)])
     cut = points.cut[learnt]
     spec = network_spec((protocol.target,))
     losses = dict.fromkeys(PENALTIES, 0.0)
@@ -183,10 +184,12 @@ def _round(
     say: Say,
 ) -> Round:
     examples = points.examples
-    train, stop, test = (points.of_slice(which) for which in (TRAIN, CALIBRATION, VALIDATION))
+    train = points.learnt
+    calibration, test = (points.of_slice(which) for which in (CALIBRATION, VALIDATION))
     profile, weight = examples.profile, examples.weight
     labels = examples.labels[:, 0].astype(np.float64)
-    held_out = np.concatenate([stop, test])
+    held_out = np.concatenate([calibration, test])
+    size = len(calibration)
     spec = network_spec((protocol.target,))
     process = PurchaseProcess(spec, fit_process(profile[test]))
     logits: dict[str, F64] = {
@@ -200,15 +203,15 @@ def _round(
     }
 
     def calibrated(*names: str) -> F64:
-        """Weighed on the calibration users; logits are [stop, then test]."""
+        """Weighed on the calibration users; logits are [calibration, then test]."""
         members = np.stack([logits[name] for name in names], axis=1)
-        return fit_committee(members[: len(stop)], labels[stop]).probabilities(members[len(stop) :])
+        return fit_committee(members[:size], labels[calibration]).probabilities(members[size:])
 
     told: dict[str, F64] = {
         "base_rate": simple.base_rate(labels[train], weight[train], len(test)),
         "recency": simple.recency(profile[train], labels[train], profile[test]),
-        "frequency": _sigmoid(logits["frequency"][len(stop) :]),
-        "bg_nbd": _sigmoid(logits["bg_nbd"][len(stop) :]),
+        "frequency": _sigmoid(logits["frequency"][size:]),
+        "bg_nbd": _sigmoid(logits["bg_nbd"][size:]),
         "boosting": calibrated("boosting"),
     }
     curves: dict[str, list[tuple[float, float]]] = {}
@@ -230,7 +233,7 @@ def _fitted(
 ) -> tuple[Network, list[tuple[float, float]]]:
     """A fitted network, and its losses by epoch."""
     examples, spec = points.examples, network_spec((protocol.target,))
-    train, stop = points.of_slice(TRAIN), points.of_slice(CALIBRATION)
+    train, stop = points.of_slice(TRAIN), points.of_slice(STOPPING)
     # What is known of the histories at the test is known to the process; it uses no label.
     histories = points.of_slice(VALIDATION)
     curve: list[tuple[float, float]] = []
@@ -238,9 +241,9 @@ def _fitted(
         torch.manual_seed(fit.seed)
         network = build(name, spec)
         if name == "blend":
-            return fit_blend(spec, examples, train, fit, histories=histories), curve
+            return fit_blend(spec, examples, points.learnt, fit, histories=histories), curve
         if not isinstance(network, SequenceNetwork):
-            fit_logistic(network, examples, train, fit)
+            fit_logistic(network, examples, points.learnt, fit)
             return network, curve
         network.start_from(fit_blend(spec, examples, train, fit, histories=histories))
 

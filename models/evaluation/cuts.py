@@ -17,7 +17,7 @@ from models.dataset import Examples, window_start
 from models.errors import EvaluationError
 from models.eventlog import EventLog, OrderedLog, in_order
 from models.history import SessionRules, Trace, history_dtype
-from models.split import CALIBRATION, TRAIN, VALIDATION
+from models.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
 from models.targets import ABSENT, Target
 
 F64 = NDArray[np.float64]
@@ -25,7 +25,9 @@ I64 = NDArray[np.int64]
 Index = NDArray[np.intp]
 
 CALIBRATION_SHARE = 0.15
-"""Share of the users whose points at the training cuts are for early stopping and calibration."""
+"""Share of the users whose points at the training cuts calibrate."""
+STOPPING_SHARE = 0.1
+"""Share of the users whose points there end the fits that go on until they are ended."""
 HISTORY_LENGTH = 64
 
 
@@ -62,12 +64,17 @@ class CutPoints:
         return self.examples.user
 
     def of_slice(self, which: int) -> Index:
-        """Points of one slice: TRAIN, CALIBRATION, or VALIDATION for the test."""
+        """Points of one slice: TRAIN, STOPPING, CALIBRATION, or VALIDATION for the test."""
         return self.examples.of_slice(which)
+
+    @property
+    def learnt(self) -> Index:
+        """Points to fit on where nothing needs to say when to stop: TRAIN and STOPPING."""
+        return np.flatnonzero(np.isin(self.examples.slice, (TRAIN, STOPPING)))
 
 
 def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
-    """The points of a protocol; `seed` draws the users of the calibration slice.
+    """The points of a protocol; `seed` draws the users who calibrate and those who stop.
 
     Raises:
         EvaluationError: there are no users, one class only, or a label reaches over the test's
@@ -79,7 +86,12 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     records = np.zeros(len(ordered.starts), history_dtype(HISTORY_LENGTH))
     trace = apply_in_order(records, rows, ordered.log.events, SessionRules())
     ids, nums = features.event_inputs(trace)
-    held_out = np.random.default_rng(seed).random(len(ordered.starts)) < CALIBRATION_SHARE
+    drawn = np.random.default_rng(seed).random(len(ordered.starts))
+    held_out = np.select(
+        [drawn < CALIBRATION_SHARE, drawn < CALIBRATION_SHARE + STOPPING_SHARE],
+        [CALIBRATION, STOPPING],
+        TRAIN,
+    )
     parts = []
     for cut in (*protocol.train, *protocol.test):
         learnt = cut in protocol.train
@@ -87,7 +99,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
         if len(event) == 0:
             raise EvaluationError(f"nobody is known at {_day(cut)}; the protocol needs older data")
         label = _labels(ordered, rows, row, cut, protocol.target)
-        slices = np.where(held_out[row], CALIBRATION, TRAIN) if learnt else VALIDATION
+        slices = held_out[row] if learnt else VALIDATION
         age = (max(protocol.train) - cut) if learnt else 0
         half = protocol.half_life_ms
         weight = (0.5 ** (age / half) if half else 1.0) / len(event)
@@ -97,8 +109,8 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     slices = np.concatenate([np.broadcast_to(part[5], len(part[0])) for part in parts])
     weight = np.concatenate([np.full(len(part[0]), part[4]) for part in parts])
     position = event - ordered.starts[row]
-    for which, name in ((TRAIN, "train"), (CALIBRATION, "calibration"), (VALIDATION, "test")):
-        _two_classes(label[slices == which], name)
+    for which, name in enumerate(SLICES):
+        _two_classes(label[slices == which], "test" if which == VALIDATION else name)
     examples = Examples(
         ids=ids,
         nums=nums,
@@ -107,7 +119,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
         now=cut_of,
         profile=features.profile(trace.snapshot.take(event), cut_of),
         labels=label[:, None].astype(np.float32),
-        weight=(weight / weight[slices == TRAIN].mean()).astype(np.float32),
+        weight=(weight / weight[np.isin(slices, (TRAIN, STOPPING))].mean()).astype(np.float32),
         slice=slices.astype(np.int8),
         user=ordered.log.users[event],
         seen=position.astype(np.int64),

@@ -55,8 +55,28 @@ def _section(result: TaskResult, picture: str) -> str:
     lines.append(f"| model | kind | {' | '.join(metrics)} |")
     lines.append("|---|---|" + "---|" * len(metrics))
     lines += [f"| {' | '.join(row)} |" for row in table(result)]
-    lines += ["", *(f"- {note}" for note in result.notes), "", f"![{result.title}]({picture})", ""]
+    notes = (f"- {note}" for note in (verdict(result), *result.notes) if note)
+    lines += ["", *notes, "", f"![{result.title}]({picture})", ""]
     return "\n".join(lines)
+
+
+def verdict(result: TaskResult) -> str:
+    """How the best network over sequences fares against the default; empty if none took part.
+
+    The networks over sequences are those that have training curves.
+    """
+    if not result.curves:
+        return ""
+    winner, rival = result.default, result.best_of(result.curves)
+    if winner == rival:
+        return f"{winner}, a network over sequences, wins."
+    behind = abs(
+        result.models[rival].mean(result.criterion) - result.models[winner].mean(result.criterion)
+    )
+    return (
+        f"{winner}, a {result.models[winner].kind}, wins: {rival}, the best of the networks over "
+        f"sequences, is {behind:.4f} behind it in {result.criterion}."
+    )
 
 
 def _figure(model: ModelResult, name: str) -> str:

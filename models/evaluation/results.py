@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -83,8 +84,12 @@ class TaskResult:
     @property
     def default(self) -> str:
         """The model that is best by the criterion."""
+        return self.best_of(self.models)
+
+    def best_of(self, names: Iterable[str]) -> str:
+        """Which of these models is best by the criterion."""
         sign = 1 if self.higher_is_better else -1
-        return max(self.models, key=lambda name: sign * self.models[name].mean(self.criterion))
+        return max(names, key=lambda name: sign * self.models[name].mean(self.criterion))
 
     def to_json(self) -> dict[str, Any]:
         """The task's part of `eval.json`."""

@@ -67,7 +67,8 @@ def evaluate(
     if report is not None:
         from models.evaluation.page import write_report
 
-        command = f"intentstream evaluate {task} --seeds {seeds} --report {report}"
+        chosen = "" if networks is None else f" --networks {networks}"
+        command = f"intentstream evaluate {task} --seeds {seeds}{chosen} --report {report}"
         typer.echo(f"report: {write_report(results, report, command)}", err=True)
 
 

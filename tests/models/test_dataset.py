@@ -13,7 +13,7 @@ from models.dataset import DatasetConfig, Examples, build_examples, window_start
 from models.errors import DatasetError
 from models.eventlog import EventLog, OrderedLog, in_order
 from models.history import history_dtype, snapshot
-from models.split import TRAIN, VALIDATION, TimeSplit
+from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION, TimeSplit
 from models.targets import shop_targets
 from tests.models.shop import DAY, PURCHASE, VIEW, log_of, shop_log
 
@@ -69,6 +69,17 @@ def test_inputs_equal_a_replay_event_by_event(ordered: OrderedLog, examples: Exa
     assert checked == len(examples) > 1000
 
 
+def test_who_stops_a_fit_does_not_calibrate_it(ordered: OrderedLog, examples: Examples) -> None:
+    """The two share their slice of time and no user."""
+    stopping, calibration = (examples.of_slice(which) for which in (STOPPING, CALIBRATION))
+    assert len(stopping) > CONFIG.min_points < len(calibration)
+    assert not set(examples.user[stopping]) & set(examples.user[calibration])
+    of_time = split_of(ordered.log).slice_of(examples.now)
+    assert set(of_time[stopping]) == set(of_time[calibration]) == {CALIBRATION}
+    # Elsewhere the same users are learnt from and judged, as in serving.
+    assert set(examples.user[stopping]) & set(examples.user[examples.of_slice(TRAIN)])
+
+
 def test_labels_equal_a_plain_look_ahead(ordered: OrderedLog, examples: Examples) -> None:
     split = split_of(ordered.log)
     user_of = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
@@ -83,7 +94,8 @@ def test_labels_equal_a_plain_look_ahead(ordered: OrderedLog, examples: Examples
         past = mine[mine <= now]
         for column, target in enumerate(TARGETS):
             follows = bool(((mine > now) & (mine <= now + target.horizon_ms)).any())
-            end = split.edges[examples.slice[point] + 1]
+            of_time = CALIBRATION if examples.slice[point] == STOPPING else examples.slice[point]
+            end = split.edges[of_time + 1]
             known = now + target.horizon_ms + CONFIG.grace_ms <= end
             label = examples.labels[point, column]
             if target.kind == "occurs":

@@ -76,7 +76,7 @@ def test_the_model_beats_the_baselines_and_says_what_it_was_fitted_on(
     assert manifest.window.events == len(log)
     assert manifest.window.users == len(np.unique(log.users))
     assert manifest.window.last_event == int(log.events.time.max())
-    assert set(manifest.window.examples) == {"train", "calibration", "validation"}
+    assert set(manifest.window.examples) == {"train", "stopping", "calibration", "validation"}
     assert manifest.version.startswith(f"20231114T221320Z-{manifest.architecture}-")
     assert all(map(math.isfinite, manifest.metrics.values()))
 
@@ -228,7 +228,7 @@ class TestNothingIsPublished:
         with pytest.raises(
             TrainingError, match=r"nothing published: .* failed: better than recency \(churn, all\)"
         ):
-            run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=10)))
+            run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=5)))
 
     def test_when_the_fit_diverges(self, log: EventLog) -> None:
         fit = replace(CONFIG.fit, learning_rate=1e30, clip_norm=1e30)

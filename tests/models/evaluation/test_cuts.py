@@ -10,7 +10,7 @@ import pytest
 from models.errors import EvaluationError
 from models.evaluation.cuts import Protocol, cut_points
 from models.eventlog import EventLog
-from models.split import CALIBRATION, TRAIN, VALIDATION
+from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.targets import ABSENT, OCCURS, Target
 from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, shop_log
 
@@ -69,12 +69,18 @@ def test_a_planted_future_cannot_be_seen(log: EventLog) -> None:
 
 def test_slices_share_no_user_between_learning_and_calibration(log: EventLog) -> None:
     points = cut_points(log, protocol((20, 25), (45,)), seed=3)
-    train, stop = (set(points.user[points.of_slice(w)].tolist()) for w in (TRAIN, CALIBRATION))
+    train, stop, calibration = (
+        set(points.user[points.of_slice(which)].tolist())
+        for which in (TRAIN, STOPPING, CALIBRATION)
+    )
     assert train
     assert stop
-    assert not train & stop
+    assert calibration
+    assert not train & calibration
+    assert not stop & (train | calibration)
+    assert set(points.user[points.learnt].tolist()) == train | stop
     other = cut_points(log, protocol((20, 25), (45,)), seed=4)
-    assert set(other.user[other.of_slice(CALIBRATION)].tolist()) != stop
+    assert set(other.user[other.of_slice(CALIBRATION)].tolist()) != calibration
 
 
 def test_cuts_count_alike_or_less_with_age(log: EventLog) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.errors import EvaluationError
-from models.evaluation.page import table, write_report
+from models.evaluation.page import table, verdict, write_report
 from models.evaluation.results import ModelResult, Slice, TaskResult
 
 
@@ -63,6 +64,17 @@ def test_a_reference_is_shown_and_not_chosen() -> None:
     result.reference["truth"] = ModelResult((best,), "truth")
     assert result.default == "gru"
     assert table(result)[-1][:3] == ["truth", "truth", "1.0000"]
+
+
+def test_the_page_says_who_wins_against_the_networks_over_sequences() -> None:
+    result = binary()
+    assert verdict(result) == "gru, a network over sequences, wins."
+    loses = replace(result, curves={"recency": [(0.6, 0.61)]})
+    assert verdict(loses) == (
+        "gru, a network, wins: recency, the best of the networks over sequences, is 0.1000 behind "
+        "it in log_loss."
+    )
+    assert verdict(replace(result, curves={})) == ""
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
