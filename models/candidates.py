@@ -18,7 +18,8 @@ from models.calibrate import Platt, fit_platt
 from models.dataset import Examples, Index
 from models.devices import pick_device
 from models.evaluate import F64, figures
-from models.fit import FitConfig, Report, fit_blend, fit_logistic, fit_sequences, predict_logits
+from models.fit import FitConfig, Report, fit_sequences, predict_logits
+from models.linear import fit_blend, fit_logistic
 from models.networks import ARCHITECTURES, build
 from models.networks.base import Network
 from models.networks.logistic import Logistic

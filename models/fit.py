@@ -1,4 +1,4 @@
-"""Fitting a network to examples: standardisation, the loss, early stopping.
+"""Fitting a network over sequences to examples: standardisation, the loss, early stopping.
 
 A fit is a function of the examples, the configuration and the seed: the order of batches is drawn
 anew from the seed and the epoch, dropout from the seed and the step. So it can go on from a
@@ -15,14 +15,12 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from models.baselines.bgnbd import fit_process
 from models.batches import Batch, Batches
 from models.calibrate import fit_platt
 from models.dataset import F32, Examples, Index
 from models.errors import TrainingError
-from models.evaluate import log_loss
-from models.networks.base import Network, NetworkSpec
-from models.networks.blend import Blend
+from models.evaluate import F64, log_loss
+from models.networks.base import Network
 from models.training.checkpoint import (
     Checkpoint,
     Counters,
@@ -35,19 +33,19 @@ from models.training.checkpoint import (
 from models.training.config import FitConfig
 from models.training.distributed import SINGLE, Group, PointLogits
 from models.training.schedule import learning_rate
+from models.training.weighting import target_weights
 
 __all__ = [
     "FitConfig",
     "Progress",
     "Report",
     "batch_logits",
-    "fit_blend",
-    "fit_logistic",
     "fit_sequences",
     "point_loss",
     "predict_logits",
+    "sample_shift",
     "standardise",
-    "stopping_loss",
+    "stopping_losses",
 ]
 
 
@@ -84,7 +82,7 @@ def standardise(network: Network, examples: Examples, points: Index) -> None:
 
 
 def point_loss(logits_qK: Tensor, labels_qK: Tensor, weight_q: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sum of binary cross-entropies and of weights per target, both [K]."""
+    """Weighted sum of binary cross-entropies and of points' weights per target, both [K]."""
     known = ~torch.isnan(labels_qK)
     losses = nn.functional.binary_cross_entropy_with_logits(
         logits_qK, labels_qK.nan_to_num(), reduction="none"
@@ -114,71 +112,6 @@ def predict_logits(network: Network, batches: Batches, size: int, group: Group =
     out = np.full((size, network.targets), np.nan, np.float32)
     out[batches.points] = said.numpy()[batches.points]
     return out
-
-
-def fit_logistic(
-    network: Network,
-    examples: Examples,
-    points: Index,
-    config: FitConfig,
-    shift: F32 | None = None,
-    *,
-    warm: bool = False,
-) -> None:
-    """Fit a network that reads the profile only: a convex problem, solved by L-BFGS.
-
-    Args:
-        network: its weights are changed.
-        examples: labelled points.
-        points: those to fit.
-        config: see there.
-        shift: of each target's logits in the sample [K], see `models.training.sampling`.
-        warm: keep the network's standardisation; its weights are where the solver begins anyway.
-    """
-    if not warm:
-        standardise(network, examples, points)
-    profile = torch.from_numpy(examples.profile[points])
-    labels = torch.from_numpy(examples.labels[points])
-    weight = torch.from_numpy(examples.weight[points])
-    offset = _shift(network, shift)
-    nothing = network.initial(len(points))
-    parameters = list(network.parameters())
-    weights = [parameter for parameter in parameters if parameter.dim() > 1]
-    solver = torch.optim.LBFGS(
-        parameters, max_iter=config.logistic_steps, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        sums, known = point_loss(network.heads(nothing, profile) + offset, labels, weight)
-        penalty = sum((matrix.square().sum() for matrix in weights), torch.zeros(()))
-        loss = (sums / known).sum() + config.logistic_penalty * penalty
-        loss.backward()
-        return loss
-
-    network.train()
-    solver.step(closure)
-    network.eval()
-
-
-def fit_blend(
-    spec: NetworkSpec,
-    examples: Examples,
-    points: Index,
-    config: FitConfig,
-    shift: F32 | None = None,
-    histories: Index | None = None,
-) -> Blend:
-    """A blend whose weights are fitted to the labels of `points`; `shift` as in `fit_logistic`.
-
-    Its process needs no labels: it is fitted to the histories of the points `histories`, or of
-    `points` themselves.
-    """
-    blend = Blend(spec)
-    seen = points if histories is None else histories
-    blend.process.set_parameters(fit_process(examples.profile[seen]))
-    fit_logistic(blend, examples, points, config, shift)
-    return blend
 
 
 def fit_sequences(
@@ -220,7 +153,7 @@ def fit_sequences(
         standardise(network, examples, train)
     network.to(device)
     fit = _Fit(network, examples, train, stopping, config, device, architecture, group)
-    fit.offset = _shift(network, shift)
+    fit.offset = sample_shift(network, shift)
     fit.run(checkpoint if group.leads or checkpoint is None else _reading(checkpoint), report)
     network.to("cpu").eval()
 
@@ -266,11 +199,11 @@ class _Fit:
             self._restore(saved)
         else:
             self.best = _copy(self.network)
-            self.at.best_loss = self.at.gained_from = self._stopping_loss()
+            self.at.best_loss = self.at.gained_from = self._look()
         keep = checkpoint if checkpoint is not None and checkpoint.steps else None
         while not self.at.ended:
             self._epoch(keep)
-            current = self._stopping_loss()
+            current = self._look()
             self._judge(current)
             if report is not None and self.group.leads:
                 report(self._news(current))
@@ -295,14 +228,15 @@ class _Fit:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             logits = self.module(*_inputs(batch))
         sums, _ = point_loss(logits.float() + self.offset, batch.labels, batch.weight)
-        loss = (sums / self.per_batch).sum()
+        losses = sums / self.per_batch
+        loss = losses @ torch.tensor(self.at.weights, device=self.device)
         self.optimiser.zero_grad()
         # The wrapper takes the mean over the processes; wanted is the sum.
         (loss * self.group.size).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimiser.step()
         self.at.step += 1
-        self.at.total += float(self.group.total(loss.detach()))
+        self.at.total += float(self.group.total(losses.detach().sum()))
         self.norm = float(norm)
 
     def _judge(self, current: float) -> None:
@@ -326,8 +260,11 @@ class _Fit:
         epochs = self.config.epochs
         return Progress(self.architecture, self.at.epoch, epochs, mean, current, rate, self.norm)
 
-    def _stopping_loss(self) -> float:
-        return stopping_loss(self.network, self.held_out, self.examples, self.group)
+    def _look(self) -> float:
+        """The loss on the stopping slice; it also says how the targets are weighed from here."""
+        losses = stopping_losses(self.network, self.held_out, self.examples, self.group)
+        self.at.weights = target_weights(losses, self.config.task_weights)
+        return float(losses.sum())
 
     def _saved(self) -> Saved:
         return Saved(
@@ -350,7 +287,8 @@ def _copy(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _shift(network: Network, shift: F32 | None) -> Tensor:
+def sample_shift(network: Network, shift: F32 | None) -> Tensor:
+    """`shift` [K] as a tensor where the network is; zeros where it is None."""
     if shift is None:
         return torch.zeros(network.targets, device=network.calibration_shift.device)
     return torch.from_numpy(shift).to(network.calibration_shift.device)
@@ -379,19 +317,19 @@ def _fingerprint(fit: _Fit, train: Index) -> str:
     return digest.hexdigest()
 
 
-def stopping_loss(
+def stopping_losses(
     network: Network, batches: Batches, examples: Examples, group: Group = SINGLE
-) -> float:
-    """Log-loss, summed over the targets, after calibration on the same points.
+) -> F64:
+    """Log-loss of each target [K], after calibration on the same points.
 
     Rates drift between the slices, and calibration will follow them; what must not be stopped for
     is a shift that two numbers mend.
     """
     logits = predict_logits(network, batches, len(examples), group)
-    total = 0.0
+    found = np.zeros(network.targets)
     for column in range(network.targets):
         known = batches.points[~np.isnan(examples.labels[batches.points, column])]
         labels = examples.labels[known, column]
         platt = fit_platt(logits[known, column], labels)
-        total += log_loss(labels, platt.probabilities(logits[known, column]))
-    return total
+        found[column] = log_loss(labels, platt.probabilities(logits[known, column]))
+    return found

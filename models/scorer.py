@@ -34,6 +34,7 @@ from models.drift import Reference
 from models.encoding import hash64
 from models.errors import ArtifactError
 from models.golden import GOLDEN_TOLERANCE, golden_inputs, require_close
+from models.history import PURCHASE
 from models.kernels.recurrence import gru_states
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
@@ -179,7 +180,11 @@ class Scorer:
         config: RhythmConfig | None = None,
         device: str = "cpu",
     ) -> Scorer:
-        """The closed-form model that is served before any is published, marked `cold_start`."""
+        """The closed-form model that is served before any is published, marked `cold_start`.
+
+        It speaks of purchases only: other `targets` are left to a trained model.
+        """
+        targets = tuple(target for target in targets if target.event_type == PURCHASE)
         network = Rhythm(network_spec(targets), config)
         identity = _Identity(
             RHYTHM_VERSION,

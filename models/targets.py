@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.events import EventType
+
 PURCHASE = "purchase"
 CHURN = "churn"
+CART = "cart"
+FAVOURITE = "favourite"
+NAMES = (PURCHASE, CHURN, CART, FAVOURITE)
 
 OCCURS = "occurs"
 ABSENT = "absent"
@@ -15,7 +20,7 @@ class Target(msgspec.Struct, frozen=True):
     """One thing to predict about a user at a time t."""
 
     name: str
-    """Key of the target in predictions, "purchase" or "churn"."""
+    """Key of the target in predictions, one of `NAMES`."""
     kind: str
     """"occurs": an event of `event_type` happens in (t, t + horizon]; "absent": none does."""
     event_type: int
@@ -25,16 +30,28 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def shop_targets(
-    purchase_code: int, purchase_horizon_ms: int, churn_horizon_ms: int
+    purchase_code: int,
+    purchase_horizon_ms: int,
+    churn_horizon_ms: int,
+    *,
+    cart_horizon_ms: int | None = None,
+    favourite_horizon_ms: int | None = None,
 ) -> tuple[Target, ...]:
-    """The two targets of a shop: a purchase soon, and none for long.
+    """The targets of a shop: a purchase soon, none for long, and what leads up to one.
 
     Args:
         purchase_code: type code of a purchase event.
         purchase_horizon_ms: window of the propensity, milliseconds.
         churn_horizon_ms: window without purchase that counts as churn, milliseconds.
+        cart_horizon_ms: window of an addition to the cart; None: it is not predicted.
+        favourite_horizon_ms: window of a favourite, likewise.
     """
-    return (
+    targets = [
         Target(PURCHASE, OCCURS, purchase_code, purchase_horizon_ms),
         Target(CHURN, ABSENT, purchase_code, churn_horizon_ms),
-    )
+    ]
+    if cart_horizon_ms is not None:
+        targets.append(Target(CART, OCCURS, EventType.CART_ADD, cart_horizon_ms))
+    if favourite_horizon_ms is not None:
+        targets.append(Target(FAVOURITE, OCCURS, EventType.FAVOURITE, favourite_horizon_ms))
+    return tuple(targets)

@@ -19,14 +19,8 @@ import torch
 from models.batches import Batches
 from models.dataset import Examples
 from models.errors import TrainingError
-from models.fit import (
-    FitConfig,
-    Progress,
-    fit_blend,
-    fit_logistic,
-    fit_sequences,
-    stopping_loss,
-)
+from models.fit import FitConfig, Progress, fit_sequences, stopping_losses
+from models.linear import fit_blend, fit_logistic
 from models.networks import build
 from models.networks.base import Network
 from models.networks.logistic import Logistic
@@ -207,7 +201,7 @@ def _loss(
                 shift=shift,
             )
     held_out = Batches(examples, stopping, 256, torch.device("cpu"))
-    return stopping_loss(network, held_out, examples)
+    return float(stopping_losses(network, held_out, examples).sum())
 
 
 def as_toml(config: FitConfig, names: dict[str, Any]) -> str:

@@ -18,6 +18,15 @@ class TrainSettings(Section):
     """Label of purchase: one within this time."""
     churn_horizon_ms: Millis = 30 * DAY_MS
     """Label of churn: no purchase within this time after an active history."""
+    cart_horizon_ms: Millis | None = None
+    """Label of cart: an addition within this time. Unset: not predicted."""
+    favourite_horizon_ms: Millis | None = None
+    """Label of favourite: one within this time. Unset: not predicted."""
+    task_weights: dict[
+        Literal["purchase", "churn", "cart", "favourite"], Annotated[float, Field(gt=0)]
+    ] = Field(default_factory=dict)
+    """How much each target counts while a network over sequences learns, 1 where it is not named;
+    empty: by the targets' uncertainty."""
     architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
     epochs: int = Field(default=20, ge=1)
     """Passes over the training points, at most."""

@@ -49,7 +49,13 @@ class Round:
 def targets_of(settings: Settings) -> tuple[Target, ...]:
     """The targets with the horizons of the settings."""
     horizons = settings.train
-    return shop_targets(PURCHASE, horizons.purchase_horizon_ms, horizons.churn_horizon_ms)
+    return shop_targets(
+        PURCHASE,
+        horizons.purchase_horizon_ms,
+        horizons.churn_horizon_ms,
+        cart_horizon_ms=horizons.cart_horizon_ms,
+        favourite_horizon_ms=horizons.favourite_horizon_ms,
+    )
 
 
 def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
@@ -93,6 +99,8 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
 def fit_of(settings: Settings) -> FitConfig:
     """How networks are fitted."""
     chosen = settings.train
+    wishes = {str(name): weight for name, weight in chosen.task_weights.items()}
+    names = [target.name for target in targets_of(settings)]
     return FitConfig(
         epochs=chosen.epochs,
         patience=chosen.patience,
@@ -103,6 +111,7 @@ def fit_of(settings: Settings) -> FitConfig:
         weight_decay=chosen.weight_decay,
         clip_norm=chosen.clip_norm,
         precision=chosen.precision,
+        task_weights=tuple(wishes.get(name, 1.0) for name in names) if wishes else (),
         negatives=chosen.negatives,
         logistic_penalty=chosen.logistic_penalty,
         seed=chosen.seed,

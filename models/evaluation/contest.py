@@ -26,7 +26,8 @@ from models.evaluation.committee import fit_committee
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, Slice, TaskResult
 from models.eventlog import EventLog
-from models.fit import FitConfig, Progress, fit_blend, fit_logistic, fit_sequences, predict_logits
+from models.fit import FitConfig, Progress, fit_sequences, predict_logits
+from models.linear import fit_blend, fit_logistic
 from models.networks import build
 from models.networks.base import Network
 from models.networks.process import PurchaseProcess

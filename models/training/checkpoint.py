@@ -39,6 +39,8 @@ class Counters(msgspec.Struct):
     """Epochs since the last gain worth its time."""
     best_loss: float = float("inf")
     gained_from: float = float("inf")
+    weights: list[float] = []
+    """Of the targets in the loss, until the next look at the stopping slice."""
     ended: bool = False
     """Nothing is left to do but to take the best weights."""
 

@@ -34,6 +34,9 @@ class FitConfig:
     precision: Precision = "auto"
     """"bfloat16": matrix products of the training steps in half precision, weights in single;
     "auto" does so on a GPU that has it. Judging is always in single precision."""
+    task_weights: tuple[float, ...] = ()
+    """Weight of each target in the loss of a network over sequences; empty: by uncertainty, see
+    `models.training.weighting`."""
     negatives: float = 0.0
     """Negative labels per positive one that are learnt from, at most, per target; 0: all. What the
     sampling does to the odds is taken back, so probabilities stay those of the shop."""

@@ -97,7 +97,7 @@ def test_cancelled_purchases_decide_nothing(log: EventLog) -> None:
 def test_labels_wait_for_horizon_grace_and_cancellations(log: EventLog) -> None:
     found = gathered(log)
     known = ~np.isnan(found.examples.labels)
-    ends = np.array(found.split.edges[1:])[found.examples.slice]
+    ends = np.array(found.split.edges[1:])[found.split.slice_of(found.examples.now)]
     for column, target in enumerate(TARGETS):
         at = known[:, column]
         wait = target.horizon_ms + CONFIG.grace_ms + CONFIG.cancel_window_ms

@@ -17,7 +17,7 @@ from models.candidates import Candidate
 from models.dataset import DatasetConfig, build_examples
 from models.errors import DatasetError, TrainingError
 from models.eventlog import EventLog, in_order
-from models.fit import FitConfig, Progress, fit_sequences, standardise, stopping_loss
+from models.fit import FitConfig, Progress, fit_sequences, standardise, stopping_losses
 from models.gate import GateRules
 from models.networks import build
 from models.registry import Registry
@@ -170,7 +170,7 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
         network = build("gru", network_spec(TARGETS), 16)
         standardise(network, examples, points)
         held_out = Batches(examples, stopping, 64, device)
-        losses = [stopping_loss(network, held_out, examples)]
+        losses = [stopping_losses(network, held_out, examples).sum()]
         config = FitConfig(epochs=30, patience=2, min_gain=0, windows=32, learning_rate=8e-3)
 
         def report(news: Progress) -> None:
@@ -179,7 +179,7 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
         fit_sequences(network, examples, points, stopping, config, device, "gru", report)
     best = losses.index(min(losses))
     assert len(losses) - 1 == best + config.patience < 30
-    left_at = stopping_loss(network, held_out, examples)
+    left_at = stopping_losses(network, held_out, examples).sum()
     assert left_at == pytest.approx(losses[best], rel=1e-6)
 
 
@@ -222,13 +222,13 @@ class TestNothingIsPublished:
 
     def test_where_there_is_nothing_to_learn(self) -> None:
         rng = np.random.default_rng(9)
-        users = np.arange(12).repeat(20)
-        times = 1_600_000_000_000 + (rng.random(240) * 80 * DAY).astype(np.int64)
-        noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 240)
+        users = np.arange(24).repeat(20)
+        times = 1_600_000_000_000 + (rng.random(480) * 80 * DAY).astype(np.int64)
+        noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 480)
         with pytest.raises(
             TrainingError, match=r"nothing published: .* failed: better than recency \(churn, all\)"
         ):
-            run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=5)))
+            run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=10)))
 
     def test_when_the_fit_diverges(self, log: EventLog) -> None:
         fit = replace(CONFIG.fit, learning_rate=1e30, clip_norm=1e30)

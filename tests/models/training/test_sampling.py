@@ -9,7 +9,8 @@ from models.batches import Batches
 from models.dataset import DatasetConfig, Examples, build_examples
 from models.devices import pick_device
 from models.eventlog import in_order
-from models.fit import FitConfig, fit_logistic, predict_logits
+from models.fit import FitConfig, predict_logits
+from models.linear import fit_logistic
 from models.networks.logistic import Logistic
 from models.scorer import network_spec
 from models.split import TRAIN, VALIDATION, TimeSplit
