@@ -222,9 +222,9 @@ class TestNothingIsPublished:
 
     def test_where_there_is_nothing_to_learn(self) -> None:
         rng = np.random.default_rng(9)
-        users = np.arange(24).repeat(20)
-        times = 1_600_000_000_000 + (rng.random(480) * 80 * DAY).astype(np.int64)
-        noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 480)
+        users = np.arange(60).repeat(20)
+        times = 1_600_000_000_000 + (rng.random(1200) * 80 * DAY).astype(np.int64)
+        noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 1200)
         with pytest.raises(
             TrainingError, match=r"nothing published: .* failed: better than recency \(churn, all\)"
         ):
