@@ -10,9 +10,10 @@ import pytest
 
 from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
+from schemas.monitoring import ModelMetrics, TargetMetrics
 from stream.errors import BrokerError
 from stream.settings import Settings
-from stream.status_report import FRESH_MS, StatusReport, open_status
+from stream.status_report import FRESH_MS, MODELS, StatusReport, open_status
 from stream.topics import create_topics
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import produce, unique
@@ -166,6 +167,75 @@ async def test_the_command(kafka):
     done = status(settings)
     assert done.returncode == 0
     assert "50 = 47 accepted + 1 duplicate + 1 late + 1 invalid" in done.stdout
+
+
+def judged(version: str, matured: int = 500, **changes: object) -> tuple[bytes, bytes]:
+    target = TargetMetrics(
+        total=900,
+        matured=matured,
+        base_rate=0.2,
+        log_loss=0.4321,
+        base_log_loss=0.5,
+        ece=0.0123,
+        auc=0.8125,
+    )
+    metrics = ModelMetrics(
+        model_version=version,
+        targets={"purchase": target},
+        updated_at=NOW,
+        event_time=NOW,
+        rollout="champion",
+    )
+    return version.encode(), encode(msgspec.structs.replace(metrics, **changes))
+
+
+async def test_models_are_those_told_of_last_with_their_last_figures(kafka):
+    settings = await made(kafka)
+    told = [judged(f"m{n}") for n in range(MODELS + 1)]
+    told += [judged("m3", 700), (b"junk", b"{")]
+    await produce(kafka.bootstrap_servers, settings.topics.metrics, told)
+    found = (await read(settings)).models
+    others = [f"m{n}" for n in range(1, MODELS + 1) if n != 3]
+    assert [model.model_version for model in found] == [*others, "m3"]
+    assert found[-1].targets["purchase"].matured == 700
+
+
+async def test_alarms_are_of_what_is_served_now(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    alarming = {"alarms": ["scores have drifted"]}
+    told = [judged(version, **alarming) for version in ("m1", "m2", "m3")]
+    await produce(kafka.bootstrap_servers, settings.topics.metrics, told)
+    gone = {"model_version": "m3", "stability": {"silence": 0.9}}
+    beats = [
+        beat(0, now, 50, canary_version="m2", stability={"orders": 0.3, "silence": 0.25}),
+        beat(1, now - FRESH_MS - 60_000, 50, **gone),
+    ]
+    await produce(kafka.bootstrap_servers, settings.topics.status, beats)
+    assert (await read(settings)).alarms == [
+        "m1: scores have drifted",
+        "m2: scores have drifted",
+        "orders has drifted: stability index 0.300",
+    ]
+
+
+async def test_the_command_shows_models_and_alarms(kafka):
+    settings = await made(kafka)
+    now = time.time_ns() // 1_000_000
+    beats = [beat(0, now, 50, stability={"orders": 0.3}, canary_version="m2", shadow_version="m4")]
+    await produce(kafka.bootstrap_servers, settings.topics.status, beats)
+    before = status(settings).stdout
+    assert "log-loss" not in before, "no table without a model"
+    assert "ALARM orders has drifted: stability index 0.300" in before
+    assert "canary m2, shadow m4" in before
+    told = [judged("m1", 12_345, alarms=["ECE is high"]), judged("m0", rollout=None)]
+    await produce(kafka.bootstrap_servers, settings.topics.metrics, told)
+    lines = status(settings).stdout.splitlines()
+    assert any("ALARM m1: ECE is high" in line for line in lines)
+    rows = [line.split() for line in lines]
+    figures = ["0.8125", "-", "0.4321", "0.0123", "-"]
+    assert ["m1", "champion", "purchase", "12,345", *figures] in rows
+    assert ["m0", "-", "purchase", "500", *figures] in rows
 
 
 async def test_without_a_broker_it_is_one_line():

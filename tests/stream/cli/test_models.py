@@ -1,7 +1,8 @@
-"""Keys, signatures and their checks on the command line."""
+"""Keys, signatures, their checks, and roles taken back, on the command line."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from models.registry import Registry
 from models.scorer import make_golden
 from stream.cli.main import main
+from tests.conftest import Kafka
 from tests.models.test_artifact import unpublished
+from tests.stream.kafka_tools import create_topics, read_all, unique
 
 Cli = Callable[..., tuple[str, str]]
 
@@ -92,3 +95,37 @@ def test_what_a_worker_would_refuse_is_not_announced(
         code=1,
     )
     assert "not signed" in refused
+
+
+@pytest.mark.kafka
+def test_a_role_is_taken_back(tmp_path: Path, folder: Path, cli: Cli, kafka: Kafka) -> None:
+    topic = unique("models")
+    asyncio.run(create_topics(kafka.bootstrap_servers, topic, cleanup_policy="compact"))
+    config = tmp_path / "settings.toml"
+    config.write_text(f"[topics]\nmodels = '{topic}'\n")
+    where = ("--config", config, "--bootstrap-servers", kafka.bootstrap_servers)
+    models = ("--models-dir", folder)
+    nothing = cli("models", "rollback", *where, code=1)[1]
+    assert "no model is announced" in nothing
+
+    cli("models", "promote", "v1", *models, *where)
+    cli("models", "promote", "v2", "--to", "canary", "--share", 0.2, *models, *where)
+    assert "v9 is not announced" in cli("models", "rollback", "v9", *where, code=1)[1]
+    # The canary goes before the champion does.
+    said, _ = cli("models", "rollback", "--reason", "it is slow", *where)
+    assert said == f"withdrew v2 on {topic}; champion: v1\n"
+    last = asyncio.run(read_all(kafka.bootstrap_servers, topic))[-1]
+    assert (last.key, last.value) == (b"v2", None)
+    assert last.headers == (("reason", b"it is slow"),)
+    listed, _ = cli("models", "list", *models, *where)
+    rows = [[cell.strip() for cell in line.split("\u2502")] for line in listed.splitlines()]
+    # A long cell goes on in rows that name no version.
+    roles = {row[1]: row[2] for row in rows if len(row) > 1 and row[1]}
+    assert roles == {"v1": "champion", "v2": "-"}
+
+    assert "only champion" in cli("models", "rollback", *where, code=1)[1]
+    cli("models", "promote", "v2", *models, *where)
+    said, _ = cli("models", "rollback", "v2", *where)
+    assert said == f"withdrew v2 on {topic}; champion: v1\n"
+    last = asyncio.run(read_all(kafka.bootstrap_servers, topic))[-1]
+    assert last.headers == (("reason", b"rolled back by hand"),)
