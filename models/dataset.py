@@ -211,8 +211,12 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
     labels = np.empty((len(points), len(targets)), np.float32)
     for column, target in enumerate(targets):
         following = points.following[:, column]
-        occurs = (following > points.now) & (following <= points.now + target.horizon_ms)
+        begin = points.now + target.after_ms
+        occurs = (following > begin) & (following <= points.now + target.horizon_ms)
+        # A window is known if all of it is, whatever is in it: else those in which something has
+        # happened already would be known more often than the others.
         known = split.mature(points.now, target.horizon_ms) & points.eligible[:, column]
+        known &= (following <= points.now) | (following > begin)
         if target.kind == ABSENT:
             occurs = ~occurs
         labels[:, column] = np.where(known, occurs, np.nan)

@@ -14,6 +14,7 @@ NAMES = (PURCHASE, CHURN, CART, FAVOURITE)
 
 OCCURS = "occurs"
 ABSENT = "absent"
+HAZARD = "hazard"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -22,11 +23,14 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     """Key of the target in predictions, one of `NAMES`."""
     kind: str
-    """"occurs": an event of `event_type` happens in (t, t + horizon]; "absent": none does."""
+    """"occurs": an event of `event_type` happens in (t, t + horizon]; "absent": none does;
+    "hazard": one does, where none has in (t, t + after], see `models.survival`."""
     event_type: int
     """Type code of the event that decides the label (see schemas.events.TYPE_CODES)."""
     horizon_ms: int
-    """Length of the label window, milliseconds."""
+    """End of the label window, milliseconds after t."""
+    after_ms: int = 0
+    """Beginning of the label window, milliseconds after t; 0 but for hazards."""
 
 
 def shop_targets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -80,5 +81,7 @@ def verdict(result: TaskResult) -> str:
 
 
 def _figure(model: ModelResult, name: str) -> str:
+    if math.isnan(model.mean(name)):
+        return "-"
     spread = model.spread(name)
     return f"{model.mean(name):.4f}" + (f" ({spread:.4f})" if spread > 0 else "")

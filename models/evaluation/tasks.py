@@ -11,6 +11,7 @@ from models.errors import EvaluationError
 from models.evaluation import (
     cdnow_return,
     online_retail_return,
+    simulated_return,
     simulated_shop,
     taobao_next,
     taobao_purchase_24h,
@@ -27,7 +28,11 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     taobao_purchase_24h.TASK: taobao_purchase_24h.evaluate,
     "taobao_next": taobao_next.evaluate,
 }
-TASKS: Final = (*ON_FILES, simulated_shop.TASK)
+SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
+    simulated_shop.TASK: simulated_shop.evaluate,
+    simulated_return.TASK: simulated_return.evaluate,
+}
+TASKS: Final = (*ON_FILES, *SIMULATED)
 ALL: Final = "all"
 
 
@@ -51,8 +56,8 @@ def run(wanted: str, sources: Sources, config: ContestConfig, say: Say) -> list[
         raise EvaluationError(f"no task {wanted!r}; choose one of {', '.join((ALL, *TASKS))}")
     results: list[TaskResult] = []
     for name in TASKS if wanted == ALL else (wanted,):
-        if name == simulated_shop.TASK:
-            results += simulated_shop.evaluate(sources.simulated(), config, say)
+        if name in SIMULATED:
+            results += SIMULATED[name](sources.simulated(), config, say)
         else:
             results += ON_FILES[name](sources.folders, config, say)
     return results

@@ -8,6 +8,8 @@ last of them t_x after the first, and T since the first:
     P(alive) = 1 / (1 + a / (b + x - 1) * ((alpha + T) / (alpha + t_x)) ** (r + x)),  1 for x = 0
     P(an order within h | alive) = 1 - ((alpha + T) / (alpha + T + h)) ** (r + x)
 
+A hazard is the probability of an order in a later window if there is none before it.
+
 `models/baselines/bgnbd.py` fits the four numbers.
 """
 
@@ -41,6 +43,7 @@ class PurchaseProcess(nn.Module):
     """Profiles [B,P] -> log-odds [B,K] that each target comes true, were the process all."""
 
     parameters_4: Tensor
+    after_hours: Tensor
     horizon_hours: Tensor
     sign: Tensor
 
@@ -52,9 +55,11 @@ class PurchaseProcess(nn.Module):
         self.span_column = spec.profile_features.index("log_purchase_span_hours")
         self.tenure_column = spec.profile_features.index("log_tenure_hours")
         self.floor = PROBABILITY_FLOOR
+        begins = [target.after_ms / HOUR_MS for target in spec.targets]
         horizons = [target.horizon_ms / HOUR_MS for target in spec.targets]
         signs = [-1.0 if target.kind == ABSENT else 1.0 for target in spec.targets]
         self.register_buffer("parameters_4", torch.zeros(4, dtype=torch.float64))
+        self.register_buffer("after_hours", torch.tensor(begins))
         self.register_buffer("horizon_hours", torch.tensor(horizons))
         self.register_buffer("sign", torch.tensor(signs))
         self.set_parameters(parameters)
@@ -79,7 +84,8 @@ class PurchaseProcess(nn.Module):
         left = a / (b + (repeats - 1).clamp(min=0))
         odds = left * ((alpha + age) / (alpha + span)) ** shape
         alive = torch.where(repeats > 0, 1 / (1 + odds), torch.ones_like(odds))
-        now = (alpha + age).unsqueeze(1)
-        none = (now / (now + self.horizon_hours)) ** shape.unsqueeze(1)
-        occurs = alive.unsqueeze(1) * (1 - none)
+        now, alive, shape = (alpha + age).unsqueeze(1), alive.unsqueeze(1), shape.unsqueeze(1)
+        earlier = alive * (1 - (now / (now + self.after_hours)) ** shape)
+        by_then = alive * (1 - (now / (now + self.horizon_hours)) ** shape)
+        occurs = (by_then - earlier) / (1 - earlier).clamp(min=self.floor)
         return (torch.logit(occurs, self.floor) * self.sign).to(profile_BP.dtype)

@@ -12,21 +12,21 @@ from tests.models.shop import PURCHASE, START, log_of
 DAYS, USERS = 60, 150
 
 
-def shop() -> SimulatedShop:
+def shop(users: int = USERS, days: int = DAYS) -> SimulatedShop:
     """Poisson purchases at rates of 0.05 to 2 a day."""
     rng = np.random.default_rng(0)
-    rates = np.exp(rng.uniform(np.log(0.05), np.log(2), USERS))
+    rates = np.exp(rng.uniform(np.log(0.05), np.log(2), users))
     who, times = [], []
     for user, rate in enumerate(rates):
-        moments = np.sort(rng.uniform(0, DAYS, rng.poisson(rate * DAYS)))
+        moments = np.sort(rng.uniform(0, days, rng.poisson(rate * days)))
         times += [START, *(START + (moments * DAY).astype(np.int64)).tolist()]
         who += [user] * (len(moments) + 1)
 
-    def probability(users: np.ndarray, when: np.ndarray, horizon: int) -> np.ndarray:
+    def probability(who: np.ndarray, when: np.ndarray, horizon: int) -> np.ndarray:
         del when
-        return -np.expm1(-rates[users.astype(np.int64) - 1] * horizon / DAY)
+        return -np.expm1(-rates[who.astype(np.int64) - 1] * horizon / DAY)
 
-    return SimulatedShop(log_of(who, times, [PURCHASE] * len(who)), probability, START, DAYS)
+    return SimulatedShop(log_of(who, times, [PURCHASE] * len(who)), probability, START, days)
 
 
 def test_models_come_near_the_truth() -> None:
