@@ -34,14 +34,13 @@ from models.drift import Reference
 from models.encoding import hash64
 from models.errors import ArtifactError
 from models.golden import GOLDEN_TOLERANCE, golden_inputs, require_close
-from models.history import PURCHASE
 from models.kernels.recurrence import gru_states
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
 from models.offload import Launch, Offload, Ready
 from models.signing import ManifestCheck
 from models.steps import Steps, advance_by_scan, encode_windows
-from models.targets import Target
+from models.targets import Target, of_purchases
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -180,16 +179,12 @@ class Scorer:
         config: RhythmConfig | None = None,
         device: str = "cpu",
     ) -> Scorer:
-        """The closed-form model that is served before any is published, marked `cold_start`.
-
-        It speaks of purchases only: other `targets` are left to a trained model.
-        """
-        targets = tuple(target for target in targets if target.event_type == PURCHASE)
-        network = Rhythm(network_spec(targets), config)
+        """The closed-form model served before any is published, marked `cold_start`."""
+        network = Rhythm(network_spec(of_purchases(targets)), config)
         identity = _Identity(
             RHYTHM_VERSION,
             "rhythm",
-            targets,
+            of_purchases(targets),
             0,
             1,
             features.FEATURE_VERSION,

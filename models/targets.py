@@ -59,3 +59,8 @@ def shop_targets(
     if favourite_horizon_ms is not None:
         targets.append(Target(FAVOURITE, OCCURS, EventType.FAVOURITE, favourite_horizon_ms))
     return tuple(targets)
+
+
+def of_purchases(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """The targets that a purchase process can speak of: carts and favourites are beyond it."""
+    return tuple(target for target in targets if target.event_type == EventType.PURCHASE)

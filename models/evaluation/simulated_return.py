@@ -170,7 +170,7 @@ def _truth(examples: Examples, shop: SimulatedShop) -> tuple[F64, F64]:
     told = [shop.probability(user, now, horizon) for horizon in HORIZONS]
     moments = np.linspace(0, EDGES[-1], STEPS + 1)
     left = np.stack([1 - shop.probability(user, now, round(moment)) for moment in moments])
-    return np.stack(told, axis=1), np.trapezoid(left, moments, axis=0)
+    return np.stack(told, axis=1), np.asarray(np.trapezoid(left, moments, axis=0), np.float64)
 
 
 def _figures(labels: NDArray[np.float32], told: F64, wait: F64 | None, true_wait: F64) -> Figures:

@@ -18,9 +18,11 @@ TRAIN_DAYS: Final = (2, 3, 4, 5, 6)
 TEST_DAYS: Final = (7, 8)
 
 
-def protocol() -> Protocol:
-    """Every user who was seen before the day."""
-    target = Target("purchase", OCCURS, PURCHASE, DAY)
+BUYS: Final = Target("purchase", OCCURS, PURCHASE, DAY)
+
+
+def protocol(target: Target = BUYS) -> Protocol:
+    """Every user who was seen before the day; `target` has a horizon of a day."""
     train, test = (
         tuple(TAOBAO_START + day * DAY for day in days) for days in (TRAIN_DAYS, TEST_DAYS)
     )

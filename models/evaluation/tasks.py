@@ -13,6 +13,7 @@ from models.evaluation import (
     online_retail_return,
     simulated_return,
     simulated_shop,
+    taobao_interest_24h,
     taobao_next,
     taobao_purchase_24h,
 )
@@ -26,6 +27,7 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     cdnow_return.TASK: cdnow_return.evaluate,
     online_retail_return.TASK: online_retail_return.evaluate,
     taobao_purchase_24h.TASK: taobao_purchase_24h.evaluate,
+    taobao_interest_24h.TASK: taobao_interest_24h.evaluate,
     "taobao_next": taobao_next.evaluate,
 }
 SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
