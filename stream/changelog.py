@@ -18,7 +18,7 @@ from stream.vitals import Progress
 
 _POLL_S: Final = 0.5
 _PROGRESS_S: Final = 5.0
-_STATE: Final = (USER_PREFIX[0], PARTITION_KEY[0])
+STATE: Final = (USER_PREFIX[0], PARTITION_KEY[0])
 """First bytes of the keys that are state; others belong to the committer."""
 
 log = structlog.get_logger(__name__)
@@ -30,17 +30,8 @@ def newest_values(response: Response) -> tuple[dict[bytes, bytes | None], int]:
     Raises:
         CorruptRecordException: a batch is not what was written.
     """
-    values: dict[bytes, bytes | None] = {}
-    count = 0
-    for batch in response.committed():
-        seen = batch.base_offset >= response.start
-        for record in batch:
-            if seen or record.offset >= response.start:
-                count += 1
-                key = record.key
-                if key and key[0] in _STATE:
-                    values[key] = record.value
-    return values, count
+    found = response.found()
+    return dict(found.newest(STATE)), len(found)
 
 
 class ChangelogReader:

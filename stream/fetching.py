@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
 
@@ -99,7 +98,7 @@ class Fetching:
         for tp in wanted:
             rest = self._rests.pop(tp, None)
             if rest is None and (response := self._take(tp)) is not None:
-                rest = _Rest(assignment, records_of(response), response.start, response.end)
+                rest = _Rest(assignment, response.found().records(), response.start, response.end)
             if rest is None:
                 continue
             batch, left = rest.cut(tp, limit)
@@ -115,24 +114,3 @@ class Fetching:
             # A rebalance came in between, and of a partition that it gave back the group knows no
             # offset. It moves to its own once it is open again.
             return None
-
-
-def records_of(response: Response) -> Records:
-    """Return the committed records of a response.
-
-    Raises:
-        CorruptRecordException: a batch is not what was written.
-    """
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    offsets: list[int] = []
-    timestamps: list[int] = []
-    for batch in response.committed():
-        records = list(batch)
-        if batch.base_offset < response.start:
-            records = [record for record in records if record.offset >= response.start]
-        keys += [record.key for record in records]
-        values += [record.value for record in records]
-        offsets += [record.offset for record in records]
-        timestamps += [record.timestamp for record in records]
-    return Records(keys, values, np.array(offsets, np.int64), np.array(timestamps, np.int64))

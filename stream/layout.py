@@ -13,6 +13,7 @@ needs no pause, and a worker that comes upon what a newer one wrote leaves it al
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,7 @@ from stream.kernels.sealing import (
 LAYOUT_VERSION: Final = 3
 _BEGIN_BYTES: Final = 6
 _DUE_SINCE_3: Final = 8
+_DUE: Final = struct.Struct("<q")
 
 SERVING: Final = [
     ("layout", "<u2"),
@@ -198,4 +200,4 @@ class Layout:
 def indexed_due(value: bytes) -> int | None:
     """The entry that the timer index must have for a stored record, None for none."""
     at = _DUE_SINCE_3 if value[0] >= 3 else _OFFSETS["indexed_due"]  # noqa: PLR2004
-    return int.from_bytes(value[at : at + 8], "little", signed=True) or None
+    return _DUE.unpack_from(value, at)[0] or None

@@ -7,7 +7,7 @@ write to the changelog partition and no transaction is open, so its end is fixed
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from stream.changelog import ChangelogReader, newest_values
 from stream.errors import RecoveryError
 from stream.faults import stage
 from stream.responses import Response
+from stream.restoring import Restoring
 from stream.store import NO_OFFSET, DueOf, RocksStore
 from stream.vitals import Progress
 
@@ -141,33 +142,41 @@ async def _restore(
     if at >= reader.end and not store.restoring:
         store.apply((), (), reader.end - 1)
         return
-    await _settled(aside(store.begin_restore))
-    await _feed(reader, at, aside, store.load)
+    restoring = Restoring(store, due_of)
+    await _settled(aside(restoring.begin))
+
+    def absorb(response: Response) -> int:
+        found = response.found()
+        restoring.take(found, response.end - 1)
+        return len(found)
+
+    await _feed(reader, at, aside, absorb)
     reader.progress.enter("building the timer index")
-    await _settled(aside(store.end_restore, due_of, reader.end - 1, reader.progress))
+    await _settled(aside(restoring.finish, reader.end - 1, reader.progress))
 
 
 async def _catch_up(
     reader: ChangelogReader, store: RocksStore, at: int, due_of: DueOf, aside: Aside
 ) -> None:
     """Write the newest changes over older ones."""
-    await _feed(reader, at, aside, lambda records, offset: store.merge(records, due_of, offset))
+
+    def absorb(response: Response) -> int:
+        records, count = newest_values(response)
+        store.merge(records, due_of, response.end - 1)
+        return count
+
+    await _feed(reader, at, aside, absorb)
     if store.changelog_offset < reader.end - 1:
         store.apply((), (), reader.end - 1)
 
 
 async def _feed(
-    reader: ChangelogReader,
-    at: int,
-    aside: Aside,
-    write: Callable[[Mapping[bytes, bytes | None], int], None],
+    reader: ChangelogReader, at: int, aside: Aside, absorb: Callable[[Response], int]
 ) -> None:
-    """Write what is read while more of it is on its way."""
+    """Write what is read while more of it is on its way; `absorb` returns how many records."""
 
-    def absorb(response: Response) -> None:
-        records, count = newest_values(response)
-        reader.records += count
-        write(records, response.end - 1)
+    def counted(response: Response) -> None:
+        reader.records += absorb(response)
 
     async with contextlib.aclosing(reader.responses(at)) as responses:
         writing: asyncio.Future[Any] | None = None
@@ -175,7 +184,7 @@ async def _feed(
             async for response in responses:
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(aside(absorb, response))
+                writing = asyncio.ensure_future(aside(counted, response))
         finally:
             if writing is not None:
                 await _settled(writing)

@@ -21,7 +21,9 @@ from typing import Any, Final, Protocol, Self
 import rocksdict
 
 from stream.damage import ManifestGuard, release, translated
+from stream.due_times import DueTimes
 from stream.errors import StoreCorrupt, StoreError
+from stream.sorted_files import ingest
 from stream.store_identity import StoreIdentity, check_identity
 from stream.store_options import StoreMemory, open_database
 from stream.vitals import Progress
@@ -90,6 +92,7 @@ class RocksStore:
         self._db: Any = database
         self._manifest = ManifestGuard(path)
         self._manifest.note()
+        self._loading = False  # counted among the restores that share memory
         self._floor = _TIMER  # no timer entry lies below this key; skips tombstones of fired ones
         with translated(path):
             stored = database.get(_OFFSET_KEY)
@@ -235,53 +238,52 @@ class RocksStore:
         with translated(self.path):
             return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
 
+    @property
+    def run_bytes(self) -> int:
+        """What a restore may gather before it is loaded."""
+        return self._memory.run_bytes
+
     def begin_restore(self) -> None:
         """Note durably that a full restore has begun, and open the folder for bulk loading."""
         with translated(self.path):
             self._db.put(_RESTORING_KEY, b"")
         self._restoring = True
         self._reopen(self._memory.bulk_options())
+        self._memory.restores += 1
+        self._loading = True
 
-    def load(self, records: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
-        """Write changelog records of a full restore, without their timers and without a log.
+    def load(self, records: Changelog, changelog_offset: int) -> None:
+        """Write records of a full restore, in the order of their keys, without their timers.
 
-        What a crash loses here is a tail, offsets included, so the restore goes on before it.
+        The offset is noted behind them, so a restore that is interrupted goes on before what it
+        may have lost.
         """
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
-        for key, value in records.items():
-            if value is None:
-                delete(key)
-            else:
-                put(key, value)
-        put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
-        self._write_unlogged(batch)
+        with translated(self.path):
+            self._ingest(records)
+            self._db.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
         self._offset = changelog_offset
 
     def end_restore(
-        self, due_of: DueOf, changelog_offset: int, progress: Progress | None = None
+        self,
+        due_of: DueOf,
+        changelog_offset: int,
+        progress: Progress | None = None,
+        dues: DueTimes | None = None,
     ) -> None:
-        """Build the timer index from the user records, then end the restore."""
-        progress = progress or Progress()
+        """Build the timer index, then end the restore.
+
+        Args:
+            due_of: due time of a record; asked where `dues` does not know them.
+            changelog_offset: that of the last record.
+            progress: told how far it is.
+            dues: those of all records that were loaded.
+        """
         with translated(self.path):
-            self._db.flush()
             self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
-            last = USER_PREFIX
-            # One cursor over all of it: behind each new one the list of what is not flushed would
-            # have to be sorted.
-            users = self._db.items(from_key=USER_PREFIX)
-            while chunk := list(itertools.islice(users, _SCAN_CHUNK)):
-                last = chunk[-1][0]
-                batch = rocksdict.WriteBatch(raw_mode=True)
-                for key, value in chunk:
-                    due = due_of(value)
-                    if due is not None:
-                        batch.put(_timer_key(due, key), b"")
-                self._write_unlogged(batch)
-                progress.done += len(chunk)
-            del users  # an open cursor keeps the folder locked
-            self._db.flush()
-            self._check_end(last)
+            if dues is not None and dues.complete:
+                self._ingest((entry, b"") for entry in dues.entries())
+            else:
+                self._index_records(due_of, progress or Progress())
             batch = rocksdict.WriteBatch(raw_mode=True)
             batch.put(_OFFSET_KEY, _OFFSET.pack(changelog_offset))
             batch.delete(_RESTORING_KEY)
@@ -289,11 +291,24 @@ class RocksStore:
         self._reopen(self._memory.options())
         self._floor, self._offset, self._restoring = _TIMER, changelog_offset, False
 
-    def _write_unlogged(self, batch: rocksdict.WriteBatch) -> None:
-        unlogged: Any = rocksdict.WriteOptions()
-        unlogged.disable_wal = True  # a property, whatever its type says
-        with translated(self.path):
-            self._db.write(batch, unlogged)
+    def _index_records(self, due_of: DueOf, progress: Progress) -> None:
+        last = USER_PREFIX
+        # One cursor over all of it, which sees nothing of what is written meanwhile.
+        users = self._db.items(from_key=USER_PREFIX)
+        while chunk := list(itertools.islice(users, _SCAN_CHUNK)):
+            last = chunk[-1][0]
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            for key, value in chunk:
+                due = due_of(value)
+                if due is not None:
+                    batch.put(_timer_key(due, key), b"")
+            self._db.write(batch)
+            progress.done += len(chunk)
+        del users  # an open cursor keeps the folder locked
+        self._check_end(last)
+
+    def _ingest(self, items: Changelog) -> None:
+        ingest(self._db, self.path, self._memory.bulk_options(), items)
         self._manifest.note()
 
     def _reopen(self, options: rocksdict.Options) -> None:
@@ -316,6 +331,9 @@ class RocksStore:
 
     def close(self) -> None:
         """Close the database and release its lock; a second call does nothing."""
+        if self._loading:
+            self._memory.restores -= 1
+            self._loading = False
         release(self._db, self.path)
         with contextlib.suppress(StoreError):
             self._manifest.note()  # closing flushes

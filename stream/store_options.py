@@ -8,7 +8,8 @@ import rocksdict
 from stream.damage import translated
 
 _MIB: Final = 1 << 20
-_BULK_BUFFER: Final = 48 * _MIB
+_RUN_BYTES: Final = 64 * _MIB
+_LEAST_RUN_BYTES: Final = 2 * _MIB
 _BULK_FILES: Final = 12
 """Unsorted files of a restore before they are merged: above what a restore of a million users makes
 (that is left to the first minutes of serving), below where reading them all would stall."""
@@ -31,6 +32,13 @@ class StoreMemory:
         self.stores = 0
         """How many share that."""
         self.write_buffers = rocksdict.WriteBufferManager(write_buffer_bytes, False)
+        self.restores = 0
+        """How many full restores are under way."""
+
+    @property
+    def run_bytes(self) -> int:
+        """What one restore may gather before it is written."""
+        return max(_RUN_BYTES // max(self.restores, 1), _LEAST_RUN_BYTES)
 
     def options(self) -> rocksdict.Options:
         """Return the options of a store that serves."""
@@ -61,13 +69,10 @@ class StoreMemory:
     def bulk_options(self) -> rocksdict.Options:
         """Return the options of a store that is filled and hardly read.
 
-        Writes hold Python's lock, flushes do not. So a write only appends to a list, and the flush
-        sorts it.
+        Not compressed: that costs more than all else in loading, and merging does it later.
         """
         options = self.options()
-        options.set_memtable_factory(rocksdict.MemtableFactory.vector())
-        options.set_allow_concurrent_memtable_write(False)
-        options.set_write_buffer_size(_BULK_BUFFER)
+        options.set_compression_type(rocksdict.DBCompressionType.none())
         options.set_level_zero_file_num_compaction_trigger(_BULK_FILES)
         options.set_level_zero_slowdown_writes_trigger(_UNBOUNDED)
         options.set_level_zero_stop_writes_trigger(_UNBOUNDED)

@@ -13,11 +13,10 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from stream.changelog import newest_values
-from stream.responses import Response
+from stream.responses import Response, WholeRecords
 
 TP = TopicPartition("app.users.changelog", 0)
 ABORT, COMMIT = 0, 1
@@ -57,12 +56,12 @@ def fetched(
     *content: bytearray, start: int = 0, aborted: list[tuple[int, int]] | None = None
 ) -> Response:
     """What a fetch from `start` brings; `aborted`: (producer, first offset) as the broker says."""
-    memory = MemoryRecords(b"".join(map(bytes, content)))
+    memory = WholeRecords(b"".join(map(bytes, content)))
     batches = []
     while memory.has_next():
         batches.append(memory.next_batch())
     parts = PartitionRecords(TP, memory, aborted, start, None, None, True, READ_COMMITTED)
-    return Response(batches, start, batches[-1].next_offset, parts)
+    return Response(batches, memory.data, start, batches[-1].next_offset, parts)
 
 
 def test_the_last_value_of_each_key_counts_and_tombstones_stay():

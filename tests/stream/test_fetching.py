@@ -5,7 +5,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
-from stream.fetching import Fetching, records_of
+from stream.fetching import Fetching
 from stream.responses import take_response, wait_for_response
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
@@ -128,4 +128,4 @@ async def test_damage_is_noticed(kafka, tp):
     response.batches.append(Damaged())
 
     with pytest.raises(CorruptRecordException, match="from offset 5"):
-        records_of(response)
+        response.found()

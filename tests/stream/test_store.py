@@ -163,7 +163,7 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, other):
 def test_damage_is_noticed_and_a_wiped_folder_starts_anew(tmp_path, what):
     path = tmp_path / "db"
     with RocksStore.open(path, IDENTITY) as store:
-        store.load({b"u%06d" % i: os.urandom(100) for i in range(20_000)}, 9)
+        store.load([(b"u%06d" % i, os.urandom(100)) for i in range(20_000)], 9)
         store.end_restore(lambda _value: None, 9)
     for file in path.glob(what):
         size = file.stat().st_size
@@ -202,8 +202,8 @@ def test_a_restore_builds_the_timers_at_its_end(tmp_path):
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         store.begin_restore()
         assert store.restoring
-        store.load({b"ua": b"100", b"ub": b"200", b"m": b"300"}, 3)
-        store.load({b"ua": b"150", b"uc": b"-", b"ub": None}, 6)
+        store.load([(b"m", b"300"), (b"ua", b"100"), (b"ub", b"200")], 3)
+        store.load([(b"ua", b"150"), (b"ub", None), (b"uc", b"-")], 6)
         assert store.first_due() is None
         store.end_restore(lambda value: None if value == b"-" else int(value), 9)
 

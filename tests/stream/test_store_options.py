@@ -38,11 +38,11 @@ def test_a_folder_opens_with_the_options_of_now_not_with_those_it_was_made_with(
     memory = StoreMemory()
     open_database(tmp_path, memory.bulk_options()).close()
     bulk = options_in_use(tmp_path)
-    assert bulk["memtable_factory"].count("Vector")
+    assert bulk["compression"] == "kNoCompression"
     assert bulk["level0_stop_writes_trigger"] == str(1 << 30)
     open_database(tmp_path, memory.options()).close()
     serving = options_in_use(tmp_path)
-    assert serving["memtable_factory"].count("SkipList")
+    assert serving["compression"] == "kLZ4Compression"
     assert int(serving["level0_stop_writes_trigger"]) < 100
     assert serving["max_open_files"] == bulk["max_open_files"] == "128"
     assert serving["paranoid_checks"] == "true"
@@ -82,13 +82,14 @@ def test_a_bulk_load_neither_merges_on_the_way_nor_loses_anything(tmp_path):
     memory = StoreMemory()
     with RocksStore.open(tmp_path, IDENTITY, memory) as store:
         store.begin_restore()
-        assert options_in_use(tmp_path)["memtable_factory"].count("Vector")
+        assert options_in_use(tmp_path)["compression"] == "kNoCompression"
         for part in range(8):
             first = part * 1000
-            records = {b"u%06d" % n: b"%d" % part + bytes(9000) for n in range(first, first + 1500)}
+            numbers = range(first, first + 1500)
+            records = [(b"u%06d" % n, b"%d" % part + bytes(9000)) for n in numbers]
             store.load(records, part)
         store.end_restore(lambda value: 5 if value[0] == ord("7") else None, 8)
-        assert options_in_use(tmp_path)["memtable_factory"].count("SkipList")
+        assert options_in_use(tmp_path)["compression"] == "kLZ4Compression"
         assert store.user_count() == 8500
         # A later part wins over an earlier one, whichever file it lies in.
         found = {key: value[:1] for key, value in store.scan(b"u", 9000)}
@@ -97,7 +98,7 @@ def test_a_bulk_load_neither_merges_on_the_way_nor_loses_anything(tmp_path):
 
 
 def test_a_restore_that_is_killed_goes_on_before_what_was_lost(tmp_path):
-    """What is loaded without a log may be lost, but never while its offset is kept."""
+    """What is loaded may be lost, but never while its offset is kept."""
     code = textwrap.dedent("""
         import sys, time
         from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_restore_that_is_killed_goes_on_before_what_was_lost(tmp_path):
         store = RocksStore.open(Path(sys.argv[1]), identity)
         store.begin_restore()
         for part in range(12):
-            store.load({b"u%06d" % (part * 1000 + n): bytes(9000) for n in range(1000)}, part)
+            store.load([(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)], part)
         print("loaded", flush=True)
         time.sleep(600)
     """)
@@ -129,7 +130,7 @@ def test_a_restore_that_is_killed_goes_on_before_what_was_lost(tmp_path):
         assert {b"u%06d" % n for n in range((kept + 1) * 1000)} <= keys
         store.begin_restore()
         for part in range(kept + 1, 12):
-            store.load({b"u%06d" % (part * 1000 + n): bytes(9000) for n in range(1000)}, part)
+            store.load([(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)], part)
         store.end_restore(lambda _value: 1, 12)
         assert not store.restoring
         assert store.user_count() == len(store.due(1, 20_000)) == 12_000
@@ -144,3 +145,19 @@ def test_errors_of_opening_are_told_apart(tmp_path):
     (tmp_path / "CURRENT").write_text("MANIFEST-999999\n", encoding="utf-8")
     with pytest.raises(StoreCorrupt, match=str(tmp_path)):
         open_database(tmp_path, memory.options())
+
+
+def test_restores_of_one_process_share_the_memory_of_what_they_gather(tmp_path):
+    memory = StoreMemory()
+    alone = memory.run_bytes
+    stores = [RocksStore.open(tmp_path / str(n), IDENTITY, memory) for n in range(4)]
+    for store in stores:
+        store.begin_restore()
+    assert memory.run_bytes == alone // 4
+    stores[0].end_restore(lambda _value: None, 0)
+    stores[1].close()
+    assert memory.run_bytes == alone // 2
+    for store in stores:
+        store.close()
+        store.close()
+    assert memory.run_bytes == alone

@@ -1,0 +1,84 @@
+"""A restore in several runs, whole and interrupted, against the newest values in a dictionary."""
+
+from __future__ import annotations
+
+import pytest
+
+import stream.restoring
+from stream.due_times import DueTimes
+from stream.found import Found
+from stream.records import Row
+from stream.restoring import Restoring
+from stream.store import RocksStore
+from stream.store_identity import StoreIdentity
+from stream.store_options import StoreMemory
+from stream.vitals import Progress
+
+IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
+USERS, VERSIONS = 300, 4
+
+
+class TinyRuns(StoreMemory):
+    """So little memory that each fetch is a run."""
+
+    run_bytes = 1
+
+
+def fetches() -> list[list[Row]]:
+    """Each user in each of them; every seventh forgotten in the end."""
+    return [
+        [
+            Row(
+                version * USERS + n,
+                0,
+                b"u%d" % n,
+                None if version == VERSIONS - 1 and n % 7 == 0 else b"%d" % (100 * version + n),
+            )
+            for n in range(USERS)
+        ]
+        for version in range(VERSIONS)
+    ]
+
+
+def due_of(value: bytes) -> int | None:
+    return int(value) if int(value) % 2 else None
+
+
+def check(store: RocksStore) -> None:
+    rows = fetches()[-1]
+    values = {row.key: row.value for row in rows if row.value is not None}
+    assert dict(store.scan(b"u", 2 * USERS)) == values
+    timers = sorted((due, key) for key, value in values.items() if (due := due_of(value)))
+    assert store.due(2**62, 2 * USERS) == timers
+    assert store.changelog_offset == VERSIONS * USERS - 1
+    assert not store.restoring
+
+
+@pytest.mark.parametrize("memory", [StoreMemory, TinyRuns])
+@pytest.mark.parametrize("most_users", [USERS // 4, 10 * USERS])
+def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_users):
+    monkeypatch.setattr(stream.restoring, "DueTimes", lambda: DueTimes(most_users))
+    with RocksStore.open(tmp_path / "db", IDENTITY, memory()) as store:
+        restoring = Restoring(store, due_of)
+        restoring.begin()
+        for rows in fetches():
+            restoring.take(Found.of(rows), rows[-1].offset)
+        restoring.finish(VERSIONS * USERS - 1, Progress())
+        check(store)
+
+
+def test_what_was_loaded_before_an_interruption_has_timers_too(tmp_path):
+    first, *rest = fetches()
+    with RocksStore.open(tmp_path / "db", IDENTITY, TinyRuns()) as store:
+        restoring = Restoring(store, due_of)
+        restoring.begin()
+        restoring.take(Found.of(first), first[-1].offset)
+    with RocksStore.open(tmp_path / "db", IDENTITY) as store:
+        assert store.restoring
+        assert store.changelog_offset == first[-1].offset
+        restoring = Restoring(store, due_of)
+        restoring.begin()
+        for rows in rest:
+            restoring.take(Found.of(rows), rows[-1].offset)
+        restoring.finish(VERSIONS * USERS - 1, Progress())
+        check(store)
