@@ -31,10 +31,11 @@ from stream.announce import announcement
 from stream.cli.main import main
 from stream.durations import DAY_MS, HOUR_MS
 from stream.errors import TopicLayoutError, TrainerError
+from stream.learning_settings import TrainSettings
 from stream.logreader import KafkaLog, read_files
 from stream.settings import Settings, load_settings
 from stream.sources import FromFiles, FromKafka
-from stream.trainer import Round, refresher_of, rounds, run_round
+from stream.trainer import Round, fit_of, refresher_of, rounds, run_round, targets_of
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
 from tests.patience import PATIENCE_S
@@ -84,6 +85,19 @@ def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str 
     if kafka is not None:
         overrides["kafka"] = {"bootstrap_servers": kafka.bootstrap_servers}
     return load_settings(overrides=overrides)
+
+
+def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    assert [target.name for target in targets_of(plain)] == ["purchase", "churn"]
+    assert fit_of(plain).task_weights == ()
+    train = {"cart_horizon_ms": 2 * DAY_MS, "task_weights": {"churn": 2.0}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    assert [target.name for target in targets_of(wished)] == ["purchase", "churn", "cart"]
+    assert targets_of(wished)[2].horizon_ms == 2 * DAY_MS
+    assert fit_of(wished).task_weights == (1.0, 2.0, 1.0)
+    with pytest.raises(ValueError, match="greater than 0"):
+        TrainSettings(task_weights={"churn": 0.0})
 
 
 @pytest.fixture
