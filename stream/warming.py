@@ -16,8 +16,13 @@ from models.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
 from schemas.codec import encode
 from schemas.events import Purchase, View
+from stream.changelog import STATE
+from stream.due_times import DueTimes
+from stream.found import Found
+from stream.kernels.batches import Places, find_records
+from stream.kernels.buffers import as_array
 from stream.pipeline import Pipeline
-from stream.records import Records
+from stream.records import Records, Row
 from stream.settings import Settings
 from stream.store_memory import MemoryStore
 
@@ -45,6 +50,17 @@ def warm_up(settings: Settings, scorer: ScorerLike) -> None:
         pipeline.process(_records(first_offset=10 * round_number))
         outbox = pipeline.drain()
         store.apply(outbox.changelog, outbox.timers, round_number)
+    _read_a_changelog()
+
+
+def _read_a_changelog() -> None:
+    """Run what finds records in fetched batches and what a restore makes of them."""
+    none = np.zeros(0, np.int64)
+    find_records(as_array(b""), none, none, 0, Places.empty(0))
+    newest = dict(Found.of([Row(0, _TIME, b"ub", b""), Row(1, _TIME, b"ua", b"")]).newest(STATE))
+    dues = DueTimes()
+    dues.add(list(newest), [_TIME] * len(newest))
+    list(dues.entries())
 
 
 def _records(first_offset: int) -> Records:

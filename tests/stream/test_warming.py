@@ -7,13 +7,20 @@ import sys
 
 PROGRAM = """
 import gc
+import tempfile
+from pathlib import Path
 
 from numba.core.registry import CPUDispatcher
 from models.scorer import Scorer
+from stream.restoring import Restoring
 from stream.settings import Settings
+from stream.store import RocksStore
+from stream.store_identity import StoreIdentity
 from stream.testing import PipelineDriver
+from stream.vitals import Progress
 from stream.warming import warm_up
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
+from tests.stream.test_changelog import batch, fetched
 
 
 def ready():
@@ -32,6 +39,15 @@ driver.pipe(duplicated(disordered(shop_log(1, 400, days=3), 1, 900_000), 1, 0.1)
 driver.restart()
 driver.pipe(shop_log(2, 100, days=3))
 counters = driver.pipeline.counters
+content = [(b"u%d" % n, b"%d" % n) for n in range(20)]
+with tempfile.TemporaryDirectory() as name:
+    store = RocksStore.open(Path(name) / "db", StoreIdentity("app", "app.users.changelog", 0, 1))
+    restoring = Restoring(store, int)
+    restoring.begin()
+    restoring.take(fetched(batch(0, dict(enumerate(content)))).found(), 19)
+    restoring.finish(19, Progress())
+    assert len(store.due(2**62, 99)) == 20
+    store.close()
 assert counters.late and counters.duplicate and counters.accepted
 assert before["models.kernels.history.take_events"]
 assert ready() == before
