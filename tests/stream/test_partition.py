@@ -116,6 +116,7 @@ class World:
             due_of=lambda _value: None,
         )
         self.failed_scorers = []
+        self.models = 3
         self.around = Surroundings(
             parts,
             self,
@@ -134,7 +135,7 @@ class World:
 
     async def set_aside(self, failure):
         self.failed_scorers.append(failure.version)
-        return len(self.failed_scorers) < 3
+        return len(self.failed_scorers) < self.models
 
     async def confirm_topic(self):
         raise AssertionError("nothing is misplaced")
@@ -333,6 +334,23 @@ async def test_a_batch_that_a_model_fails_on_is_done_again_from_what_is_durable(
     await world.until(lambda: len(world.acknowledged) == 2)
     outputs = await read_all(world.bootstrap, world.output)
     assert [record.value for record in outputs] == [b"key:%d:%d" % (n + 1, n) for n in range(20)]
+
+
+@pytest.mark.kafka
+async def test_many_models_may_fail_one_soon_after_the_other(world):
+    world.models = 2 * MAX_REOPENED
+    await world.start()
+    for number in range(1, world.models):
+        Pipeline.made[-1].failure = ScorerFailed(str(number), "scan raises")
+        await world.push(world.batch(10))
+        await world.until(
+            lambda made=number + 1: len(Pipeline.made) == made and world.task.has_room
+        )
+        world.offset = 0
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+
+    assert len(world.failed_scorers) == world.models - 1
 
 
 @pytest.mark.kafka
