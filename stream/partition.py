@@ -144,7 +144,7 @@ class PartitionTask:
             except OpeningGivenUp:
                 return
             except (StoreCorrupt, CommitError, ScorerFailed) as error:
-                # An absent cluster is waited for, and a worker has only so many models to set aside.
+                # An absent cluster is waited for; of models there are only so many to set aside.
                 if not isinstance(error, CommitUnreachable | ScorerFailed):
                     failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
                 if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
