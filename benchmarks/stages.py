@@ -41,6 +41,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "models/insertion.py",
         "models/history.py",
         "models/kernels/history.py",
+        "models/kernels/one_event.py",
         "stream/slices.py",
         "stream/step.py",
     ),

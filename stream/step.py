@@ -15,16 +15,8 @@ import numpy as np
 
 from models.features import input_features, profile
 from models.history import Snapshot
-from models.kernels.history import (
-    DUPLICATE,
-    LATE,
-    REPLAYED,
-    Columns,
-    EventColumns,
-    Inputs,
-    Limits,
-    take_events,
-)
+from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+from models.kernels.history import DUPLICATE, LATE, REPLAYED, take_events
 from models.offload import Ready
 from models.steps import Steps
 from stream.hidden import ScorerLike, refresh

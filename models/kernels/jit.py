@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
 
+from models.kernels.freshness import PLACES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,8 +29,12 @@ def matrix_kernel(function: F) -> F:
 
 def _compiled(function: F, **options: Any) -> F:
     options |= {"nogil": True, "error_model": "numpy"}
+    config: Any = numba.config
+    others, config.CACHE_LOCATOR_CLASSES = config.CACHE_LOCATOR_CLASSES, PLACES
     try:
         made: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no place for its cache
         made = numba.njit(**options)(function)
+    finally:
+        config.CACHE_LOCATOR_CLASSES = others
     return made

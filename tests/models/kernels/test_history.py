@@ -13,17 +13,8 @@ from models.apply import apply_in_order
 from models.features import event_inputs, input_features, ring_inputs
 from models.history import Events, Records, SessionRules, Snapshot, history_dtype, snapshot
 from models.insertion import has_place, holds, insert
-from models.kernels.history import (
-    ACCEPTED,
-    DUPLICATE,
-    LATE,
-    REPLAYED,
-    Columns,
-    EventColumns,
-    Inputs,
-    Limits,
-    take_events,
-)
+from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, take_events
 from models.steps import NOTHING
 
 HOUR = 3_600_000

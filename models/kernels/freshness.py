@@ -1,0 +1,82 @@
+"""When a compiled kernel on disk is old.
+
+numba takes it for fresh as long as the kernel's own file is the same. But a kernel holds a copy of
+every kernel that it calls and of every number that it names, wherever they come from; after an
+update of theirs alone it would go on as before. Here its stamp covers them too.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
+from numba.core.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def stamp(function: Callable[..., Any]) -> str:
+    """Digest of what a kernel is compiled of.
+
+    That is its file and, of what the file imports, the files of kernels and of records (named
+    tuples), with what these import in turn, and the numbers.
+    """
+    files: set[str] = set()
+    numbers: set[str] = set()
+    _gather(function.__globals__, files, numbers)
+    parts = [*map(_digest, sorted(files)), *sorted(numbers)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _gather(names: dict[str, Any], files: set[str], numbers: set[str]) -> None:
+    file = names.get("__file__")
+    if file is None or file in files:  # builtins have no file
+        return
+    files.add(file)
+    for name, value in list(names.items()):
+        if isinstance(value, int | float | np.number):
+            numbers.add(f"{names['__name__']}.{name} = {value!r}")
+        elif isinstance(value, Dispatcher):
+            _gather(value.py_func.__globals__, files, numbers)
+        elif isinstance(value, type) and issubclass(value, tuple):
+            _gather(vars(sys.modules[value.__module__]), files, numbers)
+
+
+@functools.cache
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class _Stamped:
+    """A place for compiled kernels, with that stamp."""
+
+    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
+        super().__init__(py_func, py_file)  # type: ignore[call-arg]
+        self._function = py_func
+
+    def get_source_stamp(self) -> str:
+        return stamp(self._function)
+
+
+class UserProvided(_Stamped, UserProvidedCacheLocator):
+    """The folder NUMBA_CACHE_DIR."""
+
+
+class InTree(_Stamped, InTreeCacheLocator):
+    """The folder beside the code."""
+
+
+class UserWide(_Stamped, UserWideCacheLocator):
+    """The user's folder for caches."""
+
+
+PLACES = ",".join(
+    f"{place.__module__}.{place.__name__}" for place in (UserProvided, InTree, UserWide)
+)
+"""In numba's notation, in the order in which they are tried."""
