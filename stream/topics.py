@@ -25,6 +25,8 @@ _POLL_S = 0.1
 _MIB = 1 << 20
 _OVERHEAD = 64 << 10
 _FOR_EVER_MS = 2**62
+_NO_BOUND = -1
+"""Of a topic's retention; 0 would be none at all."""
 _CONFIGS = (
     "cleanup.policy",
     "delete.retention.ms",
@@ -80,7 +82,7 @@ class _Found:
 def required_topics(settings: Settings) -> list[TopicSpec]:
     """Return every topic of the application, the source first."""
     topics = settings.topics
-    keep = settings.state.ttl_ms
+    keep = settings.state.ttl_ms or _NO_BOUND
     largest = settings.worker.max_event_bytes
 
     def spec(name: str, **config: object) -> TopicSpec:

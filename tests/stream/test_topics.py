@@ -53,6 +53,14 @@ def test_the_layout_is_co_partitioned_and_state_is_compacted():
     assert {spec.config["min.insync.replicas"] for spec in specs.values()} == {"2"}
 
 
+@pytest.mark.parametrize(("ttl_ms", "kept"), [(5_000, "5000"), (0, "-1")])
+def test_events_are_kept_as_long_as_users_are(ttl_ms, kept):
+    settings = Settings(state={"ttl_ms": ttl_ms})
+    kept_ms = {spec.name: spec.config.get("retention.ms") for spec in required_topics(settings)}
+    topics = settings.topics
+    assert [kept_ms[name] for name in (topics.events, topics.erase, topics.erased)] == [kept] * 3
+
+
 @pytest.mark.parametrize("largest", [1000, 1 << 20])
 def test_values_beyond_the_bound_are_let_in_and_their_copies_fit(largest):
     settings = Settings(worker={"max_event_bytes": largest})
