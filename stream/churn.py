@@ -115,8 +115,7 @@ class ChurnWatch:
         """
         state, now = judged.snapshot, judged.snapshot.last_time
         gaps = expected_gap(state, self._rules.prior_gap_ms)
-        purchase = events.type == PURCHASE
-        records["disarmed"][rows[purchase]] = 0
+        walked = np.zeros(len(rows), np.bool_)
         drafts: list[AlertDraft] = []
         column = churn_column(scorer)
         if column is not None:
@@ -124,11 +123,14 @@ class ChurnWatch:
             alarming = self._eligible(state) & (risk >= self._rules.raise_at)
             alarming |= records["status"][rows] != Status.CALM
             # Whoever has one alarming event is walked through all of them.
-            concerned = np.flatnonzero(np.isin(rows, rows[alarming]))
+            walked = np.isin(rows, rows[alarming])
             sight = _Sight(state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now)
-            drafts = self._look(records, rows, concerned, sight, scorer, events)
+            drafts = self._look(records, rows, np.flatnonzero(walked), sight, scorer, events)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
+        # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
+        # turn: an alarming event before the purchase must find them as they were.
+        records["disarmed"][rows[(events.type == PURCHASE) & ~walked]] = 0
         last = _last_of_each(rows)
         earliest = None if floor is None else floor[last] + self._rules.tick_ms
         self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)
