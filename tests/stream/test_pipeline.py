@@ -9,7 +9,7 @@ import pytest
 
 from models.scorer import Scorer
 from schemas.codec import encode
-from schemas.events import Purchase, View
+from schemas.events import CartAdd, Favourite, Purchase, Refund, View
 from stream.settings import Settings
 from stream.testing import PipedRecord, PipelineDriver
 from tests.logs import (
@@ -362,3 +362,26 @@ def test_a_program_is_marked_and_raises_no_alert(scorer: Scorer, batch: int) -> 
     )
     person.pipe(log, batch)
     assert "bot" in {alert.user_id for alert in person.alerts()}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_purchase_re_arms_for_what_comes_after_it_alone(batch: int) -> None:
+    """The user's alert was resolved without a purchase; then alarm and purchase come together."""
+    first, later, last = START, START + 20 * DAY, START + 60 * DAY
+    user = {"user_id": "ann"}
+    before = [
+        Favourite(event_id="e0", event_time=first, **user),
+        Purchase(event_id="e43", event_time=later, price=120.0, **user),
+        View(event_id="e47", event_time=later, **user),
+        Refund(event_id="e51", event_time=later, price=120.0, **user),
+        View(event_id="e52", event_time=later, **user),
+        View(event_id="e48", event_time=later, **user),
+    ]
+    rules = settings(state={"ring": 8, "ttl_ms": 0}, churn={"min_orders": 1})
+    driver = PipelineDriver(gru_scorer("gru-a", 1), rules)
+    driver.pipe(before, batch=1)
+    assert driver.records()["ann"]["disarmed"]
+    alarming = CartAdd(event_id="e58", event_time=last, **user)
+    driver.pipe([alarming, Purchase(event_id="e65", event_time=last, **user)], batch=batch)
+    assert driver.predictions()[-2].targets["churn"].probability >= rules.churn.raise_at
+    assert [alert.state for alert in driver.alerts()] == ["raised", "resolved"]
