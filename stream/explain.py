@@ -29,8 +29,8 @@ from schemas.errors import InvalidMessage
 from schemas.outputs import Prediction, Source, TargetScore
 from stream.errors import BrokerError, ExplainError
 from stream.records import Row
+from stream.targets import targets_of
 from stream.testing import PipelineDriver
-from stream.trainer import targets_of
 from stream.trust import manifest_check
 
 if TYPE_CHECKING:

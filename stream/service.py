@@ -16,9 +16,9 @@ from stream.reload import ModelFollower
 from stream.rights import check_rights, worker_rights
 from stream.settings import Settings
 from stream.status import Heartbeats
+from stream.targets import targets_of
 from stream.topic_watch import TopicWatch
 from stream.topics import check_topics, copies_kept_ms
-from stream.trainer import targets_of
 from stream.trust import manifest_check
 from stream.warming import warm_up
 from stream.worker import Worker

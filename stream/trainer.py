@@ -15,11 +15,10 @@ from models.errors import ArtifactError
 from models.eventlog import Until
 from models.fit import FitConfig, Report
 from models.gate import GateRules
-from models.history import PURCHASE, SessionRules
+from models.history import SessionRules
 from models.registry import Registry
 from models.scorer import Scorer
 from models.segments import Evidence
-from models.targets import Target, shop_targets
 from models.train import TrainConfig, train
 from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
@@ -30,6 +29,7 @@ from stream.logreader import Count
 from stream.refresh import STATE_FILE, Refresher
 from stream.settings import Settings
 from stream.sources import Source
+from stream.targets import targets_of
 from stream.tracking import tracked
 from stream.trust import manifest_check, model_signer
 
@@ -44,18 +44,6 @@ class Round:
     folder: Path
     announced: bool
     seconds: float
-
-
-def targets_of(settings: Settings) -> tuple[Target, ...]:
-    """The targets with the horizons of the settings."""
-    horizons = settings.train
-    return shop_targets(
-        PURCHASE,
-        horizons.purchase_horizon_ms,
-        horizons.churn_horizon_ms,
-        cart_horizon_ms=horizons.cart_horizon_ms,
-        favourite_horizon_ms=horizons.favourite_horizon_ms,
-    )
 
 
 def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:

@@ -67,7 +67,8 @@ def tune(
     from stream.durations import parse_duration
     from stream.errors import TrainerError
     from stream.replay.source import parse_moment
-    from stream.trainer import config_of, targets_of
+    from stream.targets import targets_of
+    from stream.trainer import config_of
 
     settings = read_settings(
         config, bootstrap_servers, data_dir, train={"architecture": architecture}

@@ -19,9 +19,9 @@ from stream.explain import Parsed, _explain
 from stream.explain_picture import draw
 from stream.records import Row
 from stream.settings import Settings
+from stream.targets import targets_of
 from stream.testing import PipelineDriver
 from stream.topics import create_topics
-from stream.trainer import targets_of
 from tests.logs import disordered, duplicated, gru_manifest, random_gru, shop_log
 from tests.stream.kafka_tools import produce
 from tests.stream.test_topics import settings_for

@@ -35,7 +35,8 @@ from stream.learning_settings import TrainSettings
 from stream.logreader import KafkaLog, read_files
 from stream.settings import Settings, load_settings
 from stream.sources import FromFiles, FromKafka
-from stream.trainer import Round, fit_of, refresher_of, rounds, run_round, targets_of
+from stream.targets import targets_of
+from stream.trainer import Round, fit_of, refresher_of, rounds, run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY, PURCHASE, shop_log
 from tests.patience import PATIENCE_S
