@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
+    IllegalOperation,
     InvalidProducerEpoch,
     KafkaConnectionError,
     KafkaError,
@@ -29,6 +30,7 @@ from stream.sending import (
     MAX_BATCH_BYTES,
     all_of,
     nothing,
+    reason_of,
     send_records,
     stop_producer,
 )
@@ -157,8 +159,9 @@ class _Committer:
             raise CommitError(f"{self._where}: the committer is not started or has failed")
         try:
             return await self._commit(producer, outbox)
-        except BaseException as error:
+        except BaseException as raised:
             self._producer = None
+            error = reason_of(producer, raised)
             await stop_producer(producer)
             if isinstance(error, _FENCED):
                 raise CommitFenced(
@@ -167,7 +170,7 @@ class _Committer:
                     " any more"
                 ) from error
             # aiokafka asserts where the state of a failed producer does not allow a step.
-            if isinstance(error, (KafkaError, AssertionError)):
+            if isinstance(error, (KafkaError, IllegalOperation, AssertionError)):
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise
 

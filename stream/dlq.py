@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
@@ -27,6 +27,7 @@ from stream.erased import read_erased
 from stream.errors import DeadLetterError
 from stream.ingest import Ingest, partition_of
 from stream.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
+from stream.sending import reason_of
 from stream.topics import create_topics, replayed_topic
 from stream.unheard import hear_out, heard
 
@@ -97,12 +98,13 @@ async def replay(
         await producer.start()
         await _check_partitions(settings, producer)
         return await _replay(settings, choice, repairs, producer)
-    except ProducerFenced as error:
-        raise DeadLetterError(
-            "another `dlq replay` of this app has taken over; what it has not brought back, the"
-            " next one will"
-        ) from error
-    except KafkaError as error:
+    except (KafkaError, IllegalOperation, AssertionError) as raised:
+        error = reason_of(producer, raised)
+        if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
+            raise DeadLetterError(
+                "another `dlq replay` of this app has taken over; what it has not brought back,"
+                " the next one will"
+            ) from error
         raise DeadLetterError(
             f"the replay stopped: {error!r}; run it again: it goes on where it stopped"
         ) from error
@@ -239,7 +241,7 @@ class _Chunk:
                 note = Note(source=source, event_id=event.event_id, replayed_at=event.timestamp)
                 topic = settings.topics.events
                 sent += [
-                    await producer.send(topic, event.value, event.key, partition=partition),
-                    await producer.send(settings.replayed, encode(note), note_key(source)),
+                    heard(await producer.send(topic, event.value, event.key, partition=partition)),
+                    heard(await producer.send(settings.replayed, encode(note), note_key(source))),
                 ]
-            await asyncio.gather(*map(heard, sent))
+            await asyncio.gather(*sent)

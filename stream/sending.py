@@ -8,7 +8,12 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    IllegalOperation,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream.errors import CommitError, RecordTooLarge
@@ -81,6 +86,21 @@ async def all_of(awaitables: Sequence[Awaitable[int]]) -> list[int]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if isinstance(result, int)]
+
+
+def reason_of(producer: AIOKafkaProducer, error: BaseException) -> BaseException:
+    """Return why a transactional producer failed, where `error` only says that it has.
+
+    aiokafka learns between two steps that a producer is fenced, keeps that as the outcome of its
+    transaction, and refuses the next step because the transaction is no longer open.
+    """
+    manager = producer._txn_manager  # noqa: SLF001
+    if not isinstance(error, (IllegalOperation, AssertionError)) or manager is None:
+        return error
+    outcome = manager._transaction_waiter  # noqa: SLF001
+    if outcome is None or not outcome.done() or outcome.cancelled():
+        return error
+    return outcome.exception() or error
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:

@@ -174,6 +174,27 @@ async def test_what_a_broken_replay_left_out_the_next_one_brings(world, monkeypa
 
 
 @pytest.mark.kafka
+async def test_taken_over_between_two_events_it_says_so(world, monkeypatch):
+    settings = world.settings
+    await post(settings, *(letter(n, "wrong_partition", event(n)) for n in range(10)))
+    real, sent = AIOKafkaProducer.send, Counter()
+
+    async def overtaken(producer, topic, *arguments, **options):
+        sent[topic] += 1
+        if topic == settings.topics.events and sent[topic] == 7:
+            async with AIOKafkaProducer(
+                transactional_id=f"{settings.app_id}-dlq", **settings.kafka.client_options()
+            ):
+                await asyncio.wait([await real(producer, topic, *arguments, **options)])
+        return await real(producer, topic, *arguments, **options)
+
+    monkeypatch.setattr(AIOKafkaProducer, "send", overtaken)
+    with pytest.raises(DeadLetterError, match="taken over"):
+        await replay(settings, Choice())
+    assert not await events(settings)
+
+
+@pytest.mark.kafka
 async def test_two_at_once_bring_nothing_back_twice(world):
     settings = world.settings
     await post(settings, *(letter(n, "wrong_partition", event(n)) for n in range(200)))

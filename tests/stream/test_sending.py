@@ -1,7 +1,8 @@
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation, ProducerFenced
 
-from stream.sending import MAX_BATCH_BYTES, all_of, nothing, send_records
+from stream.sending import MAX_BATCH_BYTES, all_of, nothing, reason_of, send_records
 from tests.stream.kafka_tools import create_topics, read_all, unique
 
 pytestmark = pytest.mark.kafka
@@ -54,3 +55,21 @@ async def test_the_first_error_is_raised_when_all_have_ended():
         await all_of([fails(), ends()])
     assert ended
     assert await all_of([ends(), nothing(ends())]) == [5, -1]
+
+
+async def test_a_step_after_the_fencing_has_the_fencing_as_its_reason(kafka, topic):
+    name = unique("id")
+    old, new = (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=name)
+        for _ in range(2)
+    )
+    async with old:
+        await old.begin_transaction()
+        own = IllegalOperation("of a producer that works")
+        assert reason_of(old, own) is own
+        async with new:
+            with pytest.raises(ProducerFenced):
+                await old.send_and_wait(topic, b"late")
+            with pytest.raises(IllegalOperation) as refused:
+                await old.send(topic, b"later")
+    assert isinstance(reason_of(old, refused.value), ProducerFenced)
