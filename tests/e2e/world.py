@@ -23,6 +23,7 @@ from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.testing import stored_records
 from stream.topics import create_topics
+from tests.forking import Forked, Process
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all, unique
 
@@ -83,7 +84,7 @@ def retried(ask: Callable[[], T], seconds: float = PATIENCE_S) -> T:
 class Worker:
     """A worker process and its log."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
 
     def said(self) -> str:
@@ -145,18 +146,26 @@ class World:
         return range(self.settings.topics.partitions)
 
     def start_worker(
-        self, program: Sequence[str] = PROGRAM, *arguments: str, **environment: str
+        self, program: Sequence[str] = (), *arguments: str, **environment: str
     ) -> Worker:
-        """Start a worker; INTENTSTREAM_DATA_DIR gives it a data folder of its own."""
+        """Start a worker: a program like `PROGRAM`, or a fork.
+
+        INTENTSTREAM_DATA_DIR gives it a data folder of its own.
+        """
         log = self.folder / f"worker-{len(self.workers)}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [*program, "worker", "--config", str(self.config), *arguments],
-                cwd=REPO,
-                env=os.environ | environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        arguments = ("worker", "--config", str(self.config), *arguments)
+        process: Process
+        if not program:
+            process = Forked("stream.cli.main:main", arguments, os.environ | environment, log)
+        else:
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    [*program, *arguments],
+                    cwd=REPO,
+                    env=os.environ | environment,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
         worker = Worker(process, log)
         self.workers.append(worker)
         return worker

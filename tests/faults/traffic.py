@@ -18,7 +18,6 @@ from schemas.codec import encode
 from stream.ingest import partition_of
 from stream.layout import Layout
 from stream.state import USER_PREFIX
-from tests.e2e.world import PROGRAM
 from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def tables(world: World) -> dict[str, np.void]:
     return found
 
 
-def start_apart(world: World, program: Sequence[str] = PROGRAM, **environment: str) -> Worker:
+def start_apart(world: World, program: Sequence[str] = (), **environment: str) -> Worker:
     """Start a worker with a data folder of its own, as on another machine."""
     folder = world.folder / f"data-{len(world.workers)}"
     return world.start_worker(program, INTENTSTREAM_DATA_DIR=str(folder), **environment)

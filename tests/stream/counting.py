@@ -109,8 +109,13 @@ async def main():
     await worker.run()
 
 
-if __name__ == "__main__":
+def program():
+    """Be a worker."""
     logging.basicConfig(level=os.environ.get("LOG", "WARNING"), stream=sys.stderr)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main())
     sys.stderr.write(f"threads left: {[t.name for t in threading.enumerate()]}\n")
+
+
+if __name__ == "__main__":
+    program()

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,11 +12,11 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tests.forking import Forked
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "tests" / "stream" / "counting.py"
 
 
 class Bench:
@@ -31,7 +29,7 @@ class Bench:
         self.app = unique("app")
         self.source, self.output = unique("source"), unique("output")
         self.expected: dict[int, list[bytes]] = {n: [] for n in range(partitions)}
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Forked] = []
         self._counts: Counter[bytes] = Counter()
         self._produced = Counter()
         self._worker = {"commit_interval_ms": 20, "batch_size": 200, **worker}
@@ -60,20 +58,18 @@ class Bench:
             **more,
         }
 
-    def start(self, fault: str = "", data: str = "data", **more: str) -> subprocess.Popen[str]:
+    def start(self, fault: str = "", data: str = "data", **more: str) -> Forked:
         number = len(self.processes)
-        with (self.folder / f"worker-{number}.log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(PROGRAM)],
-                env=self.environment(data, INTENTSTREAM_FAULT=fault, **more),
-                stderr=log,
-                stdout=log,
-                text=True,
-            )
+        process = Forked(
+            "tests.stream.counting:program",
+            [],
+            self.environment(data, INTENTSTREAM_FAULT=fault, **more),
+            self.folder / f"worker-{number}.log",
+        )
         self.processes.append(process)
         return process
 
-    def log(self, process: subprocess.Popen[str]) -> str:
+    def log(self, process: Forked) -> str:
         return (self.folder / f"worker-{self.processes.index(process)}.log").read_text()
 
     async def produce(self, per_partition: int, users: int = 50) -> None:
@@ -101,7 +97,7 @@ class Bench:
             await admin.close()
         return {tp.partition: max(known.offset, 0) for tp, known in offsets.items()}
 
-    async def all_committed(self, process: subprocess.Popen[str] | None = None) -> bool:
+    async def all_committed(self, process: Forked | None = None) -> bool:
         """Wait until everything produced is committed; False if the process ends before."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -121,7 +117,7 @@ class Bench:
             found[record.partition].append(record.value)
         return found
 
-    def end(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+    def end(self, process: Forked, number: int = signal.SIGTERM) -> int:
         process.send_signal(number)
         return process.wait(PATIENCE_S)
 
