@@ -84,8 +84,8 @@ class WorkerApp(faust.App):
 
     def acknowledge(self, batch: MicroBatch) -> None:
         """Tell Faust that a batch is done with."""
-        for message in batch.messages:
-            message.ack(self.consumer)
+        if batch.message is not None:
+            batch.message.ack(self.consumer)
 
     def _new_transport(self) -> Any:
         transport = BatchTransport([URL(str(url)) for url in self.conf.broker_consumer], self)

@@ -5,7 +5,7 @@ of bounded size. What is left belongs to the assignment under which it was fetch
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,18 +26,8 @@ class MicroBatch:
     """Position before: the offset that was to be read next."""
     end: int
     """Position after; greater than the last offset + 1 where markers or gaps follow."""
-    messages: list[Any] = field(default_factory=list, repr=False)
-    """Faust's messages that brought it."""
-
-    @classmethod
-    def joined(cls, batches: Sequence["MicroBatch"]) -> "MicroBatch":
-        """Return one batch of several that follow each other."""
-        if len(batches) == 1:
-            return batches[0]
-        first, last = batches[0], batches[-1]
-        records = Records.together([batch.records for batch in batches])
-        messages = [message for batch in batches for message in batch.messages]
-        return cls(first.tp, records, first.start, last.end, messages)
+    message: Any = field(default=None, repr=False)
+    """Faust's message while it is on its way."""
 
 
 @dataclass

@@ -1,34 +1,26 @@
-"""A partition's door: which micro-batches it takes from the transport, and in which order.
-
-What comes while a batch is at work waits, and is worked through together: the smaller the batches
-come, the more of them make the next one.
-"""
+"""A partition's door: which micro-batches it takes from the transport, and in which order."""
 
 from collections import deque
+from typing import Final
 
 from stream.errors import PartitionError
 from stream.fetching import MicroBatch
+
+ROOM: Final = 2
+"""Micro-batches taken and not yet processed: one at work and one waiting."""
 
 
 class Inbox:
     """Takes each record of an open partition once, in turn, and no more than there is room for."""
 
-    def __init__(self, where: str, batch_size: int) -> None:
-        """Closed.
-
-        Args:
-            where: names the partition in messages.
-            batch_size: records that are worked through at once, at most. While so many wait, no
-                more are fetched.
-        """
+    def __init__(self, where: str) -> None:
+        """Closed; `where` names the partition in messages."""
         self._where = where
-        self._batch_size = batch_size
         self.position: int | None = None
         """Source offset to be taken next, None while it is closed."""
         self._arriving: deque[MicroBatch] = deque()
         self._queue: deque[MicroBatch] = deque()
-        self._ahead = 0
-        self._at_work = False
+        self._at_work = 0
 
     def open(self, offset: int) -> None:
         """Take what comes from `offset` on."""
@@ -41,12 +33,17 @@ class Inbox:
     @property
     def has_room(self) -> bool:
         """Whether another micro-batch may be fetched."""
-        return self.position is not None and self._ahead < self._batch_size
+        return self.position is not None and self.held < ROOM
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing is on its way, waiting or at work."""
-        return not (self._at_work or self._ahead)
+    def held(self) -> int:
+        """Micro-batches on their way, waiting or at work."""
+        return len(self._arriving) + len(self._queue) + self._at_work
+
+    @property
+    def waiting(self) -> int:
+        """Micro-batches that can be processed now."""
+        return len(self._queue)
 
     @property
     def expected(self) -> int | None:
@@ -61,7 +58,6 @@ class Inbox:
         self.position = batch.end
         if batch.records:
             self._arriving.append(batch)
-            self._ahead += len(batch.records)
         return True
 
     def deliver(self, batch: MicroBatch) -> None:
@@ -79,18 +75,12 @@ class Inbox:
         self._queue.append(batch)
 
     def take(self) -> MicroBatch | None:
-        """Begin with what waits, as one batch, if anything does."""
+        """Begin with the next batch, if one is there."""
         if not self._queue:
             return None
-        taken = [self._queue.popleft()]
-        count = len(taken[0].records)
-        while self._queue and count + len(self._queue[0].records) <= self._batch_size:
-            taken.append(self._queue.popleft())
-            count += len(taken[-1].records)
-        self._ahead -= count
-        self._at_work = True
-        return MicroBatch.joined(taken)
+        self._at_work += 1
+        return self._queue.popleft()
 
     def done(self) -> None:
         """The batch taken last is processed."""
-        self._at_work = False
+        self._at_work -= 1

@@ -46,7 +46,7 @@ class PartitionTask:
         """Do nothing yet; `run` is the task."""
         self.tp = tp
         self.where = f"{tp.topic}-{tp.partition}"
-        self.inbox = Inbox(self.where, around.parts.settings.worker.batch_size)
+        self.inbox = Inbox(self.where)
         self.progress = Progress()
         """How far an opening is."""
         self._last: Snapshot | None = None
@@ -169,7 +169,7 @@ class PartitionTask:
         # A model may have been swapped while the partition was on its way.
         await self._engine.run(opened.pipeline.replace_scorer, self._around.parts.scorer())
         await self._around.log.move_to(self.tp, opened.offset)
-        self.inbox = Inbox(self.where, self._settings.worker.batch_size)
+        self.inbox = Inbox(self.where)
         work = self._work = Processing(self.tp, opened, self.inbox, self._around)
         if self._stopping:
             work.stop()

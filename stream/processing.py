@@ -173,10 +173,7 @@ class Processing:
     def _next_batch(self) -> MicroBatch | None:
         if self._commit is not None and self._much_pending():
             return None
-        batch = self._inbox.take()
-        if batch is not None:
-            self._around.room_changed()
-        return batch
+        return self._inbox.take()
 
     def _much_pending(self) -> bool:
         return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size
@@ -186,7 +183,7 @@ class Processing:
         if self._eraser is None:
             return None
         arrived = self._eraser.take()
-        if self._inbox.empty and self._inbox.position is not None:
+        if not self._inbox.held and self._inbox.position is not None:
             # Beyond the last record may lie a transaction's marker, which is no record.
             self._reached = self._inbox.position
         moved = batch is not None or self._reached > self._erased_to
@@ -212,6 +209,7 @@ class Processing:
             self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
             self._uncommitted.append(batch)
             self._uncommitted_records += len(batch.records)
+            self._around.room_changed()
         self._advanced_to = max(self._advanced_to, step.now or -1)
         self._next_due, self._pending = computed.next_due, computed.pending
         self._erasing = computed.erasing
@@ -288,7 +286,7 @@ class Processing:
         state, position = self._around.log.log_state(self._tp), self._inbox.position
         if (
             state is None
-            or not self._inbox.empty
+            or self._inbox.held
             or position is None
             or position < max(state.stable_end, self._opened.caught_up_at)
         ):

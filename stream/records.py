@@ -92,18 +92,6 @@ class Records(Sequence[Row]):
             self.values[place],
         )
 
-    @classmethod
-    def together(cls, parts: Sequence[Self]) -> Self:
-        """Return all of them, one behind the other."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            [key for part in parts for key in part.keys],
-            [value for part in parts for value in part.values],
-            np.concatenate([part.offsets for part in parts]),
-            np.concatenate([part.timestamps for part in parts]),
-        )
-
     def from_offset(self, offset: int) -> Self:
         """Return those at `offset` and behind."""
         return self[int(np.searchsorted(self.offsets, offset)) :]

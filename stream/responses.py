@@ -22,7 +22,6 @@ from stream.found import Found
 from stream.kernels.batches import COUNT_AT, COUNT_END, Places, find_records
 from stream.kernels.buffers import as_array
 
-UNREAD_S: Final = 0.01
 _LENGTH_AT: Final = 8
 _LENGTH_END: Final = 12
 _MAGIC: Final = 2
@@ -133,15 +132,6 @@ def take_response(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Response | 
         return Response(batches, memory.data, start, end, parts)
     finally:
         fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
-
-
-def fetch_past_unread(consumer: AIOKafkaConsumer) -> None:
-    """Let what nobody takes of one partition hold up the others' fetches for a moment only.
-
-    aiokafka waits for a tenth of a second: as long as a partition without room would delay all.
-    A moment is needed, so that who takes it at once has it in the next fetch too.
-    """
-    consumer._fetcher._prefetch_backoff = UNREAD_S  # noqa: SLF001
 
 
 async def wait_for_response(consumer: AIOKafkaConsumer, seconds: float) -> None:

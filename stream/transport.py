@@ -36,7 +36,6 @@ from mode.types import ServiceT
 
 from stream.faults import async_stage
 from stream.fetching import Fetching, MicroBatch
-from stream.responses import fetch_past_unread
 from stream.settings import Settings
 
 SESSION_TIMEOUT_MS: Final = 10_000
@@ -130,11 +129,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         )
         self._fetching = Fetching(consumer)
         return consumer
-
-    async def on_start(self) -> None:
-        """Begin to fetch."""
-        await super().on_start()
-        fetch_past_unread(self._ensure_consumer())
 
     async def on_thread_stop(self) -> None:
         """Leave the group, which aiokafka does not do for a member with an instance id."""
@@ -294,7 +288,7 @@ class BatchConsumer(driver.Consumer):
 
     def _message(self, batch: MicroBatch) -> ConsumerMessage:
         last = batch.records[-1]
-        message = ConsumerMessage(
+        message = batch.message = ConsumerMessage(
             batch.tp.topic,
             batch.tp.partition,
             last.offset,
@@ -309,7 +303,6 @@ class BatchConsumer(driver.Consumer):
             TP(*batch.tp),
             generation_id=self.app.consumer_generation_id,
         )
-        batch.messages.append(message)
         return message
 
 

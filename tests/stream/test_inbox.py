@@ -3,7 +3,7 @@ from aiokafka import TopicPartition
 
 from stream.errors import PartitionError
 from stream.fetching import MicroBatch
-from stream.inbox import Inbox
+from stream.inbox import ROOM, Inbox
 from stream.records import Records, Row
 
 TP = TopicPartition("events", 0)
@@ -16,7 +16,7 @@ def batch(start, end, count=1):
 
 @pytest.fixture
 def inbox():
-    made = Inbox("events-0", batch_size=4)
+    made = Inbox("events-0")
     made.open(10)
     return made
 
@@ -29,41 +29,25 @@ def test_what_is_taken_continues_what_was(inbox):
     assert inbox.position == 20
 
 
-def test_there_is_room_until_so_many_records_wait(inbox):
-    inbox.offer(batch(10, 13, count=3))
-    assert inbox.has_room
-    inbox.offer(batch(13, 17, count=4))
+def test_there_is_room_for_so_many_until_they_are_done(inbox):
+    batches = [batch(10 + n, 11 + n) for n in range(ROOM)]
+    for each in batches:
+        assert inbox.has_room
+        inbox.offer(each)
     assert not inbox.has_room
-
-
-def test_what_waits_is_taken_together_up_to_the_size_of_a_batch(inbox):
-    batches = [batch(10, 11), batch(11, 12), batch(12, 15, count=3), batch(15, 16)]
-    for number, each in enumerate(batches):
-        each.messages.append(number)
-        assert inbox.offer(each)
-    for each in batches[:3]:
-        inbox.deliver(each)
-    assert inbox.expected == 15
-
-    taken = inbox.take()
-    assert (taken.start, taken.end, taken.messages) == (10, 12, [0, 1])
-    assert [row.offset for row in taken.records] == [10, 11]
+    assert inbox.expected == 10
+    inbox.deliver(batches[0])
+    assert inbox.expected == 11
+    assert inbox.take() is batches[0]
     assert not inbox.has_room
     inbox.done()
-    assert inbox.take() is batches[2]
     assert inbox.has_room
     assert inbox.take() is None
-    inbox.done()
-    inbox.deliver(batches[3])
-    assert inbox.take() is batches[3]
-    assert not inbox.empty
-    inbox.done()
-    assert inbox.empty
 
 
 def test_a_stretch_without_records_takes_no_room(inbox):
     assert inbox.offer(batch(10, 30, count=0))
-    assert (inbox.position, inbox.empty) == (30, True)
+    assert (inbox.position, inbox.held) == (30, 0)
 
 
 def test_closed_it_takes_nothing_and_ignores_what_still_comes(inbox):

@@ -184,8 +184,7 @@ async def test_faust_commits_nothing_of_its_own(kafka, topic):
     async with running as app:
         await taker.until(10)
         for batch in taker.batches:
-            for message in batch.messages:
-                message.ack(app.consumer)
+            batch.message.ack(app.consumer)
         assert not app.consumer.unacked
         assert await app.consumer.commit() is False
         await app.intake.thread.commit_offset(TopicPartition(topic, 0), 7)
