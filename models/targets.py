@@ -61,6 +61,11 @@ def shop_targets(
     return tuple(targets)
 
 
+def judged(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """The targets whose label is decided from now on, as that of a prediction once it matured."""
+    return tuple(target for target in targets if target.kind in (OCCURS, ABSENT))
+
+
 def of_purchases(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     """The targets that a purchase process can speak of: carts and favourites are beyond it."""
     return tuple(target for target in targets if target.event_type == EventType.PURCHASE)

@@ -42,6 +42,8 @@ class WatchRules:
     churn_horizon_ms: int
     alpha: float = 0.01
     """Chance of rolling back a canary that is no worse."""
+    targets: int = 2
+    """Compared of a canary; each has an equal share of `alpha` (Bonferroni)."""
     min_users: int = 100
     """Of canary and champion each, before they are compared."""
     max_ece: float = 0.1
@@ -151,7 +153,7 @@ class ModelWatch:
     def metrics(self, joiner: OutcomeJoiner, now: int) -> list[ModelMetrics]:
         """Figures of every model with matured predictions; `now` in ms."""
         found: dict[str, dict[str, Figures]] = {}
-        for target in ("purchase", "churn"):
+        for target in joiner.targets:
             for version in joiner.versions(target):
                 figures = joiner.figures(target, version)
                 if figures is not None:
@@ -231,8 +233,8 @@ class ModelWatch:
         serving = champions[0].version if champions else None
         comparison = trial.by_target.get(found.target)
         if comparison is None:
-            # One of two targets: each has half of the error allowed.
-            comparison = Comparison(self._rules.alpha / 2, self._rules.min_users)
+            share = self._rules.alpha / self._rules.targets
+            comparison = Comparison(share, self._rules.min_users)
             trial.by_target[found.target] = comparison
         if found.version == version:
             comparison.ours.add(found.user, loss)

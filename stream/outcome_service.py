@@ -21,9 +21,9 @@ from models.artifact import read_manifest
 from models.drift import Reference
 from models.errors import ModelError
 from models.registry import Registry
+from models.targets import judged
 from schemas.codec import decode, decode_event, encode
 from schemas.errors import InvalidMessage
-from schemas.events import Purchase
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, Prediction
 from stream.announce import note, withdraw
@@ -32,6 +32,7 @@ from stream.model_watch import ModelWatch, WatchRules
 from stream.outcomes import OutcomeJoiner, OutcomeRules
 from stream.rollout import Announced
 from stream.tail import open_tail
+from stream.targets import targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,12 +57,14 @@ class OutcomeService:
         """Read nothing yet."""
         self.settings = settings
         chosen, topics = settings.outcomes, settings.topics
+        targets = judged(targets_of(settings))
         self.announced = Announced()
         self._known: dict[str, str] = {}
         self.watch = ModelWatch(
             WatchRules(
                 churn_horizon_ms=settings.train.churn_horizon_ms,
                 alpha=chosen.rollback_error,
+                targets=len(targets),
                 min_users=chosen.rollback_users,
                 max_ece=settings.gate.max_ece,
                 min_matured=chosen.min_matured,
@@ -71,6 +74,7 @@ class OutcomeService:
             self._known,
         )
         rules = OutcomeRules(
+            targets=targets,
             churn_horizon_ms=settings.train.churn_horizon_ms,
             grace_ms=settings.state.grace_ms,
             order_gap_ms=settings.state.session_gap_ms,
@@ -162,8 +166,7 @@ class OutcomeService:
     def _event(self, record: ConsumerRecord) -> None:
         event = decode_event(record.value)
         user = self.settings.privacy.stored_id(event.user_id)
-        purchase = isinstance(event, Purchase)
-        self.joiner.event(user, event.event_time, purchase=purchase, partition=record.partition)
+        self.joiner.event(user, event.event_time, event.code, record.partition)
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)

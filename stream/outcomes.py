@@ -2,13 +2,14 @@
 
 Pure: events, predictions and alerts are handed in as they arrive, per partition in its order; how
 the three interleave does not change what is judged. Time is that of the events and predictions of a
-partition, whichever is behind. A prediction of a user at `state_time` is judged by the purchases
-that follow strictly after it, within the target's horizon; lines of the same order carry the same
-event time and are not "after" it. One prediction counts per user, moment and model: the last one.
+partition, whichever is behind. A prediction of a user at `state_time` is judged by the events of
+the target's type (purchases, carts, favourites) that follow strictly after it, within the horizon;
+lines of the same order carry the same event time and are not "after" it. One prediction counts per
+user, moment and model: the last one.
 
 The recency baseline is asked at the same moments, for the same predictions: its score is how short
-ago the user's previous purchase was, the one at least `order_gap_ms` before, so that the lines of
-the current order do not answer. A user without one scores lowest.
+ago the user's previous event of that type was, the one at least `order_gap_ms` before, so that the
+lines of the current order do not answer. A user without one scores lowest.
 
 Memory is bounded by sampling whole users by hash: when more than `max_pending` predictions wait for
 their labels, or more than `max_users` users are known, every second user is left out from then on.
@@ -26,25 +27,27 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import xxhash
 
-from models.targets import ABSENT, CHURN, OCCURS, PURCHASE
+from models.history import PURCHASE
+from models.targets import ABSENT, judged
 from stream.outcome_window import Window
 
 if TYPE_CHECKING:
+    from models.targets import Target
     from schemas.outputs import ChurnAlert, Prediction
     from stream.outcome_window import Figures
 
-__all__ = ["KINDS", "AlertFigures", "Listener", "Matured", "OutcomeJoiner", "OutcomeRules"]
+__all__ = ["AlertFigures", "Listener", "Matured", "OutcomeJoiner", "OutcomeRules"]
 
-KINDS: Final = {PURCHASE: OCCURS, CHURN: ABSENT}
-"""Targets that are judged, and whether they come true by a purchase or by its absence."""
-MAX_PURCHASES: Final = 4096
-"""Purchases remembered per user, at most."""
+MAX_EVENTS: Final = 4096
+"""Events of one type remembered per user, at most."""
 
 
 @dataclass(frozen=True)
 class OutcomeRules:
     """How outcomes are judged; times in ms."""
 
+    targets: tuple[Target, ...]
+    """What is judged where a prediction has it; its horizon is the prediction's own."""
     churn_horizon_ms: int
     """A raised alert is right when no purchase follows within this time after it."""
     grace_ms: int = 600_000
@@ -107,8 +110,9 @@ class Listener(Protocol):
 
 @dataclass(slots=True)
 class _User:
-    purchases: list[int] = field(default_factory=list)
-    """Distinct times, ascending; those that no pending label needs are dropped but for one."""
+    times: dict[int, list[int]] = field(default_factory=dict)
+    """By event type distinct times, ascending; those that no pending label needs are dropped but
+    for one."""
     orders: int = 0
     eligible_from: int | None = None
     """Time of the order that was the `min_orders`-th."""
@@ -122,6 +126,8 @@ class _Pending:
     version: str
     target: str
     """Empty for an alert."""
+    kind: int
+    """Code of the event type that decides."""
     probability: float
     offset: int
     alert: ChurnAlert | None = None
@@ -146,7 +152,7 @@ class _Lane:
 
 
 class OutcomeJoiner:
-    """Joins predictions and alerts with the purchases that followed, or did not."""
+    """Joins predictions and alerts with the events that followed, or did not."""
 
     def __init__(self, rules: OutcomeRules, listener: Listener | None = None) -> None:
         """Begin with nothing known."""
@@ -159,9 +165,18 @@ class OutcomeJoiner:
         self._alerts: deque[bool] = deque(maxlen=rules.window)
         self._alert_ids: dict[str, _Pending] = {}
         self._raised = 0
-        self._longest = rules.churn_horizon_ms
+        self._targets = {target.name: target for target in judged(rules.targets)}
+        self._longest = {int(PURCHASE): rules.churn_horizon_ms}
+        """By event type the longest time in which it decides; others are not followed."""
+        for target in self._targets.values():
+            self._lasts(target.event_type, target.horizon_ms)
         self._sequence = 0
         self._level = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets that are judged."""
+        return tuple(self._targets)
 
     @property
     def sampled(self) -> float:
@@ -178,12 +193,19 @@ class OutcomeJoiner:
         """Labels that have not matured yet, alerts included."""
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
-    def event(self, user_id: str, time: int, *, purchase: bool, partition: int = 0) -> None:
-        """Take in a behaviour event; labels that it brings to maturity are judged first."""
+    def event(self, user_id: str, time: int, kind: int, partition: int = 0) -> None:
+        """Take in a behaviour event; labels that it brings to maturity are judged.
+
+        Args:
+            user_id: as in predictions.
+            time: of the event, ms.
+            kind: code of its type, see schemas.events.EventType.
+            partition: where it lies; its events and predictions have one order of time.
+        """
         lane = self._lane(partition)
-        if purchase and self._keeps(user_id):
+        if kind in self._longest and self._keeps(user_id):
             # Before the first prediction all are kept: events may be read far ahead.
-            self._bought(user_id, time, 0 if lane.predicted is None else lane.clock)
+            self._happened(user_id, kind, time, 0 if lane.predicted is None else lane.clock)
         if time > lane.watermark:
             lane.watermark = time
             self._mature(lane)
@@ -200,17 +222,25 @@ class OutcomeJoiner:
     def _predicted(self, prediction: Prediction) -> None:
         user, time = prediction.user_id, prediction.state_time
         offset = prediction.source.offset
-        for target, score in prediction.targets.items():
-            if target not in KINDS:
+        for name, score in prediction.targets.items():
+            target = self._targets.get(name)
+            if target is None:
                 continue
-            key = (user, time, prediction.model_version, target)
+            key = (user, time, prediction.model_version, name)
             earlier = self._latest.get(key)
             if earlier is not None:
                 if offset > earlier.offset:
                     earlier.probability, earlier.offset = score.probability, offset
                 continue
             pending = _Pending(
-                user, time, score.horizon_ms, key[2], target, score.probability, offset
+                user,
+                time,
+                score.horizon_ms,
+                key[2],
+                name,
+                target.event_type,
+                score.probability,
+                offset,
             )
             self._latest[key] = pending
             self._wait(prediction.source.partition, pending)
@@ -229,7 +259,7 @@ class OutcomeJoiner:
         horizon = self._rules.churn_horizon_ms
         version = alert.model_version
         pending = _Pending(
-            alert.user_id, alert.event_time, horizon, version, "", alert.risk, 0, alert
+            alert.user_id, alert.event_time, horizon, version, "", PURCHASE, alert.risk, 0, alert
         )
         self._alert_ids[alert.alert_id] = pending
         self._wait(alert.source.partition, pending)
@@ -268,29 +298,32 @@ class OutcomeJoiner:
             return True
         return xxhash.xxh3_64_intdigest(user_id.encode()) % (1 << self._level) == 0
 
-    def _bought(self, user_id: str, time: int, clock: int) -> None:
+    def _lasts(self, kind: int, horizon: int) -> None:
+        self._longest[kind] = max(self._longest.get(kind, 0), horizon)
+
+    def _happened(self, user_id: str, kind: int, time: int, clock: int) -> None:
         user = self._users.get(user_id)
         if user is None:
             user = self._users[user_id] = _User()
-        times, gap = user.purchases, self._rules.order_gap_ms
+        times, gap = user.times.setdefault(kind, []), self._rules.order_gap_ms
         place = bisect_left(times, time)
         if place < len(times) and times[place] == time:
             return
-        if place == 0 or time - times[place - 1] > gap:
+        if kind == PURCHASE and (place == 0 or time - times[place - 1] > gap):
             user.orders += 1
             if user.orders == self._rules.min_orders:
                 user.eligible_from = time
         insort(times, time)
         # Twice: predictions and alerts may be read somewhat behind.
-        floor = clock - 2 * self._longest - self._rules.grace_ms - gap
-        needless = max(bisect_left(times, floor) - 1, len(times) - MAX_PURCHASES)
+        floor = clock - 2 * self._longest[kind] - self._rules.grace_ms - gap
+        needless = max(bisect_left(times, floor) - 1, len(times) - MAX_EVENTS)
         if needless > 0:
             del times[:needless]
         if len(self._users) > self._rules.max_users:
             self._thin_out()
 
     def _wait(self, partition: int, pending: _Pending) -> None:
-        self._longest = max(self._longest, pending.horizon)
+        self._lasts(pending.kind, pending.horizon)
         lane = self._lane(partition)
         self._sequence += 1
         known_at = pending.time + pending.horizon + self._rules.grace_ms
@@ -305,26 +338,27 @@ class OutcomeJoiner:
 
     def _judge(self, pending: _Pending) -> None:
         user = self._users.get(pending.user) or _User()
-        place = bisect_right(user.purchases, pending.time)
-        following = user.purchases[place] if place < len(user.purchases) else None
-        bought = following is not None and following <= pending.time + pending.horizon
+        times = user.times.get(pending.kind, [])
+        place = bisect_right(times, pending.time)
+        following = times[place] if place < len(times) else None
+        came = following is not None and following <= pending.time + pending.horizon
         if pending.alert is not None:
             if not pending.settled:
                 pending.settled = True
-                self._alerts.append(not bought)
+                self._alerts.append(not came)
                 if self._listener is not None:
-                    returned = following if bought else None
+                    returned = following if came else None
                     self._listener.alert_settled(pending.alert, returned, retracted=False)
             return
         del self._latest[pending.user, pending.time, pending.version, pending.target]
-        churn = KINDS[pending.target] == ABSENT
-        if churn and (user.eligible_from is None or pending.time < user.eligible_from):
+        absent = self._targets[pending.target].kind == ABSENT
+        if absent and (user.eligible_from is None or pending.time < user.eligible_from):
             return
-        before = bisect_right(user.purchases, pending.time - self._rules.order_gap_ms) - 1
-        gap = float(pending.time - user.purchases[before]) if before >= 0 else float("inf")
+        before = bisect_right(times, pending.time - self._rules.order_gap_ms) - 1
+        gap = float(pending.time - times[before]) if before >= 0 else float("inf")
         for version in (None, pending.version):
             window = self._window(version, pending.target)
-            window.add(bought != churn, pending.probability, gap if churn else -gap)
+            window.add(came != absent, pending.probability, gap if absent else -gap)
         if self._listener is not None:
             self._listener.matured(
                 Matured(
@@ -333,7 +367,7 @@ class OutcomeJoiner:
                     pending.target,
                     pending.time,
                     pending.probability,
-                    bought != churn,
+                    came != absent,
                 )
             )
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from schemas.codec import decode, decode_event
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidEvent
-from schemas.events import Purchase
 from schemas.outputs import ChurnAlert, Prediction
 from stream.outcomes import OutcomeJoiner
 from stream.tail import open_tail
@@ -99,12 +98,7 @@ class Collector:
             event = decode_event(record.value)
         except InvalidEvent:
             return
-        self.joiner.event(
-            event.user_id,
-            event.event_time,
-            purchase=isinstance(event, Purchase),
-            partition=record.partition,
-        )
+        self.joiner.event(event.user_id, event.event_time, event.code, record.partition)
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from models.history import PURCHASE
+from models.targets import shop_targets
 from stream.demo.errors import DemoError
 from stream.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.outcomes import OutcomeRules
@@ -111,7 +113,10 @@ class Plan:
     def outcome_rules(self) -> OutcomeRules:
         """How live predictions and alerts are judged."""
         return OutcomeRules(
-            churn_horizon_ms=self.churn_horizon, min_orders=self.min_orders, since=self.cut
+            targets=shop_targets(PURCHASE, self.purchase_horizon, self.churn_horizon),
+            churn_horizon_ms=self.churn_horizon,
+            min_orders=self.min_orders,
+            since=self.cut,
         )
 
     def milestones(self, refreshes: int) -> list[int]:

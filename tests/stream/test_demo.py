@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,7 +36,6 @@ from stream.demo.processes import run_child, running_child
 from stream.demo.run import Options
 from stream.demo.summary import problems, summary
 from stream.demo.view import View
-from stream.outcomes import OutcomeRules
 from stream.replay.report import Report
 from stream.settings import ChurnSettings, Settings, load_settings
 from stream.simulate import Faults, deliver, simulate
@@ -235,7 +235,7 @@ async def test_work_ends_with_what_it_depends_on():
 
 def empty_run() -> tuple[Plan, Collector, Report]:
     plan = plan_bundled()
-    return plan, Collector(Settings(), OutcomeRules(plan.churn_horizon)), Report()
+    return plan, Collector(Settings(), replace(plan.outcome_rules(), since=0)), Report()
 
 
 def test_a_run_without_figures_is_no_success():

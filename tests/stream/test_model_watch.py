@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
 
 from models.drift import Reference
 from models.features import PROFILE_FEATURES
+from schemas.events import EventType
 from stream.model_watch import ModelWatch, WatchRules
-from stream.outcomes import Matured, OutcomeJoiner, OutcomeRules
+from stream.outcomes import Matured, OutcomeJoiner
 from stream.rollout import Announced
-from tests.stream.test_outcomes import CHURN_DAYS, DAY, T0, at, buy, pass_time, raised, rules
+from tests.stream.test_outcomes import (
+    CHURN_DAYS,
+    DAY,
+    PURCHASE_DAYS,
+    T0,
+    TARGETS,
+    at,
+    buy,
+    pass_time,
+    prediction,
+    raised,
+    rules,
+)
 from tests.stream.test_reload import published
 
 RULES = WatchRules(churn_horizon_ms=CHURN_DAYS * DAY, min_users=40, min_matured=100)
@@ -66,14 +81,15 @@ class TestAlerts:
 
 
 def feed(found: ModelWatch, version: str, n: int, error: float = 0.0, seed: int = 1, **at_) -> None:
-    """Matured predictions of a purchase; with an error they say the wrong thing so often."""
+    """Matured predictions of a target; with an error they say the wrong thing so often."""
+    target = at_.get("target", "purchase")
     rng = np.random.default_rng(seed)
     truth = rng.beta(2, 8, n)
     for i, p in enumerate(truth.tolist()):
         said = 1 - p if rng.random() < error else p
         label = bool(rng.random() < p)
         time = at_.get("start", T0) + i * 1000
-        found.matured(Matured(f"{version}-u{i % 300}", version, "purchase", time, said, label))
+        found.matured(Matured(f"{version}-u{i % 300}", version, target, time, said, label))
 
 
 def roles(**by_version: str) -> Announced:
@@ -92,6 +108,21 @@ class TestACanary:
         (decided,) = found.rollbacks
         assert decided.version == "new"
         assert "purchase is worse than the champion's: log-loss" in decided.reason
+
+    def test_one_that_is_worse_at_carts_must_go_too(self):
+        found = watch(roles(old="champion", new="canary"))
+        for part in range(6):
+            for target, error in (("purchase", 0.0), ("cart", 0.5)):
+                feed(found, "new", 200, error=error, seed=part, target=target)
+                feed(found, "old", 200, seed=part + 100, target=target)
+        (decided,) = found.rollbacks
+        assert "cart is worse than the champion's: log-loss" in decided.reason
+
+    def test_the_targets_share_the_error_allowed(self):
+        announced = roles(old="champion", new="canary")
+        found = ModelWatch(replace(RULES, alpha=0.04, targets=4), announced, reference)
+        feed(found, "new", 10, target="cart")
+        assert found._trial.by_target["cart"]._alpha == 0.01
 
     def test_an_equal_one_stays(self):
         found = watch(roles(old="champion", new="canary"))
@@ -121,7 +152,7 @@ class TestACanary:
 class TestAlarms:
     def metrics(self, found: ModelWatch, error: float, n: int = 1500, **at_):
         """Of predictions that go through a joiner, so that both see the same."""
-        joiner = OutcomeJoiner(OutcomeRules(churn_horizon_ms=CHURN_DAYS * DAY), found)
+        joiner = OutcomeJoiner(rules(), found)
         rng = np.random.default_rng(3)
         window = joiner._window("m1", "purchase")
         for p in rng.beta(2, 8, n).tolist():
@@ -147,6 +178,21 @@ class TestAlarms:
         assert "purchase is badly calibrated" in said
         assert "purchase is no better than its base rate" in said
 
+    def test_carts_are_told_and_complained_of_like_purchases(self):
+        found = watch()
+        joiner = OutcomeJoiner(rules(targets=TARGETS), found)
+        for number in range(120):
+            user, day = f"u{number}", number / 100
+            joiner.prediction(prediction(user, day, 0.01, offset=number, cart=0.9))
+            if number % 10 == 0:
+                joiner.event(user, at(day + 0.5), EventType.CART_ADD)
+        pass_time(joiner, PURCHASE_DAYS + 3)
+        (metrics,) = found.metrics(joiner, 5)
+        assert set(metrics.targets) == {"purchase", "cart"}
+        cart = metrics.targets["cart"]
+        assert (cart.matured, cart.base_rate, cart.ece) == (120, 0.1, pytest.approx(0.8))
+        assert "cart is badly calibrated: error 0.800" in metrics.alarms
+
     def test_few_predictions_raise_no_alarm(self):
         assert self.metrics(watch(), 0.6, n=99).alarms == []
 
@@ -157,7 +203,7 @@ class TestAlarms:
         metrics = self.metrics(found, 0.0)
         assert metrics.changes["log_loss.purchase"] >= 1
         joiner = OutcomeJoiner(rules(), found)
-        joiner.event("clock", T0 + 2 * DAY, purchase=False)
+        joiner.event("clock", T0 + 2 * DAY, EventType.VIEW)
         model = found._model("m1")
         assert any("has changed" in a for a in found._alarms(model, {}, {}, T0 + 2 * DAY))
         assert found._alarms(model, {}, {}, T0 + 20 * DAY) == []

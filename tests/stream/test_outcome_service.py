@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from schemas.codec import decode, encode
-from schemas.events import Purchase, View
+from schemas.events import CartAdd, Favourite, Purchase, View
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from stream.announce import read_announced
 from stream.outcome_service import OutcomeService
+from stream.status_report import open_status
 from stream.topics import create_topics
 from tests.stream.kafka_tools import produce, read_all
 from tests.stream.test_outcomes import DAY, at, prediction, raised
@@ -118,6 +119,32 @@ async def test_what_matured_is_told_once_and_a_bad_canary_is_rolled_back(kafka) 
     assert ours == {version: found.targets for version, found in metrics.items()}
     assert len(await read_all(kafka.bootstrap_servers, topics.outcomes)) == len(told)
     assert len(await read_all(kafka.bootstrap_servers, topics.models)) == len(models)
+
+
+async def test_carts_and_favourites_are_judged_where_the_settings_name_them(kafka) -> None:
+    settings = settings_for(kafka.bootstrap_servers, partitions=1)
+    train = {"cart_horizon_ms": DAY, "favourite_horizon_ms": None}
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update=train)})
+    await create_topics(settings)
+    said = [
+        (b"u", encode(prediction(f"u{n}", n / 10, offset=n, cart=0.3, favourite=0.4)))
+        for n in range(40)
+    ]
+    said.append((b"clock", encode(prediction("clock", 100, offset=99))))
+    events = [_event(CartAdd, f"c{n}", f"u{n}", n / 10 + 0.5) for n in range(0, 40, 4)]
+    events += [_event(Favourite, "f", "u1", 0.5), _event(View, "clock", "clock", 100)]
+    await produce(kafka.bootstrap_servers, settings.topics.propensity, said)
+    pairs = [(key, value) for key, value, _ in sorted(events, key=lambda found: found[2])]
+    await produce(kafka.bootstrap_servers, settings.topics.events, pairs)
+
+    await OutcomeService(settings).run(once=True)
+
+    async with open_status(settings) as reader:
+        (figures,) = (await reader.read()).models
+    assert set(figures.targets) == {"purchase", "cart"}
+    cart = figures.targets["cart"]
+    assert (cart.matured, cart.base_rate) == (40, 0.25)
+    assert cart.ece == pytest.approx(0.05)
 
 
 async def test_a_good_canary_stays(kafka) -> None:

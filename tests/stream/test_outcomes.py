@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from models.evaluate import roc_auc
+from models.survival import hazard_targets
+from models.targets import shop_targets
+from schemas.events import EventType
 from schemas.outputs import ChurnAlert, Prediction, Source, TargetScore, alert_id
 from stream.outcome_window import Window
 from stream.outcomes import OutcomeJoiner, OutcomeRules
@@ -19,8 +22,18 @@ PURCHASE_DAYS = 7
 CHURN_DAYS = 28
 
 
+TARGETS = shop_targets(
+    EventType.PURCHASE,
+    PURCHASE_DAYS * DAY,
+    CHURN_DAYS * DAY,
+    cart_horizon_ms=DAY,
+    favourite_horizon_ms=2 * DAY,
+)
+
+
 def rules(**changes) -> OutcomeRules:
-    return OutcomeRules(churn_horizon_ms=CHURN_DAYS * DAY, **changes)
+    chosen = {"targets": TARGETS[:2], "churn_horizon_ms": CHURN_DAYS * DAY} | changes
+    return OutcomeRules(**chosen)
 
 
 def at(days: float) -> int:
@@ -28,6 +41,7 @@ def at(days: float) -> int:
 
 
 def prediction(user: str, days: float, p: float = 0.5, **changes) -> Prediction:
+    """With `cart` or `favourite`, a probability, the model has that target too."""
     version = changes.get("version", "m1")
     offset = changes.get("offset", 0)
     return Prediction(
@@ -36,6 +50,11 @@ def prediction(user: str, days: float, p: float = 0.5, **changes) -> Prediction:
         targets={
             "purchase": TargetScore(p, PURCHASE_DAYS * DAY),
             "churn": TargetScore(1 - p, CHURN_DAYS * DAY),
+        }
+        | {
+            target.name: TargetScore(changes[target.name], target.horizon_ms)
+            for target in TARGETS[2:]
+            if target.name in changes
         },
         model_version=version,
         feature_version="1",
@@ -65,12 +84,12 @@ def raised(user: str, days: float, state: str = "raised") -> ChurnAlert:
 
 
 def buy(joiner: OutcomeJoiner, user: str, days: float, partition: int = 0) -> None:
-    joiner.event(user, at(days), purchase=True, partition=partition)
+    joiner.event(user, at(days), EventType.PURCHASE, partition)
 
 
 def pass_time(joiner: OutcomeJoiner, days: float, partition: int = 0) -> None:
     """An event of someone else, and its prediction, move the clock."""
-    joiner.event("clock", at(days), purchase=False, partition=partition)
+    joiner.event("clock", at(days), EventType.VIEW, partition)
     joiner.prediction(prediction("clock", days, partition=partition))
 
 
@@ -81,7 +100,7 @@ def pass_time(joiner: OutcomeJoiner, days: float, partition: int = 0) -> None:
 )
 def test_a_purchase_counts_strictly_after_and_up_to_the_horizon(bought, label):
     joiner = OutcomeJoiner(rules())
-    joiner.event("ann", at(0), purchase=True)
+    buy(joiner, "ann", 0)
     joiner.prediction(prediction("ann", 0))
     if bought is not None:
         buy(joiner, "ann", bought)
@@ -171,6 +190,79 @@ def test_predictions_of_moments_that_a_model_may_know_do_not_count():
     assert joiner.alerts().raised == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "days", "labels"),
+    [
+        (EventType.CART_ADD, 0.9, (0, 1, 0)),
+        (EventType.CART_ADD, 1.1, (0, 0, 0)),
+        (EventType.FAVOURITE, 1.9, (0, 0, 1)),
+        (EventType.PURCHASE, 0.9, (1, 0, 0)),
+        (EventType.CART_REMOVE, 0.9, (0, 0, 0)),
+    ],
+    ids=["a cart", "a cart too late", "a favourite", "a purchase", "another event"],
+)
+def test_each_target_is_decided_by_events_of_its_own_type(kind, days, labels):
+    joiner = OutcomeJoiner(rules(targets=TARGETS))
+    joiner.prediction(prediction("ann", 0, 0.5, cart=0.3, favourite=0.2))
+    joiner.event("ann", at(days), kind)
+    pass_time(joiner, PURCHASE_DAYS + 1)
+    figures = [joiner.figures(name) for name in ("purchase", "cart", "favourite")]
+    assert [found.matured for found in figures] == [1, 1, 1]
+    assert tuple(found.base_rate for found in figures) == labels
+    said = 0.3 if labels[1] else 0.7
+    assert figures[1].log_loss == pytest.approx(-np.log(said))
+
+
+def test_recency_of_a_cart_is_that_of_the_previous_cart():
+    joiner = OutcomeJoiner(rules(targets=TARGETS))
+    for user, days in (("often", -1), ("rarely", -20)):
+        joiner.event(user, at(days), EventType.CART_ADD)
+    # Whoever bought lately has no cart of late: a purchase says nothing here.
+    buy(joiner, "rarely", -0.5)
+    for user in ("often", "rarely"):
+        joiner.prediction(prediction(user, 0, cart=0.5))
+    joiner.event("often", at(0.5), EventType.CART_ADD)
+    pass_time(joiner, 2)
+    assert joiner.figures("cart").recency_auc == 1
+
+
+def test_targets_that_the_settings_do_not_name_are_not_judged_and_cost_nothing():
+    joiner = OutcomeJoiner(rules())
+    joiner.event("bob", at(-1), EventType.CART_ADD)
+    joiner.prediction(prediction("ann", 0, cart=0.3))
+    joiner.event("ann", at(0.5), EventType.CART_ADD)
+    pass_time(joiner, PURCHASE_DAYS + 1)
+    assert joiner.targets == ("purchase", "churn")
+    assert joiner.figures("cart") is None
+    assert joiner.versions("cart") == []
+    assert not joiner._users
+
+
+def test_hazards_are_no_outcomes():
+    joiner = OutcomeJoiner(rules(targets=(*TARGETS[:2], *hazard_targets(6, (DAY, 3 * DAY)))))
+    assert joiner.targets == ("purchase", "churn")
+
+
+def test_carts_do_not_make_a_rhythm():
+    joiner = OutcomeJoiner(rules(targets=TARGETS))
+    for days in (-9, -5, 0):
+        joiner.event("ann", at(days), EventType.CART_ADD)
+    joiner.prediction(prediction("ann", 0, cart=0.5))
+    pass_time(joiner, CHURN_DAYS + 1)
+    assert joiner.figures("churn") is None
+
+
+def test_carts_that_no_label_needs_are_dropped_by_their_own_horizon():
+    joiner = OutcomeJoiner(rules(targets=TARGETS))
+    for day in range(300):
+        joiner.event("ann", at(day), EventType.CART_ADD)
+        buy(joiner, "ann", day)
+        joiner.prediction(prediction("ann", day, cart=0.5))
+    times = joiner._users["ann"].times
+    assert len(times[EventType.CART_ADD]) < 6 < len(times[EventType.PURCHASE])
+    assert joiner.figures("cart").base_rate == 1
+
+
 def test_alert_precision():
     joiner = OutcomeJoiner(rules())
     for user in ("gone", "back", "soon"):
@@ -179,7 +271,7 @@ def test_alert_precision():
     joiner.alert(raised("gone", 9, "escalated"))
     assert joiner.alerts().precision is None
     buy(joiner, "back", CHURN_DAYS)
-    joiner.event("clock", at(CHURN_DAYS + 1), purchase=False)
+    joiner.event("clock", at(CHURN_DAYS + 1), EventType.VIEW)
     alerts = joiner.alerts()
     assert (alerts.raised, alerts.right, alerts.wrong, alerts.unknown) == (3, 1, 1, 1)
     assert alerts.precision == 0.5
@@ -192,7 +284,8 @@ def streams(seed: int) -> dict[str, list]:
     moments = sorted(rng.uniform(0, 200) for _ in range(600))
     for offset, day in enumerate(moments):
         user = f"u{int(rng.paretovariate(1)) % 25}"
-        out["event"].append((user, at(day), rng.random() < 0.4))
+        kind = EventType.PURCHASE if rng.random() < 0.4 else EventType.VIEW
+        out["event"].append((user, at(day), kind))
         out["prediction"].append(prediction(user, day, rng.random(), offset=offset))
         if rng.random() < 0.1:
             out["alert"].append(raised(user, day))
@@ -201,8 +294,7 @@ def streams(seed: int) -> dict[str, list]:
 
 def feed(joiner: OutcomeJoiner, kind: str, message) -> None:
     if kind == "event":
-        user, time, purchase = message
-        joiner.event(user, time, purchase=purchase)
+        joiner.event(*message)
     else:
         getattr(joiner, kind)(message)
 
@@ -244,7 +336,8 @@ def test_figures_equal_a_plain_computation():
     bought = {
         user: sorted(time for _, time, _ in group)
         for user, group in groupby(
-            sorted(event for event in log["event"] if event[2]), key=lambda event: event[0]
+            sorted(event for event in log["event"] if event[2] == EventType.PURCHASE),
+            key=lambda event: event[0],
         )
     }
     end = log["event"][-1][1] - PURCHASE_DAYS * DAY - 600_000
@@ -282,7 +375,7 @@ def test_purchases_that_no_label_needs_are_dropped():
     for day in range(2000):
         buy(joiner, "ann", day)
         joiner.prediction(prediction("ann", day))
-    assert len(joiner._users["ann"].purchases) < 3 * CHURN_DAYS
+    assert len(joiner._users["ann"].times[EventType.PURCHASE]) < 3 * CHURN_DAYS
     assert joiner.figures("purchase").base_rate == 1
 
 
