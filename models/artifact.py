@@ -34,10 +34,11 @@ from numpy.typing import NDArray
 
 from models.cleaning import Cleaning
 from models.drift import Reference
-from models.errors import ArtifactError
+from models.errors import ArtifactError, ModelError
 from models.files import read_bounded
 from models.networks.base import Network
 from models.signing import SIGNATURE_FILE, ManifestCheck, Sign
+from models.survival import Bins
 from models.targets import Target
 
 MANIFEST_SCHEMA: Final = 1
@@ -294,6 +295,10 @@ def read_artifact(
             f"{folder}: trained on features {manifest.feature_version}, this worker computes "
             f"{feature_version}; train and publish a model with this release"
         )
+    try:
+        Bins.of(manifest.targets)
+    except ModelError as error:
+        raise ArtifactError(f"{folder}: {error}; train and publish a model") from error
     script = _read_verified(folder, MODEL_FILE, manifest)
     if expected_digest is not None and manifest.digests[MODEL_FILE] != expected_digest:
         raise ArtifactError(

@@ -26,7 +26,7 @@ from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
 from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
-from models.targets import Target
+from models.targets import Target, questions
 from models.training.checkpoint import Checkpoint
 from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
@@ -94,8 +94,12 @@ class Candidate:
     """[J,K] of the points of the validation slice."""
 
     def mean_log_loss(self, targets: tuple[Target, ...]) -> float:
-        """Over the targets, on the validation slice."""
-        return float(np.mean([self.figures[f"{t.name}.log_loss"] for t in targets]))
+        """Over what is asked, on the validation slice; the bins of a wait are one question."""
+        sums: dict[str, float] = {}
+        for question, target in zip(questions(targets), targets, strict=True):
+            loss = self.figures[f"{target.name}.log_loss"]
+            sums[question] = sums.get(question, 0.0) + loss
+        return float(np.mean(list(sums.values())))
 
 
 def fit_candidates(

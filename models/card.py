@@ -14,7 +14,7 @@ import msgspec
 from models.artifact import Manifest, TrainingWindow
 from models.cleaning import Cleaning
 from models.gate import Check, GateRules, Verdict
-from models.targets import ABSENT, Target
+from models.targets import ABSENT, HAZARD, Target
 
 CARD_JSON: Final = "card.json"
 CARD_MARKDOWN: Final = "card.md"
@@ -164,8 +164,10 @@ def _limits(manifest: Manifest, verdict: Verdict, rules: GateRules) -> tuple[str
 
 
 def _target(target: Target) -> str:
-    what = "none" if target.kind == ABSENT else "one"
-    return f"- {target.name}: {what} within {target.horizon_ms / _HOUR:g} h"
+    until = f"within {target.horizon_ms / _HOUR:g} h"
+    if target.kind == HAZARD:
+        return f"- {target.name}: one {until}, if none has come in {target.after_ms / _HOUR:g} h"
+    return f"- {target.name}: {'none' if target.kind == ABSENT else 'one'} {until}"
 
 
 def _counts(cleaning: Cleaning) -> str:

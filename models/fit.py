@@ -263,7 +263,7 @@ class _Fit:
     def _look(self) -> float:
         """The loss on the stopping slice; it also says how the targets are weighed from here."""
         losses = stopping_losses(self.network, self.held_out, self.examples, self.group)
-        self.at.weights = target_weights(losses, self.config.task_weights)
+        self.at.weights = target_weights(losses, self.config.task_weights, self.config.questions)
         return float(losses.sum())
 
     def _saved(self) -> Saved:

@@ -28,7 +28,7 @@ from models.evaluate import (
 )
 from models.features import F32
 from models.segments import Evidence, Mask, segments
-from models.targets import Target
+from models.targets import Target, questions
 
 GROUPS: Final = 1000
 """Users are resampled in at most this many groups."""
@@ -65,7 +65,8 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     """"calibrated", "better than base_rate", "not worse than the champion", ..."""
     target: str
-    """Name of the target; empty for the mean over all of them."""
+    """Name of the target, or of the question that several answer together (`models.targets`); empty
+    for the mean over all of them."""
     segment: str
     passed: bool
     ours: float
@@ -140,27 +141,31 @@ def judge(
     Args:
         found: labels, profiles and users of the points.
         challenger_NK: its calibrated probabilities.
-        rivals: baseline -> probabilities [N,K]. `MUST_BEAT` must be beaten on each target; those
-            of `may_equal` on the mean over the targets; others are ignored.
+        rivals: baseline -> probabilities [N,K]. `MUST_BEAT` must be beaten on each target (the
+            bins of a wait are one); those of `may_equal` on their mean; others are ignored.
         rules: see there.
         champion: version and probabilities of the model that serves now, if there is one.
         may_equal: see `rivals`.
     """
-    loss = losses(found.labels, challenger_NK)
+    asked = questions(found.targets)
+    names = tuple(dict.fromkeys(asked))
+    loss = _asked(losses(found.labels, challenger_NK), asked)
     groups = _groups(found.users, rules.seed)
     checks: list[Check] = []
     for column, target in enumerate(found.targets):
-        known = ~np.isnan(loss[:, column])
+        known = ~np.isnan(found.labels[:, column])
         checks.append(
             _calibrated(
                 target.name, found.labels[known, column], challenger_NK[known, column], rules
             )
         )
-    compared = {name: losses(found.labels, theirs) for name, theirs in rivals.items()}
+    compared = {
+        name: _asked(losses(found.labels, theirs), asked) for name, theirs in rivals.items()
+    }
     for name in MUST_BEAT:
         checks += [
-            _better(name, target.name, loss[:, k], compared[name][:, k], groups, rules)
-            for k, target in enumerate(found.targets)
+            _better(name, question, loss[:, k], compared[name][:, k], groups, rules)
+            for k, question in enumerate(names)
             if name in compared
         ]
     checks += [
@@ -171,7 +176,7 @@ def judge(
     parts = segments(found.profile, rules.evidence)
     theirs = None if champion is None else losses(found.labels, champion[1])
     if theirs is not None:
-        checks += _against_champion(found, loss, theirs, groups, parts, rules)
+        checks += _against_champion(names, loss, _asked(theirs, asked), groups, parts, rules)
     return Verdict(
         tuple(checks),
         _by_segment(found, challenger_NK, theirs, parts, rules),
@@ -214,6 +219,18 @@ def interval(
     return float(low), float(high)
 
 
+def _asked(loss_NK: F64, asked: tuple[str, ...]) -> F64:
+    """Losses [N,Q] of the questions: sums over their targets that are known, NaN where none is."""
+    columns: dict[str, list[int]] = {}
+    for column, question in enumerate(asked):
+        columns.setdefault(question, []).append(column)
+    out = np.empty((len(loss_NK), len(columns)))
+    for place, mine in enumerate(columns.values()):
+        part = loss_NK[:, mine]
+        out[:, place] = np.where(np.isnan(part).all(axis=1), np.nan, np.nansum(part, axis=1))
+    return out
+
+
 def _groups(users_N: NDArray[Any], seed: int) -> NDArray[np.intp]:
     distinct, inverse = np.unique(users_N, return_inverse=True)
     if len(distinct) <= GROUPS:
@@ -222,11 +239,11 @@ def _groups(users_N: NDArray[Any], seed: int) -> NDArray[np.intp]:
     return np.asarray(group[inverse], np.intp)
 
 
-def _mean(loss_NK: F64) -> F64:
-    """Mean over the targets that are known of each point, NaN where none is."""
-    known = ~np.isnan(loss_NK)
+def _mean(loss_NQ: F64) -> F64:
+    """Mean over the questions that are known of each point, NaN where none is."""
+    known = ~np.isnan(loss_NQ)
     count = known.sum(axis=1)
-    total = np.where(known, loss_NK, 0).sum(axis=1)
+    total = np.where(known, loss_NQ, 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
@@ -268,7 +285,7 @@ def _better(
 
 
 def _against_champion(
-    found: Slice,
+    names: tuple[str, ...],
     ours: F64,
     theirs: F64,
     groups: NDArray[np.intp],
@@ -276,22 +293,22 @@ def _against_champion(
     rules: GateRules,
 ) -> list[Check]:
     judged = []
-    for column, target in enumerate(found.targets):
+    for column, question in enumerate(names):
         known = ~np.isnan(ours[:, column])
         for name, part in {ALL: np.ones(len(known), np.bool_), **parts}.items():
             inside = known & part
             users = len(np.unique(groups[inside]))
             if inside.sum() >= rules.min_points and users >= rules.min_users:
-                judged.append((column, target.name, name, inside))
+                judged.append((column, question, name, inside))
     checks = []
-    for column, target_name, name, inside in judged:
+    for column, question, name, inside in judged:
         mine, other = ours[inside, column], theirs[inside, column]
         comparisons = 1 if name == ALL else len(judged)
         low, high = interval(mine - other, groups[inside], rules, comparisons)
         checks.append(
             Check(
                 "not worse than the champion",
-                target_name,
+                question,
                 name,
                 low <= rules.tolerance,
                 float(mine.mean()),

@@ -9,12 +9,14 @@ so architectures, loss, calibration and gate are those of any other target.
 
 Within a bin, and beyond the last, the purchase comes at a constant rate.
 
-Shapes: N points, J bins.
+Shapes: N points, J bins, K targets. Sums run over the bins one after the other, never in a matrix
+product, so that a point has the same bits in any company.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +52,41 @@ def hazard_targets(event_type: int, edges_ms: Sequence[int]) -> tuple[Target, ..
     )
 
 
+@dataclass(frozen=True)
+class Bins:
+    """Where the hazards are among the targets of a model, and when their bins end."""
+
+    columns: tuple[int, ...]
+    """Of the J bins, in the order of time."""
+    edges_ms: tuple[int, ...]
+    """Ends of the bins, ms after now."""
+
+    @classmethod
+    def of(cls, targets: tuple[Target, ...]) -> Bins | None:
+        """The bins of a model; None if it has none.
+
+        Raises:
+            ModelError: they do not follow one another.
+        """
+        found = [column for column, target in enumerate(targets) if target.kind == HAZARD]
+        if not found:
+            return None
+        bins = [targets[column] for column in found]
+        edges = tuple(target.horizon_ms for target in bins)
+        if tuple(target.after_ms for target in bins) != (0, *edges[:-1]):
+            raise ModelError(f"the bins of a hazard must follow one another: they end at {edges}")
+        return cls(tuple(found), edges)
+
+    def hazards(self, probabilities_NK: NDArray[Any]) -> F64:
+        """The hazards [N,J] among the probabilities of all targets."""
+        return np.ascontiguousarray(probabilities_NK[:, self.columns], np.float64)
+
+
+def survival_at_edges(hazards_NJ: NDArray[Any]) -> F64:
+    """Probability [N,J] that nothing comes until the end of each bin."""
+    return np.exp(-np.cumsum(_rates(hazards_NJ), axis=1))
+
+
 def survival(hazards_NJ: NDArray[Any], edges_ms: Sequence[int], horizon_ms: int) -> F64:
     """Probability [N] that nothing comes within `horizon_ms`, which may lie anywhere.
 
@@ -61,7 +98,7 @@ def survival(hazards_NJ: NDArray[Any], edges_ms: Sequence[int], horizon_ms: int)
     begins, widths = _bins(edges_ms)
     passed = np.clip((horizon_ms - begins) / widths, 0, 1)
     passed[-1] = max((horizon_ms - begins[-1]) / widths[-1], 0)
-    return np.exp(-_rates(hazards_NJ) @ passed)
+    return np.exp(-_total(_rates(hazards_NJ) * passed))
 
 
 def expected_wait(hazards_NJ: NDArray[Any], edges_ms: Sequence[int]) -> F64:
@@ -75,14 +112,18 @@ def expected_wait(hazards_NJ: NDArray[Any], edges_ms: Sequence[int]) -> F64:
     before = np.exp(-(np.cumsum(rates, axis=1) - rates))
     # The mean of exp(-rate * u) over u in [0, 1], which is 1 for a rate of 0.
     share = np.where(rates > 0, -np.expm1(-rates) / np.where(rates > 0, rates, 1), 1)
-    waited: F64 = (before * share) @ widths
-    return waited
+    return _total(before * share * widths)
 
 
 def _bins(edges_ms: Sequence[int]) -> tuple[F64, F64]:
     ends = np.asarray(edges_ms, np.float64)
     begins = np.append(0.0, ends[:-1])
     return begins, ends - begins
+
+
+def _total(parts_NJ: F64) -> F64:
+    total: F64 = np.cumsum(parts_NJ, axis=1)[:, -1]
+    return total
 
 
 def _rates(hazards_NJ: NDArray[Any]) -> F64:

@@ -16,6 +16,9 @@ OCCURS = "occurs"
 ABSENT = "absent"
 HAZARD = "hazard"
 
+WAIT = "wait"
+"""Name of the question that the bins of a hazard answer together."""
+
 
 class Target(msgspec.Struct, frozen=True):
     """One thing to predict about a user at a time t."""
@@ -59,6 +62,15 @@ def shop_targets(
     if favourite_horizon_ms is not None:
         targets.append(Target(FAVOURITE, OCCURS, EventType.FAVOURITE, favourite_horizon_ms))
     return tuple(targets)
+
+
+def questions(targets: tuple[Target, ...]) -> tuple[str, ...]:
+    """Name of the question that each target answers: its own name, but `WAIT` for all hazards.
+
+    The losses of the bins that are known of a point sum to the loss of its censored wait, so that
+    they are weighed and judged as one.
+    """
+    return tuple(WAIT if target.kind == HAZARD else target.name for target in targets)
 
 
 def judged(targets: tuple[Target, ...]) -> tuple[Target, ...]:

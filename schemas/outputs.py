@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.errors import InvalidMessage, Reason
 from schemas.events import Id, Milliseconds
@@ -21,6 +21,7 @@ __all__ = [
     "LateEvent",
     "Prediction",
     "Source",
+    "SurvivalPoint",
     "TargetScore",
     "alert_id",
     "dead_letter",
@@ -58,6 +59,15 @@ class TargetScore(Struct, frozen=True, gc=False):
     ]
 
 
+class SurvivalPoint(Struct, frozen=True, gc=False):
+    """How likely a user is to go without a purchase for a time."""
+
+    horizon_ms: Annotated[int, Meta(gt=0, description="The time, in milliseconds.")]
+    probability: Annotated[
+        Probability, Meta(description="Calibrated probability of no purchase within it, 0 to 1.")
+    ]
+
+
 class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     """Propensities of one user after one event. Key: `user_id`."""
 
@@ -71,7 +81,10 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     user_id: Annotated[Id, Meta(description="The user scored.")]
     targets: Annotated[
         dict[str, TargetScore],
-        Meta(description="Score by target: `purchase` (buys), `churn` (does not come back)."),
+        Meta(
+            description="Score by target: `purchase` (buys), `churn` (does not come back); where "
+            "the model has them, `cart` and `favourite`."
+        ),
     ]
     model_version: Annotated[str, Meta(min_length=1, description="Version of the model.")]
     feature_version: Annotated[str, Meta(min_length=1, description="Version of the features.")]
@@ -100,6 +113,20 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Expected spend within the horizon, in the shop's currency."),
     ] = None
+    expected_wait_ms: Annotated[
+        Duration | UnsetType,
+        Meta(
+            description="Expected time to the next purchase in milliseconds, of which no more "
+            "counts than the last horizon of `survival`. Absent where the model does not tell it."
+        ),
+    ] = UNSET
+    survival: Annotated[
+        list[SurvivalPoint] | UnsetType,
+        Meta(
+            description="Probability of no purchase within each of ascending times; in between it "
+            "falls at a constant rate. Absent where the model does not tell it."
+        ),
+    ] = UNSET
 
 
 class AlertReason(Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 import xxhash
+from msgspec import UNSET
 
 from models.features import PROFILE_FEATURES
 from models.history import AMOUNT_UNIT
@@ -19,6 +20,7 @@ from schemas.outputs import (
     DeadLetter,
     Prediction,
     Source,
+    SurvivalPoint,
     TargetScore,
     alert_id,
     dead_letter,
@@ -35,6 +37,7 @@ from stream.kernels.predictions import (
     room_for,
     write_predictions,
 )
+from stream.readout import Readout, readout_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,10 +100,11 @@ class Emitter:
         stale: bool,
     ) -> list[Message]:
         """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
-        blank = self._blank(scorer, stale=stale)
+        readout = readout_of(scorer.targets)
+        blank = self._blank(scorer, readout, stale=stale)
         pattern = self._pattern(blank)
         users, user_ends = joined(keys)
-        scores = np.rint(probabilities_NK.astype(np.float64) * 10**DIGITS).astype(np.int64)
+        scores, waits = readout.read(probabilities_NK)
         columns = Predictions(
             users,
             user_ends,
@@ -110,6 +114,7 @@ class Emitter:
             scores,
             cold | scorer.cold_start,
             automated,
+            waits,
         )
         out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
         odd = write_predictions(pattern, columns, out, ends)
@@ -128,12 +133,15 @@ class Emitter:
             found = self._patterns[key] = pattern_of(blank, self._topic, self._partition)
         return found
 
-    def _blank(self, scorer: ScorerLike, *, stale: bool) -> Prediction:
+    def _blank(self, scorer: ScorerLike, readout: Readout, *, stale: bool) -> Prediction:
         """What all predictions of a scorer have in common."""
+        bins = readout.bins
         return Prediction(
             prediction_id="",
             user_id="",
-            targets={t.name: TargetScore(0.0, t.horizon_ms) for t in scorer.targets},
+            targets={t.name: TargetScore(0.0, t.horizon_ms) for t in readout.targets},
+            expected_wait_ms=UNSET if bins is None else 0,
+            survival=UNSET if bins is None else [SurvivalPoint(e, 0.0) for e in bins.edges_ms],
             model_version=scorer.version,
             feature_version=scorer.feature_version,
             state_time=0,
@@ -145,15 +153,24 @@ class Emitter:
     def _prediction(self, blank: Prediction, key: bytes, of: Predictions, i: int) -> Prediction:
         """One of many: what the kernel writes, as a message."""
         offset = int(of.offsets[i])
-        scores = (of.scores_NK[i] / 10**DIGITS).tolist()
+        scores = (of.scores_NS[i] / 10**DIGITS).tolist()
+        survival = blank.survival
+        if survival is not UNSET:
+            after = scores[len(blank.targets) :]
+            survival = [
+                SurvivalPoint(point.horizon_ms, score)
+                for point, score in zip(survival, after, strict=True)
+            ]
         return msgspec.structs.replace(
             blank,
             prediction_id=prediction_id(blank.model_version, self._topic, self._partition, offset),
             user_id=key.decode(),
             targets={
                 name: TargetScore(score, target.horizon_ms)
-                for (name, target), score in zip(blank.targets.items(), scores, strict=True)
+                for (name, target), score in zip(blank.targets.items(), scores, strict=False)
             },
+            expected_wait_ms=UNSET if survival is UNSET else int(of.waits[i]),
+            survival=survival,
             state_time=int(of.state_times[i]),
             event_time=int(of.event_times[i]),
             source=self.source(offset),

@@ -28,6 +28,7 @@ from schemas.codec import decode, decode_event
 from schemas.errors import InvalidMessage
 from schemas.outputs import Prediction, Source, TargetScore
 from stream.errors import BrokerError, ExplainError
+from stream.readout import readout_of
 from stream.records import Row
 from stream.targets import targets_of
 from stream.testing import PipelineDriver
@@ -71,8 +72,12 @@ class Explanation(msgspec.Struct, frozen=True):
     """Target -> probability as published; null when the prediction is not kept any more."""
     reproduced: dict[str, float]
     """Target -> probability made again."""
+    published_wait_ms: int | None
+    """Expected time to the next purchase as published; null where there was none."""
+    reproduced_wait_ms: int | None
+    """The same, made again; null for a model that does not tell it."""
     exact: bool | None
-    """Whether the two are equal to the last published digit; null with nothing to compare."""
+    """Whether all numbers are equal to the last published digit; null with nothing to compare."""
     attributions: dict[str, Attribution]
     """Target -> where its logit comes from."""
     history: dict[str, tuple[PastEvent, ...]]
@@ -146,7 +151,8 @@ def _explain(
     network = warm_network(artifact, scorer.targets, settings.state.hidden_size)
     features = profile(state, state.last_time)[0]
     attributions, history = {}, {}
-    for column, target in enumerate(scorer.targets):
+    readout = readout_of(scorer.targets)
+    for column, target in zip(readout.columns, readout.targets, strict=True):
         found = attribute(network, column, target.name, inputs, features, scorer.reference_profile)
         attributions[target.name] = found
         shares: list[float | None] = [*found.events] or [None] * len(shown)
@@ -154,8 +160,6 @@ def _explain(
             msgspec.structs.replace(event, attribution=share)
             for event, share in zip(shown, shares, strict=False)
         )
-    reproduced = _probabilities(prediction.targets)
-    told = None if published is None else _probabilities(published.targets)
     return Explanation(
         prediction_id=prediction_id,
         user_id=user,
@@ -163,9 +167,11 @@ def _explain(
         model_version=asked.version,
         device=scorer.device,
         events=int(record["n"]),
-        published=told,
-        reproduced=reproduced,
-        exact=None if told is None else told == reproduced,
+        published=None if published is None else _probabilities(published.targets),
+        reproduced=_probabilities(prediction.targets),
+        published_wait_ms=None if published is None else _wait(published),
+        reproduced_wait_ms=_wait(prediction),
+        exact=None if published is None else _numbers(published) == _numbers(prediction),
         attributions=attributions,
         history=history,
     )
@@ -258,6 +264,16 @@ def _shown(records: list[Row], length: int) -> list[PastEvent]:
 
 def _probabilities(targets: dict[str, TargetScore]) -> dict[str, float]:
     return {name: score.probability for name, score in targets.items()}
+
+
+def _wait(prediction: Prediction) -> int | None:
+    wait = prediction.expected_wait_ms
+    return None if wait is msgspec.UNSET else wait
+
+
+def _numbers(prediction: Prediction) -> tuple[object, ...]:
+    """All that a model said."""
+    return prediction.targets, prediction.expected_wait_ms, prediction.survival
 
 
 async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:

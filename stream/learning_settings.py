@@ -1,14 +1,18 @@
 """The sections of the settings about learning: training, evidence, the gate, outcomes."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.training.config import Precision, Schedule
 from stream.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.secure_settings import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+MAX_BINS = 32
+"""Of a wait; each is told with every prediction."""
 
 
 class TrainSettings(Section):
@@ -22,11 +26,14 @@ class TrainSettings(Section):
     """Label of cart: an addition within this time. Unset: not predicted."""
     favourite_horizon_ms: Millis | None = None
     """Label of favourite: one within this time. Unset: not predicted."""
+    wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
+    """Ends of the bins of time in which the next purchase may come, ascending: predictions then
+    tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""
     task_weights: dict[
-        Literal["purchase", "churn", "cart", "favourite"], Annotated[float, Field(gt=0)]
+        Literal["purchase", "churn", "cart", "favourite", "wait"], Annotated[float, Field(gt=0)]
     ] = Field(default_factory=dict)
     """How much each target counts while a network over sequences learns, 1 where it is not named;
-    empty: by the targets' uncertainty."""
+    empty: by the targets' uncertainty. The bins of a wait count as one."""
     architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
     epochs: int = Field(default=20, ge=1)
     """Passes over the training points, at most."""
@@ -74,6 +81,13 @@ class TrainSettings(Section):
     canary_share: Share = 0.05
     """Of the users that a canary serves."""
     seed: int = 7
+
+    @field_validator("wait_edges_ms")
+    @classmethod
+    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
+        if any(end <= begin for begin, end in pairwise((0, *edges))):
+            raise ValueError("the bins must end at ascending times above 0")
+        return edges
 
 
 class EvidenceSettings(Section):

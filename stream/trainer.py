@@ -19,6 +19,7 @@ from models.history import SessionRules
 from models.registry import Registry
 from models.scorer import Scorer
 from models.segments import Evidence
+from models.targets import WAIT, questions
 from models.train import TrainConfig, train
 from models.training.config import RefreshConfig
 from models.training.distributed import SINGLE, Group
@@ -88,7 +89,7 @@ def fit_of(settings: Settings) -> FitConfig:
     """How networks are fitted."""
     chosen = settings.train
     wishes = {str(name): weight for name, weight in chosen.task_weights.items()}
-    names = [target.name for target in targets_of(settings)]
+    asked = questions(targets_of(settings))
     return FitConfig(
         epochs=chosen.epochs,
         patience=chosen.patience,
@@ -99,7 +100,8 @@ def fit_of(settings: Settings) -> FitConfig:
         weight_decay=chosen.weight_decay,
         clip_norm=chosen.clip_norm,
         precision=chosen.precision,
-        task_weights=tuple(wishes.get(name, 1.0) for name in names) if wishes else (),
+        task_weights=tuple(wishes.get(name, 1.0) for name in asked) if wishes else (),
+        questions=asked if WAIT in asked else (),
         negatives=chosen.negatives,
         logistic_penalty=chosen.logistic_penalty,
         seed=chosen.seed,

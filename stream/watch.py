@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
+from msgspec import UNSET
 
 from schemas.codec import decode
 from schemas.control import ModelPublished
@@ -88,10 +89,12 @@ def printable(text: str) -> str:
 
 
 def _prediction(prediction: Prediction) -> tuple[str, ...]:
-    scores = (
+    scores = [
         f"{name} {score.probability:.1%} in {duration(score.horizon_ms)}"
         for name, score in prediction.targets.items()
-    )
+    ]
+    if prediction.expected_wait_ms is not UNSET:
+        scores.append(f"next purchase in {duration(prediction.expected_wait_ms)}")
     marks = ("cold start" * prediction.cold_start, "stale" * prediction.stale)
     return (
         moment(prediction.event_time),

@@ -12,7 +12,8 @@ from models.encoding import encode_event
 from models.features import PROFILE_FEATURES
 from models.networks.gru import Gru
 from models.scorer import Scorer, manifest_of, network_spec
-from models.targets import shop_targets
+from models.survival import hazard_targets
+from models.targets import Target, shop_targets
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Refund, View
 from tests.oracle import Ev, UserHistory
@@ -23,39 +24,46 @@ if TYPE_CHECKING:
 DAY = 86_400_000
 START = 1_600_000_000_000
 TARGETS = shop_targets(6, 7 * DAY, 28 * DAY)
+WAITING = (*TARGETS, *hazard_targets(6, (2 * DAY, 7 * DAY, 28 * DAY)))
+"""The same with a wait in three bins."""
 
 Raw = tuple[bytes | None, bytes | None, int]
 """(key, value, broker timestamp ms)."""
 
 
-def random_gru(seed: int = 0) -> Gru:
+def random_gru(seed: int = 0, targets: tuple[Target, ...] = TARGETS) -> Gru:
     """An untrained GRU: its numbers mean nothing, but depend on all that a trained one's would."""
     torch.manual_seed(seed)
-    network = Gru(network_spec(TARGETS)).eval()
+    network = Gru(network_spec(targets)).eval()
     for weights in network.parameters():
         torch.nn.init.normal_(weights, std=0.1)
     # Spread the risks over the alert thresholds.
-    network.set_calibration(torch.full((2,), 3.0), torch.zeros(2))
+    network.set_calibration(torch.full((len(targets),), 3.0), torch.zeros(len(targets)))
     return network
 
 
-def gru_manifest(network: Gru, version: str, created_at: int = 0) -> Manifest:
+def gru_manifest(
+    network: Gru, version: str, created_at: int = 0, targets: tuple[Target, ...] = TARGETS
+) -> Manifest:
     """What a trainer would say of it."""
     return manifest_of(
         network,
         version,
         "gru",
         history_length=32,
-        targets=TARGETS,
+        targets=targets,
         reference_profile=(0.0,) * len(PROFILE_FEATURES),
         created_at=created_at,
     )
 
 
-def gru_scorer(version: str = "gru-test", seed: int = 0) -> Scorer:
+def gru_scorer(
+    version: str = "gru-test", seed: int = 0, targets: tuple[Target, ...] = TARGETS
+) -> Scorer:
     """A scorer of a random GRU."""
-    network = random_gru(seed)
-    return Scorer.of_script(script_bytes(network), gru_manifest(network, version))
+    network = random_gru(seed, targets)
+    manifest = gru_manifest(network, version, targets=targets)
+    return Scorer.of_script(script_bytes(network), manifest)
 
 
 def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[Event]:

@@ -37,6 +37,9 @@ class FitConfig:
     task_weights: tuple[float, ...] = ()
     """Weight of each target in the loss of a network over sequences; empty: by uncertainty, see
     `models.training.weighting`."""
+    questions: tuple[str, ...] = ()
+    """What each target answers (`models.targets.questions`); those of one question are weighed as
+    one. Empty: each is its own."""
     negatives: float = 0.0
     """Negative labels per positive one that are learnt from, at most, per target; 0: all. What the
     sampling does to the odds is taken back, so probabilities stay those of the shop."""

@@ -8,7 +8,8 @@ Scene Geometry and Semantics", CVPR 2018): minimised over its noise s, each targ
 has its least at exp(s) = 2 * loss, so a target weighs 1 / (2 * loss): what is hard to tell counts
 less, and a target does not drown another because its loss is larger. That closed form takes the
 place of learnt noises; the losses are those that a fit measures after every epoch anyway, on points
-it does not learn from.
+it does not learn from. Targets that answer one question together, as the bins of a wait do, are one
+task whose loss is the sum of theirs, and have one weight.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ LOSS_FLOOR: Final = 1e-3
 """Losses below it count as if they were it: a target that is all but known must not be all."""
 
 
-def target_weights(losses_K: NDArray[np.float64], chosen: Sequence[float] = ()) -> list[float]:
+def target_weights(
+    losses_K: NDArray[np.float64], chosen: Sequence[float] = (), questions: Sequence[str] = ()
+) -> list[float]:
     """Weights of K targets, 1 on average, so that the learning rate means the same.
 
     Args:
         losses_K: mean log-loss of each target on points that are not learnt from, nats.
         chosen: what someone wants instead, K positive numbers of any size; empty: by uncertainty.
+        questions: what each target answers; empty: each its own question.
 
     Raises:
         TrainingError: `chosen` does not fit the targets.
@@ -40,6 +44,11 @@ def target_weights(losses_K: NDArray[np.float64], chosen: Sequence[float] = ()) 
             f"the weights of the targets are {list(chosen)}, but there are {len(losses_K)} targets"
             " and each needs a positive number; correct train.task_weights"
         )
+    if len(questions):
+        _, question_K = np.unique(questions, return_inverse=True)
+        sums: NDArray[np.float64] = np.zeros(len(losses_K))
+        np.add.at(sums, question_K, losses_K)
+        losses_K = sums[question_K]
     wanted = np.asarray(chosen) if len(chosen) else 0.5 / np.maximum(losses_K, LOSS_FLOOR)
     found: list[float] = (wanted / wanted.mean()).tolist()
     return found

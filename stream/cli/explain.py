@@ -60,5 +60,8 @@ def explain(
             events = [event for event in found.history[target] if event.attribution is not None]
             for event in sorted(events, key=lambda e: -abs(e.attribution or 0))[:5]:
                 typer.echo(f"  {event.attribution:+.4f} {event.type} {event.event_id}")
+        if found.reproduced_wait_ms is not None:
+            told = "not kept" if found.published_wait_ms is None else f"{found.published_wait_ms}"
+            typer.echo(f"expected_wait_ms: {found.reproduced_wait_ms}, published {told}")
     if found.exact is False:
         raise typer.Exit(1)

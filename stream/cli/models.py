@@ -31,6 +31,7 @@ def list_models(
 
     from models.artifact import Manifest
     from models.registry import Registry
+    from models.targets import judged
     from stream.announce import read_announced
     from stream.rollout import Announced
 
@@ -49,7 +50,7 @@ def list_models(
         created = datetime.fromtimestamp(manifest.created_at / 1000, UTC)
         figures = ", ".join(
             f"{target.name} {manifest.metrics.get(f'{target.name}.roc_auc', float('nan')):.4f}"
-            for target in manifest.targets
+            for target in judged(manifest.targets)
         )
         moment = f"{created:%Y-%m-%d %H:%M:%S}"
         role, architecture = announced.role(version), manifest.architecture

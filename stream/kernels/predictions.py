@@ -12,18 +12,19 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from models.history import I64
 from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8
 from schemas.codec import encode
-from schemas.outputs import Prediction, Source, TargetScore, prediction_id
+from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore, prediction_id
 
 DIGITS: Final = 7
 """Decimals of a probability."""
 _UNITS: Final = 10**DIGITS
-_OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED = range(7)
+_OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED, _WAIT = range(8)
 _MARKS: Final = (
     (_USER, rb'(?<="user_id":)"u"'),
     (_PROBABILITY, rb'(?<="probability":)0\.5'),
@@ -31,6 +32,7 @@ _MARKS: Final = (
     (_EVENT_TIME, rb'(?<="event_time":)2'),
     (_COLD, rb'(?<="cold_start":)false'),
     (_AUTOMATED, rb'(?<="automated":)false'),
+    (_WAIT, rb'(?<="expected_wait_ms":)1'),
 )
 """What stands in the pattern for what differs. Within texts a quote has a backslash before it."""
 _LONGEST_NUMBER: Final = 20
@@ -47,7 +49,7 @@ class Pattern(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """What goes into the gaps, for N predictions."""
+    """What goes into the gaps, for N predictions; S probabilities: K targets, then survival."""
 
     users: U8
     """The user ids in UTF-8, one behind the other."""
@@ -55,10 +57,12 @@ class Predictions(NamedTuple):
     offsets: I64
     state_times: I64
     event_times: I64
-    scores_NK: I64
+    scores_NS: I64
     """Probabilities in units of the last decimal."""
     cold: NDArray[np.bool_]
     automated: NDArray[np.bool_]
+    waits: I64
+    """Expected waits, ms; [0] where the pattern has none."""
 
 
 def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
@@ -71,6 +75,10 @@ def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
         prediction_id=prediction_id(blank.model_version, topic, partition, offset),
         user_id="u",
         targets={name: TargetScore(0.5, t.horizon_ms) for name, t in blank.targets.items()},
+        expected_wait_ms=UNSET if blank.expected_wait_ms is UNSET else 1,
+        survival=UNSET
+        if blank.survival is UNSET
+        else [SurvivalPoint(point.horizon_ms, 0.5) for point in blank.survival],
         state_time=1,
         event_time=2,
         source=Source(topic, partition, offset),
@@ -196,7 +204,7 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
                 odd[i] = after < 0
                 at = max(at, after)
             elif gap == _PROBABILITY:
-                at = _probability(predictions.scores_NK[i, k], out, at)
+                at = _probability(predictions.scores_NS[i, k], out, at)
                 k += 1
             elif gap == _STATE_TIME:
                 at = _integer(predictions.state_times[i], out, at)
@@ -204,8 +212,10 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
                 at = _integer(predictions.event_times[i], out, at)
             elif gap == _COLD:
                 at = _boolean(predictions.cold[i], out, at)
-            else:
+            elif gap == _AUTOMATED:
                 at = _boolean(predictions.automated[i], out, at)
+            else:
+                at = _integer(predictions.waits[i], out, at)
         begin = end
         ends[i] = at
     return odd

@@ -7,6 +7,7 @@ import gc
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from models.errors import ArtifactError
 from models.features import FEATURE_VERSION, PROFILE_FEATURES
 from models.networks import build
 from models.scorer import Scorer, make_golden, manifest_of, network_spec
+from models.survival import hazard_targets
 from models.targets import shop_targets
 
 TARGETS = shop_targets(6, 1000, 2000)
@@ -154,6 +156,12 @@ class TestRefused:
     def test_other_features(self, folder: Path) -> None:
         edit_manifest(folder, feature_version="0")
         with pytest.raises(ArtifactError, match="trained on features 0"):
+            Scorer.load(folder, "cpu")
+
+    def test_bins_of_a_wait_with_a_gap(self, folder: Path) -> None:
+        bins = hazard_targets(6, (1000, 2000, 3000))
+        edit_manifest(folder, targets=msgspec.to_builtins((*TARGETS, bins[0], bins[2])))
+        with pytest.raises(ArtifactError, match="bins of a hazard must follow one another"):
             Scorer.load(folder, "cpu")
 
     def test_a_file_without_digest(self, folder: Path) -> None:

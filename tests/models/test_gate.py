@@ -11,6 +11,7 @@ from models.errors import TrainingError
 from models.features import PROFILE_FEATURES
 from models.gate import ALL, GateRules, Slice, Verdict, interval, judge, losses
 from models.segments import COLD, Evidence
+from models.survival import hazard_targets
 from models.targets import shop_targets
 
 TARGETS = shop_targets(6, 1, 2)
@@ -49,6 +50,46 @@ def test_the_truth_passes_and_the_same_seed_says_the_same() -> None:
     assert len(verdict.checks) == 2 + 2 * 2 + 1
     assert verdict == judge(found, truth, rivals(truth), RULES)
     assert verdict.segments["purchase"][COLD]["log_loss"] > 0
+
+
+def waits(seed: int = 5) -> tuple[Slice, np.ndarray]:
+    """A third bin of each point's wait is known if no purchase came in the two before."""
+    rng = np.random.default_rng(seed)
+    users = np.arange(USERS).repeat(POINTS)
+    truth = rng.uniform(0.05, 0.6, (USERS, 3))[users]
+    drawn = rng.random(truth.shape) < truth
+    labels = drawn.astype(np.float32)
+    came = np.cumsum(drawn, axis=1) - drawn > 0
+    labels[came] = np.nan
+    profile = np.zeros((len(users), len(PROFILE_FEATURES)), np.float32)
+    return Slice(hazard_targets(6, (1, 2, 3)), labels, profile, users), truth
+
+
+def test_the_bins_of_a_wait_are_judged_as_the_one_question_they_answer() -> None:
+    found, truth = waits()
+    verdict = judge(found, truth, rivals(truth), RULES, ("old", truth))
+    verdict.require("gru")
+    names = [(check.name, check.target) for check in verdict.checks if check.segment == ALL]
+    assert [name for name in names if name[0] == "calibrated"] == [
+        ("calibrated", f"hazard_{place}") for place in range(3)
+    ]
+    better = next(check for check in verdict.checks if check.name == "better than base_rate")
+    assert (better.target, better.points) == ("wait", len(found.labels))
+    # The likelihood of a censored wait: the sum over the bins that are known.
+    total = np.nansum(losses(found.labels, truth), axis=1).mean()
+    assert better.ours == pytest.approx(total)
+    against = [c for c in verdict.checks if c.name == "not worse than the champion"]
+    assert {check.target for check in against} == {"wait"}
+
+
+def test_a_wait_passes_though_one_bin_tells_nothing_and_fails_if_all_do() -> None:
+    found, truth = waits()
+    flat = np.broadcast_to(truth.mean(axis=0), truth.shape)
+    dull = truth.copy()
+    dull[:, 2] = flat[:, 2]
+    judge(found, dull, {"base_rate": flat}, RULES).require("gru")
+    failed = failures(judge(found, flat, {"base_rate": flat}, RULES))
+    assert failed == {("better than base_rate", "wait", ALL)}
 
 
 def test_what_is_not_surely_better_is_refused_with_each_check_and_its_figures() -> None:

@@ -13,8 +13,8 @@ from models.networks.process import ProcessParameters, PurchaseProcess
 from models.points import Points
 from models.scorer import network_spec
 from models.split import TimeSplit
-from models.survival import expected_wait, hazard_targets, survival
-from models.targets import OCCURS, Target
+from models.survival import Bins, expected_wait, hazard_targets, survival, survival_at_edges
+from models.targets import OCCURS, Target, shop_targets
 from tests.models.shop import DAY, PURCHASE
 
 EDGES = (DAY, 3 * DAY, 7 * DAY)
@@ -110,6 +110,35 @@ def test_the_hazards_of_the_purchase_process_make_its_own_survival() -> None:
     )
     for column, edge in enumerate(EDGES):
         assert 1 - survival(hazards, EDGES, edge) == pytest.approx(occurs[:, column], abs=1e-5)
+
+
+def test_each_point_has_the_same_bits_in_any_company() -> None:
+    hazards = np.random.default_rng(1).random((257, len(EDGES)))
+    for tell in (
+        survival_at_edges,
+        lambda found: survival(found, EDGES, 4 * DAY),
+        lambda found: expected_wait(found, EDGES),
+    ):
+        alone = np.concatenate([tell(row[None]) for row in hazards])
+        assert np.array_equal(tell(hazards), alone)
+        assert np.array_equal(tell(hazards[5:41]), alone[5:41])
+
+
+def test_survival_at_the_edges_is_survival() -> None:
+    at = np.stack([survival(HAZARDS, EDGES, edge) for edge in EDGES], axis=1)
+    assert survival_at_edges(HAZARDS) == pytest.approx(at)
+    assert (np.diff(survival_at_edges(HAZARDS), axis=1) <= 0).all()
+
+
+def test_the_bins_are_found_among_the_targets_of_a_model() -> None:
+    shop = shop_targets(PURCHASE, DAY, 30 * DAY)
+    assert Bins.of(shop) is None
+    bins = Bins.of((*shop, *BINS))
+    assert bins == Bins((2, 3, 4), EDGES)
+    told = np.arange(10, dtype=np.float32).reshape(2, 5) / 16
+    assert bins.hazards(told).tolist() == [[0.125, 0.1875, 0.25], [0.4375, 0.5, 0.5625]]
+    with pytest.raises(ModelError, match="must follow one another"):
+        Bins.of((*shop, BINS[0], BINS[2]))
 
 
 @pytest.mark.parametrize("edges", [(), (0, DAY), (DAY, DAY), (3 * DAY, DAY)])

@@ -9,7 +9,8 @@ from models.eventlog import in_order
 from models.networks import build
 from models.scorer import Scorer, network_spec
 from models.split import TimeSplit
-from models.targets import ABSENT, NAMES, OCCURS, shop_targets
+from models.survival import hazard_targets
+from models.targets import ABSENT, NAMES, OCCURS, judged, questions, shop_targets
 from schemas.events import EventType
 from tests.models.shop import CART, DAY, PURCHASE, carts_log
 
@@ -47,6 +48,13 @@ def test_a_cart_is_labelled_by_additions_and_not_by_purchases() -> None:
         checked += 1
     assert checked > 50
     assert build("gru", network_spec(targets), 8).targets == 3
+
+
+def test_the_bins_of_a_wait_are_one_question_and_no_label_of_a_prediction() -> None:
+    targets = shop_targets(PURCHASE, DAY, 30 * DAY)
+    bins = hazard_targets(PURCHASE, (DAY, 3 * DAY))
+    assert questions((*targets, *bins)) == ("purchase", "churn", "wait", "wait")
+    assert judged((*targets, *bins)) == targets
 
 
 def test_before_any_model_only_purchases_are_spoken_of() -> None:

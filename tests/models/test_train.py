@@ -16,13 +16,16 @@ from models.batches import Batches
 from models.candidates import Candidate
 from models.dataset import DatasetConfig, build_examples
 from models.errors import DatasetError, TrainingError
+from models.evaluate import log_loss
 from models.eventlog import EventLog, in_order
 from models.fit import FitConfig, Progress, fit_sequences, standardise, stopping_losses
 from models.gate import GateRules
+from models.gather import gather
 from models.networks import build
 from models.registry import Registry
 from models.scorer import Scorer, network_spec
-from models.split import CALIBRATION, TRAIN, TimeSplit
+from models.split import CALIBRATION, TRAIN, VALIDATION, TimeSplit
+from models.survival import Bins, hazard_targets, survival
 from models.targets import shop_targets
 from models.train import TrainConfig, Trained, _choose, _why, train
 from tests.models.shop import DAY, PURCHASE, START, VIEW, carts_log, log_of, shop_log
@@ -194,6 +197,31 @@ def test_the_gru_learns_what_only_the_order_of_events_tells() -> None:
     assert found.metrics["purchase.roc_auc"] > (
         found.baselines["logistic"]["purchase.roc_auc"] + 0.1
     )
+
+
+def test_a_wait_is_learnt_with_the_targets_and_tells_a_horizon_as_well_as_its_own_head(
+    log: EventLog,
+) -> None:
+    edges = (DAY, 3 * DAY, 6 * DAY, 10 * DAY)
+    targets = (*TARGETS, *hazard_targets(PURCHASE, edges))
+    config = replace(CONFIG, candidates=("logistic",))
+    trained = train(log, targets, config, created_at=START + 90 * DAY, device="cpu")
+    questions = {check.target for check in trained.card.checks if check.name.startswith("better")}
+    assert questions == {"purchase", "churn", "wait"}
+    assert "- hazard_1: one within 72 h, if none has come in 24 h" in trained.card.markdown()
+
+    dataset = config.dataset
+    examples = gather(log, targets, dataset, drop_late=True, now=START + 90 * DAY).examples
+    points = examples.of_slice(VALIDATION)
+    points = points[~np.isnan(examples.labels[points, 0])]
+    scorer = Scorer.of_script(trained.script, trained.manifest)
+    said = scorer.probabilities(np.empty((len(points), 0), np.float32), examples.profile[points])
+    bins = Bins.of(scorer.targets)
+    within = 1 - survival(bins.hazards(said), bins.edges_ms, TARGETS[0].horizon_ms)
+    labels = examples.labels[points, 0]
+    assert log_loss(labels, within) < log_loss(labels, said[:, 0]) + 0.01
+    assert log_loss(labels, within) < log_loss(labels, np.full(len(labels), labels.mean())) - 0.02
+    assert within.mean() == pytest.approx(labels.mean(), abs=0.05)
 
 
 def test_late_events_are_left_out_as_in_serving(log: EventLog) -> None:

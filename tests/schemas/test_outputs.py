@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from schemas.codec import MAX_EVENT_BYTES, decode, encode
 from schemas.errors import InvalidEvent, InvalidMessage, Reason
@@ -16,6 +17,7 @@ from schemas.outputs import (
     LateEvent,
     Prediction,
     Source,
+    SurvivalPoint,
     TargetScore,
     alert_id,
     dead_letter,
@@ -45,6 +47,9 @@ predictions = st.builds(
     cold_start=st.booleans(),
     stale=st.booleans(),
     expected_spend=st.none() | st.floats(0, 1e12),
+    expected_wait_ms=st.just(UNSET) | durations,
+    survival=st.just(UNSET)
+    | st.lists(st.builds(SurvivalPoint, st.integers(1, 2**62), shares), max_size=3),
 )
 alerts = st.builds(
     ChurnAlert,
@@ -80,6 +85,12 @@ invalids = st.builds(
 @given(st.one_of(predictions, alerts, late_events))
 def test_round_trip(message):
     assert decode(type(message), encode(message)) == message
+
+
+@given(predictions)
+def test_a_wait_that_is_not_told_takes_no_bytes(prediction):
+    told = b'"expected_wait_ms"' in encode(prediction)
+    assert told == (prediction.expected_wait_ms is not UNSET)
 
 
 @given(sources, st.none() | st.binary(), st.none() | st.binary(), invalids)

@@ -22,21 +22,30 @@ from stream.settings import Settings
 from stream.targets import targets_of
 from stream.testing import PipelineDriver
 from stream.topics import create_topics
-from tests.logs import disordered, duplicated, gru_manifest, random_gru, shop_log
+from tests.logs import (
+    TARGETS,
+    WAITING,
+    disordered,
+    duplicated,
+    gru_manifest,
+    random_gru,
+    shop_log,
+)
 from tests.stream.kafka_tools import produce
 from tests.stream.test_topics import settings_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.targets import Target
     from schemas.outputs import Prediction
 
 VERSION = "gru-1"
 
 
-def publish(folder: Path, seed: int = 1) -> None:
-    network = random_gru(seed)
-    manifest = gru_manifest(network, VERSION)
+def publish(folder: Path, seed: int = 1, targets: tuple[Target, ...] = TARGETS) -> None:
+    network = random_gru(seed, targets)
+    manifest = gru_manifest(network, VERSION, targets=targets)
     script = script_bytes(network)
     Registry(folder).publish(manifest, script, make_golden(script, manifest))
 
@@ -81,6 +90,24 @@ def test_predictions_are_reproduced_wherever_the_model_took_over(tmp_path: Path)
         assert [e.attribution for e in found.history["churn"]] == list(churn.events)
     assert len(exact) >= 4
     assert all(exact)
+
+
+def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Path) -> None:
+    publish(tmp_path, targets=WAITING)
+    settings = local(tmp_path)
+    records, told = worker(settings, swap_at=0)
+    prediction = told[-1]
+    mine = [r for r in records if r.key == prediction.user_id.encode()]
+    mine = [r for r in mine if r.offset <= prediction.source.offset]
+    asked = Parsed.of(prediction.prediction_id)
+    found = _explain(settings, prediction.prediction_id, asked, mine, prediction)
+    assert found.exact
+    assert set(found.attributions) == set(found.history) == {"purchase", "churn"}
+    assert found.published_wait_ms == found.reproduced_wait_ms == prediction.expected_wait_ms
+    other = msgspec.structs.replace(prediction, expected_wait_ms=prediction.expected_wait_ms + 1)
+    found = _explain(settings, prediction.prediction_id, asked, mine, other)
+    assert found.exact is False
+    draw(found, tmp_path / "why.png")
 
 
 def test_the_picture_and_the_json(tmp_path: Path) -> None:

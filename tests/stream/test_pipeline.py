@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.scorer import Scorer
+from models.targets import Target
 from schemas.codec import encode
 from schemas.events import CartAdd, Favourite, Purchase, Refund, View
 from stream.settings import Settings
@@ -16,6 +17,7 @@ from tests.logs import (
     DAY,
     START,
     TARGETS,
+    WAITING,
     disordered,
     duplicated,
     gru_scorer,
@@ -67,8 +69,10 @@ def test_histories_and_totals_equal_the_oracle(scorer: Scorer, seed: int) -> Non
     assert len(driver.predictions()) == totals["accepted"]
 
 
+@pytest.mark.parametrize("targets", [TARGETS, WAITING], ids=["plain", "with a wait"])
 @pytest.mark.parametrize("batch", [1, 13, 400])
-def test_results_do_not_depend_on_the_batches(scorer: Scorer, batch: int) -> None:
+def test_results_do_not_depend_on_the_batches(targets: tuple[Target, ...], batch: int) -> None:
+    scorer = gru_scorer(targets=targets)
     log = duplicated(disordered(shop_log(7, 1200), 7, 900_000), 7, 0.05)
     reference = PipelineDriver(scorer, settings())
     reference.pipe(log, batch=len(log))

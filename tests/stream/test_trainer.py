@@ -101,6 +101,24 @@ def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> N
         TrainSettings(task_weights={"churn": 0.0})
 
 
+def test_a_wait_is_learnt_in_bins_where_the_settings_have_edges(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    assert fit_of(plain).questions == ()
+    train = {"wait_edges_ms": ["12h", "2d", 7 * DAY_MS], "task_weights": {"wait": 3.0}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    *shop, first, second, third = targets_of(wished)
+    assert [target.name for target in shop] == ["purchase", "churn"]
+    bins = [(bin_.after_ms, bin_.horizon_ms) for bin_ in (first, second, third)]
+    assert bins == [(0, DAY_MS // 2), (DAY_MS // 2, 2 * DAY_MS), (2 * DAY_MS, 7 * DAY_MS)]
+    assert fit_of(wished).questions == ("purchase", "churn", "wait", "wait", "wait")
+    assert fit_of(wished).task_weights == (1.0, 1.0, 3.0, 3.0, 3.0)
+    for wrong in (["2d", "1d"], ["0s", "1d"], ["1d", "1d"]):
+        with pytest.raises(ValueError, match="ascending times above 0"):
+            TrainSettings(wait_edges_ms=wrong)
+    with pytest.raises(ValueError, match="at most 32"):
+        TrainSettings(wait_edges_ms=range(1, 34))
+
+
 @pytest.fixture
 def jsonl(tmp_path: Path, shop: list[tuple[bytes, bytes]]) -> Path:
     path = tmp_path / "events.jsonl"

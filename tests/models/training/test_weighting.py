@@ -35,6 +35,18 @@ def test_wishes_count_by_their_ratio() -> None:
             target_weights(losses, wrong)
 
 
+def test_the_bins_of_a_wait_are_weighed_as_one() -> None:
+    losses = np.array([0.6, 0.1, 0.2, 0.3])
+    asked = ("purchase", "wait", "wait", "wait")
+    assert target_weights(losses, (), asked) == pytest.approx([1, 1, 1, 1])
+    alone = target_weights(np.array([0.6, 0.3]))
+    together = target_weights(np.array([0.6, 0.1, 0.2]), (), ("purchase", "wait", "wait"))
+    assert together[0] / together[1] == pytest.approx(alone[0] / alone[1])
+    assert together[1] == together[2]
+    wished = target_weights(losses, (3.0, 1.0, 1.0, 1.0), asked)
+    assert wished == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+
+
 def test_a_fit_follows_them() -> None:
     """What counts for next to nothing is learnt least; the other target is learnt as if alone."""
     by_uncertainty, _ = fitted(None)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from schemas.codec import decode, encode
-from schemas.outputs import Prediction, Source, TargetScore, prediction_id
+from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore, prediction_id
 from stream.kernels.buffers import cut, joined
 from stream.kernels.predictions import (
     DIGITS,
@@ -36,7 +37,17 @@ def blank(**changes: object) -> Prediction:
     return Prediction(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def written(like: Prediction, topic: str, rows: list[tuple[object, ...]]) -> list[bytes | None]:
+def waiting(**changes: object) -> Prediction:
+    points = [SurvivalPoint(9, 0.0), SurvivalPoint(99, 0.0), SurvivalPoint(10**11, 0.0)]
+    return blank(expected_wait_ms=0, survival=points, **changes)
+
+
+def written(
+    like: Prediction,
+    topic: str,
+    rows: list[tuple[object, ...]],
+    waits: tuple[int, ...] = (),
+) -> list[bytes | None]:
     """What the kernel writes for (user, offset, state time, event time, scores, cold, automated);
     None where it says that it cannot."""
     users, offsets, states, times, scores, cold, automated = zip(*rows, strict=True)
@@ -44,6 +55,7 @@ def written(like: Prediction, topic: str, rows: list[tuple[object, ...]]) -> lis
         *joined([user.encode() for user in users]),
         *(np.array(column, np.int64) for column in (offsets, states, times, scores)),
         *(np.array(column, np.bool_) for column in (cold, automated)),
+        np.array(waits, np.int64),
     )
     pattern = pattern_of(like, topic, 3)
     ends = np.empty(len(rows), np.int64)
@@ -52,17 +64,25 @@ def written(like: Prediction, topic: str, rows: list[tuple[object, ...]]) -> lis
     return [None if o else v for o, v in zip(odd.tolist(), cut(out, ends), strict=True)]
 
 
-def wanted(like: Prediction, topic: str, row: tuple[object, ...]) -> bytes:
+def wanted(
+    like: Prediction, topic: str, row: tuple[object, ...], wait: int | UnsetType = UNSET
+) -> bytes:
     user, offset, state, time, scores, cold, automated = row
     horizons = [(name, score.horizon_ms) for name, score in like.targets.items()]
+    survival = like.survival
+    if survival is not UNSET:
+        after = zip(survival, scores[len(horizons) :], strict=True)
+        survival = [SurvivalPoint(point.horizon_ms, units / UNITS) for point, units in after]
     return encode(
         Prediction(
             prediction_id=prediction_id(like.model_version, topic, 3, offset),
             user_id=user,
             targets={
                 name: TargetScore(units / UNITS, horizon)
-                for (name, horizon), units in zip(horizons, scores, strict=True)
+                for (name, horizon), units in zip(horizons, scores, strict=False)
             },
+            expected_wait_ms=wait,
+            survival=survival,
             model_version=like.model_version,
             feature_version=like.feature_version,
             state_time=state,
@@ -76,6 +96,7 @@ def wanted(like: Prediction, topic: str, row: tuple[object, ...]) -> bytes:
 
 
 units = st.integers(0, UNITS) | st.integers(0, 2000) | st.sampled_from([0, 1, UNITS - 1, UNITS])
+waits = st.integers(0, 2**62)
 rows = st.tuples(
     names,
     st.integers(0, 2**62),
@@ -105,6 +126,22 @@ def test_the_bytes_are_msgspecs(
             assert decode(Prediction, found).user_id == row[0]
 
 
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    st.lists(st.tuples(rows, st.tuples(units, units, units), waits), min_size=1, max_size=9),
+    names,
+)
+def test_the_bytes_are_msgspecs_with_waits_too(
+    drawn: list[tuple[tuple[object, ...], tuple[int, ...], int]], version: str
+) -> None:
+    like = waiting(model_version=version)
+    whole = [(*row[:4], (*row[4], *after), *row[5:]) for row, after, _ in drawn]
+    found = written(like, "t", whole, tuple(wait for *_, wait in drawn))
+    for value, row, (*_, wait) in zip(found, whole, drawn, strict=True):
+        want = wanted(like, "t", row, wait)
+        assert value == want if value is not None else b"\\" in want
+
+
 def test_every_small_and_every_round_probability() -> None:
     scores = [*range(3000), *range(0, UNITS + 1, 12_345), *range(0, UNITS + 1, 100_000)]
     drawn = [("u", 1, 1, 1, (score, UNITS - score), False, False) for score in scores]
@@ -119,12 +156,16 @@ def test_every_small_and_every_round_probability() -> None:
         ("v", f"x{10**15}"),
         ('"user_id":"u"', '"state_time":1'),
         ('\\"probability":0.5', '"cold_start":false'),
+        ('"expected_wait_ms":1', '"expected_wait_ms":1'),
     ],
 )
 def test_names_that_look_like_marks(version: str, topic: str) -> None:
     like = blank(model_version=version)
     row = ("u", 5, 6, 7, (1, 2), True, False)
     assert written(like, topic, [row]) == [wanted(like, topic, row)]
+    like = waiting(model_version=version)
+    row = ("u", 5, 6, 7, (1, 2, 3, 4, 5), True, False)
+    assert written(like, topic, [row], (8,)) == [wanted(like, topic, row, 8)]
 
 
 def test_other_targets() -> None:
