@@ -17,7 +17,7 @@ from models.batches import Batches
 from models.calibrate import Platt, fit_platt
 from models.dataset import Examples, Index
 from models.devices import pick_device
-from models.evaluate import F64, figures
+from models.evaluate import F64
 from models.fit import FitConfig, Report, fit_sequences, predict_logits
 from models.linear import fit_blend, fit_logistic
 from models.networks import ARCHITECTURES, build
@@ -25,6 +25,7 @@ from models.networks.base import Network
 from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
+from models.spend import figures_of
 from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.targets import Target, questions
 from models.training.checkpoint import Checkpoint
@@ -208,7 +209,7 @@ def measure(
         platt = fit_platt(logits[fit_on, column], examples.labels[fit_on, column])
         judged = labelled(examples, VALIDATION, column)
         probabilities = platt.probabilities(logits[judged, column])
-        found |= named(target, figures(examples.labels[judged, column], probabilities))
+        found |= named(target, figures_of(target, examples.labels[judged, column], probabilities))
         calibration[target.name] = platt
         said[:, column] = platt.probabilities(logits[later, column])
     platts = [calibration[target.name] for target in targets]

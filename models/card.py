@@ -14,7 +14,7 @@ import msgspec
 from models.artifact import Manifest, TrainingWindow
 from models.cleaning import Cleaning
 from models.gate import Check, GateRules, Verdict
-from models.targets import ABSENT, HAZARD, Target
+from models.targets import ABSENT, AMOUNT, HAZARD, Target
 
 CARD_JSON: Final = "card.json"
 CARD_MARKDOWN: Final = "card.md"
@@ -167,6 +167,8 @@ def _target(target: Target) -> str:
     until = f"within {target.horizon_ms / _HOUR:g} h"
     if target.kind == HAZARD:
         return f"- {target.name}: one {until}, if none has come in {target.after_ms / _HOUR:g} h"
+    if target.kind == AMOUNT:
+        return f"- {target.name}: what is spent {until}, of which {target.most:g} counts at most"
     return f"- {target.name}: {'none' if target.kind == ABSENT else 'one'} {until}"
 
 

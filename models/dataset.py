@@ -7,6 +7,7 @@ guessed; a purchase that was cancelled decides nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,8 +27,9 @@ from models.history import (
     snapshot,
 )
 from models.points import Drawing, Points, draw, join, mix, uniform, window_start
+from models.spend import shares
 from models.split import CALIBRATION, SLICES, STOPPING, TimeSplit
-from models.targets import ABSENT, Target
+from models.targets import ABSENT, AMOUNT, Target
 
 __all__ = [
     "F32",
@@ -125,7 +127,7 @@ class Examples:
     profile: F32
     """[Q,P]."""
     labels: F32
-    """[Q,K] 1 or 0, NaN where censored or not applicable."""
+    """[Q,K] 1 or 0, of an amount its share; NaN where censored or not applicable."""
     weight: F32
     """[Q] of the point in a loss: less for users of many points."""
     slice: NDArray[np.int8]
@@ -209,6 +211,7 @@ def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, in
 def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
     """Label what is known by now; points without any label are left out."""
     labels = np.empty((len(points), len(targets)), np.float32)
+    amounts = itertools.count()
     for column, target in enumerate(targets):
         following = points.following[:, column]
         begin = points.now + target.after_ms
@@ -220,6 +223,9 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         if target.kind == ABSENT:
             occurs = ~occurs
         labels[:, column] = np.where(known, occurs, np.nan)
+        if target.kind == AMOUNT:
+            share = shares(points.spent[:, next(amounts)], target.most)
+            labels[:, column] = np.where(known, share, np.nan)
     kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
     _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
     slices = split.slice_of(points.now[kept])

@@ -24,11 +24,11 @@ from models.evaluate import (
     F64,
     PROBABILITY_FLOOR,
     calibration_error,
-    figures,
 )
 from models.features import F32
 from models.segments import Evidence, Mask, segments
-from models.targets import Target, questions
+from models.spend import figures_of
+from models.targets import AMOUNT, Target, questions
 
 GROUPS: Final = 1000
 """Users are resampled in at most this many groups."""
@@ -53,7 +53,8 @@ class GateRules:
     tolerance: float = 0.005
     """Log-loss by which a challenger may surely be worse than the champion."""
     max_ece: float = 0.1
-    """Expected calibration error allowed, beyond what so few points show of a perfect model."""
+    """Expected calibration error allowed, beyond what so few points show of a perfect model; of
+    amounts the relative bias that they may not surely exceed."""
     evidence: Evidence = field(default_factory=Evidence)
     """Below it a prediction abstains; judged as a segment of its own."""
     seed: int = 7
@@ -63,14 +64,14 @@ class Check(msgspec.Struct, frozen=True):
     """One comparison and how it went."""
 
     name: str
-    """"calibrated", "better than base_rate", "not worse than the champion", ..."""
+    """"calibrated", "unbiased", "better than base_rate", "not worse than the champion", ..."""
     target: str
     """Name of the target, or of the question that several answer together (`models.targets`); empty
     for the mean over all of them."""
     segment: str
     passed: bool
     ours: float
-    """Log-loss (or calibration error) of the challenger."""
+    """Log-loss (or calibration error, or relative bias) of the challenger."""
     theirs: float
     """Of what it is compared with (or what is allowed)."""
     low: float
@@ -154,11 +155,11 @@ def judge(
     checks: list[Check] = []
     for column, target in enumerate(found.targets):
         known = ~np.isnan(found.labels[:, column])
-        checks.append(
-            _calibrated(
-                target.name, found.labels[known, column], challenger_NK[known, column], rules
-            )
-        )
+        labels, said = found.labels[known, column], challenger_NK[known, column]
+        if target.kind == AMOUNT:
+            checks.append(_unbiased(target.name, labels, said, groups[known], rules))
+        else:
+            checks.append(_calibrated(target.name, labels, said, rules))
     compared = {
         name: _asked(losses(found.labels, theirs), asked) for name, theirs in rivals.items()
     }
@@ -261,6 +262,17 @@ def _calibrated(target: str, labels: NDArray[Any], probabilities: F64, rules: Ga
     return Check("calibrated", target, ALL, ece <= allowed, ece, allowed, gap, gap, len(labels))
 
 
+def _unbiased(
+    target: str, labels: NDArray[Any], said: F64, groups: NDArray[np.intp], rules: GateRules
+) -> Check:
+    """Amounts: bins of shares, most of them tiny, would show nothing; their sum does."""
+    mean = max(float(labels.mean()), PROBABILITY_FLOOR)
+    low, high = (bound / mean for bound in interval(said - labels, groups, rules))
+    bias, allowed = float(said.mean()) / mean - 1, rules.max_ece
+    passed = low <= allowed and high >= -allowed
+    return Check("unbiased", target, ALL, passed, bias, allowed, low, high, len(labels))
+
+
 def _better(
     name: str,
     target: str,
@@ -337,7 +349,7 @@ def _by_segment(
             if inside.sum() < rules.min_points:
                 continue
             labels = found.labels[inside, column]
-            row = figures(labels, probabilities_NK[inside, column])
+            row = figures_of(target, labels, probabilities_NK[inside, column])
             if theirs_NK is not None:
                 row["champion.log_loss"] = float(theirs_NK[inside, column].mean())
             rows[name] = {key: value for key, value in row.items() if np.isfinite(value)}

@@ -179,7 +179,7 @@ def window_of(
     for which, name in enumerate(SLICES):
         labels = examples.labels[examples.of_slice(which)]
         rates[name] = {
-            target.name: float(np.nanmean(labels[:, column]))
+            target.name: float(np.mean(labels[~np.isnan(labels[:, column]), column] > 0))
             for column, target in enumerate(targets)
         }
     return TrainingWindow(

@@ -21,7 +21,7 @@ from models.apply import apply_in_order
 from models.automation import automated
 from models.history import Events, Records, SessionRules, Snapshot, snapshot
 from models.memory import give_back
-from models.targets import ABSENT, Target
+from models.targets import ABSENT, AMOUNT, Target
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -75,6 +75,9 @@ class Points:
     """[Q] which of its user's places the point holds: an event's hash, or -1 - k for silence k."""
     following: I64
     """[Q,K] time of the first event after `now` that decides the target, 0: none so far."""
+    spent: I64
+    """[Q,S] amounts of the events so far that decide each of the S targets that are amounts, within
+    their horizon, in 1 / AMOUNT_UNIT."""
     eligible: Bools
     """[Q,K] whether the target applies at that point."""
 
@@ -126,7 +129,7 @@ def join(parts: list[T]) -> T:
     return joined
 
 
-_PER_POINT: Final = ("now", "profile", "user", "seen", "slot", "following", "eligible")
+_PER_POINT: Final = ("now", "profile", "user", "seen", "slot", "following", "spent", "eligible")
 
 
 def mix(values: U64 | int, salt: U64 | int = 0) -> U64:
@@ -223,6 +226,7 @@ def draw(
             ],
             axis=1,
         ),
+        spent=keys.spent(row, now, events, deciding, targets),
         eligible=np.stack(
             [
                 at.orders >= config.min_orders if t.kind == ABSENT else np.ones(len(at.n), bool)
@@ -247,6 +251,9 @@ def follow(
         open_ = np.flatnonzero((points.following[:, column] == 0) & (row >= 0))
         decides = deciding & (events.type == target.event_type)
         points.following[open_, column] = keys.first_after(row[open_], points.now[open_], decides)
+    known = np.flatnonzero(row >= 0)
+    more = keys.spent(row[known], points.now[known], events, deciding, targets)
+    points.spent[known] += more
 
 
 def _event_points(users: U64, rows: Index, ids: U64, config: Drawing) -> tuple[Index, I64]:
@@ -332,6 +339,25 @@ class _Keys:
         inside = np.minimum(at, len(keys) - 1)
         found = (at < len(keys)) & (of[inside] == rows)
         return np.where(found, times[inside], 0)
+
+    def spent(
+        self,
+        rows: Index,
+        moments: I64,
+        events: Events,
+        deciding: Bools,
+        targets: tuple[Target, ...],
+    ) -> I64:
+        """Amounts [Q,S] of the row's deciding events within the horizon after each moment."""
+        amounts = [target for target in targets if target.kind == AMOUNT]
+        out = np.zeros((len(rows), len(amounts)), np.int64)
+        for place, target in enumerate(amounts):
+            among = deciding & (events.type == target.event_type)
+            keys, total = self.keys[among], np.append(0, np.cumsum(events.amount[among]))
+            ends = (self._key(rows, moments + wait) for wait in (0, target.horizon_ms))
+            first, end = (np.searchsorted(keys, key, side="right") for key in ends)
+            out[:, place] = total[end] - total[first]
+        return out
 
 
 @dataclass(frozen=True)

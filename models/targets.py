@@ -15,7 +15,10 @@ NAMES = (PURCHASE, CHURN, CART, FAVOURITE)
 OCCURS = "occurs"
 ABSENT = "absent"
 HAZARD = "hazard"
+AMOUNT = "amount"
 
+SPEND = "spend"
+"""Name of the target of kind `AMOUNT`."""
 WAIT = "wait"
 """Name of the question that the bins of a hazard answer together."""
 
@@ -27,13 +30,16 @@ class Target(msgspec.Struct, frozen=True):
     """Key of the target in predictions, one of `NAMES`."""
     kind: str
     """"occurs": an event of `event_type` happens in (t, t + horizon]; "absent": none does;
-    "hazard": one does, where none has in (t, t + after], see `models.survival`."""
+    "hazard": one does, where none has in (t, t + after], see `models.survival`; "amount": how much
+    is spent in them, as a share of `most`, see `models.spend`."""
     event_type: int
     """Type code of the event that decides the label (see schemas.events.TYPE_CODES)."""
     horizon_ms: int
     """End of the label window, milliseconds after t."""
     after_ms: int = 0
     """Beginning of the label window, milliseconds after t; 0 but for hazards."""
+    most: float = 0.0
+    """Of an amount: what the share of 1 stands for, in currency units."""
 
 
 def shop_targets(
@@ -79,5 +85,9 @@ def judged(targets: tuple[Target, ...]) -> tuple[Target, ...]:
 
 
 def of_purchases(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-    """The targets that a purchase process can speak of: carts and favourites are beyond it."""
-    return tuple(target for target in targets if target.event_type == EventType.PURCHASE)
+    """The targets that a purchase process can speak of: not of carts, favourites and amounts."""
+    return tuple(
+        target
+        for target in targets
+        if target.event_type == EventType.PURCHASE and target.kind != AMOUNT
+    )

@@ -32,15 +32,16 @@ from models.candidates import (
 from models.card import Card, card_of
 from models.dataset import F32, DatasetConfig, Examples, Index
 from models.drift import Reference
-from models.evaluate import F64, RecencyBaseline, figures
+from models.evaluate import F64, RecencyBaseline
 from models.eventlog import LogParts
 from models.fit import FitConfig, Report
 from models.gate import LOGISTIC, GateRules, Slice, Verdict, judge
 from models.gather import Gathered, gather
 from models.networks.rhythm import Rhythm
 from models.scorer import Scorer, make_golden, manifest_of, network_spec
+from models.spend import figures_of
 from models.split import TRAIN, VALIDATION
-from models.targets import Target
+from models.targets import AMOUNT, Target, judged
 from models.training.config import RefreshConfig
 
 CANDIDATES: Final = ("logistic", "gru")
@@ -159,6 +160,8 @@ def train_on(
     verdict.require(best.architecture)
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
+    # Of what is told of hazards and amounts no label comes back to be compared with.
+    followed = [(k, t) for k, t in enumerate(targets) if t in judged(targets)]
     network = best.network
     script = script_bytes(network) if lesson is None else restated(lesson.script, network)
     manifest = manifest_of(
@@ -180,8 +183,8 @@ def train_on(
         choice=f"{best.architecture}: {_why(best, fitted, targets)} ({losses})",
         reference=Reference.of(
             examples.profile[examples.of_slice(TRAIN)],
-            {t.name: best.probabilities[:, k] for k, t in enumerate(targets)},
-            {t.name: _labels(examples, k) for k, t in enumerate(targets)},
+            {t.name: best.probabilities[:, k] for k, t in followed},
+            {t.name: _labels(examples, k) for k, t in followed},
         ),
     )
     card = card_of(manifest, verdict, config.gate)
@@ -213,7 +216,10 @@ def _baselines(
         said["recency"][:, column] = recency.predict(silence[later])
         known = ~np.isnan(truth)
         for name, probabilities in said.items():
-            found[name] |= named(target, figures(truth[known], probabilities[known, column]))
+            if name == "rhythm" and target.kind == AMOUNT:
+                continue  # It knows of purchases, not of amounts.
+            told = figures_of(target, truth[known], probabilities[known, column])
+            found[name] |= named(target, told)
     return found, said
 
 
@@ -227,9 +233,7 @@ def _choose(
 ) -> tuple[Candidate, Verdict]:
     """The candidate of the lowest log-loss, or the logistic one if it is not surely beaten."""
     points = examples.of_slice(VALIDATION)
-    judged = Slice(
-        targets, examples.labels[points], examples.profile[points], examples.user[points]
-    )
+    later = Slice(targets, examples.labels[points], examples.profile[points], examples.user[points])
     serving = None
     if champion is not None and champion.targets == targets:
         serving = champion.version, _served(champion, examples, points)
@@ -237,10 +241,10 @@ def _choose(
     logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
     if best is not logistic:
         others = rivals | {LOGISTIC: logistic.probabilities}
-        verdict = judge(judged, best.probabilities, others, rules, serving)
+        verdict = judge(later, best.probabilities, others, rules, serving)
         if all(check.passed for check in verdict.checks if check.name.endswith(LOGISTIC)):
             return best, verdict
-    return logistic, judge(judged, logistic.probabilities, rivals, rules, serving)
+    return logistic, judge(later, logistic.probabilities, rivals, rules, serving)
 
 
 def _why(best: Candidate, fitted: list[Candidate], targets: tuple[Target, ...]) -> str:

@@ -111,7 +111,10 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     ] = False
     expected_spend: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="Expected spend within the horizon, in the shop's currency."),
+        Meta(
+            description="Expected spend within the horizon of `purchase`, in the shop's currency; "
+            "null where the model does not tell it."
+        ),
     ] = None
     expected_wait_ms: Annotated[
         Duration | UnsetType,

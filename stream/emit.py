@@ -104,17 +104,18 @@ class Emitter:
         blank = self._blank(scorer, readout, stale=stale)
         pattern = self._pattern(blank)
         users, user_ends = joined(keys)
-        scores, waits = readout.read(probabilities_NK)
+        told = readout.read(probabilities_NK)
         columns = Predictions(
             users,
             user_ends,
             offsets,
             state_times,
             event_times,
-            scores,
+            told.scores_NS,
             cold | scorer.cold_start,
             automated,
-            waits,
+            told.waits,
+            told.spend,
         )
         out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
         odd = write_predictions(pattern, columns, out, ends)
@@ -140,6 +141,7 @@ class Emitter:
             prediction_id="",
             user_id="",
             targets={t.name: TargetScore(0.0, t.horizon_ms) for t in readout.targets},
+            expected_spend=None if readout.amount is None else 0.0,
             expected_wait_ms=UNSET if bins is None else 0,
             survival=UNSET if bins is None else [SurvivalPoint(e, 0.0) for e in bins.edges_ms],
             model_version=scorer.version,
@@ -169,6 +171,7 @@ class Emitter:
                 name: TargetScore(score, target.horizon_ms)
                 for (name, target), score in zip(blank.targets.items(), scores, strict=False)
             },
+            expected_spend=None if blank.expected_spend is None else int(of.spend[i]) / AMOUNT_UNIT,
             expected_wait_ms=UNSET if survival is UNSET else int(of.waits[i]),
             survival=survival,
             state_time=int(of.state_times[i]),

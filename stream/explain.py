@@ -273,7 +273,8 @@ def _wait(prediction: Prediction) -> int | None:
 
 def _numbers(prediction: Prediction) -> tuple[object, ...]:
     """All that a model said."""
-    return prediction.targets, prediction.expected_wait_ms, prediction.survival
+    wait, left = prediction.expected_wait_ms, prediction.survival
+    return prediction.targets, wait, left, prediction.expected_spend
 
 
 async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:

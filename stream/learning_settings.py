@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from models.training.config import Precision, Schedule
+from schemas.events import MAX_PRICE
 from stream.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.secure_settings import Section
 
@@ -29,8 +30,12 @@ class TrainSettings(Section):
     wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
     """Ends of the bins of time in which the next purchase may come, ascending: predictions then
     tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""
+    spend_cap: Annotated[float, Field(gt=0, le=MAX_PRICE)] | None = None
+    """Label of spend: the amount of the purchases within purchase_horizon_ms, of which no more than
+    this counts, in the shop's currency: what hardly anyone spends. Unset: not predicted."""
     task_weights: dict[
-        Literal["purchase", "churn", "cart", "favourite", "wait"], Annotated[float, Field(gt=0)]
+        Literal["purchase", "churn", "cart", "favourite", "wait", "spend"],
+        Annotated[float, Field(gt=0)],
     ] = Field(default_factory=dict)
     """How much each target counts while a network over sequences learns, 1 where it is not named;
     empty: by the targets' uncertainty. The bins of a wait count as one."""

@@ -2,7 +2,7 @@
 
 Most targets go there as they are. The bins of a hazard (`models.survival`) mean little one by one:
 what follows from them is told, the expected wait and the probability of no purchase within each
-horizon. Pure.
+horizon. The share of an amount (`models.spend`) is told in currency. Pure.
 
 Shapes: N predictions, K targets of the model, S probabilities that are told.
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from models.history import AMOUNT_UNIT
 from models.survival import Bins, expected_wait, survival_at_edges
+from models.targets import AMOUNT
 from stream.kernels.predictions import DIGITS
 
 if TYPE_CHECKING:
@@ -25,8 +27,20 @@ if TYPE_CHECKING:
     from models.history import I64
     from models.targets import Target
 
-_NO_WAITS: Final = np.empty(0, np.int64)
+_NONE: Final = np.empty(0, np.int64)
 _REMEMBERED: Final = 64
+
+
+class Told(NamedTuple):
+    """Numbers of N predictions as integers."""
+
+    scores_NS: I64
+    """Probabilities in units of the last decimal: those of `Readout.targets`, then of no purchase
+    until the end of each bin."""
+    waits: I64
+    """Expected waits, ms; [0] of a model without hazards."""
+    spend: I64
+    """Expected amounts, 1 / AMOUNT_UNIT; [0] of a model without one."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +53,36 @@ class Readout:
     """Where they are among the model's."""
     bins: Bins | None
     """Its hazards, None if it has none."""
+    amount: int | None
+    """Where the share of an amount is, None if it tells none."""
+    most: float
+    """What the share of 1 stands for, in currency units."""
 
-    def read(self, probabilities_NK: F32) -> tuple[I64, I64]:
-        """(probabilities [N,S] in units of the last decimal, expected waits in ms).
-
-        First those of `targets`, then of no purchase until the end of each bin. Without hazards
-        there are no waits: an empty array.
-        """
-        if self.bins is None:
-            return _units(probabilities_NK.astype(np.float64)), _NO_WAITS
-        hazards_NJ = self.bins.hazards(probabilities_NK)
-        plain = probabilities_NK[:, self.columns].astype(np.float64)
-        told = np.concatenate([plain, survival_at_edges(hazards_NJ)], axis=1)
-        waits = np.rint(expected_wait(hazards_NJ, self.bins.edges_ms)).astype(np.int64)
-        return _units(told), waits
+    def read(self, probabilities_NK: F32) -> Told:
+        """What is told of N rows of a model's probabilities."""
+        if self.bins is None and self.amount is None:
+            return Told(_integers(probabilities_NK, 10**DIGITS), _NONE, _NONE)
+        waits = spend = _NONE
+        told = probabilities_NK[:, self.columns].astype(np.float64)
+        if self.bins is not None:
+            hazards_NJ = self.bins.hazards(probabilities_NK)
+            told = np.concatenate([told, survival_at_edges(hazards_NJ)], axis=1)
+            waits = _integers(expected_wait(hazards_NJ, self.bins.edges_ms), 1)
+        if self.amount is not None:
+            spend = _integers(probabilities_NK[:, self.amount], self.most * AMOUNT_UNIT)
+        return Told(_integers(told, 10**DIGITS), waits, spend)
 
 
 @functools.lru_cache(_REMEMBERED)
 def readout_of(targets: tuple[Target, ...]) -> Readout:
     """How a model with these targets is told."""
     bins = Bins.of(targets)
-    hidden = () if bins is None else bins.columns
+    amount = next((k for k, target in enumerate(targets) if target.kind == AMOUNT), None)
+    hidden = {amount, *(() if bins is None else bins.columns)}
     columns = tuple(column for column in range(len(targets)) if column not in hidden)
-    return Readout(tuple(targets[column] for column in columns), columns, bins)
+    most = 0.0 if amount is None else targets[amount].most
+    return Readout(tuple(targets[column] for column in columns), columns, bins, amount, most)
 
 
-def _units(probabilities: NDArray[np.float64]) -> I64:
-    return np.rint(probabilities * 10**DIGITS).astype(np.int64)
+def _integers(values: NDArray[Any], unit: float) -> I64:
+    return np.rint(values.astype(np.float64) * unit).astype(np.int64)

@@ -1,6 +1,7 @@
 """What is predicted; apart from the trainer, whose libraries a worker does not load."""
 
 from models.history import PURCHASE
+from models.spend import spend_target
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets
 from stream.settings import Settings
@@ -18,4 +19,7 @@ def targets_of(settings: Settings) -> tuple[Target, ...]:
         cart_horizon_ms=horizons.cart_horizon_ms,
         favourite_horizon_ms=horizons.favourite_horizon_ms,
     )
-    return (*shop, *bins)
+    spend: tuple[Target, ...] = ()
+    if horizons.spend_cap is not None:
+        spend = (spend_target(PURCHASE, horizons.purchase_horizon_ms, horizons.spend_cap),)
+    return (*shop, *bins, *spend)

@@ -95,6 +95,8 @@ def _prediction(prediction: Prediction) -> tuple[str, ...]:
     ]
     if prediction.expected_wait_ms is not UNSET:
         scores.append(f"next purchase in {duration(prediction.expected_wait_ms)}")
+    if prediction.expected_spend is not None:
+        scores.append(f"spends {prediction.expected_spend:,.2f}")
     marks = ("cold start" * prediction.cold_start, "stale" * prediction.stale)
     return (
         moment(prediction.event_time),

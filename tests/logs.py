@@ -12,6 +12,7 @@ from models.encoding import encode_event
 from models.features import PROFILE_FEATURES
 from models.networks.gru import Gru
 from models.scorer import Scorer, manifest_of, network_spec
+from models.spend import spend_target
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets
 from schemas.codec import encode
@@ -26,6 +27,8 @@ START = 1_600_000_000_000
 TARGETS = shop_targets(6, 7 * DAY, 28 * DAY)
 WAITING = (*TARGETS, *hazard_targets(6, (2 * DAY, 7 * DAY, 28 * DAY)))
 """The same with a wait in three bins."""
+SPENDING = (*WAITING, spend_target(6, 7 * DAY, 5_000))
+"""And with an expected spend."""
 
 Raw = tuple[bytes | None, bytes | None, int]
 """(key, value, broker timestamp ms)."""

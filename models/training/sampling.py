@@ -33,6 +33,9 @@ def sample_negatives(
     bits = mix(examples.user[points] ^ mix(examples.now[points].astype(np.uint64)), seed)
     for column in range(targets):
         known = labels[points, column]
+        if ((known > 0) & (known < 1)).any():
+            # Amounts: what leaving out zeros does to their mean is no shift of the logit.
+            continue
         positive, negative = int((known == 1).sum()), int((known == 0).sum())
         rate = min(negatives * positive / max(negative, 1), 1.0)
         if rate == 1.0 or positive == 0:

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from models.history import I64
+from models.history import AMOUNT_UNIT, I64
 from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8
 from schemas.codec import encode
@@ -24,7 +24,8 @@ from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore, pred
 DIGITS: Final = 7
 """Decimals of a probability."""
 _UNITS: Final = 10**DIGITS
-_OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED, _WAIT = range(8)
+_AMOUNTS: Final = AMOUNT_UNIT
+_OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED, _WAIT, _SPEND = range(9)
 _MARKS: Final = (
     (_USER, rb'(?<="user_id":)"u"'),
     (_PROBABILITY, rb'(?<="probability":)0\.5'),
@@ -33,6 +34,7 @@ _MARKS: Final = (
     (_COLD, rb'(?<="cold_start":)false'),
     (_AUTOMATED, rb'(?<="automated":)false'),
     (_WAIT, rb'(?<="expected_wait_ms":)1'),
+    (_SPEND, rb'(?<="expected_spend":)3\.5'),
 )
 """What stands in the pattern for what differs. Within texts a quote has a backslash before it."""
 _LONGEST_NUMBER: Final = 20
@@ -63,6 +65,8 @@ class Predictions(NamedTuple):
     automated: NDArray[np.bool_]
     waits: I64
     """Expected waits, ms; [0] where the pattern has none."""
+    spend: I64
+    """Expected amounts, 1 / AMOUNT_UNIT; [0] likewise."""
 
 
 def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
@@ -75,6 +79,7 @@ def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
         prediction_id=prediction_id(blank.model_version, topic, partition, offset),
         user_id="u",
         targets={name: TargetScore(0.5, t.horizon_ms) for name, t in blank.targets.items()},
+        expected_spend=None if blank.expected_spend is None else 3.5,
         expected_wait_ms=UNSET if blank.expected_wait_ms is UNSET else 1,
         survival=UNSET
         if blank.survival is UNSET
@@ -147,6 +152,24 @@ def _probability(units: int, out: U8, at: int) -> int:
 
 
 @kernel
+def _amount(units: int, out: U8, at: int) -> int:
+    """Write units / AMOUNT_UNIT, less than 10**15 units, as the shortest text that means it."""
+    at = _integer(units // _AMOUNTS, out, at)
+    out[at] = 46
+    part, size = units % _AMOUNTS, _AMOUNTS // 10
+    at += 1
+    out[at] = 48 + part // size
+    at += 1
+    part %= size
+    while part:
+        size //= 10
+        out[at] = 48 + part // size
+        at += 1
+        part %= size
+    return at
+
+
+@kernel
 def _boolean(value: bool, out: U8, at: int) -> int:
     if value:
         out[at], out[at + 1], out[at + 2], out[at + 3] = 116, 114, 117, 101
@@ -214,8 +237,10 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
                 at = _boolean(predictions.cold[i], out, at)
             elif gap == _AUTOMATED:
                 at = _boolean(predictions.automated[i], out, at)
-            else:
+            elif gap == _WAIT:
                 at = _integer(predictions.waits[i], out, at)
+            else:
+                at = _amount(predictions.spend[i], out, at)
         begin = end
         ends[i] = at
     return odd

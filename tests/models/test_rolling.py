@@ -14,11 +14,12 @@ from models.eventlog import EventLog
 from models.history import history_dtype
 from models.points import mix
 from models.rolling import Rolling
+from models.spend import spend_target
 from models.split import TRAIN
 from models.targets import shop_targets
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
-TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
+TARGETS = (*shop_targets(PURCHASE, 2 * DAY, 8 * DAY), spend_target(PURCHASE, 4 * DAY, 200.0))
 CONFIG = DatasetConfig(history_length=8, event_points=5, silence_points=5, min_points=10)
 NOW = START + 100 * DAY
 

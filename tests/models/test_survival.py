@@ -37,6 +37,7 @@ def labelled(waits: np.ndarray, now: np.ndarray, end: int) -> Examples:
         seen=np.zeros(size, np.int64),
         slot=np.zeros(size, np.int64),
         following=np.repeat(following[:, None], len(BINS), axis=1),
+        spent=np.zeros((size, 0), np.int64),
         eligible=np.ones((size, len(BINS)), np.bool_),
     )
     return label_points(points, BINS, TimeSplit((0, end, end, end), 0))

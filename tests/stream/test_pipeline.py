@@ -15,9 +15,9 @@ from stream.settings import Settings
 from stream.testing import PipedRecord, PipelineDriver
 from tests.logs import (
     DAY,
+    SPENDING,
     START,
     TARGETS,
-    WAITING,
     disordered,
     duplicated,
     gru_scorer,
@@ -69,7 +69,7 @@ def test_histories_and_totals_equal_the_oracle(scorer: Scorer, seed: int) -> Non
     assert len(driver.predictions()) == totals["accepted"]
 
 
-@pytest.mark.parametrize("targets", [TARGETS, WAITING], ids=["plain", "with a wait"])
+@pytest.mark.parametrize("targets", [TARGETS, SPENDING], ids=["plain", "with wait and spend"])
 @pytest.mark.parametrize("batch", [1, 13, 400])
 def test_results_do_not_depend_on_the_batches(targets: tuple[Target, ...], batch: int) -> None:
     scorer = gru_scorer(targets=targets)

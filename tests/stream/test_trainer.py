@@ -119,6 +119,18 @@ def test_a_wait_is_learnt_in_bins_where_the_settings_have_edges(tmp_path: Path) 
         TrainSettings(wait_edges_ms=range(1, 34))
 
 
+def test_a_spend_is_learnt_where_the_settings_have_a_bound(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    train = {"spend_cap": 500, "purchase_horizon_ms": "3d", "task_weights": {"spend": 0.5}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    spend = targets_of(wished)[-1]
+    assert (spend.name, spend.kind, spend.most) == ("spend", "amount", 500)
+    assert spend.horizon_ms == 3 * DAY_MS
+    assert fit_of(wished).task_weights == (1.0, 1.0, 0.5)
+    with pytest.raises(ValueError, match="greater than 0"):
+        TrainSettings(spend_cap=0)
+
+
 @pytest.fixture
 def jsonl(tmp_path: Path, shop: list[tuple[bytes, bytes]]) -> Path:
     path = tmp_path / "events.jsonl"

@@ -108,6 +108,8 @@ def test_rows_say_what_matters():
     assert row_of("predictions", prediction("new"))[-1] == "m1 cold start"
     waiting = msgspec.structs.replace(prediction("ann"), expected_wait_ms=9 * DAY)
     assert row_of("predictions", waiting)[2] == f"{scores}, next purchase in 9.0d"
+    spending = msgspec.structs.replace(prediction("ann"), expected_spend=1234.5)
+    assert row_of("predictions", spending)[2] == f"{scores}, spends 1,234.50"
     alert = row_of("alerts", MESSAGES["alerts"])
     assert alert[1:6] == ("ann", "raised", "71.0%", "52.5d", "14.0d")
     assert alert[6:] == ("1,234.50", "holdout", "silence", "log_overdue +0.20, log_orders -0.05")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
+from models.history import AMOUNT_UNIT
 from schemas.codec import decode, encode
 from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore, prediction_id
 from stream.kernels.buffers import cut, joined
@@ -39,7 +40,7 @@ def blank(**changes: object) -> Prediction:
 
 def waiting(**changes: object) -> Prediction:
     points = [SurvivalPoint(9, 0.0), SurvivalPoint(99, 0.0), SurvivalPoint(10**11, 0.0)]
-    return blank(expected_wait_ms=0, survival=points, **changes)
+    return blank(expected_wait_ms=0, survival=points, expected_spend=0.0, **changes)
 
 
 def written(
@@ -47,6 +48,7 @@ def written(
     topic: str,
     rows: list[tuple[object, ...]],
     waits: tuple[int, ...] = (),
+    spend: tuple[int, ...] = (),
 ) -> list[bytes | None]:
     """What the kernel writes for (user, offset, state time, event time, scores, cold, automated);
     None where it says that it cannot."""
@@ -56,6 +58,7 @@ def written(
         *(np.array(column, np.int64) for column in (offsets, states, times, scores)),
         *(np.array(column, np.bool_) for column in (cold, automated)),
         np.array(waits, np.int64),
+        np.array(spend, np.int64),
     )
     pattern = pattern_of(like, topic, 3)
     ends = np.empty(len(rows), np.int64)
@@ -65,7 +68,11 @@ def written(
 
 
 def wanted(
-    like: Prediction, topic: str, row: tuple[object, ...], wait: int | UnsetType = UNSET
+    like: Prediction,
+    topic: str,
+    row: tuple[object, ...],
+    wait: int | UnsetType = UNSET,
+    spend: int | None = None,
 ) -> bytes:
     user, offset, state, time, scores, cold, automated = row
     horizons = [(name, score.horizon_ms) for name, score in like.targets.items()]
@@ -81,6 +88,7 @@ def wanted(
                 name: TargetScore(units / UNITS, horizon)
                 for (name, horizon), units in zip(horizons, scores, strict=False)
             },
+            expected_spend=None if spend is None else spend / AMOUNT_UNIT,
             expected_wait_ms=wait,
             survival=survival,
             model_version=like.model_version,
@@ -97,6 +105,7 @@ def wanted(
 
 units = st.integers(0, UNITS) | st.integers(0, 2000) | st.sampled_from([0, 1, UNITS - 1, UNITS])
 waits = st.integers(0, 2**62)
+amounts = st.integers(0, 10**13) | st.integers(0, 30_000) | st.sampled_from([0, 1, 10**9])
 rows = st.tuples(
     names,
     st.integers(0, 2**62),
@@ -128,17 +137,20 @@ def test_the_bytes_are_msgspecs(
 
 @settings(max_examples=100, deadline=None, database=None)
 @given(
-    st.lists(st.tuples(rows, st.tuples(units, units, units), waits), min_size=1, max_size=9),
+    st.lists(
+        st.tuples(rows, st.tuples(units, units, units), waits, amounts), min_size=1, max_size=9
+    ),
     names,
 )
-def test_the_bytes_are_msgspecs_with_waits_too(
-    drawn: list[tuple[tuple[object, ...], tuple[int, ...], int]], version: str
+def test_the_bytes_are_msgspecs_with_waits_and_amounts_too(
+    drawn: list[tuple[tuple[object, ...], tuple[int, ...], int, int]], version: str
 ) -> None:
     like = waiting(model_version=version)
-    whole = [(*row[:4], (*row[4], *after), *row[5:]) for row, after, _ in drawn]
-    found = written(like, "t", whole, tuple(wait for *_, wait in drawn))
-    for value, row, (*_, wait) in zip(found, whole, drawn, strict=True):
-        want = wanted(like, "t", row, wait)
+    whole = [(*row[:4], (*row[4], *after), *row[5:]) for row, after, *_ in drawn]
+    *_, waited, spent = zip(*drawn, strict=True)
+    found = written(like, "t", whole, waited, spent)
+    for value, row, (*_, wait, spend) in zip(found, whole, drawn, strict=True):
+        want = wanted(like, "t", row, wait, spend)
         assert value == want if value is not None else b"\\" in want
 
 
@@ -156,7 +168,7 @@ def test_every_small_and_every_round_probability() -> None:
         ("v", f"x{10**15}"),
         ('"user_id":"u"', '"state_time":1'),
         ('\\"probability":0.5', '"cold_start":false'),
-        ('"expected_wait_ms":1', '"expected_wait_ms":1'),
+        ('"expected_wait_ms":1', '"expected_spend":3.5'),
     ],
 )
 def test_names_that_look_like_marks(version: str, topic: str) -> None:
@@ -165,7 +177,7 @@ def test_names_that_look_like_marks(version: str, topic: str) -> None:
     assert written(like, topic, [row]) == [wanted(like, topic, row)]
     like = waiting(model_version=version)
     row = ("u", 5, 6, 7, (1, 2, 3, 4, 5), True, False)
-    assert written(like, topic, [row], (8,)) == [wanted(like, topic, row, 8)]
+    assert written(like, topic, [row], (8,), (35_000,)) == [wanted(like, topic, row, 8, 35_000)]
 
 
 def test_other_targets() -> None:
