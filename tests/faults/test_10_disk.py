@@ -89,7 +89,7 @@ def ends(worker: Worker, port: int, began: float) -> str:
         assert time.monotonic() - began < WITHIN_S, worker.said()[-3000:]
         time.sleep(0.05)
     assert not ready(port)
-    assert worker.process.returncode == 1, worker.said()[-3000:]
+    assert worker.process.poll() == 1, worker.said()[-3000:]
     (said,) = [line for line in worker.said().splitlines() if line.startswith("intentstream:")]
     return said
 
