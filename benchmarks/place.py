@@ -20,12 +20,10 @@ from models.artifact import read_manifest
 from models.measuring import version_of
 from stream.broker import EmbeddedKafka
 from stream.replay.produce import produce
-from stream.settings import Settings
+from stream.settings import Settings, TopicSettings
 from stream.topics import create_topics, required_topics
 from stream.trainer import announce
 
-# All that have as many partitions as the log: the next run's may have more.
-_OWN = ("late", "dead_letter", "propensity", "churn", "shadow", "outcomes", "erase", "erased")
 _FETCH_BYTES = 8 << 20
 _READ_S = 120.0
 
@@ -89,7 +87,8 @@ class Place:
 
     def tree(self, run: str, log: str, partitions: int, **sections: Mapping[str, Any]) -> Any:
         """The settings of a worker under test, as a tree: topics of its own but for the log."""
-        topics = {name: f"{run}.{name}" for name in _OWN}
+        # None with the partitions of this log may be left for the next run, which may have more.
+        topics = {kind: f"{run}.{kind}" for kind in TopicSettings.kinds()}
         # The model is this place's: another one's announcement would be refused.
         shared = {"models": f"{self.name}.models", "status": f"{self.name}.status"}
         return {
@@ -98,7 +97,7 @@ class Place:
             "data_dir": self.folder / run,
             "models_dir": self.folder / "models",
             "kafka": {"bootstrap_servers": self.bootstrap},
-            "topics": {"partitions": partitions, "events": log, **topics, **shared},
+            "topics": {**topics, **shared, "partitions": partitions, "events": log},
         }
 
     async def prepare(self, settings: Settings) -> None:

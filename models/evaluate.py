@@ -19,6 +19,13 @@ PROBABILITY_FLOOR: Final = 1e-7
 RECENCY_BINS: Final = 20
 
 
+def ranks(values_N: NDArray[Any]) -> F64:
+    """Ranks [N] from 1, equal values sharing their mean."""
+    _, inverse, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    mean_rank: F64 = np.cumsum(counts) - (counts - 1) / 2
+    return mean_rank[inverse]
+
+
 def roc_auc(labels: Labels, scores: NDArray[Any]) -> float:
     """Area under the ROC curve, ties counted half; NaN where only one class is present."""
     positive = np.asarray(labels, bool)
@@ -26,9 +33,7 @@ def roc_auc(labels: Labels, scores: NDArray[Any]) -> float:
     n_negative = len(positive) - n_positive
     if n_positive == 0 or n_negative == 0:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = float(mean_rank[inverse][positive].sum())
+    rank_sum = float(ranks(scores)[positive].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.evaluate import F64, calibration_error, figures, log_loss
+from models.evaluate import F64, calibration_error, figures, log_loss, ranks
 from models.history import AMOUNT_UNIT, I64
 from models.targets import AMOUNT, SPEND, Target
 
@@ -80,7 +80,7 @@ def spend_figures(spent_N: NDArray[Any], expected_N: NDArray[Any]) -> dict[str, 
     return {
         "mae": float(np.abs(y - expected).mean()),
         "bias": float(expected.sum() / y.sum() - 1),
-        "spearman": _correlation(_ranks(y), _ranks(expected)),
+        "spearman": _correlation(ranks(y), ranks(expected)),
         "gini": _concentration(y, expected) / perfect if perfect else float("nan"),
         "deviance": float(2 * (y * np.log(ratio) - (y - bounded)).mean() / mean),
     }
@@ -97,14 +97,6 @@ def _concentration(amounts: F64, scores: F64) -> float:
     reached = np.append(0.0, np.cumsum(sums) / sums.sum())
     at = np.append(0.0, np.cumsum(counts) / len(amounts))
     return float(np.trapezoid(reached, at)) - 0.5
-
-
-def _ranks(values: F64) -> F64:
-    """Ranks, equal values sharing their mean."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends: F64 = np.cumsum(counts).astype(np.float64)
-    middle: F64 = ends - (counts - 1) / 2
-    return middle[group]
 
 
 def _correlation(one: F64, other: F64) -> float:

@@ -14,7 +14,6 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
-    IllegalOperation,
     InvalidProducerEpoch,
     KafkaConnectionError,
     KafkaError,
@@ -28,6 +27,7 @@ from stream.outbox import Outbox, Outputs
 from stream.sending import (
     CLOSE_TIMEOUT_S,
     MAX_BATCH_BYTES,
+    REFUSED,
     all_of,
     nothing,
     reason_of,
@@ -169,8 +169,7 @@ class _Committer:
                     f" outlasted {TRANSACTION_TIMEOUT_MS // 1000} s; this worker changes nothing"
                     " any more"
                 ) from error
-            # aiokafka asserts where the state of a failed producer does not allow a step.
-            if isinstance(error, (KafkaError, IllegalOperation, AssertionError)):
+            if isinstance(error, (KafkaError, *REFUSED)):
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
@@ -27,7 +27,7 @@ from stream.erased import read_erased
 from stream.errors import DeadLetterError
 from stream.ingest import Ingest, partition_of
 from stream.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
-from stream.sending import reason_of
+from stream.sending import REFUSED, reason_of
 from stream.topics import create_topics, replayed_topic
 from stream.unheard import hear_out, heard
 
@@ -98,7 +98,7 @@ async def replay(
         await producer.start()
         await _check_partitions(settings, producer)
         return await _replay(settings, choice, repairs, producer)
-    except (KafkaError, IllegalOperation, AssertionError) as raised:
+    except (KafkaError, *REFUSED) as raised:
         error = reason_of(producer, raised)
         if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
             raise DeadLetterError(

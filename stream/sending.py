@@ -22,6 +22,8 @@ from stream.unheard import hear_out, heard
 MAX_BATCH_BYTES: Final = 900_000
 """Below the broker's default `message.max.bytes` of 1 MiB."""
 CLOSE_TIMEOUT_S: Final = 5.0
+REFUSED: Final = (IllegalOperation, AssertionError)
+"""How aiokafka refuses a step that the state of a producer does not allow."""
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 
 Records = Sequence[tuple[bytes | None, bytes | None]]
@@ -95,7 +97,7 @@ def reason_of(producer: AIOKafkaProducer, error: BaseException) -> BaseException
     transaction, and refuses the next step because the transaction is no longer open.
     """
     manager = producer._txn_manager  # noqa: SLF001
-    if not isinstance(error, (IllegalOperation, AssertionError)) or manager is None:
+    if not isinstance(error, REFUSED) or manager is None:
         return error
     outcome = manager._transaction_waiter  # noqa: SLF001
     if outcome is None or not outcome.done() or outcome.cancelled():

@@ -67,9 +67,16 @@ class TopicSettings(Section):
     replication: int = Field(default=1, ge=1, le=15)
     """Copies of each partition; 3 in production."""
 
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """The fields that name a topic."""
+        return tuple(
+            name for name, field in cls.model_fields.items() if isinstance(field.default, str)
+        )
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        names = [value for value in self.model_dump().values() if isinstance(value, str)]
+        names = [getattr(self, kind) for kind in self.kinds()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two topics share the name {', '.join(twice)}: name them apart")

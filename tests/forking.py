@@ -2,8 +2,8 @@
 
 Most of what a worker's start costs is the import of torch and numba, and the tests start hundreds.
 A fork is a process like any other: it can be killed, suspended and waited for. The programs
-themselves, from the beginning, are run by `tests/stream/test_demo.py`, `tests/e2e/test_secured.py`
-and the fault rows that start workers apart.
+themselves, from the beginning, are run by `tests/stream/test_demo.py` and
+`tests/e2e/test_secured.py`.
 """
 
 from __future__ import annotations

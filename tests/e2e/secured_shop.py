@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.codec import encode
 from schemas.events import Event
-from stream.settings import Settings
-from tests.e2e.world import TOPICS, World, run_program
+from stream.settings import Settings, TopicSettings
+from tests.e2e.world import World, run_program
 from tests.secured import SecuredKafka, deployed
 from tests.stream.kafka_tools import unique
 
@@ -26,7 +26,7 @@ class SecuredShop:
     def __init__(self, folder: Path, broker: SecuredKafka, **sections: Any) -> None:
         self.folder, self.broker = folder, broker
         name = unique("shop")
-        topics = {kind: f"{name}.{kind}" for kind in TOPICS}
+        topics = {kind: f"{name}.{kind}" for kind in TopicSettings.kinds()}
         self.tree = {
             **sections,
             "app_id": name,

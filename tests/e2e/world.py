@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.codec import decode
-from stream.settings import Settings
+from stream.settings import Settings, TopicSettings
 from stream.store import RocksStore
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
@@ -35,21 +35,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 T = TypeVar("T")
-
-TOPICS = (
-    "events",
-    "late",
-    "dead_letter",
-    "propensity",
-    "churn",
-    "shadow",
-    "outcomes",
-    "models",
-    "metrics",
-    "erase",
-    "erased",
-    "status",
-)
 
 REPO = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "stream.cli.main"]
@@ -113,7 +98,7 @@ class World:
     @staticmethod
     def make(folder: Path, bootstrap: str, **sections: dict[str, object]) -> World:
         name = unique("shop")
-        topics = {kind: f"{name}.{kind}" for kind in TOPICS}
+        topics = {kind: f"{name}.{kind}" for kind in TopicSettings.kinds()}
         tree = {
             **sections,
             "app_id": name,

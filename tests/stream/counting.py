@@ -1,4 +1,4 @@
-"""A trivial pipeline: counts the events of each user. Run as a program it is a worker."""
+"""A trivial pipeline: counts the events of each user. `program` is a worker with it."""
 
 import asyncio
 import logging
@@ -115,7 +115,3 @@ def program():
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main())
     sys.stderr.write(f"threads left: {[t.name for t in threading.enumerate()]}\n")
-
-
-if __name__ == "__main__":
-    program()

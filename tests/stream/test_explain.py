@@ -15,7 +15,7 @@ from models.scorer import Scorer, make_golden
 from schemas.codec import encode
 from stream.cli.main import main
 from stream.errors import ExplainError
-from stream.explain import Parsed, _explain
+from stream.explain import Explanation, Parsed, _explain
 from stream.explain_picture import draw
 from stream.records import Row
 from stream.settings import Settings
@@ -73,16 +73,22 @@ def local(tmp_path: Path) -> Settings:
     )
 
 
+def explained(
+    settings: Settings, records: list[Row], prediction: Prediction, published: Prediction | None
+) -> Explanation:
+    """Of one prediction of a worker of these records, beside what was published."""
+    asked, key = Parsed.of(prediction.prediction_id), prediction.user_id.encode()
+    mine = [r for r in records[: asked.source.offset + 1] if r.key == key]
+    return _explain(settings, prediction.prediction_id, asked, mine, published)
+
+
 def test_predictions_are_reproduced_wherever_the_model_took_over(tmp_path: Path) -> None:
     publish(tmp_path)
     settings = local(tmp_path)
     records, told = worker(settings, swap_at=120)
     exact = []
     for prediction in told[::40]:
-        asked = Parsed.of(prediction.prediction_id)
-        key = prediction.user_id.encode()
-        mine = [r for r in records[: asked.source.offset + 1] if r.key == key]
-        found = _explain(settings, prediction.prediction_id, asked, mine, prediction)
+        found = explained(settings, records, prediction, prediction)
         exact.append(found.exact)
         assert found.reproduced == pytest.approx(found.published, abs=2e-6)
         churn = found.attributions["churn"]
@@ -97,15 +103,12 @@ def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Pat
     settings = local(tmp_path)
     records, told = worker(settings, swap_at=0)
     prediction = told[-1]
-    mine = [r for r in records if r.key == prediction.user_id.encode()]
-    mine = [r for r in mine if r.offset <= prediction.source.offset]
-    asked = Parsed.of(prediction.prediction_id)
-    found = _explain(settings, prediction.prediction_id, asked, mine, prediction)
+    found = explained(settings, records, prediction, prediction)
     assert found.exact
     assert set(found.attributions) == set(found.history) == {"purchase", "churn"}
     assert found.published_wait_ms == found.reproduced_wait_ms == prediction.expected_wait_ms
     other = msgspec.structs.replace(prediction, expected_wait_ms=prediction.expected_wait_ms + 1)
-    found = _explain(settings, prediction.prediction_id, asked, mine, other)
+    found = explained(settings, records, prediction, other)
     assert found.exact is False
     draw(found, tmp_path / "why.png")
 
@@ -114,11 +117,7 @@ def test_the_picture_and_the_json(tmp_path: Path) -> None:
     publish(tmp_path)
     settings = local(tmp_path)
     records, told = worker(settings, swap_at=0)
-    prediction = told[-1]
-    mine = [r for r in records if r.key == prediction.user_id.encode()]
-    mine = [r for r in mine if r.offset <= prediction.source.offset]
-    asked = Parsed.of(prediction.prediction_id)
-    found = _explain(settings, prediction.prediction_id, asked, mine, None)
+    found = explained(settings, records, told[-1], None)
     assert (found.published, found.exact) == (None, None)
     draw(found, tmp_path / "why.png")
     assert (tmp_path / "why.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
