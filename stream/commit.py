@@ -15,24 +15,22 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     InvalidProducerEpoch,
-    KafkaConnectionError,
     KafkaError,
     ProducerFenced,
     UnknownMemberIdError,
 )
 
-from stream.errors import CommitError, CommitFenced, CommitUnreachable
+from stream.clients import STOP_TIMEOUT_S, UNREACHABLE, stop_producer
+from stream.errors import ClusterUnreachable, CommitError, CommitFenced
 from stream.faults import stage
 from stream.outbox import Outbox, Outputs
 from stream.sending import (
-    CLOSE_TIMEOUT_S,
     MAX_BATCH_BYTES,
     REFUSED,
     all_of,
     nothing,
     reason_of,
     send_records,
-    stop_producer,
 )
 
 TRANSACTION_TIMEOUT_MS: Final = 300_000
@@ -121,7 +119,7 @@ class _Committer:
         """Connect, and shut out every earlier owner of the partition where there is a way to.
 
         Raises:
-            CommitUnreachable: no broker answers.
+            ClusterUnreachable: no broker answers.
             CommitError: it answers too late or does not permit it.
         """
         started: list[AIOKafkaProducer] = []
@@ -131,8 +129,8 @@ class _Committer:
         except (KafkaError, TimeoutError) as error:
             for producer in started:
                 await stop_producer(producer)
-            silent = isinstance(error, KafkaConnectionError)
-            raise (CommitUnreachable if silent else CommitError)(
+            silent = isinstance(error, UNREACHABLE)
+            raise (ClusterUnreachable if silent else CommitError)(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
             ) from error
@@ -341,7 +339,7 @@ class AtLeastOnce(_Committer):
     async def _settle_offset(self) -> None:
         task, self._offsetting = self._offsetting, None
         if task is not None:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 await task
 
     async def _commit_offsets(self) -> None:

@@ -23,13 +23,14 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.outputs import DeadLetter, Source
+from stream.clients import stop_producer
 from stream.erased import read_erased
 from stream.errors import DeadLetterError
 from stream.ingest import Ingest, partition_of
 from stream.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
 from stream.sending import REFUSED, reason_of
 from stream.topics import create_topics, replayed_topic
-from stream.unheard import hear_out, heard
+from stream.unheard import heard
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -109,8 +110,7 @@ async def replay(
             f"the replay stopped: {error!r}; run it again: it goes on where it stopped"
         ) from error
     finally:
-        await producer.stop()
-        hear_out(producer)
+        await stop_producer(producer)
 
 
 async def _check_partitions(settings: Settings, producer: AIOKafkaProducer) -> None:

@@ -9,8 +9,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stream.clients import UNREACHABLE, stop_consumer
 from stream.erasure import Erasure, read_requests
-from stream.errors import EraseError
+from stream.errors import ClusterUnreachable, EraseError
 from stream.settings import Settings
 from stream.vitals import Progress, Sign
 
@@ -48,6 +49,7 @@ class Eraser:
         """Read the requests from `offset` to the end there is now, then follow the topic.
 
         Raises:
+            ClusterUnreachable: nobody answers.
             EraseError: the topic cannot be read.
         """
         progress.enter("reading requests to forget users")
@@ -74,6 +76,7 @@ class Eraser:
         """Return what has come since the last call.
 
         Raises:
+            ClusterUnreachable: nobody answers any more.
             EraseError: the topic cannot be read any more.
         """
         following = self._following
@@ -97,7 +100,7 @@ class Eraser:
                 following.exception()  # seen: `take` has raised it, or the partition ends anyway
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _follow(self) -> None:
         with self._named():
@@ -132,14 +135,14 @@ class Eraser:
             await consumer.start()
             return int((await consumer.end_offsets([self._source]))[self._source])
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
         try:
             yield
         except KafkaError as error:
-            raise EraseError(
+            raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else EraseError)(
                 f"{self._where}: requests to forget users cannot be read: {error!r}; check the"
                 " broker and the rights on the topic"
             ) from error

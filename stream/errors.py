@@ -48,16 +48,16 @@ class StoreCorrupt(StoreError):
     """RocksDB found its files damaged: the folder has to be wiped and restored."""
 
 
+class ClusterUnreachable(StreamError):
+    """Nobody in charge answers: what is durable is untouched, and waiting heals it."""
+
+
 class CommitError(StreamError):
     """A commit did not happen, or nobody knows whether it did: memory is not to be trusted."""
 
 
 class CommitFenced(CommitError):
     """Another worker took the partition over: this one must change nothing any more."""
-
-
-class CommitUnreachable(CommitError):
-    """No broker answers: what is durable is untouched, and waiting heals it."""
 
 
 class RecordTooLarge(CommitError):

@@ -27,6 +27,7 @@ from models.training.warm import warm_network
 from schemas.codec import decode, decode_event
 from schemas.errors import InvalidMessage
 from schemas.outputs import Prediction, Source, TargetScore
+from stream.clients import stop_consumer
 from stream.errors import BrokerError, ExplainError
 from stream.readout import readout_of
 from stream.records import Row
@@ -352,4 +353,4 @@ async def _read(
             " client's rights"
         ) from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)

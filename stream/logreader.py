@@ -18,6 +18,7 @@ from models.eventlog import EventLog
 from models.spool import Spool
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
+from stream.clients import stop_consumer
 from stream.erased import read_erased
 from stream.errors import TopicLayoutError, TrainerError
 from stream.ingest import Ingest
@@ -88,7 +89,7 @@ class KafkaLog:
                 " the broker runs (`intentstream broker status`) and the kafka settings"
             ) from error
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
         if len(self._kept):
             # After the events: what is asked for meanwhile counts too.
             erased = await read_erased(self._settings)

@@ -7,7 +7,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.errors import OffsetError
+from stream.clients import UNREACHABLE, stop_consumer
+from stream.errors import ClusterUnreachable, OffsetError
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,8 @@ async def source_offsets(
     """Ask the broker; only after the partition's earlier owner is shut out.
 
     Raises:
-        OffsetError: it does not answer.
+        ClusterUnreachable: it does not answer.
+        OffsetError: it refuses to tell.
     """
     consumer = AIOKafkaConsumer(
         group_id=group,
@@ -44,12 +46,12 @@ async def source_offsets(
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
     except KafkaError as error:
-        raise OffsetError(
+        raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else OffsetError)(
             f"{tp.topic}-{tp.partition}: the broker does not tell the offsets of group {group}:"
             f" {error!r}"
         ) from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return SourceOffsets(committed, begin, end)
 
 

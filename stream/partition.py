@@ -13,13 +13,14 @@ import structlog
 from aiokafka import TopicPartition
 
 from stream.errors import (
+    ClusterUnreachable,
     CommitError,
     CommitFenced,
-    CommitUnreachable,
     OpeningGivenUp,
     RecordTooLarge,
     ScorerFailed,
     StoreCorrupt,
+    StreamError,
 )
 from stream.fetching import MicroBatch
 from stream.inbox import Inbox
@@ -143,13 +144,13 @@ class PartitionTask:
                 await (await self._open_up()).run()
             except OpeningGivenUp:
                 return
-            except (StoreCorrupt, CommitError, ScorerFailed) as error:
+            except (ClusterUnreachable, StoreCorrupt, CommitError, ScorerFailed) as error:
                 # An absent cluster is waited for; of models there are only so many to set aside.
-                if not isinstance(error, CommitUnreachable | ScorerFailed):
+                if not isinstance(error, ClusterUnreachable | ScorerFailed):
                     failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
                 if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
                     raise
-                failure: StoreCorrupt | CommitError | ScorerFailed = error
+                failure: StreamError = error
             else:
                 return
             finally:
@@ -160,7 +161,7 @@ class PartitionTask:
                 wipe(state_path(self._settings, self.tp.partition))
             if isinstance(failure, ScorerFailed) and not await self._around.set_aside(failure):
                 raise failure
-            silent = isinstance(failure, CommitUnreachable)
+            silent = isinstance(failure, ClusterUnreachable)
             await asyncio.sleep(_SILENT_S if silent else min(2.0**failures / 10, 5))
 
     async def _open_up(self) -> Processing:

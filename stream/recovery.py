@@ -16,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
 
 from stream.changelog import ChangelogReader, newest_values
-from stream.errors import RecoveryError
+from stream.clients import UNREACHABLE, stop_consumer
+from stream.errors import ClusterUnreachable, RecoveryError
 from stream.faults import stage
 from stream.responses import Response
 from stream.restoring import Restoring
@@ -74,6 +75,7 @@ async def recover(
         The store to go on with, and what was done.
 
     Raises:
+        ClusterUnreachable: nobody answers.
         RecoveryError: the changelog cannot be read to its end.
         StoreError: the store cannot be written.
     """
@@ -112,9 +114,11 @@ async def recover(
             " let another replica lead the partition, or use another app_id and replay the events"
         ) from error
     except KafkaError as error:
-        raise RecoveryError(f"{where}: the changelog cannot be read: {error!r}") from error
+        raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else RecoveryError)(
+            f"{where}: the changelog cannot be read: {error!r}"
+        ) from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     stage("after_recovery")
     done = Recovery(reader.records, end, wiped, time.monotonic() - began)
     log.info(

@@ -20,6 +20,7 @@ from models.scorer import Scorer
 from schemas.codec import decode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError, InvalidMessage
+from stream.clients import stop_consumer
 from stream.errors import WorkerError
 from stream.rollout import Announced, Trials
 from stream.settings import Settings
@@ -74,7 +75,7 @@ class ModelFollower:
                     for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
                         self._note(records)
         except (KafkaError, TimeoutError) as error:
-            await consumer.stop()
+            await stop_consumer(consumer)
             self._consumer = None
             raise WorkerError(
                 f"{topic} cannot be read: {error!r}; check the broker and `intentstream topics"
@@ -115,7 +116,7 @@ class ModelFollower:
         """Disconnect; a second call does nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     def _note(self, records: list[ConsumerRecord]) -> None:
         """Keep what is announced, in order; a tombstone withdraws."""

@@ -1,7 +1,6 @@
 """Records -> Kafka batches -> acknowledgements, through one partition's producer."""
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Sequence
@@ -10,18 +9,16 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     IllegalOperation,
-    KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream.errors import CommitError, RecordTooLarge
-from stream.unheard import hear_out, heard
+from stream.unheard import heard
 
 MAX_BATCH_BYTES: Final = 900_000
 """Below the broker's default `message.max.bytes` of 1 MiB."""
-CLOSE_TIMEOUT_S: Final = 5.0
 REFUSED: Final = (IllegalOperation, AssertionError)
 """How aiokafka refuses a step that the state of a producer does not allow."""
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
@@ -103,11 +100,3 @@ def reason_of(producer: AIOKafkaProducer, error: BaseException) -> BaseException
     if outcome is None or not outcome.done() or outcome.cancelled():
         return error
     return outcome.exception() or error
-
-
-async def stop_producer(producer: AIOKafkaProducer) -> None:
-    """Stop within a bound: a producer that failed may wait for a broker that never answers."""
-    with contextlib.suppress(KafkaError, TimeoutError, AssertionError):
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await producer.stop()
-    hear_out(producer)

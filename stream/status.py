@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.codec import encode
 from schemas.control import WorkerStatus
+from stream.clients import stop_producer
 from stream.errors import StoreError
 from stream.partition import PartitionTask
 from stream.settings import Settings
@@ -47,17 +48,11 @@ class Heartbeats:
 
     async def finish(self, worker: Worker) -> None:
         """Send a last beat of the partitions that were closed."""
-        producer, self._producer = self._producer, None
-        if producer is None:
+        if self._producer is None:
             return
-        self._producer = producer
         await self._beat(worker)
-        self._producer = None
-        try:
-            async with asyncio.timeout(_SEND_TIMEOUT_S):
-                await producer.stop()
-        except TimeoutError:
-            log.warning("the heartbeat producer does not stop in time")
+        producer, self._producer = self._producer, None
+        await stop_producer(producer)
 
     async def _beat(self, worker: Worker) -> None:
         tasks = [*worker.assignment.ended, *worker.assignment.tasks]

@@ -11,6 +11,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
+from stream.clients import stop_consumer
 from stream.errors import BrokerError, TopicLayoutError
 from stream.topics import missing_topic
 
@@ -142,7 +143,7 @@ async def open_tail(
             ) from error
         yield Tail(consumer, cluster, partitions, settings)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def _describe(settings: Settings) -> ClusterMetadata:

@@ -34,6 +34,7 @@ from faust.types.events import EventT
 from mode import Service
 from mode.types import ServiceT
 
+from stream.clients import end_fetches
 from stream.faults import async_stage
 from stream.fetching import Fetching, MicroBatch
 from stream.settings import Settings
@@ -138,6 +139,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             with contextlib.suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_S):
                     await coordinator._send_req(leave)  # noqa: SLF001
+        if self._consumer is not None:
+            await end_fetches(self._consumer)
         await super().on_thread_stop()
 
     async def in_thread(self, work: Coroutine[Any, Any, Result]) -> Result:

@@ -73,7 +73,9 @@ class Worker:
     log: Path
 
     def said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        """Its log, less the stacks that a process shows before it is cut off."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith(("  File ", "Thread ")))
 
     def kill(self) -> None:
         self.process.kill()

@@ -5,7 +5,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalGenerationError
 
 from stream.commit import FENCE_KEY, AtLeastOnce, ExactlyOnce
-from stream.errors import CommitError, CommitFenced, RecordTooLarge
+from stream.errors import ClusterUnreachable, CommitError, CommitFenced, RecordTooLarge
 from stream.outbox import Outbox
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import committed, create_topics, read_all, unique
@@ -272,7 +272,7 @@ async def test_a_missing_broker_is_reported():
         source=TopicPartition("source", 0),
         changelog="changelog",
     )
-    with pytest.raises(CommitError, match="check the broker"):
+    with pytest.raises(ClusterUnreachable, match="check the broker"):
         await committer.start()
     await committer.close()
 

@@ -3,7 +3,7 @@ import time
 from typing import ClassVar
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from stream.commit import ExactlyOnce
@@ -285,6 +285,27 @@ async def test_a_cluster_that_is_gone_is_waited_for(world, monkeypatch):
     await world.push(world.batch(10))
     await world.until(lambda: len(world.acknowledged) == 1)
     assert not Committer.silences
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("asked", ["stream.offsets", "stream.recovery"])
+async def test_a_cluster_that_goes_while_a_partition_is_opened_is_waited_for(
+    world, monkeypatch, asked
+):
+    silences = [KafkaConnectionError("nobody there")] * (2 * MAX_REOPENED)
+
+    class Consumer(AIOKafkaConsumer):
+        async def start(self):
+            if silences:
+                raise silences.pop()
+            await super().start()
+
+    monkeypatch.setattr("stream.partition._SILENT_S", 0.01)
+    monkeypatch.setattr(f"{asked}.AIOKafkaConsumer", Consumer)
+    await world.start()
+    await world.push(world.batch(10))
+    await world.until(lambda: len(world.acknowledged) == 1)
+    assert not silences
 
 
 @pytest.mark.kafka
