@@ -18,4 +18,5 @@ def read_bounded(path: Path, limit: int) -> bytes:
             raise OSError(f"{path} is no regular file")
         if found.st_size > limit:
             raise OSError(f"{path} has {found.st_size} bytes, at most {limit} are read")
-        return file.read(limit)
+        # Not `limit`: that much would be reserved first.
+        return file.read(found.st_size)

@@ -84,8 +84,10 @@ class WorkerApp(faust.App):
 
     def acknowledge(self, batch: MicroBatch) -> None:
         """Tell Faust that a batch is done with."""
-        if batch.message is not None:
-            batch.message.ack(self.consumer)
+        # They point at each other: kept, both would stay until the collector comes, which is rare.
+        message, batch.message = batch.message, None
+        if message is not None:
+            message.ack(self.consumer)
 
     def _new_transport(self) -> Any:
         transport = BatchTransport([URL(str(url)) for url in self.conf.broker_consumer], self)

@@ -29,6 +29,10 @@ class MicroBatch:
     message: Any = field(default=None, repr=False)
     """Faust's message while it is on its way."""
 
+    def spent(self) -> None:
+        """Keep only the first record, whose age its commit asks for: the others are processed."""
+        self.records = self.records[:1]
+
 
 @dataclass
 class _Rest:

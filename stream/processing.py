@@ -207,8 +207,9 @@ class Processing:
             self._inbox.done()
             self._reached = batch.end
             self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
-            self._uncommitted.append(batch)
             self._uncommitted_records += len(batch.records)
+            batch.spent()
+            self._uncommitted.append(batch)
             self._around.room_changed()
         self._advanced_to = max(self._advanced_to, step.now or -1)
         self._next_due, self._pending = computed.next_due, computed.pending

@@ -125,6 +125,8 @@ def take_response(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Response | 
         start, memory, batches = parts.next_fetch_offset, parts._records, []  # noqa: SLF001
         while memory.has_next():
             batches.append(memory.next_batch())
+        # Points back at `parts`: kept, the bytes would stay until the collector comes.
+        parts._records_iterator = None  # noqa: SLF001
         if not batches:
             return None
         end = batches[-1].next_offset

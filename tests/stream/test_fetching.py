@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -68,6 +70,22 @@ async def test_aborted_transactions_and_markers_are_passed_over(kafka, tp):
     rows = [row for batch in batches for row in batch.records]
     assert [(row.offset, row.value) for row in rows] == [(0, b"a"), (1, b"b"), (6, b"c"), (7, b"d")]
     assert [b.start for b in batches] == [0, *(b.end for b in batches[:-1])]
+
+
+async def test_a_response_that_is_done_with_leaves_memory_at_once(kafka, tp):
+    await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"a")] * 10)
+    async with consuming(kafka, tp) as consumer:
+        await wait_for_response(consumer, PATIENCE_S)
+        gc.collect()
+        gc.disable()
+        try:
+            response = take_response(consumer, tp)
+            held = weakref.ref(response.aborted)
+            assert len(response.found()) == 10
+            del response
+            assert held() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])

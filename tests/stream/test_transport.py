@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from collections import Counter
 
 import pytest
@@ -125,6 +127,24 @@ async def test_a_backlog_comes_in_bounded_batches_in_order(kafka, topic):
         assert [r.value for b in mine for r in b.records] == [
             b"value %d" % n for n in range(1000 if partition == 0 else 700)
         ]
+
+
+@pytest.mark.filterwarnings(FAUST_WARNINGS)
+async def test_a_batch_that_is_acknowledged_leaves_memory_at_once(kafka, topic):
+    await fill(kafka, topic, 1000)
+    taker = Taker()
+    async with Running(kafka, taker, topic, batch_size=100) as app:
+        await taker.until(1000)
+        gc.collect()
+        gc.disable()
+        try:
+            alive = [weakref.ref(batch) for batch in taker.batches]
+            while taker.batches:
+                app.acknowledge(taker.batches.pop())
+            # Faust and the loop may hold the last that they handed on.
+            assert sum(batch() is not None for batch in alive) <= 2
+        finally:
+            gc.enable()
 
 
 @pytest.fixture
