@@ -1,10 +1,11 @@
 """The form of stored user records: sealed, versioned, and how an older one becomes the newest.
 
-Layout 3 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
-status), the entry of the timer index, the rest of the row's head without its zero bytes, the used
-ring slots, and the xxh3-64 of it all (the seal). A short history is stored without the model's
-state, which is made of it again, to the bit. Layout 2 was the row as it is, cut off behind its last
-used ring slot (the body), and its seal; layout 1 had no seal.
+Layout 4 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+status), the entry of the timer index, the rest of the row's head and the used ring slots without
+their zero bytes, and the xxh3-64 of it all (the seal). A short history is stored without the
+model's state, which is made of it again, to the bit. Layout 3 had the ring with its zero bytes;
+layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its seal;
+layout 1 had no seal.
 
 A worker writes the newest layout only and reads all older ones: a record is migrated when it is
 read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
@@ -29,17 +30,21 @@ from stream.kernels.buffers import cut, joined
 from stream.kernels.sealing import (
     GOOD,
     OTHER,
+    PLAIN_BYTES,
     SEAL_BYTES,
     Places,
     pack_rows,
     packed_bound,
+    slot_bound,
+    unpack_head,
     unpack_rows,
 )
 
-LAYOUT_VERSION: Final = 3
+LAYOUT_VERSION: Final = 4
 _BEGIN_BYTES: Final = 6
 _DUE_SINCE_3: Final = 8
 _DUE: Final = struct.Struct("<q")
+_NEWEST: Final = LAYOUT_VERSION.to_bytes(2, "little")
 
 SERVING: Final = [
     ("layout", "<u2"),
@@ -74,15 +79,31 @@ def _from_1(value: bytes) -> bytes:
 
 def _from_2(value: bytes) -> bytes:
     """Layout 2 was not packed. What is damaged stays damaged."""
-    body = b"\x03\x00" + value[2:-SEAL_BYTES]
+    layout, body = _layout_of(value), value[:-SEAL_BYTES]
+    if not _is_sealed(value) or not layout.fixed <= len(body) <= layout.dtype.itemsize:
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    return layout.sealed_anew(np.frombuffer(body, np.uint8))
+
+
+def _from_3(value: bytes) -> bytes:
+    """Layout 3 had the ring as it is. What is damaged stays damaged."""
+    layout = _layout_of(value)
+    places, data = layout.places, np.frombuffer(value[:-SEAL_BYTES], np.uint8)
+    head = np.zeros(layout.fixed, np.uint8)
+    at = unpack_head(data, PLAIN_BYTES, len(data), head, places) if _is_sealed(value) else -1
+    if not 0 <= at <= len(data) <= at + places.slots * places.entry:
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    head[:8], head[places.due : places.due + 8] = data[:8], data[8:PLAIN_BYTES]
+    return layout.sealed_anew(np.concatenate((head, data[at:])))
+
+
+def _is_sealed(value: bytes) -> bool:
+    return xxh3_64_digest(value[:-SEAL_BYTES]) == value[-SEAL_BYTES:]
+
+
+def _layout_of(value: bytes) -> Layout:
     _, ring, hidden = _begin(value)
-    layout = Layout(ring, hidden)
-    whole = np.zeros((1, layout.dtype.itemsize), np.uint8)
-    sound = layout.fixed <= len(body) <= whole.size
-    if not sound or xxh3_64_digest(value[:-SEAL_BYTES]) != value[-SEAL_BYTES:]:
-        return body[:_BEGIN_BYTES]
-    whole[0, : len(body)] = np.frombuffer(body, np.uint8)
-    return layout.packed(whole, np.zeros(1, np.intp))[0]
+    return Layout(ring, hidden)
 
 
 def _begin(value: bytes) -> list[int]:
@@ -92,8 +113,8 @@ def _begin(value: bytes) -> list[int]:
     return numbers
 
 
-MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1, 2: _from_2}
-"""Layout -> what makes a stored record of it one of the next layout."""
+MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+"""Layout -> what makes a stored record of it one of a later layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +158,18 @@ class Layout:
         places = self.places
         records = table.view(self.dtype)[:, 0]
         events = records["n"][rows].astype(np.int64)
-        ring = np.minimum(events, self.ring).sum() * ENTRY.itemsize
+        ring = np.minimum(events, self.ring).sum() * slot_bound(places)
         out = np.empty(int(ring) + len(rows) * packed_bound(places), np.uint8)
         ends = np.empty(len(rows), np.int64)
         pack_rows(table, rows, events, places, min(rebuilt, self.ring), out, ends)
         return cut(out, ends)
+
+    def sealed_anew(self, body: U8) -> bytes:
+        """The stored form of the beginning of a row, up to its last used ring slot."""
+        whole = np.zeros((1, self.dtype.itemsize), np.uint8)
+        whole[0, : len(body)] = body
+        whole[0, :2] = np.frombuffer(_NEWEST, np.uint8)
+        return self.packed(whole, np.zeros(1, np.intp))[0]
 
     def unpack(
         self, keys: Sequence[bytes], values: list[bytes], table: U8, rows: NDArray[np.intp]
@@ -175,7 +203,7 @@ class Layout:
         layout, ring, hidden = _begin(value)
         while layout in MIGRATIONS and (ring, hidden) == (self.ring, self.hidden):
             value = MIGRATIONS[layout](value)
-            layout += 1
+            layout, _, _ = _begin(value)
         if (layout, ring, hidden) == (LAYOUT_VERSION, self.ring, self.hidden):
             return value
         newer = layout > LAYOUT_VERSION

@@ -1,11 +1,14 @@
-"""Rows of the user table <-> stored records of layout 3, many at once; see `stream/layout.py`.
+"""Rows of the user table <-> stored records of layout 4, many at once; see `stream/layout.py`.
 
 A stored record is
 
-    the row's first 8 bytes | indexed_due, 8 bytes | the rest of the head, packed | ring | seal
+    the row's first 8 bytes | indexed_due, 8 bytes | the rest of the head, packed
+    | the used ring slots, packed | seal
 
 Packed is as in Cap'n Proto: per word of 8 bytes a tag whose bits say which bytes are not zero, then
 those; after a tag of 0 comes the number of further zero words. Times and counts have leading zeros.
+A slot's first word, its time, is packed as the distance from the slot before. Layout 3 had the ring
+as it is.
 """
 
 from __future__ import annotations
@@ -56,28 +59,45 @@ def _word(row: U8, at: int, places: Places, stateless: bool) -> np.uint64:
 
 
 @kernel
+def _pack_word(word: np.uint64, out: U8, at: int, zeros: int) -> Any:
+    """Pack one word behind so many of zero; (where in ``out`` it ends, zero words now)."""
+    if word:
+        tag: Any = 0
+        filled = at + 1
+        for b in range(8):
+            byte = (word >> np.uint64(8 * b)) & np.uint64(255)
+            out[filled] = byte
+            filled += byte != 0
+            tag |= np.int64(byte != 0) << b
+        out[at] = tag
+        return filled, 0
+    if 0 < zeros < 256:
+        out[at - 1] = zeros
+        return at, zeros + 1
+    out[at], out[at + 1] = 0, 0
+    return at + 2, 1
+
+
+@kernel
 def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: int) -> int:
     """Pack the head from its second word on; where in ``out`` it ends."""
     zeros = 0
     for begin in range(8, places.fixed, 8):
-        word = _word(row, begin, places, stateless)
-        if word:
-            tag: Any = 0
-            filled = at + 1
-            for b in range(8):
-                byte = (word >> np.uint64(8 * b)) & np.uint64(255)
-                out[filled] = byte
-                filled += byte != 0
-                tag |= np.int64(byte != 0) << b
-            out[at] = tag
-            at, zeros = filled, 0
-        elif 0 < zeros < 256:
-            out[at - 1] = zeros
-            zeros += 1
-        else:
-            out[at], out[at + 1] = 0, 0
-            at += 2
-            zeros = 1
+        at, zeros = _pack_word(_word(row, begin, places, stateless), out, at, zeros)
+    return at
+
+
+@kernel
+def _pack_ring(row: U8, places: Places, slots: int, out: U8, at: int) -> int:
+    """Pack the first slots of the ring; where in ``out`` they end."""
+    zeros, before = 0, np.uint64(0)
+    for slot in range(slots):
+        begin = places.fixed + slot * places.entry
+        time = read64(row, begin)
+        at, zeros = _pack_word(time - before, out, at, zeros)
+        before = time
+        for rest in range(begin + 8, begin + places.entry, 8):
+            at, zeros = _pack_word(read64(row, rest), out, at, zeros)
     return at
 
 
@@ -102,9 +122,7 @@ def pack_rows(
         out[at : at + 8] = row[:8]
         out[at + 8 : at + 16] = row[places.due : places.due + 8]
         at = _pack_head(row, places, events[i] <= rebuilt, out, at + PLAIN_BYTES)
-        ring = min(events[i], places.slots) * places.entry
-        out[at : at + ring] = row[places.fixed : places.fixed + ring]
-        at += ring
+        at = _pack_ring(row, places, min(events[i], places.slots), out, at)
         sealed = xxh3_64(out, begin, at - begin)
         for b in range(8):  # big-endian, as xxhash's digest
             out[at + b] = (sealed >> np.uint64(56 - 8 * b)) & np.uint64(255)
@@ -113,28 +131,50 @@ def pack_rows(
 
 
 @kernel
-def _unpack_head(data: U8, at: int, end: int, row: U8, places: Places) -> int:
-    """Fill the head from its second word on; where in ``data`` the ring begins, -1 if nowhere."""
-    word: Any = 8
-    while word < places.fixed:
-        if at >= end:
-            return -1
+def _unpack(data: U8, at: int, end: int, row: U8, word: Any, limit: int) -> Any:
+    """Fill a row from ``word`` on until ``limit`` is reached or the data ends.
+
+    (where in ``data`` it ends, where in ``row``), the former -1 if what is there cannot be.
+    """
+    while word < limit and at < end:
         tag: Any = data[at]
         at += 1
         if tag == 0:
             if at >= end:
-                return -1
+                return -1, word
             word += 8 * (np.int64(data[at]) + 1)
             at += 1
             continue
         for b in range(8):
             if tag & (1 << b):
-                if at >= end or word + b >= places.fixed:
-                    return -1
+                if at >= end or word + b >= limit:
+                    return -1, word
                 row[word + b] = data[at]
                 at += 1
         word += 8
-    return at
+    return at, word
+
+
+@kernel
+def unpack_head(data: U8, at: int, end: int, row: U8, places: Places) -> int:
+    """Fill the head from its second word on; where in ``data`` the ring begins, -1 if nowhere."""
+    at, word = _unpack(data, at, end, row, 8, places.fixed)
+    return at if word >= places.fixed else -1
+
+
+@kernel
+def _unpack_ring(data: U8, at: int, end: int, row: U8, places: Places) -> bool:
+    """Fill the ring; whether it is one."""
+    limit = places.fixed + places.slots * places.entry
+    at, filled = _unpack(data, at, end, row, places.fixed, limit)
+    if at != end or filled > limit or (filled - places.fixed) % places.entry:
+        return False
+    time = np.uint64(0)
+    for begin in range(places.fixed, filled, places.entry):
+        time += read64(row, begin)
+        for b in range(8):
+            row[begin + b] = (time >> np.uint64(8 * b)) & np.uint64(255)
+    return True
 
 
 @kernel
@@ -162,17 +202,20 @@ def unpack_rows(
         if verdicts[i] == GOOD:
             row[: places.fixed] = 0
             row[:8] = data[begin : begin + 8]
-            at = _unpack_head(data, begin + PLAIN_BYTES, end, row, places)
-            ring = end - at
-            if at < 0 or ring > places.slots * places.entry or ring % places.entry:
+            at = unpack_head(data, begin + PLAIN_BYTES, end, row, places)
+            if at < 0 or not _unpack_ring(data, at, end, row, places):
                 verdicts[i] = DAMAGED
             else:
                 row[places.due : places.due + 8] = data[begin + 8 : begin + 16]
-                row[places.fixed : places.fixed + ring] = data[at:end]
         begin = ends[i]
 
 
 def packed_bound(places: Places) -> int:
-    """No stored record is longer than this without its ring."""
+    """No stored record is longer than this without its ring, whose slots have `slot_bound` each."""
     words = -(-places.fixed // 8)
     return PLAIN_BYTES + 10 * words + SEAL_BYTES
+
+
+def slot_bound(places: Places) -> int:
+    """No slot of the ring takes more, packed."""
+    return 10 * places.entry // 8
