@@ -15,10 +15,12 @@ F64 = NDArray[np.float64]
 
 NEVER: Final = 20.0
 """Stands for the silence of a user without a purchase: longer than log1p of any hours."""
-TREES: Final = 100
-LEAVES: Final = 8
-LEAST_POINTS: Final = 50
-LEARNING_RATE: Final = 0.05
+_TREES: Final = {
+    "max_iter": 100,
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 50,
+}
 
 
 def base_rate(labels: NDArray[Any], weight: NDArray[Any], size: int) -> F64:
@@ -50,22 +52,38 @@ def boosting(
     Raises:
         EvaluationError: scikit-learn is not installed.
     """
+    trees = _sklearn().HistGradientBoostingClassifier(**_TREES, random_state=seed)
+    trees.fit(profile, labels, sample_weight=weight)
+    found: F64 = trees.predict_proba(judged)[:, 1]
+    return found
+
+
+def mean_by_boosting(
+    profile: NDArray[Any],
+    amounts: NDArray[Any],
+    weight: NDArray[Any],
+    judged: NDArray[Any],
+    seed: int,
+) -> F64:
+    """Expected amounts [Q] of gradient-boosted trees: an exponential mean with Poisson's loss.
+
+    Raises:
+        EvaluationError: scikit-learn is not installed.
+    """
+    trees = _sklearn().HistGradientBoostingRegressor(loss="poisson", **_TREES, random_state=seed)
+    trees.fit(profile, amounts, sample_weight=weight)
+    found: F64 = trees.predict(judged)
+    return found
+
+
+def _sklearn() -> Any:
     try:
-        from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  # an extra
+        from sklearn import ensemble  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise EvaluationError(
             "boosting needs scikit-learn: install the project with its extra `evaluate`"
         ) from error
-    trees = HistGradientBoostingClassifier(
-        max_iter=TREES,
-        learning_rate=LEARNING_RATE,
-        max_leaf_nodes=LEAVES,
-        min_samples_leaf=LEAST_POINTS,
-        random_state=seed,
-    )
-    trees.fit(profile, labels, sample_weight=weight)
-    found: F64 = trees.predict_proba(judged)[:, 1]
-    return found
+    return ensemble
 
 
 def _silence(profile: NDArray[Any]) -> NDArray[Any]:

@@ -172,7 +172,7 @@ def chosen_penalty(points: CutPoints, protocol: Protocol, config: ContestConfig)
         for penalty in PENALTIES:
             network = build("logistic", spec)
             fit_logistic(network, examples, past, replace(config.fit, logistic_penalty=penalty))
-            told = _sigmoid(_logits(network, points, now))
+            told = _sigmoid(logits_of(network, points, now))
             losses[penalty] += log_loss(examples.labels[now, 0], told)
     return min(losses, key=lambda penalty: losses[penalty])
 
@@ -217,8 +217,8 @@ def _round(
     }
     curves: dict[str, list[tuple[float, float]]] = {}
     for name in networks:
-        network, curve = _fitted(name, points, protocol, fit)
-        logits[name] = _logits(network, points, held_out)
+        network, curve = fitted_network(name, points, protocol, fit)
+        logits[name] = logits_of(network, points, held_out)
         told[name] = calibrated(name)
         if curve:
             curves[name] = curve
@@ -229,7 +229,7 @@ def _round(
     return Round(told, curves)
 
 
-def _fitted(
+def fitted_network(
     name: str, points: CutPoints, protocol: Protocol, fit: FitConfig
 ) -> tuple[Network, list[tuple[float, float]]]:
     """A fitted network, and its losses by epoch."""
@@ -256,7 +256,8 @@ def _fitted(
     return network, curve
 
 
-def _logits(network: Network, points: CutPoints, chosen: Index) -> F64:
+def logits_of(network: Network, points: CutPoints, chosen: Index) -> F64:
+    """Its raw logits [N] of the chosen points."""
     batches = Batches(points.examples, chosen, 256, torch.device("cpu"))
     found = predict_logits(network, batches, len(points.examples))[chosen, 0]
     logits: F64 = found.astype(np.float64)

@@ -17,8 +17,9 @@ from models.dataset import Examples, window_start
 from models.errors import EvaluationError
 from models.eventlog import EventLog, OrderedLog, in_order
 from models.history import SessionRules, Trace, history_dtype
+from models.spend import shares
 from models.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
-from models.targets import ABSENT, Target
+from models.targets import ABSENT, AMOUNT, Target
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -160,6 +161,9 @@ def _labels(ordered: OrderedLog, rows: Index, row: Index, cut: int, target: Targ
     events = ordered.log.events
     end = cut + target.horizon_ms
     hit = (events.time >= cut) & (events.time < end) & (events.type == target.event_type)
+    if target.kind == AMOUNT:
+        spent = np.bincount(rows[hit], events.amount[hit], len(ordered.starts))
+        return shares(np.rint(spent).astype(np.int64)[row], target.most)
     occurs = np.zeros(len(ordered.starts))
     occurs[rows[hit]] = 1.0
     return 1 - occurs[row] if target.kind == ABSENT else occurs[row]

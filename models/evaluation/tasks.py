@@ -11,6 +11,7 @@ from models.errors import EvaluationError
 from models.evaluation import (
     cdnow_return,
     online_retail_return,
+    online_retail_spend,
     simulated_return,
     simulated_shop,
     taobao_interest_24h,
@@ -26,6 +27,7 @@ Evaluate = Callable[[Sequence[Path], ContestConfig, Say], list[TaskResult]]
 ON_FILES: Final[dict[str, Evaluate]] = {
     cdnow_return.TASK: cdnow_return.evaluate,
     online_retail_return.TASK: online_retail_return.evaluate,
+    online_retail_spend.TASK: online_retail_spend.evaluate,
     taobao_purchase_24h.TASK: taobao_purchase_24h.evaluate,
     taobao_interest_24h.TASK: taobao_interest_24h.evaluate,
     "taobao_next": taobao_next.evaluate,

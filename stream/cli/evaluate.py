@@ -22,8 +22,9 @@ def evaluate(
     task: Annotated[
         str,
         typer.Argument(
-            help="all, or cdnow_return, online_retail_return, taobao_purchase_24h, "
-            "taobao_interest_24h, taobao_next, simulated_shop, simulated_return."
+            help="all, or cdnow_return, online_retail_return, online_retail_spend, "
+            "taobao_purchase_24h, taobao_interest_24h, taobao_next, simulated_shop, "
+            "simulated_return."
         ),
     ] = "all",
     data: Annotated[
