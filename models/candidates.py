@@ -19,10 +19,10 @@ from models.dataset import Examples, Index
 from models.devices import pick_device
 from models.evaluate import F64
 from models.fit import FitConfig, Report, fit_sequences, predict_logits
-from models.linear import fit_blend, fit_logistic
-from models.networks import ARCHITECTURES, build
+from models.fitting import Sample, fit_network
+from models.linear import fit_logistic
+from models.networks import ARCHITECTURES
 from models.networks.base import Network
-from models.networks.logistic import Logistic
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
 from models.spend import figures_of
@@ -117,30 +117,20 @@ def fit_candidates(
     sampled, points, shift = sample_negatives(
         examples, examples.of_slice(TRAIN), config.negatives, config.seed
     )
-    logistic = Logistic(spec)
-    fit_logistic(logistic, sampled, points, config, shift)
     fitted = []
     for architecture in architectures:
-        network: Network = logistic
-        if architecture == "blend":
-            network = fit_blend(spec, sampled, points, config, shift)
-        elif architecture != "logistic":
-            network = build(architecture, spec, hidden_size)
-            if isinstance(network, SequenceNetwork):
-                network.start_from(fit_blend(spec, sampled, points, config, shift))
-            fit_sequences(
-                network,
-                sampled,
-                points,
-                stopping,
-                config,
-                pick_device(course.device),
-                architecture,
-                course.report,
-                shift=shift,
-                group=course.group,
-                checkpoint=course.checkpoint(architecture),
-            )
+        network = fit_network(
+            architecture,
+            spec,
+            Sample(sampled, points, shift),
+            stopping,
+            config,
+            pick_device(course.device),
+            hidden_size=hidden_size,
+            report=course.report,
+            group=course.group,
+            checkpoint=course.checkpoint(architecture),
+        )
         fitted.append(measure(architecture, network, examples, targets))
     return fitted
 

@@ -19,19 +19,14 @@ import torch
 from models.batches import Batches
 from models.dataset import Examples
 from models.errors import TrainingError
-from models.fit import FitConfig, Progress, fit_sequences, stopping_losses
-from models.linear import fit_blend, fit_logistic
-from models.networks import build
-from models.networks.base import Network
-from models.networks.logistic import Logistic
-from models.networks.sequence import SequenceNetwork
+from models.fit import FitConfig, Progress, stopping_losses
+from models.fitting import CONVEX, Sample, fit_network
 from models.scorer import network_spec
 from models.split import STOPPING, TRAIN
 from models.targets import Target
 from models.training.config import SEARCH_SPACE, Choice
 from models.training.sampling import sample_negatives
 
-CONVEX: Final = {"logistic", "blend"}
 CONVEX_SETTINGS: Final = ("logistic_penalty",)
 STARTUP_TRIALS: Final = 4
 
@@ -180,26 +175,16 @@ def _loss(
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network: Network = Logistic(spec)
-        if architecture == "logistic":
-            fit_logistic(network, sampled, points, config, shift)
-        elif architecture == "blend":
-            network = fit_blend(spec, sampled, points, config, shift)
-        else:
-            network = build(architecture, spec, hidden_size)
-            if isinstance(network, SequenceNetwork):
-                network.start_from(fit_blend(spec, sampled, points, config, shift))
-            fit_sequences(
-                network,
-                sampled,
-                points,
-                stopping,
-                config,
-                device,
-                architecture,
-                judge,
-                shift=shift,
-            )
+        network = fit_network(
+            architecture,
+            spec,
+            Sample(sampled, points, shift),
+            stopping,
+            config,
+            device,
+            hidden_size=hidden_size,
+            report=judge,
+        )
     held_out = Batches(examples, stopping, 256, torch.device("cpu"))
     return float(stopping_losses(network, held_out, examples).sum())
 

@@ -26,12 +26,12 @@ from models.evaluation.committee import fit_committee
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, Slice, TaskResult
 from models.eventlog import EventLog
-from models.fit import FitConfig, Progress, fit_sequences, predict_logits
-from models.linear import fit_blend, fit_logistic
+from models.fit import FitConfig, Progress, predict_logits
+from models.fitting import CONVEX, Sample, fit_network
+from models.linear import fit_logistic
 from models.networks import build
 from models.networks.base import Network
 from models.networks.process import PurchaseProcess
-from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
 from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 
@@ -233,26 +233,26 @@ def fitted_network(
     name: str, points: CutPoints, protocol: Protocol, fit: FitConfig
 ) -> tuple[Network, list[tuple[float, float]]]:
     """A fitted network, and its losses by epoch."""
-    examples, spec = points.examples, network_spec((protocol.target,))
-    train, stop = points.of_slice(TRAIN), points.of_slice(STOPPING)
-    # What is known of the histories at the test is known to the process; it uses no label.
-    histories = points.of_slice(VALIDATION)
     curve: list[tuple[float, float]] = []
+
+    def report(news: Progress) -> None:
+        curve.append((news.train_loss, news.stopping_loss))
+
+    # Nobody needs to say when a convex fit stops, so it learns from those users too. What is known
+    # of the histories at the test is known to the process; it uses no label.
+    learnt = points.learnt if name in CONVEX else points.of_slice(TRAIN)
+    sample = Sample(points.examples, learnt, histories=points.of_slice(VALIDATION))
     with torch.random.fork_rng():
         torch.manual_seed(fit.seed)
-        network = build(name, spec)
-        if name == "blend":
-            return fit_blend(spec, examples, points.learnt, fit, histories=histories), curve
-        if not isinstance(network, SequenceNetwork):
-            fit_logistic(network, examples, points.learnt, fit)
-            return network, curve
-        network.start_from(fit_blend(spec, examples, train, fit, histories=histories))
-
-        def report(news: Progress) -> None:
-            curve.append((news.train_loss, news.stopping_loss))
-
-        cpu = torch.device("cpu")
-        fit_sequences(network, examples, train, stop, fit, cpu, name, report)
+        network = fit_network(
+            name,
+            network_spec((protocol.target,)),
+            sample,
+            points.of_slice(STOPPING),
+            fit,
+            torch.device("cpu"),
+            report=report,
+        )
     return network, curve
 
 

@@ -52,7 +52,7 @@ def test_a_search_without_any_result_says_so(
     def fail(*_: object, **__: object) -> None:
         raise TrainingError("the loss is not finite")
 
-    monkeypatch.setattr(tuning, "fit_sequences", fail)
+    monkeypatch.setattr(tuning, "fit_network", fail)
     with pytest.raises(TrainingError, match="none of 2 trials of gru came to an end"):
         tune(examples, TARGETS, "gru", FIT, hidden_size=8, seconds=60, most=2)
 
