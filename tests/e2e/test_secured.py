@@ -28,7 +28,7 @@ from tests.e2e.shop import wait_until
 from tests.e2e.world import PROGRAM
 from tests.models.shop import shop_log
 from tests.secured import ROOT, SecuredKafka, run_secured
-from tests.stream.test_trainer import messages
+from tests.stream.training_tools import messages
 
 pytestmark = pytest.mark.kafka
 

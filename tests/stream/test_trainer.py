@@ -1,91 +1,30 @@
 """The trainer against a real broker: what it reads, publishes, announces and refuses."""
 
 import asyncio
-import importlib.util
-import json
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from models.encoding import hash64
 from models.errors import DatasetError
-from models.eventlog import EventLog
 from models.fit import Progress
-from models.history import Events
 from models.registry import Registry
 from models.scorer import Scorer
-from models.spool import Spool
 from schemas.codec import decode, encode
 from schemas.control import EraseUser, ModelPublished
 from schemas.errors import IntentStreamError
-from schemas.events import Purchase, View
 from stream.announce import announcement
-from stream.cli.main import main
 from stream.durations import DAY_MS, HOUR_MS
-from stream.errors import TopicLayoutError, TrainerError
+from stream.errors import TrainerError
 from stream.learning_settings import TrainSettings
-from stream.logreader import KafkaLog, read_files
-from stream.settings import Settings, load_settings
+from stream.settings import load_settings
 from stream.sources import FromFiles, FromKafka
 from stream.targets import targets_of
 from stream.trainer import Round, fit_of, refresher_of, rounds, run_round
 from tests.conftest import Kafka
-from tests.models.shop import DAY, PURCHASE, shop_log
-from tests.patience import PATIENCE_S
+from tests.models.shop import DAY, shop_log
 from tests.stream.kafka_tools import create_topics, produce, unique
-
-HORIZONS = {
-    "purchase_horizon_ms": 3 * DAY_MS,
-    "churn_horizon_ms": 10 * DAY_MS,
-    "epochs": 2,
-    "min_windows": 50,
-}
-
-
-def messages(log: EventLog) -> list[tuple[bytes, bytes]]:
-    found = []
-    for place, user in enumerate(log.users.tolist()):
-        kind = Purchase if log.events.type[place] == PURCHASE else View
-        event = kind(
-            event_id=f"e{place}",
-            user_id=f"u{user}",
-            event_time=int(log.events.time[place]),
-            item_id=f"i{log.events.item[place]}",
-        )
-        found.append((event.user_id.encode(), encode(event)))
-    return found
-
-
-@pytest.fixture(scope="module")
-def shop() -> list[tuple[bytes, bytes]]:
-    return messages(shop_log(users=250, days=80))
-
-
-class Nowhere:
-    """A cluster that does not answer."""
-
-    bootstrap_servers = "127.0.0.1:1"
-
-
-def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str = "t") -> Settings:
-    overrides = {
-        "models_dir": folder,
-        "data_dir": folder.parent / "data",
-        "train": HORIZONS,
-        "topics": {"events": topic, "models": f"{topic}-models", "erase": f"{topic}-erase"},
-        "worker": {"check_partitioner": False},
-    }
-    if kafka is not None:
-        overrides["kafka"] = {"bootstrap_servers": kafka.bootstrap_servers}
-    return load_settings(overrides=overrides)
+from tests.stream.training_tools import Cli, Nowhere, first_record, settings_for
 
 
 def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> None:
@@ -131,119 +70,6 @@ def test_a_spend_is_learnt_where_the_settings_have_a_bound(tmp_path: Path) -> No
         TrainSettings(spend_cap=0)
 
 
-@pytest.fixture
-def jsonl(tmp_path: Path, shop: list[tuple[bytes, bytes]]) -> Path:
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(b"\n".join(value for _, value in shop))
-    return path
-
-
-async def transaction(kafka: Kafka, topic: str, rows: list[tuple[bytes, bytes]], end: str) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique("tx")
-    )
-    await producer.start()
-    try:
-        await producer.begin_transaction()
-        for key, value in rows:
-            await producer.send(topic, value, key=key, partition=0)
-        if end == "commit":
-            await producer.commit_transaction()
-        else:
-            await producer.abort_transaction()
-    finally:
-        await producer.stop()
-
-
-@pytest.mark.kafka
-class TestKafkaLog:
-    async def test_it_reads_all_committed_valid_events(
-        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
-    ) -> None:
-        topic = unique("events")
-        servers = kafka.bootstrap_servers
-        await create_topics(servers, topic, f"{topic}-erase", partitions=2)
-        await produce(servers, topic, shop[:40], partition=0)
-        await produce(servers, topic, shop[40:90], partition=1)
-        await produce(servers, topic, [(b"u1", b"{"), (b"other", shop[0][1])], partition=1)
-        await transaction(kafka, topic, shop[90:100], "abort")
-        await transaction(kafka, topic, shop[100:110], "commit")
-        log = KafkaLog(settings_for(tmp_path, kafka, topic))
-        seen: list[tuple[int, int]] = []
-        spool = await log.read(lambda done, total: seen.append((done, total)))
-        async with asyncio.timeout(60):
-            # A commit is acknowledged before its marker is in the log.
-            while len(spool) < 100:
-                spool = await log.read(lambda done, total: seen.append((done, total)))
-        found = EventLog.join(list(spool.parts()))
-        assert log.refused == {"truncated": 1, "key_mismatch (user_id)": 1}
-        assert len(found) == 100
-        expected = {hash64(key.decode()) for key, _ in [*shop[:90], *shop[100:110]]}
-        assert set(found.users.tolist()) == expected
-        ids = {hash64(f"e{n}") for n in [*range(90), *range(100, 110)]}
-        assert set(found.events.id.tolist()) == ids
-        assert all(done <= total for done, total in seen)
-        assert seen[-1][0] == seen[-1][1] > 0
-
-    async def test_a_second_read_fetches_only_news(
-        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
-    ) -> None:
-        topic = unique("events")
-        await create_topics(kafka.bootstrap_servers, topic, f"{topic}-erase")
-        log = KafkaLog(settings_for(tmp_path, kafka, topic))
-        assert len(await log.read()) == 0
-        await produce(kafka.bootstrap_servers, topic, shop[:30])
-        assert len(await log.read()) == 30
-        await produce(kafka.bootstrap_servers, topic, shop[30:50])
-        seen: list[tuple[int, int]] = []
-        found = await log.read(lambda done, total: seen.append((done, total)))
-        assert len(found) == 50
-        assert seen[-1] == (20, 20)
-        assert len(await log.read()) == 50
-
-    async def test_a_missing_topic_is_named(self, kafka: Kafka, tmp_path: Path) -> None:
-        log = KafkaLog(settings_for(tmp_path, kafka, unique("nothing")))
-        with pytest.raises(TopicLayoutError, match=r"nothing-.* does not exist.*topics create"):
-            await log.read()
-
-
-async def test_a_silent_broker_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match=r"cannot read t from 127\.0\.0\.1:1.*broker status"):
-        await KafkaLog(settings_for(tmp_path, Nowhere())).read()
-
-
-def test_files_and_topic_give_the_same_events(
-    jsonl: Path, tmp_path: Path, shop: list[tuple[bytes, bytes]]
-) -> None:
-    with jsonl.open("ab") as file:
-        file.write(b'\n{"event_id"')
-    with Spool(tmp_path) as spool:
-        assert read_files(spool, [jsonl]) == {"truncated": 1}
-        found = EventLog.join(list(spool.parts()))
-        assert len(found) == len(spool) == len(shop)
-        assert set(found.users.tolist()) == {hash64(key.decode()) for key, _ in shop}
-        read_files(spool, [jsonl])
-        assert len(spool) == 2 * len(shop)
-
-
-def test_parquet_and_lines_give_the_same_events(
-    tmp_path: Path, shop: list[tuple[bytes, bytes]]
-) -> None:
-    lines, columns = tmp_path / "events.jsonl", tmp_path / "events.parquet"
-    lines.write_bytes(b"\n".join(value for _, value in shop[:500]))
-    rows = [json.loads(value) for _, value in shop[:500]]
-    pq.write_table(pa.Table.from_pylist(rows), columns)
-    logs = []
-    for path, name in ((lines, "jsonl"), (columns, "parquet")):
-        with Spool(tmp_path) as spool:
-            assert read_files(spool, [path], name) == {}
-            logs.append(EventLog.join(list(spool.parts())))
-    assert np.array_equal(logs[0].users, logs[1].users)
-    for name in Events.__slots__:
-        ours, theirs = getattr(logs[0].events, name), getattr(logs[1].events, name)
-        assert np.array_equal(ours, theirs)
-
-
 @pytest.mark.kafka
 def test_a_round_publishes_and_announces(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
@@ -255,7 +81,7 @@ def test_a_round_publishes_and_announces(
     settings = settings_for(tmp_path, kafka, topic)
     done = run_round(settings, FromKafka(settings), device="cpu")
     assert done.announced
-    message = asyncio.run(_first(servers, f"{topic}-models"))
+    message = asyncio.run(first_record(servers, f"{topic}-models"))
     assert message.key == done.manifest.version.encode()
     published = decode(ModelPublished, message.value)
     assert published == announcement(done.manifest)
@@ -263,15 +89,6 @@ def test_a_round_publishes_and_announces(
     folder = settings.models_dir / published.uri
     scorer = Scorer.load(folder, "cpu", expected_digest=published.digest)
     assert [target.horizon_ms for target in scorer.targets] == [3 * DAY_MS, 10 * DAY_MS]
-
-
-async def _first(servers: str, topic: str) -> object:
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        return await asyncio.wait_for(consumer.getone(), PATIENCE_S)
-    finally:
-        await consumer.stop()
 
 
 def test_what_cannot_be_announced_stays_published(tmp_path: Path, jsonl: Path) -> None:
@@ -324,72 +141,6 @@ class TestRounds:
         assert all(3590 < seconds <= 3600 for seconds in waits)
 
 
-Cli = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the program in this process; returns what it wrote to (standard output, error)."""
-
-    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = capsys.readouterr()
-        assert (ended.value.code or 0) == code, err
-        return out, err
-
-    return run
-
-
-class TestCommands:
-    def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
-        models = ("--models-dir", str(tmp_path / "models"))
-        data = ("--data-dir", str(tmp_path / "data"))
-        config = tmp_path / "settings.toml"
-        config.write_text("[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n")
-        horizons = ("--purchase-horizon", "3d", "--churn-horizon", "10d")
-        out, _ = cli(
-            *("train", "--from", str(jsonl), "--no-announce", "--device", "cpu"),
-            *(*horizons, *models, *data, "--config", str(config), "--json", "-"),
-        )
-        manifest = json.loads(out)
-        version = manifest["version"]
-        assert [t["horizon_ms"] for t in manifest["targets"]] == [3 * DAY_MS, 10 * DAY_MS]
-        assert version in cli("models", "list", *models)[0]
-        shown, _ = cli("models", "show", version, *models)
-        assert "recency" in shown
-        as_json, _ = cli("models", "show", version, "--json", *models)
-        assert json.loads(as_json) == manifest
-        assert "golden vector are right" in cli("models", "verify", *models)[0]
-        script = tmp_path / "models" / version / "model.pt"
-        script.write_bytes(script.read_bytes()[:-1])
-        _, refused = cli("models", "verify", *models, code=1)
-        assert f"{version}: REFUSED" in refused
-        assert "truncated or altered" in refused
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (("train", "--from", "nowhere.jsonl"), "no such file: nowhere.jsonl"),
-            (("train", "--from", "kafka", "--from", "x"), "cannot be mixed with files"),
-            (("train", "--from", "x", "--every", "soon"), "--every: 'soon' is no duration"),
-            (("train", "--from", "x", "--until", "soon"), "'soon' is no time"),
-            (("models", "show", "v9"), "no model 'v9'"),
-            (("models", "verify"), "run `intentstream train`"),
-        ],
-    )
-    def test_mistakes_give_one_clear_line(
-        self, tmp_path: Path, cli: Cli, arguments: tuple[str, ...], message: str
-    ) -> None:
-        _, err = cli(*arguments, "--models-dir", str(tmp_path / "none"), code=1)
-        assert message in err
-        assert err.count("\n") == 1
-
-    def test_an_empty_registry_is_said_so(self, tmp_path: Path, cli: Cli) -> None:
-        assert "no model in" in cli("models", "list", "--models-dir", str(tmp_path))[1]
-
-
 RETAIL = Path(__file__).resolve().parents[2] / "../shared/data/online_retail_uci.parquet"
 
 
@@ -407,75 +158,6 @@ def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
         assert figures[f"{target}.roc_auc"] > max(auc, recency[f"{target}.roc_auc"] + 0.1)
         assert figures[f"{target}.log_loss"] < recency[f"{target}.log_loss"]
         assert figures[f"{target}.ece"] < 0.06
-
-
-@pytest.mark.kafka
-def test_a_published_model_can_be_announced_again(
-    kafka: Kafka, tmp_path: Path, jsonl: Path, cli: Cli
-) -> None:
-    topic = unique("events")
-    asyncio.run(create_topics(kafka.bootstrap_servers, f"{topic}-models"))
-    settings = settings_for(tmp_path / "models", kafka, topic)
-    done = run_round(settings, FromFiles((jsonl,)), device="cpu", announced=False)
-    config = tmp_path / "settings.toml"
-    config.write_text(f"[topics]\nmodels = '{topic}-models'\n")
-    version = done.manifest.version
-    cli(
-        *("models", "promote", version, "--config", str(config)),
-        *("--models-dir", str(settings.models_dir)),
-        *("--bootstrap-servers", kafka.bootstrap_servers),
-    )
-    message = asyncio.run(_first(kafka.bootstrap_servers, f"{topic}-models"))
-    assert decode(ModelPublished, message.value) == announcement(done.manifest)
-
-
-@pytest.mark.kafka
-def test_every_repeats_until_it_is_told_to_stop(
-    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
-) -> None:
-    topic = unique("events")
-    names = (topic, f"{topic}-models", f"{topic}-erase")
-    asyncio.run(create_topics(kafka.bootstrap_servers, *names))
-    config = tmp_path / "settings.toml"
-    config.write_text(
-        f"[topics]\nevents = '{topic}'\nmodels = '{topic}-models'\nerase = '{topic}-erase'\n"
-        "[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n"
-        "[worker]\ncheck_partitioner = false\n"
-    )
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from stream.cli.main import main; main()"),
-            *("train", "--every", "500ms", "--config", str(config), "--device", "cpu"),
-            *("--bootstrap-servers", kafka.bootstrap_servers),
-            *("--models-dir", str(tmp_path / "models"), "--data-dir", str(tmp_path / "data")),
-            *("--purchase-horizon", "3d", "--churn-horizon", "10d"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        guard = threading.Timer(90, process.kill)
-        guard.start()
-        assert process.stderr is not None
-        assert process.stdout is not None
-        refused = ""
-        while "event log is empty" not in refused:
-            refused = process.stderr.readline()
-            assert refused
-        assert "trying again in 500ms" in refused
-        drain = threading.Thread(target=process.stderr.read)
-        drain.start()
-        asyncio.run(produce(kafka.bootstrap_servers, topic, shop))
-        while "published" not in (line := process.stdout.readline()):
-            assert line
-        process.terminate()
-        process.stdout.read()
-        drain.join()
-        assert process.wait(PATIENCE_S) == 0
-        guard.cancel()
-    versions = Registry(tmp_path / "models").versions()
-    assert versions
-    assert all(np.char.isalnum(version[0]) for version in versions)
 
 
 class TestRefresh:
@@ -562,94 +244,3 @@ class TestRefresh:
 def erasure(user: bytes) -> tuple[bytes, bytes]:
     request = EraseUser(user_id=user.decode(), request_id="r1", requested_at=1)
     return user, encode(request)
-
-
-class TestTune:
-    def test_the_best_settings_can_be_trained_with(
-        self, tmp_path: Path, jsonl: Path, cli: Cli
-    ) -> None:
-        config, best = tmp_path / "settings.toml", tmp_path / "best.toml"
-        config.write_text(
-            f"data_dir = '{tmp_path}'\nmodels_dir = '{tmp_path / 'models'}'\n"
-            "[train]\nmin_windows = 50\npurchase_horizon_ms = '3d'\nchurn_horizon_ms = '10d'\n"
-        )
-        arguments = ("tune", "--from", str(jsonl), "--architecture", "logistic", "--trials", "3")
-        out, err = cli(*arguments, "--config", str(config), "--toml", str(best))
-        assert err.count("trial ") == 3
-        assert "logistic_penalty = " in out
-        config.write_text(config.read_text() + best.read_text().removeprefix("[train]\n"))
-        out, _ = cli("train", "--from", str(jsonl), "--no-announce", "--config", str(config))
-        assert "published" in out
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (("--for", "soon"), "--for: 'soon' is no duration"),
-            (("--architecture", "oracle"), "architecture"),
-            (("--from", "nowhere.jsonl"), "no such file"),
-        ],
-    )
-    def test_mistakes_give_one_clear_line(
-        self, jsonl: Path, cli: Cli, arguments: tuple[str, ...], message: str
-    ) -> None:
-        more = () if "--from" in arguments else ("--from", str(jsonl))
-        _, err = cli("tune", *arguments, *more, code=1)
-        assert message in err
-        assert err.count("\n") == 1
-
-
-LINE = '{"event_id": "e%d", "type": "%s", "user_id": "u%d", "event_time": %d}'
-DAYS_100 = range(0, 100 * DAY, DAY)
-
-
-@pytest.mark.parametrize(
-    ("lines", "settings", "message"),
-    [
-        ([], "", "the event log is empty"),
-        (["{", "null"], "", "the event log is empty"),
-        (
-            [LINE % (t, "view", t % 7, 1_600_000_000_000 + t) for t in DAYS_100],
-            "",
-            "one class only",
-        ),
-        (
-            [LINE % (t, "purchase", 1, 1_600_000_000_000 + t) for t in range(0, 20 * DAY, DAY)],
-            "",
-            "too little for a horizon",
-        ),
-        ([], "[train]\narchitecture = 'oracle'\n", "train.architecture"),
-        ([], "[train]\nprecision = 'float8'\n", "train.precision"),
-        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "intentstream[mlflow]"),
-    ],
-    ids=["empty", "no event", "one class", "horizon", "architecture", "precision", "mlflow"],
-)
-def test_bad_input_ends_with_one_line_and_nothing_published(
-    tmp_path: Path, cli: Cli, lines: list[str], settings: str, message: str
-) -> None:
-    if "mlflow" in settings and importlib.util.find_spec("mlflow"):
-        pytest.skip("mlflow is installed")
-    events, config = tmp_path / "events.jsonl", tmp_path / "settings.toml"
-    events.write_text("\n".join(lines))
-    places = f"data_dir = '{tmp_path / 'data'}'\nmodels_dir = '{tmp_path / 'models'}'\n"
-    config.write_text(places + (settings or "[train]\nmin_windows = 5\n"))
-    _, err = cli("train", "--from", str(events), "--no-announce", "--config", str(config), code=1)
-    assert message in err
-    # What comes before is the progress of reading.
-    assert err.splitlines()[-1].startswith("intentstream: ")
-    assert "Traceback" not in err
-    assert not (tmp_path / "models").exists()
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, jsonl: Path, cli: Cli) -> None:
-    config = tmp_path / "settings.toml"
-    config.write_text(
-        f"data_dir = '{tmp_path}'\nmodels_dir = '{tmp_path / 'models'}'\n[train]\n"
-        "min_windows = 50\npurchase_horizon_ms = '3d'\nchurn_horizon_ms = '10d'\n"
-    )
-    (tmp_path / "fits").mkdir()
-    (tmp_path / "fits" / "gru.fit").write_bytes(b"intentstream checkpoint 1\n" + b"0" * 200)
-    arguments = ("train", "--from", str(jsonl), "--no-announce", "--resume")
-    _, err = cli(*arguments, "--config", str(config), code=1)
-    assert "gru.fit is damaged" in err
-    assert "train without --resume" in err
-    assert not (tmp_path / "models").exists()

@@ -1,0 +1,36 @@
+"""Fixtures of the engine's tests."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.cli.main import main
+from tests.models.shop import shop_log
+from tests.stream.training_tools import Cli, messages
+
+
+@pytest.fixture(scope="module")
+def shop() -> list[tuple[bytes, bytes]]:
+    return messages(shop_log(users=250, days=80))
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path, shop: list[tuple[bytes, bytes]]) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n".join(value for _, value in shop))
+    return path
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the program in this process; returns what it wrote to (standard output, error)."""
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, err
+        return out, err
+
+    return run
