@@ -23,7 +23,7 @@ from stream import ingest, pipeline, state, step
 from stream.churn import ChurnWatch
 from stream.emit import Emitter
 from stream.fallback import CheckedScorer
-from stream.records import Records
+from stream.records import Records, Row
 from stream.settings import Settings
 from stream.store_memory import MemoryStore
 from stream.testing import PipelineDriver
@@ -126,11 +126,8 @@ def make_log(events: int, users: int, hot_share: float = 0.0, disorder_ms: int =
         )
         for i in range(events)
     ]
-    return Records(
-        [event.user_id.encode() for event in log],
-        [encode(event) for event in log],
-        np.arange(events),
-        np.full(events, now),
+    return Records.of(
+        Row(n, now, event.user_id.encode(), encode(event)) for n, event in enumerate(log)
     )
 
 

@@ -30,8 +30,8 @@ def newest_values(response: Response) -> tuple[dict[bytes, bytes | None], int]:
     Raises:
         CorruptRecordException: a batch is not what was written.
     """
-    found = response.found()
-    return dict(found.newest(STATE)), len(found)
+    records = response.records()
+    return dict(records.newest(STATE)), len(records)
 
 
 class ChangelogReader:

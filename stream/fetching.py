@@ -31,7 +31,7 @@ class MicroBatch:
 
     def spent(self) -> None:
         """Keep only the first record, whose age its commit asks for: the others are processed."""
-        self.records = self.records[:1]
+        self.records = Records.of([self.records[0]])
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Fetching:
         for tp in wanted:
             rest = self._rests.pop(tp, None)
             if rest is None and (response := self._take(tp)) is not None:
-                rest = _Rest(assignment, response.found().records(), response.start, response.end)
+                rest = _Rest(assignment, response.records(), response.start, response.end)
             if rest is None:
                 continue
             batch, left = rest.cut(tp, limit)

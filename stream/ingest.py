@@ -14,7 +14,7 @@ from models.encoding import Row, encode_event
 from models.history import Events
 from schemas.codec import decode_event, validate_key
 from schemas.errors import InvalidEvent, Reason
-from stream.kernels.buffers import as_array, joined
+from stream.kernels.buffers import as_array
 from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
 from stream.records import Records
 from stream.state import USER_PREFIX
@@ -116,9 +116,7 @@ class Ingest:
         parsed = Parsed.empty(len(records))
         ahead = _NO_BOUND if self._max_future_ms is None else self._max_future_ms
         bounds = Bounds(self._max_bytes, ahead, MAX_AMOUNT, self._partition, self._partitions)
-        parse_events(
-            *joined(records.values), *joined(records.keys), records.timestamps, bounds, parsed
-        )
+        parse_events(as_array(records.data), records.places, bounds, parsed)
         return parsed
 
     def _decode_one(

@@ -1,12 +1,16 @@
-"""Records of one source partition as columns; an object per record only for who asks for one."""
+"""Committed records of one partition as they lie in the bytes fetched; objects for who asks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stream.kernels.batches import ABSENT, Places
+from stream.kernels.buffers import as_array, joined
+from stream.kernels.ordering import newest_in_order
 
 I64 = NDArray[np.int64]
 
@@ -43,36 +47,64 @@ class Row(NamedTuple):
 class Records(Sequence[Row]):
     """N records in offset order; offsets need not follow each other without gaps."""
 
-    __slots__ = ("keys", "offsets", "timestamps", "values")
+    __slots__ = ("data", "places")
 
-    def __init__(
-        self,
-        keys: list[bytes | None],
-        values: list[bytes | None],
-        offsets: I64,
-        timestamps: I64,
-    ) -> None:
-        """Take over columns of equal length; timestamps in ms."""
-        self.keys = keys
-        self.values = values
-        self.offsets = offsets
-        self.timestamps = timestamps
+    def __init__(self, data: bytes, places: Places) -> None:
+        """Take over bytes, and where in them the records' parts lie."""
+        self.data = data
+        self.places = places
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Self:
-        """Return `records` as columns: themselves, if they are."""
+        """Return `records` in this form: themselves, if they have it."""
         if isinstance(records, cls):
             return records
         rows = list(records)
-        return cls(
-            [row.key for row in rows],
-            [row.value for row in rows],
+        parts = [part for row in rows for part in (row.key, row.value)]
+        data, ends = joined(parts)
+        begins = np.concatenate(([0], ends))[: len(parts)]
+        begins[[part is None for part in parts]] = ABSENT
+        places = Places(
             np.array([row.offset for row in rows], np.int64),
             np.array([row.timestamp for row in rows], np.int64),
+            # Contiguous, as kernels are compiled for.
+            *(part.copy() for part in (begins[0::2], ends[0::2], begins[1::2], ends[1::2])),
         )
+        return cls(data.tobytes(), places)
+
+    @classmethod
+    def together(cls, several: Sequence[Records]) -> Records:
+        """One behind the other."""
+        if len(several) == 1:
+            return several[0]
+        before, parts = 0, []
+        for each in several:
+            parts.append(each.places.moved(before))
+            before += len(each.data)
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return cls(b"".join(each.data for each in several), Places(*columns))
+
+    @property
+    def offsets(self) -> I64:
+        """[N]."""
+        return self.places.offsets
+
+    @property
+    def timestamps(self) -> I64:
+        """[N] ms."""
+        return self.places.timestamps
+
+    @property
+    def keys(self) -> list[bytes | None]:
+        """Cut out anew each time."""
+        data, places = self.data, self.places
+        return [
+            data[begin:end] if begin != ABSENT else None
+            for begin, end in zip(places.key_begins.tolist(), places.key_ends.tolist(), strict=True)
+        ]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.places.offsets)
 
     @overload
     def __getitem__(self, place: int) -> Row: ...
@@ -82,16 +114,28 @@ class Records(Sequence[Row]):
 
     def __getitem__(self, place: int | slice) -> Row | Self:
         if isinstance(place, slice):
-            return type(self)(
-                self.keys[place], self.values[place], self.offsets[place], self.timestamps[place]
-            )
+            return type(self)(self.data, Places(*(column[place] for column in self.places)))
+        data, places = self.data, self.places
+        key_at, value_at = int(places.key_begins[place]), int(places.value_begins[place])
         return Row(
-            int(self.offsets[place]),
-            int(self.timestamps[place]),
-            self.keys[place],
-            self.values[place],
+            int(places.offsets[place]),
+            int(places.timestamps[place]),
+            None if key_at == ABSENT else data[key_at : places.key_ends[place]],
+            None if value_at == ABSENT else data[value_at : places.value_ends[place]],
         )
 
     def from_offset(self, offset: int) -> Self:
         """Return those at `offset` and behind."""
         return self[int(np.searchsorted(self.offsets, offset)) :]
+
+    def newest(self, first_bytes: Sequence[int]) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield the newest value of each key that begins with one of these bytes, in key order."""
+        places, data = self.places, self.data
+        array = as_array(data)
+        rows = np.flatnonzero(places.key_begins < places.key_ends)
+        begins = places.key_begins[rows]
+        rows = rows[(begins != ABSENT) & np.isin(array[begins], list(first_bytes))]
+        rows = rows[newest_in_order(array, places.key_begins[rows], places.key_ends[rows])]
+        columns = [column[rows].tolist() for column in places[2:]]
+        for key_begin, key_end, begin, end in zip(*columns, strict=True):
+            yield data[key_begin:key_end], data[begin:end] if begin != ABSENT else None

@@ -150,9 +150,9 @@ async def _restore(
     await _settled(aside(restoring.begin))
 
     def absorb(response: Response) -> int:
-        found = response.found()
-        restoring.take(found, response.end - 1)
-        return len(found)
+        records = response.records()
+        restoring.take(records, response.end - 1)
+        return len(records)
 
     await _feed(reader, at, aside, absorb)
     reader.progress.enter("building the timer index")

@@ -18,9 +18,9 @@ from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream.found import Found
 from stream.kernels.batches import COUNT_AT, COUNT_END, Places, find_records
 from stream.kernels.buffers import as_array
+from stream.records import Records
 
 _LENGTH_AT: Final = 8
 _LENGTH_END: Final = 12
@@ -54,7 +54,7 @@ class Response:
     aborted: PartitionRecords
     """Knows which transactions were aborted; its own position is used up."""
 
-    def found(self) -> Found:
+    def records(self) -> Records:
         """Find the committed records. To be called once; needs no event loop.
 
         Raises:
@@ -64,7 +64,7 @@ class Response:
         if any(batch.magic != _MAGIC or batch.compression_type for batch, _, _ in committed):
             # Compressed, or older than any producer of today: aiokafka reads it one by one.
             rows = [row for batch, _, _ in committed for row in batch if row.offset >= self.start]
-            return Found.of(rows)
+            return Records.of(rows)
         begins = np.array([begin for _, begin, _ in committed], np.int64)
         ends = np.array([end for _, _, end in committed], np.int64)
         places = Places.empty(sum(_count(self.data, begin) for _, begin, _ in committed))
@@ -72,7 +72,7 @@ class Response:
         if count < 0:
             batch = committed[-1 - count][0]
             raise CorruptRecordException(f"records from offset {batch.base_offset} are malformed")
-        return Found(self.data, places.first(count))
+        return Records(self.data, places.first(count))
 
     def _committed(self) -> Iterator[tuple[Any, int, int]]:
         """Yield the batches that hold committed records, and where each begins and ends."""

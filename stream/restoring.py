@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from stream.changelog import STATE
 from stream.due_times import DueTimes
-from stream.found import Found
+from stream.records import Records
 from stream.store import NO_OFFSET, USER_PREFIX, DueOf, RocksStore
 from stream.vitals import Progress
 
@@ -18,7 +18,7 @@ class Restoring:
         self._due_of = due_of
         # What an interrupted restore has read is in the database alone.
         self._dues = DueTimes() if store.changelog_offset == NO_OFFSET else None
-        self._run: list[Found] = []
+        self._run: list[Records] = []
         self._bytes = 0
         self._offset = store.changelog_offset
 
@@ -26,10 +26,10 @@ class Restoring:
         """Note durably that a restore has begun; before anything is taken."""
         self._store.begin_restore()
 
-    def take(self, found: Found, changelog_offset: int) -> None:
+    def take(self, records: Records, changelog_offset: int) -> None:
         """Take in records up to an offset; they reach the database with a later call."""
-        self._run.append(found)
-        self._bytes += len(found.data)
+        self._run.append(records)
+        self._bytes += len(records.data)
         self._offset = changelog_offset
         if self._bytes >= self._store.run_bytes:
             self._write()
@@ -41,8 +41,8 @@ class Restoring:
         self._store.end_restore(self._due_of, changelog_offset, progress, self._dues)
 
     def _write(self) -> None:
-        found, self._run, self._bytes = Found.together(self._run), [], 0
-        newest = found.newest(STATE)
+        records, self._run, self._bytes = Records.together(self._run), [], 0
+        newest = records.newest(STATE)
         if self._dues is None:
             self._store.load(newest, self._offset)
             return

@@ -18,7 +18,6 @@ from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.changelog import STATE
 from stream.due_times import DueTimes
-from stream.found import Found
 from stream.kernels.batches import Places, find_records
 from stream.kernels.buffers import as_array
 from stream.pipeline import Pipeline
@@ -57,7 +56,7 @@ def _read_a_changelog() -> None:
     """Run what finds records in fetched batches and what a restore makes of them."""
     none = np.zeros(0, np.int64)
     find_records(as_array(b""), none, none, 0, Places.empty(0))
-    newest = dict(Found.of([Row(0, _TIME, b"ub", b""), Row(1, _TIME, b"ua", b"")]).newest(STATE))
+    newest = dict(Records.of([Row(0, _TIME, b"ub", b""), Row(1, _TIME, b"ua", b"")]).newest(STATE))
     dues = DueTimes()
     dues.add(list(newest), [_TIME] * len(newest))
     list(dues.entries())
@@ -69,12 +68,9 @@ def _records(first_offset: int) -> Records:
         for n, later in enumerate((0, 2, 1))
     ]
     events.append(View(event_id="\u00e9", user_id="warm-up", event_time=_TIME))  # type: ignore[arg-type]
-    count = len(events) + 1
-    return Records(
-        [b"warm-up"] * count,
-        [*map(encode, events), b"{"],
-        np.arange(first_offset, first_offset + count),
-        np.full(count, _TIME),
+    values = [*map(encode, events), b"{"]
+    return Records.of(
+        Row(first_offset + n, _TIME, b"warm-up", value) for n, value in enumerate(values)
     )
 
 

@@ -24,6 +24,7 @@ from schemas.events import (
     MAX_TIME,
     TYPE_CODES,
 )
+from stream.kernels.batches import Places
 
 _FIELDS: Final = (
     "event_id",
@@ -327,29 +328,21 @@ def _event(
 
 
 @kernel
-def parse_events(
-    data: U8, ends: I64, keys: U8, key_ends: I64, timestamps: I64, bounds: Bounds, out: Parsed
-) -> Any:
+def parse_events(data: U8, places: Places, bounds: Bounds, out: Parsed) -> Any:
     """Fill ``out`` with N events.
 
     Args:
-        data: the records' values, one behind the other.
-        ends: where each ends.
-        keys: the records' keys, likewise.
-        key_ends: where each ends.
-        timestamps: of the records, ms.
+        data: what holds the records.
+        places: where their keys and values lie, and their timestamps, ms.
         bounds: what plain events keep to.
         out: the columns.
     """
-    start = key_start = 0
-    for i in range(len(ends)):
-        end, key_end = ends[i], key_ends[i]
-        good = end - start <= bounds.max_bytes
+    for i in range(len(places.offsets)):
+        key, key_end = places.key_begins[i], places.key_ends[i]
+        start, end = places.value_begins[i], places.value_ends[i]
+        good = key >= 0 and start >= 0 and end - start <= bounds.max_bytes
         if good and bounds.partitions > 0:
-            hashed = murmur2(keys, key_start, key_end - key_start) & 0x7FFFFFFF
+            hashed = murmur2(data, key, key_end - key) & 0x7FFFFFFF
             good = hashed % bounds.partitions == bounds.partition
-        good = good and _event(
-            data, start, end, keys, key_start, key_end, bounds.max_amount, i, out
-        )
-        out.plain[i] = good and out.time[i] - timestamps[i] <= bounds.max_ahead
-        start, key_start = end, key_end
+        good = good and _event(data, start, end, data, key, key_end, bounds.max_amount, i, out)
+        out.plain[i] = good and out.time[i] - places.timestamps[i] <= bounds.max_ahead

@@ -81,7 +81,7 @@ async def test_a_response_that_is_done_with_leaves_memory_at_once(kafka, tp):
         try:
             response = take_response(consumer, tp)
             held = weakref.ref(response.aborted)
-            assert len(response.found()) == 10
+            assert len(response.records()) == 10
             del response
             assert held() is None
         finally:
@@ -146,4 +146,4 @@ async def test_damage_is_noticed(kafka, tp):
     response.batches.append(Damaged())
 
     with pytest.raises(CorruptRecordException, match="from offset 5"):
-        response.found()
+        response.records()

@@ -6,8 +6,7 @@ import pytest
 
 import stream.restoring
 from stream.due_times import DueTimes
-from stream.found import Found
-from stream.records import Row
+from stream.records import Records, Row
 from stream.restoring import Restoring
 from stream.store import RocksStore
 from stream.store_identity import StoreIdentity
@@ -62,7 +61,7 @@ def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_
         restoring = Restoring(store, due_of)
         restoring.begin()
         for rows in fetches():
-            restoring.take(Found.of(rows), rows[-1].offset)
+            restoring.take(Records.of(rows), rows[-1].offset)
         restoring.finish(VERSIONS * USERS - 1, Progress())
         check(store)
 
@@ -72,13 +71,13 @@ def test_what_was_loaded_before_an_interruption_has_timers_too(tmp_path):
     with RocksStore.open(tmp_path / "db", IDENTITY, TinyRuns()) as store:
         restoring = Restoring(store, due_of)
         restoring.begin()
-        restoring.take(Found.of(first), first[-1].offset)
+        restoring.take(Records.of(first), first[-1].offset)
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         assert store.restoring
         assert store.changelog_offset == first[-1].offset
         restoring = Restoring(store, due_of)
         restoring.begin()
         for rows in rest:
-            restoring.take(Found.of(rows), rows[-1].offset)
+            restoring.take(Records.of(rows), rows[-1].offset)
         restoring.finish(VERSIONS * USERS - 1, Progress())
         check(store)

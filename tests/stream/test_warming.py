@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory() as name:
     store = RocksStore.open(Path(name) / "db", StoreIdentity("app", "app.users.changelog", 0, 1))
     restoring = Restoring(store, int)
     restoring.begin()
-    restoring.take(fetched(batch(0, dict(enumerate(content)))).found(), 19)
+    restoring.take(fetched(batch(0, dict(enumerate(content)))).records(), 19)
     restoring.finish(19, Progress())
     assert len(store.due(2**62, 99)) == 20
     store.close()

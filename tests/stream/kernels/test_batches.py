@@ -10,8 +10,8 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.found import Found
 from stream.kernels.batches import Places, find_records
+from stream.records import Records
 
 ATTRIBUTES_AT, LOG_APPEND_TIME = 21, 8
 parts = st.one_of(st.none(), st.binary(max_size=4), st.binary(min_size=120, max_size=150))
@@ -49,14 +49,14 @@ def batch(base: int, rows, attributes: int = 0) -> bytes:
     return bytes(made)
 
 
-def found_in(batches: list[bytes], first_offset: int = 0) -> Found:
+def found_in(batches: list[bytes], first_offset: int = 0) -> Records:
     data = b"".join(batches)
     ends = np.cumsum([len(each) for each in batches])
     places = Places.empty(100)
     begins = ends - [len(each) for each in batches]
     count = find_records(np.frombuffer(data, np.uint8), begins, ends, first_offset, places)
     assert count >= 0
-    return Found(data, places.first(count))
+    return Records(data, places.first(count))
 
 
 @given(records, records, st.sampled_from([0, LOG_APPEND_TIME]), st.integers(0, 20_000))
@@ -68,7 +68,7 @@ def test_what_aiokafka_reads(first, second, attributes, start):
         for row in DefaultRecordBatch(each)
         if row.offset >= start
     ]
-    assert [tuple(row) for row in found_in(batches, start).records()] == read
+    assert [tuple(row) for row in found_in(batches, start)] == read
 
 
 @pytest.mark.parametrize("cut", range(1, 12))

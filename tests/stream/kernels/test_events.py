@@ -7,7 +7,6 @@ import random
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from aiokafka.partitioner import murmur2 as murmur2_in_python
 from hypothesis import given, settings
@@ -18,8 +17,9 @@ from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import EVENT_TYPES, Event, Purchase
 from stream.ingest import MAX_AMOUNT
-from stream.kernels.buffers import as_array, joined
+from stream.kernels.buffers import as_array
 from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
+from stream.records import Records, Row
 from tests.schemas.strategies import events
 
 NO_BOUNDS = Bounds(1 << 20, 2**62, MAX_AMOUNT, 0, 0)
@@ -39,8 +39,9 @@ EXAMPLE = {
 
 def parsed(values: list[bytes], keys: list[bytes], bounds: Bounds = NO_BOUNDS) -> Parsed:
     out = Parsed.empty(len(values))
-    times = np.zeros(len(values), np.int64)
-    parse_events(*joined(values), *joined(keys), times, bounds, out)
+    rows = zip(keys, values, strict=True)
+    records = Records.of(Row(n, 0, key, value) for n, (key, value) in enumerate(rows))
+    parse_events(as_array(records.data), records.places, bounds, out)
     return out
 
 
