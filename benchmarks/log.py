@@ -16,7 +16,8 @@ _SHARES = (0.80, 0.06, 0.04, 0.06, 0.01, 0.03)
 _ITEMS = 10_000
 _CATEGORIES = 200
 _CHUNK = 1 << 15
-_SPAN_MS = 3_600_000
+SPAN_MS = 3_600_000
+"""Of event time that a log covers."""
 _SESSION_MS = 1_200_000
 
 
@@ -74,7 +75,7 @@ def rows(plan: LogPlan, end_ms: int | None = None) -> Iterator[Row]:
     random = np.random.default_rng([plan.seed, 1])
     kinds = random.choice(_KINDS, plan.events, p=_SHARES)
     items = (_ITEMS * random.random(plan.events) ** 3).astype(np.int64)
-    times = end - _SPAN_MS + np.sort(random.integers(0, _SPAN_MS, plan.events))
+    times = end - SPAN_MS + np.sort(random.integers(0, SPAN_MS, plan.events))
     prices = random.lognormal(3.0, 0.8, _ITEMS).round(2)
     names = {code: TYPE_NAMES[code] for code in _KINDS}
     for start in range(0, plan.events, _CHUNK):

@@ -123,10 +123,12 @@ class Place:
         spec = next(s for s in required_topics(settings) if s.name == name)
         await create_topics(settings, [spec])
 
-    async def fill(self, plan: LogPlan, topic: str | None = None) -> None:
-        """Produce a log's records as fast as the broker takes them."""
+    async def fill(
+        self, plan: LogPlan, topic: str | None = None, end_ms: int | None = None
+    ) -> None:
+        """Produce a log's records as fast as the broker takes them; `end_ms` as in `rows`."""
         settings = Settings(kafka={"bootstrap_servers": self.bootstrap})
-        await produce(settings, rows(plan), topic=topic or plan.topic)
+        await produce(settings, rows(plan, end_ms), topic=topic or plan.topic)
 
     async def create(self, topic: str, partitions: int) -> None:
         """Create a plain topic."""
