@@ -248,9 +248,12 @@ def prediction_id(model_version: str, topic: str, partition: int, offset: int) -
     return f"{model_version}:{topic}:{partition}:{offset}"
 
 
-def alert_id(user_id: str, state: AlertState, decided_at: int) -> str:
-    """Id of the alert message of this user and state decided at this time (ms since epoch)."""
-    return f"{user_id}:{decided_at}:{state}"
+def alert_id(user_id: str, state: AlertState, raised_at: int) -> str:
+    """Id of the message of this state about the alert that was raised then (ms since epoch).
+
+    An alert has each state once, and no two alerts of a user are raised at the same time.
+    """
+    return f"{user_id}:{raised_at}:{state}"
 
 
 def late_event(

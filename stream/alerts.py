@@ -3,7 +3,8 @@
 calm -> (risk at or above raise_at) -> pending -> (for dwell_ms) -> raised -> (risk at or above
 escalate_at, escalate_after_ms later) -> escalated; raised and escalated end in calm by a purchase
 or a risk at or below resolve_at. After the end no new alert comes within cooldown_ms, and, unless a
-purchase ended it, none before the next purchase (re-arm).
+purchase ended it, none before the next purchase (re-arm). Each alert is raised later than the one
+before, also where that was retracted: of that moment has been decided.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def _may_raise(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
         and not look.purchased
         and not fields.disarmed
         and look.now >= fields.cooldown_until
+        and (not fields.raised_at or look.now > fields.raised_at)
     )
 
 

@@ -195,7 +195,7 @@ class Emitter:
         self, draft: AlertDraft, user: str, reasons: list[AlertReason], scorer: ScorerLike
     ) -> Message:
         alert = ChurnAlert(
-            alert_id=alert_id(user, draft.transition, draft.now),
+            alert_id=alert_id(user, draft.transition, draft.raised_at),
             episode=alert_id(user, "raised", draft.raised_at),
             user_id=user,
             state=draft.transition,

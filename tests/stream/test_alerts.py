@@ -34,6 +34,16 @@ def test_an_event_from_before_a_silence_alert_retracts_it() -> None:
     assert advance(fields, Look(150, 0.8, eligible=True), RULES) == "raised"
 
 
+def test_what_was_retracted_is_not_raised_for_the_same_moment_or_one_before_it() -> None:
+    fields = AlertFields()
+    advance(fields, Look(100, 0.8, eligible=True), RULES)
+    advance(fields, Look(90, 0.8, eligible=True, event_time=90), RULES)
+    for now in (90, 95, 100):
+        assert advance(fields, look(now, 0.9), RULES) is None
+    assert advance(fields, look(101, 0.9), RULES) == "raised"
+    assert fields.raised_at == 101
+
+
 def test_an_event_after_a_silence_alert_does_not_retract_it() -> None:
     fields = AlertFields()
     advance(fields, Look(100, 0.8, eligible=True), RULES)
@@ -152,3 +162,26 @@ def test_any_history_of_looks_announces_in_a_sensible_order(
             }[before]
         )
         before = transition
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 60),
+            st.sampled_from([0.3, 0.6, 0.8, 0.95]),
+            st.none() | st.integers(1, 60),
+        ),
+        max_size=40,
+    )
+)
+def test_no_two_messages_are_about_the_same_state_of_the_same_alert(
+    looks: list[tuple[int, float, int | None]],
+) -> None:
+    """Looks in any order, as events that came late make them; what they say has ids of its own."""
+    fields, said = AlertFields(), []
+    rules = RULES.model_copy(update={"cooldown_ms": 0, "escalate_after_ms": 5})
+    for now, risk, event_time in looks:
+        fields.disarmed = False
+        transition = advance(fields, Look(now, risk, eligible=True, event_time=event_time), rules)
+        said += [(fields.raised_at, transition)] if transition else []
+    assert len(said) == len(set(said))
