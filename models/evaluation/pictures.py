@@ -152,14 +152,13 @@ def _slices(axes: Axes, result: TaskResult) -> None:
 
 
 def _ranking(axes: Axes, result: TaskResult) -> None:
-    names = list(result.models)
-    metrics = result.models[result.default].names
-    width = 0.8 / len(metrics)
-    for index, metric in enumerate(metrics):
-        values = [result.models[name].mean(metric) for name in names]
-        axes.bar(np.arange(len(names)) + index * width, values, width, label=metric)
-    axes.set_xticks(np.arange(len(names)) + width / 2, names)
-    axes.legend(fontsize=8)
+    """Each model by the criterion, the best one at the top."""
+    names = sorted(result.models, key=lambda name: result.models[name].mean(result.criterion))
+    if not result.higher_is_better:
+        names.reverse()
+    values = [result.models[name].mean(result.criterion) for name in names]
+    axes.barh(names, values)
+    axes.set_xlabel(result.criterion)
 
 
 def _thinned(size: int) -> Any:
