@@ -114,15 +114,12 @@ def fit_candidates(
     """One candidate of each architecture, fitted from the beginning."""
     spec = network_spec(targets)
     stopping = examples.of_slice(STOPPING)
-    sampled, points, shift = sample_negatives(
-        examples, examples.of_slice(TRAIN), config.negatives, config.seed
-    )
-    fitted = []
+    sample, fitted = Sample.of_training(examples, config), []
     for architecture in architectures:
         network = fit_network(
             architecture,
             spec,
-            Sample(sampled, points, shift),
+            sample,
             stopping,
             config,
             pick_device(course.device),

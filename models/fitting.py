@@ -7,7 +7,7 @@ sequences starts from a fitted blend, so that it has only to learn what that lea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import torch
 
@@ -17,8 +17,10 @@ from models.linear import fit_blend, fit_logistic
 from models.networks import HIDDEN_SIZE, build
 from models.networks.base import Network, NetworkSpec
 from models.networks.sequence import SequenceNetwork
+from models.split import TRAIN
 from models.training.checkpoint import Checkpoint
 from models.training.distributed import SINGLE, Group
+from models.training.sampling import sample_negatives
 
 CONVEX: Final = ("logistic", "blend")
 """Architectures that read the profile only."""
@@ -34,6 +36,12 @@ class Sample:
     """Of each target's logits in the sample [K], see `models.training.sampling`."""
     histories: Index | None = None
     """Points whose histories, not labels, the blend's process is fitted to; None: `points`."""
+
+    @classmethod
+    def of_training(cls, examples: Examples, config: FitConfig) -> Self:
+        """The training slice, with as many of its negatives as `config` wants."""
+        train = examples.of_slice(TRAIN)
+        return cls(*sample_negatives(examples, train, config.negatives, config.seed))
 
 
 def fit_network(

@@ -22,10 +22,9 @@ from models.errors import TrainingError
 from models.fit import FitConfig, Progress, stopping_losses
 from models.fitting import CONVEX, Sample, fit_network
 from models.scorer import network_spec
-from models.split import STOPPING, TRAIN
+from models.split import STOPPING
 from models.targets import Target
 from models.training.config import SEARCH_SPACE, Choice
-from models.training.sampling import sample_negatives
 
 CONVEX_SETTINGS: Final = ("logistic_penalty",)
 STARTUP_TRIALS: Final = 4
@@ -161,9 +160,7 @@ def _loss(
     """Loss on the stopping slice of a network fitted with these settings."""
     spec = network_spec(targets)
     stopping = examples.of_slice(STOPPING)
-    sampled, points, shift = sample_negatives(
-        examples, examples.of_slice(TRAIN), config.negatives, config.seed
-    )
+    sample = Sample.of_training(examples, config)
     best = float("inf")
 
     def judge(news: Progress) -> None:
@@ -178,7 +175,7 @@ def _loss(
         network = fit_network(
             architecture,
             spec,
-            Sample(sampled, points, shift),
+            sample,
             stopping,
             config,
             device,

@@ -19,10 +19,11 @@ from aiokafka.errors import (
     RequestTimedOutError,
 )
 
+from stream.errors import ClusterUnreachable, StreamError
 from stream.unheard import hear_out
 
 STOP_TIMEOUT_S: Final = 5.0
-UNREACHABLE: Final = (
+_UNREACHABLE: Final = (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaConnectionError,
@@ -34,6 +35,11 @@ UNREACHABLE: Final = (
     RequestTimedOutError,
 )
 """What a client says of a cluster of which nobody who is in charge answers now."""
+
+
+def failure_of(error: BaseException, otherwise: type[StreamError]) -> type[StreamError]:
+    """Return what a client's error counts as: a cluster to be waited for, or `otherwise`."""
+    return ClusterUnreachable if isinstance(error, _UNREACHABLE) else otherwise
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:

@@ -20,8 +20,8 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from stream.clients import STOP_TIMEOUT_S, UNREACHABLE, stop_producer
-from stream.errors import ClusterUnreachable, CommitError, CommitFenced
+from stream.clients import STOP_TIMEOUT_S, failure_of, stop_producer
+from stream.errors import CommitError, CommitFenced
 from stream.faults import stage
 from stream.outbox import Outbox, Outputs
 from stream.sending import (
@@ -129,8 +129,7 @@ class _Committer:
         except (KafkaError, TimeoutError) as error:
             for producer in started:
                 await stop_producer(producer)
-            silent = isinstance(error, UNREACHABLE)
-            raise (ClusterUnreachable if silent else CommitError)(
+            raise failure_of(error, CommitError)(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
             ) from error

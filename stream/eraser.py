@@ -9,9 +9,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.clients import UNREACHABLE, stop_consumer
+from stream.clients import failure_of, stop_consumer
 from stream.erasure import Erasure, read_requests
-from stream.errors import ClusterUnreachable, EraseError
+from stream.errors import EraseError
 from stream.settings import Settings
 from stream.vitals import Progress, Sign
 
@@ -142,7 +142,7 @@ class Eraser:
         try:
             yield
         except KafkaError as error:
-            raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else EraseError)(
+            raise failure_of(error, EraseError)(
                 f"{self._where}: requests to forget users cannot be read: {error!r}; check the"
                 " broker and the rights on the topic"
             ) from error

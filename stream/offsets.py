@@ -7,8 +7,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.clients import UNREACHABLE, stop_consumer
-from stream.errors import ClusterUnreachable, OffsetError
+from stream.clients import failure_of, stop_consumer
+from stream.errors import OffsetError
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ async def source_offsets(
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
     except KafkaError as error:
-        raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else OffsetError)(
+        raise failure_of(error, OffsetError)(
             f"{tp.topic}-{tp.partition}: the broker does not tell the offsets of group {group}:"
             f" {error!r}"
         ) from error

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
 
 from stream.changelog import ChangelogReader, newest_values
-from stream.clients import UNREACHABLE, stop_consumer
-from stream.errors import ClusterUnreachable, RecoveryError
+from stream.clients import failure_of, stop_consumer
+from stream.errors import RecoveryError
 from stream.faults import stage
 from stream.responses import Response
 from stream.restoring import Restoring
@@ -114,7 +114,7 @@ async def recover(
             " let another replica lead the partition, or use another app_id and replay the events"
         ) from error
     except KafkaError as error:
-        raise (ClusterUnreachable if isinstance(error, UNREACHABLE) else RecoveryError)(
+        raise failure_of(error, RecoveryError)(
             f"{where}: the changelog cannot be read: {error!r}"
         ) from error
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 
 from models import features
 from models.baselines import simple
-from models.calibrate import fit_platt
+from models.calibrate import IDENTITY, fit_platt
 from models.evaluation import online_retail_return
 from models.evaluation.contest import (
     ContestConfig,
@@ -139,7 +139,7 @@ def _chance_to_buy(log: EventLog, fit: FitConfig) -> F64:
     points = cut_points(log, asked, fit.seed)
     network, _ = fitted_network("blend", points, asked, fit)
     logits = logits_of(network, points, np.arange(len(points.examples)))
-    return 0.5 * (1 + np.tanh(0.5 * logits))
+    return IDENTITY.probabilities(logits)
 
 
 def _order_value(points: CutPoints) -> F64:
