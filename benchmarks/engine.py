@@ -19,7 +19,7 @@ from benchmarks.model import scorer as untrained
 from models.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Search, View
-from stream import ingest, pipeline, state, step
+from stream import ingest, scoring, state, step
 from stream.churn import ChurnWatch
 from stream.emit import Emitter
 from stream.fallback import CheckedScorer
@@ -41,7 +41,7 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("states", CheckedScorer, "encode"),
     ("states", CheckedScorer, "advance"),
     ("heads", CheckedScorer, "probabilities"),
-    ("judge, rest", pipeline, "judge"),
+    ("judge, rest", scoring, "judge"),
     ("emit", Emitter, "predictions"),
     ("churn", ChurnWatch, "after_events"),
     ("alerts", Emitter, "alerts"),

@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 class Launch(Protocol):
     """Numbers on their way."""
 
+    @property
+    def over(self) -> bool:
+        """Whether `fetch` has nothing to wait for."""
+
     def fetch(self) -> tuple[F32, F32]:
         """Wait for them: states [N,H] and probabilities [N,K]. To be called once."""
 
 
 class Ready:
     """A launch that was over when it began."""
+
+    over = True
 
     def __init__(self, hidden_NH: F32, probabilities_NK: F32) -> None:
         """Hold the numbers."""
@@ -132,6 +138,8 @@ class Offload:
 
 class _UnderWay:
     """A launch whose numbers the device is making."""
+
+    over = False
 
     def __init__(self, staging: Staging, free: list[Staging]) -> None:
         self._staging, self._free = staging, free

@@ -1,8 +1,9 @@
 """Threads for what must not hold up the event loop: one computes, two wait for the disk."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -29,12 +30,34 @@ class Engine:
     async def run_in_turns(self, work: Iterator[Result | None]) -> Result:
         """Return the first that `work` yields beside None, or raise what it raises.
 
-        At each None, work that others have queued comes first: a device is busy with this one's.
+        At each None, work that others have queued comes first. The thread changes over by itself:
+        on a busy machine a way around the event loop takes as long as the work.
         """
-        while True:
-            result: Result | None = await self.run(next, work)
-            if result is not None:
-                return result
+        done: Future[Result] = Future()
+        self._queue_turn(work, done)
+        return await asyncio.wrap_future(done)
+
+    def _queue_turn(self, work: Iterator[Result | None], done: Future[Result]) -> None:
+        def turn() -> Result | None:
+            # Who waited may be gone, and with them what the work needs.
+            return None if done.cancelled() else next(work)
+
+        def turned(ended: Future[Result | None]) -> None:
+            self.calls += 1
+            with contextlib.suppress(InvalidStateError):  # nobody waits any more
+                if ended.cancelled():
+                    done.cancel()
+                elif (error := ended.exception()) is not None:
+                    done.set_exception(error)
+                elif (result := ended.result()) is not None:
+                    done.set_result(result)
+                elif not done.cancelled():
+                    self._queue_turn(work, done)
+
+        try:
+            self._pool.submit(turn).add_done_callback(turned)
+        except RuntimeError:  # the engine was closed between two turns
+            done.cancel()
 
     async def run_aside(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Run what only waits for the disk, and must not hold up the computing."""

@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from models.drift import Reference
+from models.joining import Joining
 from models.offload import Ready
 from stream.errors import ScorerFailed
 
@@ -56,6 +57,7 @@ class CheckedScorer:
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile
         self.reference: Reference = getattr(scorer, "reference", Reference())
+        self._joining = Joining(self._step_by_step)
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H]; raises `ScorerFailed`."""
@@ -68,21 +70,21 @@ class CheckedScorer:
         Raises:
             ScorerFailed: as `advance` and `probabilities` do, which are the second try.
         """
-        again = functools.partial(self._step_by_step, stored_SH, steps, profile_NP)
         if not self.overlaps:
-            return again()
+            return self._joining.launch(stored_SH, steps, profile_NP)
+        again = functools.partial(self._step_by_step, stored_SH, steps, profile_NP)
         try:
             under_way = self._scorer.launch(stored_SH, steps, profile_NP)
         except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
             self._warn("launch", 0, _raised(error))
-            return again()
+            return Ready(*again())
         count = len(steps)
         shapes = (count, self.hidden_size), (count, len(self.targets))
         return _Checked(under_way, shapes, functools.partial(self._warn, "launch", 0), again)
 
-    def _step_by_step(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+    def _step_by_step(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> tuple[F32, F32]:
         hidden_NH = self.advance(stored_SH, steps)
-        return Ready(hidden_NH, self.probabilities(hidden_NH, profile_NP))
+        return hidden_NH, self.probabilities(hidden_NH, profile_NP)
 
     def advance(self, stored_SH: F32, steps: Steps) -> F32:
         """The hidden states [N,H] of N events; raises `ScorerFailed`."""
@@ -116,12 +118,14 @@ class CheckedScorer:
 class _Checked:
     """A launch whose numbers are looked at when they come; if they are wrong it is done again."""
 
+    over = False
+
     def __init__(
         self,
         under_way: Launch,
         shapes: tuple[tuple[int, int], tuple[int, int]],
         warn: Callable[[str], None],
-        again: Callable[[], Launch],
+        again: Callable[[], tuple[F32, F32]],
     ) -> None:
         """`again`: the same step by step, which raises `ScorerFailed` if it is no better."""
         self._under_way = under_way
@@ -140,7 +144,7 @@ class _Checked:
             if not problem:
                 return numbers
         self._warn(problem)
-        return self._again().fetch()
+        return self._again()
 
 
 def _raised(error: Exception) -> str:

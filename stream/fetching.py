@@ -7,13 +7,15 @@ of bounded size. What is left belongs to the assignment under which it was fetch
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
 
 from stream.records import Records
 from stream.responses import Response, take_response, wait_for_response
+
+_NO_RECORDS: Final = Records.of(())
 
 
 @dataclass
@@ -29,9 +31,13 @@ class MicroBatch:
     message: Any = field(default=None, repr=False)
     """Faust's message while it is on its way."""
 
+    oldest_ms: int = field(default=0, init=False)
+    """Broker's time of the first record, once the batch is spent; ms since epoch."""
+
     def spent(self) -> None:
-        """Keep only the first record, whose age its commit asks for: the others are processed."""
-        self.records = Records.of([self.records[0]])
+        """Let go of the records, which are processed, but for the age that the commit asks for."""
+        self.oldest_ms = int(self.records.timestamps[0])
+        self.records = _NO_RECORDS
 
 
 @dataclass

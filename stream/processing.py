@@ -253,7 +253,7 @@ class Processing:
             self._around.acknowledge(batch)
         stage("after_ack")
         now = time.time()
-        delays = [now - int(batch.records.timestamps[0]) / 1000 for batch in durable.covered]
+        delays = [now - batch.oldest_ms / 1000 for batch in durable.covered]
         self._commit_took = time.perf_counter() - durable.began
         self._around.metrics.commit(self._tp.partition, self._commit_took, delays)
 

@@ -65,6 +65,14 @@ class Trials:
             left = replace(left, shadow=None)
         return left
 
+    def checked(self) -> Trials:
+        """The same with the models' answers checked."""
+        return replace(
+            self,
+            canary=None if self.canary is None else checked(self.canary),
+            shadow=None if self.shadow is None else checked(self.shadow),
+        )
+
     def versions(self) -> tuple[str | None, str | None]:
         """Of the canary and of the shadow."""
         return (
@@ -124,14 +132,9 @@ def serving_of(scorer: ScorerLike | Serving) -> Serving:
     """One model, or several, with their answers checked."""
     if not isinstance(scorer, Serving):
         return Serving(checked(scorer))
-    trials = scorer.trials
     return Serving(
         checked(scorer.champion),
-        replace(
-            trials,
-            canary=None if trials.canary is None else checked(trials.canary),
-            shadow=None if trials.shadow is None else checked(trials.shadow),
-        ),
+        scorer.trials.checked(),
         tuple(checked(model) for model in scorer.before),
     )
 

@@ -108,7 +108,7 @@ class Scoring:
     ) -> Iterator[None]:
         """Give each user's events to the model that serves the user.
 
-        Yields where a device is computing: others may use the time, but not this partition.
+        Yields where numbers are on their way: others may use the time, but not this partition.
         """
         ids = (key[len(USER_PREFIX) :] for key in decoded.keys[part])
         for scorer, chosen in self._serving.split(ids, len(rows)):
@@ -133,7 +133,7 @@ class Scoring:
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
         judging = judge(table.records, rows, offsets, events, scorer, self._rules, table.scratch)
-        if scorer.overlaps:
+        if not judging.launch.over:
             yield
         judged = judging.finish()
         taken = judged.accepted

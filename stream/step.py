@@ -17,7 +17,6 @@ from models.features import input_features, profile
 from models.history import Snapshot
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
 from models.kernels.history import DUPLICATE, LATE, REPLAYED, take_events
-from models.offload import Ready
 from models.steps import Steps
 from stream.hidden import ScorerLike, refresh
 
@@ -124,14 +123,9 @@ def judge(
     if forgotten.any():
         _forget(records, taken[forgotten], scorer)
     profiles = profile(state, state.last_time)
-    launch: Launch
-    if width:
-        ids_MC, nums_MF = input_features(*Inputs(*(column[:used] for column in inputs)))
-        steps = Steps(taken, before, start, ids_MC, nums_MF)
-        launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
-    else:
-        hidden_NH = np.empty((len(accepted), 0), np.float32)
-        launch = Ready(hidden_NH, scorer.probabilities(hidden_NH, profiles))
+    ids_MC, nums_MF = input_features(*Inputs(*(column[:used] for column in inputs)))
+    steps = Steps(taken, before, start, ids_MC, nums_MF)
+    launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
     late = np.flatnonzero(verdicts == LATE)
     judged = functools.partial(
         Judged,

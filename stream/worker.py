@@ -18,7 +18,7 @@ from stream.commit import AtLeastOnce, Committer, ExactlyOnce
 from stream.engine import Engine
 from stream.eraser import Eraser
 from stream.errors import ScorerFailed, WorkerError
-from stream.fallback import Lineup
+from stream.fallback import Lineup, checked
 from stream.hidden import ScorerLike
 from stream.identity import WorkerIdentity
 from stream.opening import Parts, PipelineFactory
@@ -77,8 +77,9 @@ class Worker:
             trial_failed: told version and reason of a model on trial that fails.
         """
         self.settings = settings
-        self.lineup = Lineup(scorer, last_resort)
-        self.trials = trials or Trials()
+        # Checked once, not in each partition: their small micro-batches are scored together.
+        self.lineup = Lineup(checked(scorer), last_resort)
+        self.trials = (trials or Trials()).checked()
         self._trial_failed = trial_failed
         self.identity = WorkerIdentity.acquire(settings.data_dir / "state" / settings.app_id)
         self.engine = Engine()
@@ -150,12 +151,12 @@ class Worker:
 
     async def replace_scorer(self, scorer: Any) -> None:
         """Serve another model in all partitions, now and when one is opened."""
-        self.lineup.promote(scorer)
+        self.lineup.promote(checked(scorer))
         await self.assignment.replace_scorer(self._serving())
 
     async def replace_trials(self, trials: Trials) -> None:
         """Serve other models on trial in all partitions."""
-        self.trials = trials
+        self.trials = trials.checked()
         await self.assignment.replace_scorer(self._serving())
 
     def _serving(self) -> Serving:

@@ -40,7 +40,12 @@ async def test_what_pauses_lets_others_go_first_and_then_goes_on():
         seen.append(name)
         yield name
 
-    assert await asyncio.gather(*(engine.run_in_turns(work(name)) for name in "ab")) == ["a", "b"]
+    both_are_queued = threading.Event()
+    first = asyncio.ensure_future(engine.run(both_are_queued.wait))
+    working = [asyncio.ensure_future(engine.run_in_turns(work(name))) for name in "ab"]
+    await asyncio.sleep(0)
+    both_are_queued.set()
+    assert await asyncio.gather(first, *working) == [True, "a", "b"]
     assert seen == ["a0", "b0", "a1", "b1", "a", "b"]
     engine.close()
 
@@ -55,6 +60,47 @@ async def test_an_error_after_a_pause_comes_back():
     with pytest.raises(ValueError, match="inside"):
         await engine.run_in_turns(work())
     engine.close()
+
+
+async def test_who_has_gone_is_given_no_further_turn():
+    engine = Engine()
+    begun, seen = threading.Event(), []
+
+    def work():
+        begun.set()
+        time.sleep(0.05)
+        yield None
+        seen.append("a second turn")
+        yield 1
+
+    waiting = asyncio.ensure_future(engine.run_in_turns(work()))
+    await asyncio.to_thread(begun.wait)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await engine.run(lambda: 2) == 2
+    assert await engine.run(lambda: 3) == 3
+    assert not seen
+    engine.close()
+
+
+async def test_closing_between_two_turns_leaves_nobody_waiting():
+    engine = Engine()
+    begun = threading.Event()
+
+    def work():
+        begun.set()
+        time.sleep(0.05)
+        yield None
+        yield 1
+
+    waiting = asyncio.ensure_future(engine.run_in_turns(work()))
+    queued = asyncio.ensure_future(engine.run_in_turns(work()))
+    await asyncio.to_thread(begun.wait)
+    engine.close()
+    for each in (waiting, queued):
+        with pytest.raises(asyncio.CancelledError):
+            await each
 
 
 async def test_an_error_comes_back():

@@ -1,10 +1,15 @@
-"""Scores that a device is still making: other partitions go on, and nothing else changes."""
+"""Scores that are not made yet: other partitions go on, and nothing else changes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from models.joining import LARGE
 from models.scorer import Scorer
+from models.steps import F32, Steps
+from stream.fallback import checked
 from stream.hidden import ScorerLike
 from stream.pipeline import Pipeline
 from stream.settings import Settings
@@ -38,26 +43,30 @@ def serial(scorer: ScorerLike, seed: int) -> PipelineDriver:
     return driver
 
 
-def test_the_cpu_never_pauses(scorer: Scorer) -> None:
-    driver = PipelineDriver(scorer, SETTINGS)
-    assert [list(driver.pipeline.work(batch)) for batch in micro_batches(1)[:2]] == [[], []]
+def test_large_micro_batches_never_pause_on_the_cpu(scorer: Scorer) -> None:
+    driver = PipelineDriver(scorer, Settings(worker={"clock": "wall"}))
+    log = raw(shop_log(1, 2 * LARGE))
+    records = [PipedRecord(at, time, key, value) for at, (key, value, time) in enumerate(log)]
+    assert list(driver.pipeline.work(records[: LARGE + 1])) == []
+    assert list(driver.pipeline.work(records[LARGE + 1 :])) == [None]
 
 
-def test_partitions_that_take_turns_say_what_each_says_alone(scorer: Scorer) -> None:
-    shared = Overlapping(scorer)
+def in_turns(shared: ScorerLike) -> Iterator[list[PipelineDriver]]:
+    """Three partitions, yielded whenever each has launched and at the end of each micro-batch."""
     drivers = [PipelineDriver(shared, SETTINGS) for _ in range(3)]
-    most = 0
     for batches in zip(*(micro_batches(seed) for seed in range(3)), strict=False):
         turns = [
             driver.pipeline.work(batch) for driver, batch in zip(drivers, batches, strict=True)
         ]
         while turns:
             turns = [turn for turn in turns if next(turn, turn) is None]
-            most = max(most, shared.under_way)
+            yield drivers
         for driver in drivers:
             driver.commit()
-    assert most == 3, "each was under way while the others were formed"
-    assert shared.under_way == 0
+        yield drivers
+
+
+def says_what_it_says_alone(scorer: Scorer, drivers: list[PipelineDriver]) -> None:
     for seed, driver in enumerate(drivers):
         alone = serial(scorer, seed)
         done = driver.pipeline.source_offset
@@ -65,6 +74,33 @@ def test_partitions_that_take_turns_say_what_each_says_alone(scorer: Scorer) -> 
             assert messages == alone.outputs[topic][: len(messages)]
         assert done >= SIZE * 7
         assert len(driver.predictions()) > 300
+
+
+def test_partitions_that_take_turns_on_a_device_say_what_each_says_alone(scorer: Scorer) -> None:
+    shared, most = Overlapping(scorer), 0
+    for now in in_turns(shared):
+        drivers, most = now, max(most, shared.under_way)
+    assert most == 3, "each was under way while the others were formed"
+    assert shared.under_way == 0
+    says_what_it_says_alone(scorer, drivers)
+
+
+def test_partitions_that_are_scored_together_say_what_each_says_alone(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def advance(own: Scorer, stored: F32, steps: Steps) -> F32:
+        nonlocal calls
+        calls += 1
+        return _advance(own, stored, steps)
+
+    _advance = Scorer.advance
+    monkeypatch.setattr(Scorer, "advance", advance)
+    *_, drivers = in_turns(checked(scorer))
+    together, calls = calls, 0
+    says_what_it_says_alone(scorer, drivers)
+    assert 0 < together < calls / 2
 
 
 def test_a_model_that_is_replaced_in_a_pause_finishes_what_it_began(scorer: Scorer) -> None:
