@@ -29,7 +29,7 @@ from stream.broker import EmbeddedKafka
 from stream.commit import ExactlyOnce
 from stream.durations import DAY_MS
 from stream.engine import Engine
-from stream.layout import indexed_due
+from stream.layout import indexed_dues
 from stream.outbox import Outbox
 from stream.recovery import recover
 from stream.settings import Settings
@@ -134,7 +134,7 @@ async def restore(settings: Settings, users: int, records: list[bytes]) -> tuple
         settings.kafka.client_options(),
         TopicPartition(settings.changelog, 0),
         RocksStore.open(folder, identity, memory),
-        due_of=indexed_due,
+        due_of=indexed_dues,
         reset=reset,
         aside=engine.run_aside,
     )

@@ -4,21 +4,25 @@ They are columns, not objects: some 40 bytes for each user, and they are given u
 too much.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from models.history import I64
 from models.kernels.xxh3 import U8
-from stream.kernels.buffers import cut, joined
+from stream.kernels.blocks import Run
+from stream.kernels.buffers import gathered, joined
 from stream.kernels.ordering import newest_in_order, stable_order, timer_entries
 
 MOST_USERS: Final = 1 << 20
 """As many as a partition may have before its due times are read from the database instead."""
-_NONE: Final = -1
+NO_DUE: Final = -1
+"""Of a user whom no timer has to look at."""
+DueOf = Callable[[U8, I64, I64], I64]
+"""The due times, ms or `NO_DUE`, that user records ask for: of the bytes that hold the records, and
+where in them each begins and ends."""
 _ENTRY_BYTES: Final = 9
-_CHUNK: Final = 1 << 16
 
 
 class DueTimes:
@@ -34,32 +38,39 @@ class DueTimes:
         self._dues: list[I64] = []
         self._count = 0
 
-    def add(self, keys: Sequence[bytes], dues: Sequence[int | None]) -> None:
-        """Take in newer due times of users (stored keys); None: there is none any more."""
-        if not self.complete or not keys:
+    def add(self, data: U8, begins: I64, ends: I64, dues: I64) -> None:
+        """Take in newer due times of users, ms or `NO_DUE`.
+
+        Args:
+            data: what holds the stored keys of N users; not kept.
+            begins: [N] where each begins.
+            ends: [N] where each ends.
+            dues: [N].
+        """
+        if not self.complete or not len(dues):
             return
-        data, ends = joined(keys)
-        self._keys.append(data)
-        self._sizes.append(np.diff(ends, prepend=0))
-        self._dues.append(np.array([_NONE if due is None else due for due in dues], np.int64))
-        self._count += len(keys)
+        self._keys.append(gathered(data, begins, ends))
+        self._sizes.append(ends - begins)
+        self._dues.append(dues)
+        self._count += len(dues)
         if self._count > 2 * self._most:
             self._forget_older()
 
-    def entries(self) -> Iterator[bytes]:
-        """Yield the timer index: a key for each user who has a due time, in order."""
+    def index(self) -> Run:
+        """The timer index: a key for each user who has a due time, in order; empty values."""
+        if self._count:
+            self._forget_older()
         if not self._count:
-            return
-        self._forget_older()
+            none = np.zeros(0, np.int64)
+            return Run(np.zeros(1, np.uint8), none, none, none, none)
         data, sizes, dues = self._keys[0], self._sizes[0], self._dues[0]
         ends = np.cumsum(sizes)
         order = stable_order(dues.view(np.uint64), data, ends - sizes, ends)
-        order = order[: np.count_nonzero(dues != _NONE)]  # which, without a sign, is the greatest
-        for first in range(0, len(order), _CHUNK):
-            chosen = order[first : first + _CHUNK]
-            out = np.empty(int(sizes[chosen].sum()) + _ENTRY_BYTES * len(chosen), np.uint8)
-            stops = timer_entries(data, ends - sizes, ends, chosen, dues, out)
-            yield from cut(out, stops)
+        order = order[: np.count_nonzero(dues != NO_DUE)]  # which, unsigned, is the greatest
+        out = np.empty(int(sizes[order].sum()) + _ENTRY_BYTES * len(order), np.uint8)
+        stops = timer_entries(data, ends - sizes, ends, order, dues, out)
+        nothing = np.zeros(len(order), np.int64)
+        return Run(out, stops - sizes[order] - _ENTRY_BYTES, stops, nothing, nothing)
 
     def _forget_older(self) -> None:
         """Keep the newest of each user; give up if these are too many."""
@@ -72,3 +83,13 @@ class DueTimes:
         self._count = int(chosen.sum())
         self._keys = [data[np.repeat(chosen, sizes)]]
         self._sizes, self._dues = [sizes[chosen]], [dues[chosen]]
+
+
+def dues_of(due_of: DueOf, values: Sequence[bytes | None]) -> list[int | None]:
+    """The due times of a few records, ms; None for no record and for one that asks for none."""
+    data, ends = joined(values)
+    begins = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
+    there = np.array([value is not None for value in values], np.bool_)
+    dues = np.full(len(values), NO_DUE)
+    dues[there] = due_of(data, begins[there], ends[there])
+    return [None if due == NO_DUE else due for due in dues.tolist()]

@@ -15,6 +15,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from stream.commit import Committer
+from stream.due_times import DueOf
 from stream.engine import Engine
 from stream.eraser import Eraser
 from stream.erasure import Erasure
@@ -24,7 +25,7 @@ from stream.outbox import Counters, Outbox, Outputs
 from stream.records import Records
 from stream.recovery import recover
 from stream.settings import Settings
-from stream.store import DueOf, RecordStore, RocksStore, wipe
+from stream.store import RecordStore, RocksStore, wipe
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.topics import PARTITIONS_CHANGED

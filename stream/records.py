@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.kernels.batches import ABSENT, Places
+from stream.kernels.blocks import Run
 from stream.kernels.buffers import as_array, joined
 from stream.kernels.ordering import newest_in_order
 
@@ -129,13 +130,17 @@ class Records(Sequence[Row]):
         return self[int(np.searchsorted(self.offsets, offset)) :]
 
     def newest(self, first_bytes: Sequence[int]) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield the newest value of each key that begins with one of these bytes, in key order."""
-        places, data = self.places, self.data
-        array = as_array(data)
+        """Yield what `newest_run` finds."""
+        data = self.data
+        columns = [column.tolist() for column in self.newest_run(first_bytes)[1:]]
+        for key_begin, key_end, begin, end in zip(*columns, strict=True):
+            yield data[key_begin:key_end], data[begin:end] if begin != ABSENT else None
+
+    def newest_run(self, first_bytes: Sequence[int]) -> Run:
+        """The newest value of each key that begins with one of these bytes, in key order."""
+        places, array = self.places, as_array(self.data)
         rows = np.flatnonzero(places.key_begins < places.key_ends)
         begins = places.key_begins[rows]
         rows = rows[(begins != ABSENT) & np.isin(array[begins], list(first_bytes))]
         rows = rows[newest_in_order(array, places.key_begins[rows], places.key_ends[rows])]
-        columns = [column[rows].tolist() for column in places[2:]]
-        for key_begin, key_end, begin, end in zip(*columns, strict=True):
-            yield data[key_begin:key_end], data[begin:end] if begin != ABSENT else None
+        return Run(array, *(column[rows] for column in places[2:]))

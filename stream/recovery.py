@@ -17,11 +17,12 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 
 from stream.changelog import ChangelogReader, newest_values
 from stream.clients import failure_of, stop_consumer
+from stream.due_times import DueOf
 from stream.errors import RecoveryError
 from stream.faults import stage
 from stream.responses import Response
 from stream.restoring import Restoring
-from stream.store import NO_OFFSET, DueOf, RocksStore
+from stream.store import NO_OFFSET, RocksStore
 from stream.vitals import Progress
 
 STALL_TIMEOUT_S: Final = 60.0
@@ -65,7 +66,7 @@ async def recover(
         client_options: those of every Kafka client of the worker.
         changelog: partition to read; no transaction is open on it.
         store: open store; replaced by `reset` when the changelog does not continue it.
-        due_of: due time that a user record asks for; rebuilds the timer index.
+        due_of: due times that user records ask for; rebuilds the timer index.
         reset: closes and wipes the store and opens an empty one.
         stall_timeout_s: give up after this long without progress.
         aside: runs what waits for the disk.

@@ -1,16 +1,22 @@
 """A full restore: changelog records -> sorted runs in an empty store -> the timer index."""
 
-from collections.abc import Iterable, Iterator
+import numpy as np
 
 from stream.changelog import STATE
-from stream.due_times import DueTimes
+from stream.due_times import NO_DUE, DueOf, DueTimes
+from stream.kernels.batches import ABSENT
+from stream.kernels.blocks import Run
 from stream.records import Records
-from stream.store import NO_OFFSET, USER_PREFIX, DueOf, RocksStore
+from stream.store import NO_OFFSET, USER_PREFIX, RocksStore
 from stream.vitals import Progress
 
 
 class Restoring:
-    """Gathers records until they make a run; calls come from one thread at a time."""
+    """Gathers records until they make a run; calls come from one thread at a time.
+
+    Nothing here is done record by record in Python, so that what is received meanwhile on the event
+    loop has the interpreter's lock for itself.
+    """
 
     def __init__(self, store: RocksStore, due_of: DueOf) -> None:
         """`store`: empty, or in the midst of a restore that was interrupted."""
@@ -42,24 +48,15 @@ class Restoring:
 
     def _write(self) -> None:
         records, self._run, self._bytes = Records.together(self._run), [], 0
-        newest = records.newest(STATE)
-        if self._dues is None:
-            self._store.load(newest, self._offset)
-            return
-        users: list[bytes] = []
-        dues: list[int | None] = []
-        self._store.load(self._noting_dues(newest, users, dues), self._offset)
-        self._dues.add(users, dues)
+        run = records.newest_run(STATE)
+        self._store.load(run, self._offset)
+        if self._dues is not None:
+            self._note_dues(self._dues, run)
 
-    def _noting_dues(
-        self,
-        newest: Iterable[tuple[bytes, bytes | None]],
-        users: list[bytes],
-        dues: list[int | None],
-    ) -> Iterator[tuple[bytes, bytes | None]]:
-        due_of, user = self._due_of, USER_PREFIX[0]
-        for key, value in newest:
-            if key[0] == user:
-                users.append(key)
-                dues.append(None if value is None else due_of(value))
-            yield key, value
+    def _note_dues(self, known: DueTimes, run: Run) -> None:
+        users = run.data[run.key_begins] == USER_PREFIX[0]
+        keys, key_ends, begins, ends = (column[users] for column in run[1:])
+        dues = np.full(len(keys), NO_DUE)
+        there = begins != ABSENT
+        dues[there] = self._due_of(run.data, begins[there], ends[there])
+        known.add(run.data, keys, key_ends, dues)

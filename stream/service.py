@@ -10,7 +10,7 @@ import torch
 
 from models.scorer import Scorer
 from stream.eraser import Eraser
-from stream.layout import indexed_due
+from stream.layout import indexed_dues
 from stream.pipeline import Pipeline
 from stream.reload import ModelFollower
 from stream.rights import check_rights, worker_rights
@@ -53,7 +53,7 @@ async def run_worker(settings: Settings) -> None:
         worker = Worker(
             settings,
             new_pipeline=Pipeline,
-            due_of=indexed_due,
+            due_of=indexed_dues,
             scorer=scorer,
             companions=(follower, Heartbeats(settings), TopicWatch(settings)),
             last_resort=lambda: Scorer.rhythm(targets_of(settings)),

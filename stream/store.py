@@ -14,15 +14,16 @@ import contextlib
 import itertools
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import rocksdict
 
 from stream.damage import ManifestGuard, release, translated
-from stream.due_times import DueTimes
+from stream.due_times import DueOf, DueTimes, dues_of
 from stream.errors import StoreCorrupt, StoreError
+from stream.kernels.blocks import Run
 from stream.sorted_files import ingest
 from stream.store_identity import StoreIdentity, check_identity
 from stream.store_options import StoreMemory, open_database
@@ -36,8 +37,6 @@ Changelog = Iterable[tuple[bytes, bytes | None]]
 """(key, value); a value of None is a tombstone."""
 TimerMoves = Iterable[tuple[bytes, int | None, int | None]]
 """(user key, old due, new due) in ms; None: no entry in the index."""
-DueOf = Callable[[bytes], int | None]
-"""The due time that a user record's bytes ask for, ms."""
 
 _TIMER: Final = b"t"
 _TIMER_END: Final = b"u"
@@ -252,8 +251,8 @@ class RocksStore:
         self._memory.restores += 1
         self._loading = True
 
-    def load(self, records: Changelog, changelog_offset: int) -> None:
-        """Write records of a full restore, in the order of their keys, without their timers.
+    def load(self, records: Run, changelog_offset: int) -> None:
+        """Write records of a full restore, without their timers.
 
         The offset is noted behind them, so a restore that is interrupted goes on before what it
         may have lost.
@@ -273,7 +272,7 @@ class RocksStore:
         """Build the timer index, then end the restore.
 
         Args:
-            due_of: due time of a record; asked where `dues` does not know them.
+            due_of: due times of records; asked where `dues` does not know them.
             changelog_offset: that of the last record.
             progress: told how far it is.
             dues: those of all records that were loaded.
@@ -281,7 +280,7 @@ class RocksStore:
         with translated(self.path):
             self._db.delete_range(_TIMER, _TIMER_END)  # of an interrupted attempt
             if dues is not None and dues.complete:
-                self._ingest((entry, b"") for entry in dues.entries())
+                self._ingest(dues.index())
             else:
                 self._index_records(due_of, progress or Progress())
             batch = rocksdict.WriteBatch(raw_mode=True)
@@ -298,8 +297,8 @@ class RocksStore:
         while chunk := list(itertools.islice(users, _SCAN_CHUNK)):
             last = chunk[-1][0]
             batch = rocksdict.WriteBatch(raw_mode=True)
-            for key, value in chunk:
-                due = due_of(value)
+            dues = dues_of(due_of, [value for _, value in chunk])
+            for (key, _), due in zip(chunk, dues, strict=True):
                 if due is not None:
                     batch.put(_timer_key(due, key), b"")
             self._db.write(batch)
@@ -307,8 +306,8 @@ class RocksStore:
         del users  # an open cursor keeps the folder locked
         self._check_end(last)
 
-    def _ingest(self, items: Changelog) -> None:
-        ingest(self._db, self.path, self._memory.bulk_options(), items)
+    def _ingest(self, run: Run) -> None:
+        ingest(self._db, self.path, run)
         self._manifest.note()
 
     def _reopen(self, options: rocksdict.Options) -> None:
@@ -321,13 +320,9 @@ class RocksStore:
     ) -> None:
         """Write changelog records over older ones, timers included."""
         users = [key for key in records if key.startswith(USER_PREFIX)]
-        moves = []
-        for key, stored in zip(users, self.get_many(users), strict=True):
-            value = records[key]
-            old = None if stored is None else due_of(stored)
-            new = None if value is None else due_of(value)
-            moves.append((key, old, new))
-        self.apply(records.items(), moves, changelog_offset)
+        old = dues_of(due_of, self.get_many(users))
+        new = dues_of(due_of, [records[key] for key in users])
+        self.apply(records.items(), zip(users, old, new, strict=True), changelog_offset)
 
     def close(self) -> None:
         """Close the database and release its lock; a second call does nothing."""

@@ -5,6 +5,7 @@ As a program it compiles all of them, which `make setup` does so that no first w
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from stream.pipeline import Pipeline
 from stream.records import Records, Row
 from stream.settings import Settings
 from stream.store_memory import MemoryStore
+from stream.table_files import write_table
 
 if TYPE_CHECKING:
     from stream.hidden import ScorerLike
@@ -56,10 +58,13 @@ def _read_a_changelog() -> None:
     """Run what finds records in fetched batches and what a restore makes of them."""
     none = np.zeros(0, np.int64)
     find_records(as_array(b""), none, none, 0, Places.empty(0))
-    newest = dict(Records.of([Row(0, _TIME, b"ub", b""), Row(1, _TIME, b"ua", b"")]).newest(STATE))
+    records = Records.of([Row(0, _TIME, b"ub", b""), Row(1, _TIME, b"ua", b"")])
+    newest = records.newest_run(STATE)
     dues = DueTimes()
-    dues.add(list(newest), [_TIME] * len(newest))
-    list(dues.entries())
+    dues.add(newest.data, newest.key_begins, newest.key_ends, np.full(2, _TIME))
+    with tempfile.TemporaryFile() as nowhere:
+        for run in (newest, dues.index()):
+            write_table(nowhere, run)
 
 
 def _records(first_offset: int) -> Records:

@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from stream.app import WorkerApp
 from stream.assignment import Assignment
 from stream.commit import AtLeastOnce, Committer, ExactlyOnce
+from stream.due_times import DueOf
 from stream.engine import Engine
 from stream.eraser import Eraser
 from stream.errors import ScorerFailed, WorkerError
@@ -26,7 +27,6 @@ from stream.partition import PartitionTask
 from stream.processing import Surroundings
 from stream.rollout import Serving, Trials
 from stream.settings import Settings
-from stream.store import DueOf
 from stream.store_options import StoreMemory
 from stream.supervision import Supervision
 from stream.transport import LogState
@@ -68,7 +68,7 @@ class Worker:
         Args:
             settings: of the whole application.
             new_pipeline: builds a partition's pipeline; `stream.pipeline.Pipeline`.
-            due_of: due time that a stored user record asks for.
+            due_of: due times that stored user records ask for.
             scorer: model to begin with.
             companions: what runs beside the partitions: model reload, heartbeats.
             last_resort: makes the model that serves when all others fail.

@@ -12,6 +12,7 @@ import structlog
 from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
 from stream.settings import load_settings
 from stream.worker import Worker
+from tests.stream.runs import each
 
 
 class CountingPipeline:
@@ -103,7 +104,7 @@ async def main():
     worker = Worker(
         settings,
         new_pipeline=CountingPipeline,
-        due_of=lambda _value: None,
+        due_of=each(lambda _value: None),
         scorer=SimpleNamespace(version="none"),
     )
     await worker.run()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from models.history import ENTRY
+from stream.due_times import NO_DUE
 from stream.errors import StateLayoutError, StoreCorrupt
-from stream.layout import LAYOUT_VERSION, MIGRATIONS, Layout, indexed_due, seal
+from stream.kernels.buffers import joined
+from stream.layout import LAYOUT_VERSION, MIGRATIONS, Layout, indexed_due, indexed_dues, seal
 from stream.settings import Settings
 from stream.state import UserTable
 from stream.store_memory import MemoryStore
@@ -77,6 +79,27 @@ def test_a_stored_record_comes_back_whole(ring: int, hidden: int) -> None:
     assert np.array_equal(again, table)
     dues = table.view(layout.dtype)["indexed_due"][:, 0].tolist()
     assert [indexed_due(value) or 0 for value in values] == dues
+
+
+def test_the_due_times_of_many_records_are_those_of_each() -> None:
+    values = [value for number in MIGRATIONS for _, value in by_layout(number).scan(b"u", 100)]
+    never = table_of(LAYOUT, 1)
+    never.view(LAYOUT.dtype)["indexed_due"] = 0
+    values += [stored(), LAYOUT.packed(never, np.zeros(1, np.intp))[0]]
+    data, ends = joined([b"behind ", *values])
+    dues = indexed_dues(data, ends[:-1], ends[1:]).tolist()
+    assert dues == [indexed_due(value) or NO_DUE for value in values]
+    assert NO_DUE in dues
+    assert not len(indexed_dues(data, ends[:0], ends[:0]))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\x04\x00", bytes([4]) + bytes(14), bytes([2]) + bytes(30)]
+)
+def test_what_is_too_short_to_be_a_record_has_no_due_time(value: bytes) -> None:
+    data, ends = joined([stored(), value])
+    with pytest.raises(StoreCorrupt, match=f"a record of {len(value)} bytes"):
+        indexed_dues(data, ends - [len(stored()), len(value)], ends)
 
 
 @pytest.mark.parametrize(("rebuilt", "longest"), [(5, 5), (100, LAYOUT.ring)])

@@ -30,6 +30,7 @@ from stream.transport import LogState
 from tests.patience import PATIENCE_S
 from tests.stream.counting import CountingPipeline
 from tests.stream.kafka_tools import create_topics, produce, read_all, unique
+from tests.stream.runs import each
 
 
 class Pipeline(CountingPipeline):
@@ -113,7 +114,7 @@ class World:
             ),
             new_pipeline=Pipeline,
             scorer=lambda: "scorer",
-            due_of=lambda _value: None,
+            due_of=each(lambda _value: None),
         )
         self.failed_scorers = []
         self.models = 3

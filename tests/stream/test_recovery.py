@@ -14,6 +14,7 @@ from stream.store import RocksStore, wipe
 from stream.store_identity import StoreIdentity
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.runs import each, run_of
 
 pytestmark = pytest.mark.kafka
 
@@ -37,7 +38,12 @@ class Place:
 
     async def recover(self, **options):
         self.store, done = await recover(
-            self.options, self.changelog, self.store, due_of=due_of, reset=self.reset, **options
+            self.options,
+            self.changelog,
+            self.store,
+            due_of=each(due_of),
+            reset=self.reset,
+            **options,
         )
         return done
 
@@ -165,7 +171,7 @@ async def test_a_store_older_than_the_changelogs_begin_is_restored(place, kafka)
 async def test_an_interrupted_restore_goes_on(place):
     await place.commit([(b"u%d" % n, b"%d" % n) for n in range(100)] + [(b"m", b"1")])
     place.store.begin_restore()
-    place.store.load(sorted((b"u%d" % n, b"%d" % n) for n in range(50)), 49)
+    place.store.load(run_of((b"u%d" % n, b"%d" % n) for n in range(50)), 49)
     place.store.close()
     place.store = RocksStore.open(place.path, place.identity)
 

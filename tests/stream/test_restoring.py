@@ -12,6 +12,7 @@ from stream.store import RocksStore
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.vitals import Progress
+from tests.stream.runs import each
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
 USERS, VERSIONS = 300, 4
@@ -58,7 +59,7 @@ def check(store: RocksStore) -> None:
 def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_users):
     monkeypatch.setattr(stream.restoring, "DueTimes", lambda: DueTimes(most_users))
     with RocksStore.open(tmp_path / "db", IDENTITY, memory()) as store:
-        restoring = Restoring(store, due_of)
+        restoring = Restoring(store, each(due_of))
         restoring.begin()
         for rows in fetches():
             restoring.take(Records.of(rows), rows[-1].offset)
@@ -69,13 +70,13 @@ def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_
 def test_what_was_loaded_before_an_interruption_has_timers_too(tmp_path):
     first, *rest = fetches()
     with RocksStore.open(tmp_path / "db", IDENTITY, TinyRuns()) as store:
-        restoring = Restoring(store, due_of)
+        restoring = Restoring(store, each(due_of))
         restoring.begin()
         restoring.take(Records.of(first), first[-1].offset)
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         assert store.restoring
         assert store.changelog_offset == first[-1].offset
-        restoring = Restoring(store, due_of)
+        restoring = Restoring(store, each(due_of))
         restoring.begin()
         for rows in rest:
             restoring.take(Records.of(rows), rows[-1].offset)

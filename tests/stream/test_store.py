@@ -13,6 +13,7 @@ from stream.store import RocksStore, wipe
 from stream.store_identity import StoreIdentity
 from stream.store_memory import MemoryStore
 from stream.store_options import StoreMemory
+from tests.stream.runs import each, run_of
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 4)
 
@@ -163,8 +164,8 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, other):
 def test_damage_is_noticed_and_a_wiped_folder_starts_anew(tmp_path, what):
     path = tmp_path / "db"
     with RocksStore.open(path, IDENTITY) as store:
-        store.load([(b"u%06d" % i, os.urandom(100)) for i in range(20_000)], 9)
-        store.end_restore(lambda _value: None, 9)
+        store.load(run_of((b"u%06d" % i, os.urandom(100)) for i in range(20_000)), 9)
+        store.end_restore(each(lambda _value: None), 9)
     for file in path.glob(what):
         size = file.stat().st_size
         file.write_bytes(b"\x00garbage" * (size // 8 + 1))
@@ -202,10 +203,10 @@ def test_a_restore_builds_the_timers_at_its_end(tmp_path):
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         store.begin_restore()
         assert store.restoring
-        store.load([(b"m", b"300"), (b"ua", b"100"), (b"ub", b"200")], 3)
-        store.load([(b"ua", b"150"), (b"ub", None), (b"uc", b"-")], 6)
+        store.load(run_of([(b"m", b"300"), (b"ua", b"100"), (b"ub", b"200")]), 3)
+        store.load(run_of([(b"ua", b"150"), (b"ub", None), (b"uc", b"-")]), 6)
         assert store.first_due() is None
-        store.end_restore(lambda value: None if value == b"-" else int(value), 9)
+        store.end_restore(each(lambda value: None if value == b"-" else int(value)), 9)
 
         assert not store.restoring
         assert store.due(1000, 9) == [(150, b"ua")]
@@ -215,7 +216,7 @@ def test_a_restore_builds_the_timers_at_its_end(tmp_path):
 def test_merging_newer_records_moves_their_timers(tmp_path):
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         store.apply([(b"ua", b"100"), (b"ub", b"200")], [(b"ua", None, 100), (b"ub", None, 200)], 1)
-        store.merge({b"ua": b"500", b"ub": None, b"uc": b"50", b"m": b"7"}, int, 8)
+        store.merge({b"ua": b"500", b"ub": None, b"uc": b"50", b"m": b"7"}, each(int), 8)
 
         assert store.due(1000, 9) == [(50, b"uc"), (500, b"ua")]
         assert store.get(b"m") == b"7"

@@ -17,6 +17,7 @@ from stream.store import RocksStore
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory, open_database
 from tests.patience import PATIENCE_S
+from tests.stream.runs import each, run_of
 
 MIB = 1 << 20
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
@@ -87,8 +88,8 @@ def test_a_bulk_load_neither_merges_on_the_way_nor_loses_anything(tmp_path):
             first = part * 1000
             numbers = range(first, first + 1500)
             records = [(b"u%06d" % n, b"%d" % part + bytes(9000)) for n in numbers]
-            store.load(records, part)
-        store.end_restore(lambda value: 5 if value[0] == ord("7") else None, 8)
+            store.load(run_of(records), part)
+        store.end_restore(each(lambda value: 5 if value[0] == ord("7") else None), 8)
         assert options_in_use(tmp_path)["compression"] == "kLZ4Compression"
         assert store.user_count() == 8500
         # A later part wins over an earlier one, whichever file it lies in.
@@ -104,11 +105,13 @@ def test_a_restore_that_is_killed_goes_on_before_what_was_lost(tmp_path):
         from pathlib import Path
         from stream.store import RocksStore
         from stream.store_identity import StoreIdentity
+        from tests.stream.runs import run_of
         identity = StoreIdentity("app", "app.users.changelog", 0, 1)
         store = RocksStore.open(Path(sys.argv[1]), identity)
         store.begin_restore()
         for part in range(12):
-            store.load([(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)], part)
+            records = [(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)]
+            store.load(run_of(records), part)
         print("loaded", flush=True)
         time.sleep(600)
     """)
@@ -130,8 +133,9 @@ def test_a_restore_that_is_killed_goes_on_before_what_was_lost(tmp_path):
         assert {b"u%06d" % n for n in range((kept + 1) * 1000)} <= keys
         store.begin_restore()
         for part in range(kept + 1, 12):
-            store.load([(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)], part)
-        store.end_restore(lambda _value: 1, 12)
+            records = [(b"u%06d" % (part * 1000 + n), bytes(9000)) for n in range(1000)]
+            store.load(run_of(records), part)
+        store.end_restore(each(lambda _value: 1), 12)
         assert not store.restoring
         assert store.user_count() == len(store.due(1, 20_000)) == 12_000
 
@@ -154,7 +158,7 @@ def test_restores_of_one_process_share_the_memory_of_what_they_gather(tmp_path):
     for store in stores:
         store.begin_restore()
     assert memory.run_bytes == alone // 4
-    stores[0].end_restore(lambda _value: None, 0)
+    stores[0].end_restore(each(lambda _value: None), 0)
     stores[1].close()
     assert memory.run_bytes == alone // 2
     for store in stores:

@@ -20,6 +20,7 @@ from stream.testing import PipelineDriver
 from stream.vitals import Progress
 from stream.warming import warm_up
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
+from tests.stream.runs import each
 from tests.stream.test_changelog import batch, fetched
 
 
@@ -42,7 +43,7 @@ counters = driver.pipeline.counters
 content = [(b"u%d" % n, b"%d" % n) for n in range(20)]
 with tempfile.TemporaryDirectory() as name:
     store = RocksStore.open(Path(name) / "db", StoreIdentity("app", "app.users.changelog", 0, 1))
-    restoring = Restoring(store, int)
+    restoring = Restoring(store, each(int))
     restoring.begin()
     restoring.take(fetched(batch(0, dict(enumerate(content)))).records(), 19)
     restoring.finish(19, Progress())

@@ -12,6 +12,7 @@ from stream.store_identity import StoreIdentity
 from stream.store_memory import MemoryStore
 from stream.store_options import StoreMemory
 from stream.write_behind import WriteBehind
+from tests.stream.runs import each
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 4)
 KEYS = [b"u%d" % n for n in range(12)]
@@ -93,7 +94,7 @@ def test_a_crash_at_any_moment_is_healed_by_the_changelog(tmp_path_factory):
         store.close()
         with RocksStore.open(left, IDENTITY) as found:
             at = found.changelog_offset + 1
-            found.merge(dict(told.records[at:]), due_of, len(told.records) - 1)
+            found.merge(dict(told.records[at:]), each(due_of), len(told.records) - 1)
             assert dict(found.scan(b"u", 99)) == told.users()
             assert set(found.due(2**40, 99)) >= set(told.due())
         with RocksStore.open(live, IDENTITY) as found:
