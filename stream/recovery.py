@@ -148,16 +148,19 @@ async def _restore(
         store.apply((), (), reader.end - 1)
         return
     restoring = Restoring(store, due_of)
-    await _settled(aside(restoring.begin))
 
     def absorb(response: Response) -> int:
         records = response.records()
         restoring.take(records, response.end - 1)
         return len(records)
 
-    await _feed(reader, at, aside, absorb)
-    reader.progress.enter("building the timer index")
-    await _settled(aside(restoring.finish, reader.end - 1, reader.progress))
+    try:
+        await _settled(aside(restoring.begin))
+        await _feed(reader, at, aside, absorb)
+        reader.progress.enter("building the timer index")
+        await _settled(aside(restoring.finish, reader.end - 1, reader.progress))
+    finally:
+        await _settled(aside(restoring.close))
 
 
 async def _catch_up(

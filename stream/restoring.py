@@ -1,5 +1,7 @@
 """A full restore: changelog records -> sorted runs in an empty store -> the timer index."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 
 from stream.changelog import STATE
@@ -14,8 +16,9 @@ from stream.vitals import Progress
 class Restoring:
     """Gathers records until they make a run; calls come from one thread at a time.
 
-    Nothing here is done record by record in Python, so that what is received meanwhile on the event
-    loop has the interpreter's lock for itself.
+    A run is written by a thread of its own while the next one is gathered. Nothing here is done
+    record by record in Python, so that what is received meanwhile on the event loop has the
+    interpreter's lock for itself.
     """
 
     def __init__(self, store: RocksStore, due_of: DueOf) -> None:
@@ -27,29 +30,49 @@ class Restoring:
         self._run: list[Records] = []
         self._bytes = 0
         self._offset = store.changelog_offset
+        self._writer = ThreadPoolExecutor(1, "restoring")
+        self._writing: Future[None] | None = None
 
     def begin(self) -> None:
         """Note durably that a restore has begun; before anything is taken."""
         self._store.begin_restore()
 
     def take(self, records: Records, changelog_offset: int) -> None:
-        """Take in records up to an offset; they reach the database with a later call."""
+        """Take in records up to an offset; they reach the database later.
+
+        Raises:
+            StoreError: an earlier run could not be written.
+        """
         self._run.append(records)
         self._bytes += len(records.data)
         self._offset = changelog_offset
         if self._bytes >= self._store.run_bytes:
-            self._write()
+            self._wait()
+            self._writing = self._writer.submit(self._write, self._run, self._offset)
+            self._run, self._bytes = [], 0
 
     def finish(self, changelog_offset: int, progress: Progress) -> None:
-        """Write what is left and the timer index; the store serves from now on."""
+        """Write what is left and the timer index; the store serves from now on.
+
+        Raises:
+            StoreError: it cannot be written, or an earlier run could not.
+        """
+        self._wait()
         if self._run:
-            self._write()
+            self._write(self._run, self._offset)
         self._store.end_restore(self._due_of, changelog_offset, progress, self._dues)
 
-    def _write(self) -> None:
-        records, self._run, self._bytes = Records.together(self._run), [], 0
-        run = records.newest_run(STATE)
-        self._store.load(run, self._offset)
+    def close(self) -> None:
+        """Wait until nobody writes to the store any more; a second call does nothing."""
+        self._writer.shutdown()
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, several: list[Records], changelog_offset: int) -> None:
+        run = Records.together(several).newest_run(STATE)
+        self._store.load(run, changelog_offset)
         if self._dues is not None:
             self._note_dues(self._dues, run)
 

@@ -40,7 +40,7 @@ class StoreMemory:
 
     @property
     def run_bytes(self) -> int:
-        """What one restore may gather before it is written."""
+        """What one restore may gather before it is written; then as much again meanwhile."""
         return max(_RUN_BYTES // max(self.restores, 1), _LEAST_RUN_BYTES)
 
     def options(self) -> rocksdict.Options:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+
 import pytest
 
 import stream.restoring
 from stream.due_times import DueTimes
+from stream.errors import StoreError
 from stream.records import Records, Row
 from stream.restoring import Restoring
-from stream.store import RocksStore
+from stream.store import NO_OFFSET, RocksStore
 from stream.store_identity import StoreIdentity
 from stream.store_options import StoreMemory
 from stream.vitals import Progress
@@ -58,8 +62,10 @@ def check(store: RocksStore) -> None:
 @pytest.mark.parametrize("most_users", [USERS // 4, 10 * USERS])
 def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_users):
     monkeypatch.setattr(stream.restoring, "DueTimes", lambda: DueTimes(most_users))
-    with RocksStore.open(tmp_path / "db", IDENTITY, memory()) as store:
-        restoring = Restoring(store, each(due_of))
+    with (
+        RocksStore.open(tmp_path / "db", IDENTITY, memory()) as store,
+        closing(Restoring(store, each(due_of))) as restoring,
+    ):
         restoring.begin()
         for rows in fetches():
             restoring.take(Records.of(rows), rows[-1].offset)
@@ -69,16 +75,40 @@ def test_the_newest_values_and_their_timers(tmp_path, monkeypatch, memory, most_
 
 def test_what_was_loaded_before_an_interruption_has_timers_too(tmp_path):
     first, *rest = fetches()
-    with RocksStore.open(tmp_path / "db", IDENTITY, TinyRuns()) as store:
-        restoring = Restoring(store, each(due_of))
+    with (
+        RocksStore.open(tmp_path / "db", IDENTITY, TinyRuns()) as store,
+        closing(Restoring(store, each(due_of))) as restoring,
+    ):
         restoring.begin()
         restoring.take(Records.of(first), first[-1].offset)
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         assert store.restoring
         assert store.changelog_offset == first[-1].offset
-        restoring = Restoring(store, each(due_of))
-        restoring.begin()
-        for rows in rest:
-            restoring.take(Records.of(rows), rows[-1].offset)
-        restoring.finish(VERSIONS * USERS - 1, Progress())
+        with closing(Restoring(store, each(due_of))) as restoring:
+            restoring.begin()
+            for rows in rest:
+                restoring.take(Records.of(rows), rows[-1].offset)
+            restoring.finish(VERSIONS * USERS - 1, Progress())
         check(store)
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_a_run_that_could_not_be_written_is_told_later_and_nothing_is_noted(tmp_path, finish):
+    first, second, *_ = fetches()
+    path = tmp_path / "db"
+    with (
+        RocksStore.open(path, IDENTITY, TinyRuns()) as store,
+        closing(Restoring(store, each(due_of))) as restoring,
+    ):
+        restoring.begin()
+        (path / "restored.sst").mkdir()
+        restoring.take(Records.of(first), first[-1].offset)
+        later = (
+            partial(restoring.finish, second[-1].offset, Progress())
+            if finish
+            else partial(restoring.take, Records.of(second), second[-1].offset)
+        )
+        with pytest.raises(StoreError, match="cannot be used"):
+            later()
+        assert store.restoring
+        assert store.changelog_offset == NO_OFFSET

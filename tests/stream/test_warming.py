@@ -47,6 +47,7 @@ with tempfile.TemporaryDirectory() as name:
     restoring.begin()
     restoring.take(fetched(batch(0, dict(enumerate(content)))).records(), 19)
     restoring.finish(19, Progress())
+    restoring.close()
     assert len(store.due(2**62, 99)) == 20
     store.close()
 assert counters.late and counters.duplicate and counters.accepted
