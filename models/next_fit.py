@@ -1,0 +1,303 @@
+"""Fitting what ranks the next category or item: moments of histories, the loss, early stopping.
+
+A moment is an event that another one follows; its truth is the code of that one. The loss is the
+mean negative log-probability of the truths, over everything that can be ranked (`NextHead`); it
+stops falling on the windows of other users when there is nothing more to learn.
+
+Legend: N events, W windows of events, B windows in a batch, L events of the longest, q moments,
+R recent events; C, F, H and V as in `models.networks.next_head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.dataset import F32, I64, Index
+from models.errors import TrainingError
+from models.fit import Progress, Report
+from models.networks.base import Network, NetworkSpec
+from models.networks.next_head import NextConfig, NextHead
+from models.training.config import FitConfig
+from models.training.schedule import learning_rate
+
+LEAST_HISTORY: Final = 2
+"""Events up to a moment, at least."""
+RECENT: Final = 64
+"""Recent events that a pointer sees, as many as a user record keeps by default."""
+VOCABULARY: Final = 4096
+"""Codes of a vocabulary, at most."""
+MOMENTS: Final = 24
+"""Moments of a window that an epoch learns from, at most; drawn anew for each."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W stretches of events, each of one user and in order."""
+
+    ids: I64
+    """[N,C] events, of all windows."""
+    nums: F32
+    """[N,F] of the same events, not standardised."""
+    start: Index
+    """[W] first event of each."""
+    end: Index
+    """[W] one past the last event of each."""
+
+    def take(self, index: Index) -> Windows:
+        """The windows at `index`."""
+        return Windows(self.ids, self.nums, self.start[index], self.end[index])
+
+    @property
+    def events(self) -> Index:
+        """The events that are in any window, ascending."""
+        edge = np.zeros(len(self.ids) + 1, np.int64)
+        np.add.at(edge, self.start, 1)
+        np.add.at(edge, self.end, -1)
+        return np.flatnonzero(edge[:-1].cumsum() > 0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """q moments of B windows."""
+
+    ids: Tensor
+    """[B,L,C]."""
+    nums: Tensor
+    """[B,L,F]."""
+    length: Tensor
+    """[B]."""
+    row: Tensor
+    """[q] window of each moment."""
+    position: Tensor
+    """[q] last event that a moment has seen."""
+    truth: Tensor
+    """[q] code of the event after it."""
+
+    def recent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The last events up to each moment, right-padded: [q,R,C], [q,R,F] and how many [q]."""
+        length = (self.position + 1).clamp(max=RECENT)
+        rank = torch.arange(int(length.max()))
+        place = (self.position + 1 - length).unsqueeze(1) + rank
+        place = torch.minimum(place, self.position.unsqueeze(1))
+        row, inside = self.row.unsqueeze(1), (rank < length.unsqueeze(1)).unsqueeze(2)
+        return self.ids[row, place] * inside, self.nums[row, place] * inside, length
+
+
+def vocabulary(codes_N: I64, most: int = VOCABULARY) -> tuple[Tensor, Tensor]:
+    """The `most` frequent codes of N events: codes [V], ascending, and counts [V+1] for a head.
+
+    The last count is that of all other codes; 0 is no code. Of codes that are as frequent, the
+    smaller ones are taken.
+
+    Raises:
+        TrainingError: no event has a code.
+    """
+    codes, counts = np.unique(codes_N[codes_N != 0], return_counts=True)
+    if len(codes) == 0:
+        raise TrainingError("no event has a code of what is to be ranked")
+    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    others = counts.sum() - counts[kept].sum()
+    return torch.from_numpy(codes[kept]), torch.from_numpy(np.append(counts[kept], others))
+
+
+def moments(
+    windows: Windows, column: int, rng: np.random.Generator | None, most: int = MOMENTS
+) -> Moments:
+    """The windows as tensors, and `most` moments of each, drawn by `rng`; all where it is None."""
+    length = windows.end - windows.start
+    place = windows.start[:, None] + np.arange(int(length.max()))
+    inside = place < windows.end[:, None]
+    place = np.minimum(place, len(windows.ids) - 1)
+    ids = windows.ids[place] * inside[..., None]
+    nums = windows.nums[place] * inside[..., None].astype(np.float32)
+    asked = np.zeros(inside.shape, np.bool_)
+    asked[:, :-1] = inside[:, 1:] & (ids[:, 1:, column] != 0)
+    asked[:, : LEAST_HISTORY - 1] = False
+    if rng is not None:
+        drawn = np.where(asked, rng.random(asked.shape), 2.0).argsort(axis=1).argsort(axis=1)
+        asked &= drawn < most
+    row, position = np.nonzero(asked)
+    return Moments(
+        torch.from_numpy(ids),
+        torch.from_numpy(nums),
+        torch.from_numpy(length),
+        torch.from_numpy(row),
+        torch.from_numpy(position),
+        torch.from_numpy(ids[row, position + 1, column]),
+    )
+
+
+def make_head(
+    spec: NetworkSpec, network: Network | None, windows: Windows, config: NextConfig
+) -> NextHead:
+    """A head for a network (None: of no state) with the vocabulary of the windows' events.
+
+    Raises:
+        TrainingError: no event has a code.
+    """
+    column = spec.int_features.index(config.what)
+    codes_V, counts_U = vocabulary(windows.ids[windows.events, column])
+    hidden_size = 0 if network is None else network.hidden_size
+    return NextHead(spec, hidden_size, codes_V, counts_U, config)
+
+
+def states(network: Network | None, batch: Moments) -> Tensor:
+    """The states [q,H] of the moments."""
+    if network is None:
+        return torch.zeros(len(batch.row), 0)
+    start = network.initial(len(batch.length))
+    return network.scan(start, batch.ids, batch.nums, batch.length)[batch.row, batch.position]
+
+
+def log_likelihood(head: NextHead, network: Network | None, batch: Moments) -> Tensor:
+    """Log-probability [q] of what came after each moment."""
+    told: Tensor = head(states(network, batch), *batch.recent(), batch.truth)
+    return told
+
+
+def mean_loss(head: NextHead, network: Network | None, windows: Windows, size: int) -> float:
+    """Mean negative log-probability of all truths of the windows, `size` windows at a time."""
+    total, count = 0.0, 0
+    _set_training(head, network, training=False)
+    with torch.inference_mode():
+        for part in _by_length(windows, size):
+            batch = moments(windows.take(part), head.column, None)
+            if len(batch.row):
+                total -= float(log_likelihood(head, network, batch).double().sum())
+                count += len(batch.row)
+    return total / max(count, 1)
+
+
+def fit_next(
+    head: NextHead,
+    network: Network | None,
+    train: Windows,
+    stopping: Windows,
+    config: FitConfig,
+    name: str,
+    report: Report | None = None,
+    *,
+    frozen: bool = False,
+) -> None:
+    """Fit a head, and the network with it, and leave both at their best epoch.
+
+    Args:
+        head: its weights are changed.
+        network: whose states it reads; None: of no state.
+        train: windows that are learnt from.
+        stopping: windows of other users, which say when to stop.
+        config: see there; `windows` are in a step.
+        name: for reports and errors.
+        report: called after each epoch.
+        frozen: the network stays as it is: another task has fitted it.
+
+    Raises:
+        TrainingError: the loss became NaN, or nobody has enough events.
+    """
+    for some in (train, stopping):
+        if not (some.end - some.start > LEAST_HISTORY).any():
+            raise TrainingError(
+                f"{name}: nobody has more than {LEAST_HISTORY} events, which ranking is learnt from"
+            )
+    fit = _Fit(head, network, train, config, frozen=frozen)
+    best, lowest, gained_from, since = _copy(fit.learnt), np.inf, np.inf, 0
+    for epoch in range(config.epochs):
+        total = fit.epoch(epoch)
+        current = mean_loss(head, network, stopping, 4 * config.windows)
+        if not np.isfinite(total + current):
+            raise TrainingError(
+                f"{name}: the loss is not finite in epoch {epoch + 1}; lower train.learning_rate "
+                f"(now {config.learning_rate})"
+            )
+        since += 1
+        if current < lowest:
+            best, lowest = _copy(fit.learnt), current
+        if current < gained_from - config.min_gain:
+            gained_from, since = current, 0
+        if report is not None:
+            report(Progress(name, epoch + 1, config.epochs, total, current, fit.rate, fit.norm))
+        if since >= config.patience:
+            break
+    fit.learnt.load_state_dict(best)
+    _set_training(head, network, training=False)
+
+
+class _Fit:
+    """A fit in the middle of its work."""
+
+    def __init__(
+        self,
+        head: NextHead,
+        network: Network | None,
+        train: Windows,
+        config: FitConfig,
+        *,
+        frozen: bool,
+    ) -> None:
+        self.head, self.network, self.train = head, network, train
+        self.config, self.frozen = config, frozen
+        self.learnt = nn.ModuleList([head] if frozen or network is None else [head, network])
+        self.optimiser = torch.optim.AdamW(
+            self.learnt.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step, self.rate, self.norm = 0, 0.0, 0.0
+        _set_training(head, network, training=False)
+        self.steps = config.epochs * -(-len(train.start) // config.windows)
+
+    def epoch(self, number: int) -> float:
+        """Learn from moments of every window; returns the mean loss."""
+        rng = np.random.default_rng([self.config.seed, number])
+        _set_training(self.head, None if self.frozen else self.network, training=True)
+        total, count = 0.0, 0
+        for part in _shuffled(self.train, self.config.windows, rng):
+            batch = moments(self.train.take(part), self.head.column, rng)
+            if len(batch.row):
+                total += self._learn(batch) * len(batch.row)
+                count += len(batch.row)
+        return total / max(count, 1)
+
+    def _learn(self, batch: Moments) -> float:
+        self.rate = learning_rate(self.step, self.steps, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        loss = -log_likelihood(self.head, self.network, batch).mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.learnt.parameters(), self.config.clip_norm)
+        self.norm = float(norm)
+        self.optimiser.step()
+        self.step += 1
+        return float(loss.detach())
+
+
+def _set_training(head: NextHead, network: Network | None, *, training: bool) -> None:
+    head.train(training)
+    if network is not None:
+        network.train(training)
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _by_length(windows: Windows, size: int) -> Iterator[Index]:
+    order = np.argsort(windows.end - windows.start, kind="stable")
+    yield from (order[at : at + size] for at in range(0, len(order), size))
+
+
+def _shuffled(windows: Windows, size: int, rng: np.random.Generator) -> Iterator[Index]:
+    """Windows of like length together, the batches in random order."""
+    length: NDArray[np.float64] = (windows.end - windows.start) * rng.uniform(
+        0.8, 1.25, len(windows.start)
+    )
+    order = np.argsort(length)
+    batches = [order[at : at + size] for at in range(0, len(order), size)]
+    for index in rng.permutation(len(batches)):
+        yield batches[index]
