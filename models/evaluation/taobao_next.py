@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.contest import ContestConfig, Say
+from models.evaluation.next_networks import STATES, Curve, Stage, fit_and_judge
 from models.evaluation.nextevent import (
     TOP,
     Counts,
@@ -21,7 +22,7 @@ from models.evaluation.nextevent import (
 )
 from models.evaluation.results import Figures, ModelResult, TaskResult
 from models.evaluation.sources import TAOBAO, find, read_taobao
-from models.eventlog import EventLog, in_order
+from models.eventlog import EventLog, OrderedLog, in_order
 
 I64 = NDArray[np.int64]
 
@@ -56,10 +57,11 @@ def next_task(
         title: its name for readers.
         log: events with codes of `what`.
         what: "category" or "item".
-        config: seeds.
+        config: seeds and networks.
         say: takes one line per step.
     """
-    sequences, categories = _sequences(log, what)
+    ordered = in_order(log, None)
+    sequences, categories = _sequences(ordered, what)
     last = sequences.ends - 1
     tested = np.flatnonzero(last - sequences.starts >= LEAST_HISTORY)
     counts = Counts(sequences, last)
@@ -81,12 +83,22 @@ def next_task(
         figures.append(_judged(sequences, tested, _learnt(sequences, last, counts, seed)))
         say(f"{task}: seed {seed}: HR@{TOP} {figures[-1]['hr_10']:.4f}")
     models["log_linear"] = ModelResult(tuple(figures), "model")
+    stage, curves = Stage.of(ordered), dict[str, Curve]()
+    for name in (name for name in STATES if name in config.networks):
+        told = []
+        for seed in config.seeds:
+            judged, curve = fit_and_judge(stage, tested, what, name, seed)
+            told.append(judged)
+            say(f"{task}: {name}: seed {seed}: HR@{TOP} {judged[f'hr_{TOP}']:.4f}")
+            curves.setdefault(name, curve)
+        models[name] = ModelResult(tuple(told), "network")
     return TaskResult(
         task=task,
         title=title,
         criterion="ndcg_10",
         higher_is_better=True,
         models=models,
+        curves=curves,
         notes=(
             f"{len(tested)} users with at least {LEAST_HISTORY} events before the last.",
             f"{counts.size} different codes; counts and weights see no user's last event.",
@@ -94,9 +106,8 @@ def next_task(
     )
 
 
-def _sequences(log: EventLog, what: str) -> tuple[Sequences, I64]:
+def _sequences(ordered: OrderedLog, what: str) -> tuple[Sequences, I64]:
     """The events' codes of `what`, and their categories, both numbered from 0."""
-    ordered = in_order(log, None)
     events = ordered.log.events
     named = events.item if what == "item" else events.category
     _, codes = np.unique(named, return_inverse=True)

@@ -10,7 +10,7 @@ from models.evaluation.taobao_next import next_task
 from models.eventlog import EventLog
 from models.history import Events
 
-CONFIG = ContestConfig(seeds=(0, 1))
+CONFIG = ContestConfig(seeds=(0, 1), networks=("gru", "blend"))
 
 
 def habits(users: int = 60, length: int = 30) -> EventLog:
@@ -44,8 +44,10 @@ def test_the_model_learns_the_habit(what: str) -> None:
         "recent",
         "co_occurrence",
         "log_linear",
+        "gru",
     }
-    assert result.default == "log_linear"
+    assert set(result.curves) == {"gru"}
+    assert result.models["gru"].mean("ndcg_10") > result.models["recent"].mean("ndcg_10")
     for name, model in result.models.items():
         assert 0 <= model.mean("ndcg_10") <= model.mean("hr_10") <= 1, name
     assert result.models["log_linear"].mean("ndcg_10") > 0.5
