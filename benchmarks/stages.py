@@ -23,6 +23,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "poll": (
         "stream/transport.py",
         "stream/fetching.py",
+        "stream/pace.py",
         "stream/responses.py",
         "stream/records.py",
         "stream/inbox.py",
@@ -61,6 +62,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     ),
     "model": (
         "models/scorer.py",
+        "models/joining.py",
         "models/offload.py",
         "models/staging.py",
         "models/features.py",

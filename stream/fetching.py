@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
 
+from stream.pace import Pace
 from stream.records import Records
 from stream.responses import Response, take_response, wait_for_response
 
@@ -64,6 +65,7 @@ class Fetching:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         """`consumer` reads committed records and commits nothing by itself."""
         self._consumer = consumer
+        self._pace = Pace(consumer)
         self._rests: dict[TopicPartition, _Rest] = {}
 
     async def fetch(
@@ -91,6 +93,7 @@ class Fetching:
                 await wait_for_response(consumer, wait_ms / 1000)
             if not subscription.reassignment_in_progress:
                 batches = self._collect(wanted, limit)
+        self._pace.note(sum(len(batch.records) for batch in batches))
         return batches
 
     def moved(self, tp: TopicPartition) -> None:

@@ -37,6 +37,7 @@ from mode.types import ServiceT
 from stream.clients import end_fetches
 from stream.faults import async_stage
 from stream.fetching import Fetching, MicroBatch
+from stream.pace import FETCH_WAIT_MS
 from stream.settings import Settings
 
 SESSION_TIMEOUT_MS: Final = 10_000
@@ -44,9 +45,6 @@ SESSION_TIMEOUT_MS: Final = 10_000
 HEARTBEAT_MS: Final = 2_000
 METADATA_AGE_MS: Final = 5_000
 """How soon a deleted topic or a raised number of partitions is noticed."""
-FETCH_WAIT_MS: Final = 50
-"""How long the broker may hold an empty fetch back. One fetch is on its way at a time, so this is
-also how long a busy partition may wait for quiet ones."""
 PARTITION_FETCH_BYTES: Final = 2 << 20
 _POLL_MS: Final = 500
 _POLL_FULL_MS: Final = 10
