@@ -14,6 +14,21 @@ from stream.settings import load_settings
 from stream.worker import Worker
 from tests.stream.runs import each
 
+UNASKED = SimpleNamespace(
+    version="none",
+    code=0,
+    targets=(),
+    hidden_size=0,
+    history_length=1,
+    recurrent=True,
+    rebuilds=0,
+    overlaps=False,
+    feature_version="1",
+    cold_start=True,
+    reference_profile=(),
+)
+"""A model that this pipeline never asks."""
+
 
 class CountingPipeline:
     """One output and one count per event; events below the user's offset are skipped."""
@@ -105,7 +120,7 @@ async def main():
         settings,
         new_pipeline=CountingPipeline,
         due_of=each(lambda _value: None),
-        scorer=SimpleNamespace(version="none"),
+        scorer=UNASKED,
     )
     await worker.run()
 
