@@ -27,36 +27,48 @@ Compute = Callable[[F32, Steps, F32], tuple[F32, F32]]
 class Joining:
     """Launches of one model that wait for one another. One thread at a time."""
 
-    def __init__(self, compute: Compute) -> None:
-        """`compute` gives each row the same numbers in any company."""
-        self._compute = compute
+    def __init__(self) -> None:
+        """Nobody waits."""
         self._waiting: list[_Waiting] = []
 
-    def launch(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
+    def launch(self, compute: Compute, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
         """Let N events wait for others; many are computed at once.
+
+        Args:
+            compute: the model's, always the same; gives each row the same numbers in any company.
+                It is not kept here: a model that is swapped has to be gone at once.
+            stored_SH: states that the steps go on from.
+            steps: the way to N states.
+            profile_NP: profiles of the users after these events.
 
         Returns:
             Where to fetch the numbers, which raises what `compute` does. The arguments may change
             at once.
         """
         if len(steps) > LARGE:
-            return Ready(*self._compute(stored_SH, steps, profile_NP))
-        waiting = _Waiting(self, *compact(stored_SH, steps), profile_NP)
+            return Ready(*compute(stored_SH, steps, profile_NP))
+        waiting = _Waiting(self, compute, *compact(stored_SH, steps), profile_NP)
         self._waiting.append(waiting)
         return waiting
 
     def make(self, wanted: _Waiting) -> None:
         """Compute what is wanted, and all that waits with it.
 
-        After an error the others are no longer company: each is computed alone when it is fetched,
-        so that only the one at fault fails.
+        After an error each is computed alone when it is fetched, so that only the one at fault
+        fails.
         """
         together, self._waiting = self._waiting, []
         if wanted not in together:
             together = [wanted]
         parts = [(waiting.stored_SH, waiting.steps) for waiting in together]
         profile_NP = np.concatenate([waiting.profile_NP for waiting in together])
-        hidden_NH, probabilities_NK = self._compute(*joined(parts), profile_NP)
+        try:
+            hidden_NH, probabilities_NK = wanted.compute(*joined(parts), profile_NP)
+        except Exception:
+            if len(together) == 1:
+                raise
+            self.make(wanted)
+            return
         at = 0
         for waiting in together:
             part = slice(at, at + len(waiting.steps))
@@ -67,8 +79,10 @@ class Joining:
 class _Waiting:
     """A launch whose numbers are made when the first of its company is fetched."""
 
-    def __init__(self, joining: Joining, stored_SH: F32, steps: Steps, profile_NP: F32) -> None:
-        self._joining = joining
+    def __init__(
+        self, joining: Joining, compute: Compute, stored_SH: F32, steps: Steps, profile_NP: F32
+    ) -> None:
+        self._joining, self.compute = joining, compute
         self.stored_SH, self.steps, self.profile_NP = stored_SH, steps, profile_NP
         self.numbers: tuple[F32, F32] | None = None
 

@@ -57,7 +57,7 @@ class CheckedScorer:
         self.cold_start = scorer.cold_start
         self.reference_profile = scorer.reference_profile
         self.reference: Reference = getattr(scorer, "reference", Reference())
-        self._joining = Joining(self._step_by_step)
+        self._joining = Joining()
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H]; raises `ScorerFailed`."""
@@ -71,7 +71,7 @@ class CheckedScorer:
             ScorerFailed: as `advance` and `probabilities` do, which are the second try.
         """
         if not self.overlaps:
-            return self._joining.launch(stored_SH, steps, profile_NP)
+            return self._joining.launch(self._step_by_step, stored_SH, steps, profile_NP)
         again = functools.partial(self._step_by_step, stored_SH, steps, profile_NP)
         try:
             under_way = self._scorer.launch(stored_SH, steps, profile_NP)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -237,3 +239,19 @@ def test_a_new_champion_ends_the_pause_and_the_good_one_stays_behind_it(
     assert lineup.set_aside("third")
     assert lineup.serving.version == "good", "the one that failed is not the last good one"
     assert not lineup.set_aside("good")
+
+
+def test_a_model_that_is_swapped_is_gone_at_once() -> None:
+    """Not when the collector comes, which in a worker is rarely."""
+    driver = PipelineDriver(checked(gru_scorer("old")))
+    driver.pipe(shop_log(1, 40))
+    old = weakref.ref(driver.pipeline.scorer)
+    gc.disable()
+    try:
+        driver._scorer = gru_scorer("new", 1)
+        driver.pipeline.replace_scorer(driver._scorer)
+        driver.restart()
+        assert driver.pipeline.scorer.version == "new"
+        assert old() is None
+    finally:
+        gc.enable()
