@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from models.batches import Batch, Batches
 from models.calibrate import fit_platt
 from models.dataset import F32, Examples, Index
-from models.errors import TrainingError
 from models.evaluate import F64, log_loss
 from models.networks.base import Network
 from models.training.checkpoint import (
@@ -33,6 +32,7 @@ from models.training.checkpoint import (
 from models.training.config import FitConfig
 from models.training.distributed import SINGLE, Group, PointLogits
 from models.training.schedule import learning_rate
+from models.training.stopping import judge, weights_of
 from models.training.weighting import target_weights
 
 __all__ = [
@@ -198,13 +198,14 @@ class _Fit:
         if saved is not None:
             self._restore(saved)
         else:
-            self.best = _copy(self.network)
+            self.best = weights_of(self.network)
             self.at.best_loss = self.at.gained_from = self._look()
         keep = checkpoint if checkpoint is not None and checkpoint.steps else None
         while not self.at.ended:
             self._epoch(keep)
             current = self._look()
-            self._judge(current)
+            if judge(self.at, current, self.config, self.architecture):
+                self.best = weights_of(self.network)
             if report is not None and self.group.leads:
                 report(self._news(current))
             self.at.total = 0.0
@@ -239,21 +240,6 @@ class _Fit:
         self.at.total += float(self.group.total(losses.detach().sum()))
         self.norm = float(norm)
 
-    def _judge(self, current: float) -> None:
-        at, config = self.at, self.config
-        at.epoch += 1
-        if not np.isfinite(at.total + current):
-            raise TrainingError(
-                f"{self.architecture}: the loss is not finite in epoch {at.epoch}; lower "
-                f"train.learning_rate (now {config.learning_rate})"
-            )
-        at.since += 1
-        if current < at.best_loss:
-            self.best, at.best_loss = _copy(self.network), current
-        if current < at.gained_from - config.min_gain:
-            at.gained_from, at.since = current, 0
-        at.ended = at.since >= config.patience or at.epoch >= config.epochs
-
     def _news(self, current: float) -> Progress:
         rate = learning_rate(max(self.at.step - 1, 0), self.steps, self.config)
         mean = self.at.total / len(self.batches)
@@ -281,10 +267,6 @@ class _Fit:
 def _reading(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint for a process that leaves the writing to another one."""
     return Checkpoint(checkpoint.path, 0, checkpoint.resume)
-
-
-def _copy(network: Network) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def sample_shift(network: Network, shift: F32 | None) -> Tensor:

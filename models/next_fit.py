@@ -24,8 +24,10 @@ from models.errors import TrainingError
 from models.fit import Progress, Report
 from models.networks.base import Network, NetworkSpec
 from models.networks.next_head import NextConfig, NextHead
+from models.training.checkpoint import Counters
 from models.training.config import FitConfig
 from models.training.schedule import learning_rate
+from models.training.stopping import judge, weights_of
 
 LEAST_HISTORY: Final = 2
 """Events up to a moment, at least."""
@@ -207,24 +209,14 @@ def fit_next(
                 f"{name}: nobody has more than {LEAST_HISTORY} events, which ranking is learnt from"
             )
     fit = _Fit(head, network, train, config, frozen=frozen)
-    best, lowest, gained_from, since = _copy(fit.learnt), np.inf, np.inf, 0
-    for epoch in range(config.epochs):
-        total = fit.epoch(epoch)
+    at, best = Counters(name), weights_of(fit.learnt)
+    while not at.ended:
+        at.total = fit.epoch(at.epoch)
         current = mean_loss(head, network, stopping, 4 * config.windows)
-        if not np.isfinite(total + current):
-            raise TrainingError(
-                f"{name}: the loss is not finite in epoch {epoch + 1}; lower train.learning_rate "
-                f"(now {config.learning_rate})"
-            )
-        since += 1
-        if current < lowest:
-            best, lowest = _copy(fit.learnt), current
-        if current < gained_from - config.min_gain:
-            gained_from, since = current, 0
+        if judge(at, current, config, name):
+            best = weights_of(fit.learnt)
         if report is not None:
-            report(Progress(name, epoch + 1, config.epochs, total, current, fit.rate, fit.norm))
-        if since >= config.patience:
-            break
+            report(Progress(name, at.epoch, config.epochs, at.total, current, fit.rate, fit.norm))
     fit.learnt.load_state_dict(best)
     _set_training(head, network, training=False)
 
@@ -281,10 +273,6 @@ def _set_training(head: NextHead, network: Network | None, *, training: bool) ->
     head.train(training)
     if network is not None:
         network.train(training)
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _by_length(windows: Windows, size: int) -> Iterator[Index]:

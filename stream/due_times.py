@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.history import I64
 from models.kernels.xxh3 import U8
@@ -19,6 +20,7 @@ MOST_USERS: Final = 1 << 20
 """As many as a partition may have before its due times are read from the database instead."""
 NO_DUE: Final = -1
 """Of a user whom no timer has to look at."""
+B1 = NDArray[np.bool_]
 DueOf = Callable[[U8, I64, I64], I64]
 """The due times, ms or `NO_DUE`, that user records ask for: of the bytes that hold the records, and
 where in them each begins and ends."""
@@ -85,11 +87,17 @@ class DueTimes:
         self._sizes, self._dues = [sizes[chosen]], [dues[chosen]]
 
 
+def dues_where(due_of: DueOf, data: U8, begins: I64, ends: I64, there: B1) -> I64:
+    """The due times [N] of the records that are `there` [N], ms; `NO_DUE` of the others."""
+    dues = np.full(len(there), NO_DUE)
+    dues[there] = due_of(data, begins[there], ends[there])
+    return dues
+
+
 def dues_of(due_of: DueOf, values: Sequence[bytes | None]) -> list[int | None]:
     """The due times of a few records, ms; None for no record and for one that asks for none."""
     data, ends = joined(values)
     begins = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
     there = np.array([value is not None for value in values], np.bool_)
-    dues = np.full(len(values), NO_DUE)
-    dues[there] = due_of(data, begins[there], ends[there])
+    dues = dues_where(due_of, data, begins, ends, there)
     return [None if due == NO_DUE else due for due in dues.tolist()]

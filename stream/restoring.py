@@ -2,10 +2,8 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
 from stream.changelog import STATE
-from stream.due_times import NO_DUE, DueOf, DueTimes
+from stream.due_times import DueOf, DueTimes, dues_where
 from stream.kernels.batches import ABSENT
 from stream.kernels.blocks import Run
 from stream.records import Records
@@ -79,7 +77,5 @@ class Restoring:
     def _note_dues(self, known: DueTimes, run: Run) -> None:
         users = run.data[run.key_begins] == USER_PREFIX[0]
         keys, key_ends, begins, ends = (column[users] for column in run[1:])
-        dues = np.full(len(keys), NO_DUE)
-        there = begins != ABSENT
-        dues[there] = self._due_of(run.data, begins[there], ends[there])
+        dues = dues_where(self._due_of, run.data, begins, ends, begins != ABSENT)
         known.add(run.data, keys, key_ends, dues)
