@@ -26,9 +26,9 @@ from models.scorer import Scorer
 from models.targets import shop_targets
 from schemas.events import EventType
 from stream.broker import EmbeddedKafka
-from stream.commit import ExactlyOnce
 from stream.durations import DAY_MS
 from stream.engine import Engine
+from stream.exactly_once import ExactlyOnce
 from stream.layout import indexed_dues
 from stream.outbox import Outbox
 from stream.recovery import recover

@@ -78,7 +78,13 @@ STAGES: dict[str, tuple[str, ...]] = {
         "stream/kernels/predictions.py",
         "stream/scoring.py:Scoring._predict",
     ),
-    "commit": ("stream/commit.py", "aiokafka/producer/", "confluent_kafka/"),
+    "commit": (
+        "stream/commit.py",
+        "stream/exactly_once.py",
+        "stream/at_least_once.py",
+        "aiokafka/producer/",
+        "confluent_kafka/",
+    ),
 }
 """Stage -> "file" or "file:function" of its frames; the first that fits counts."""
 _WAITS = ("selectors.py:EpollSelector.select", "threading.py:Condition.wait")

@@ -14,11 +14,13 @@ from aiokafka import TopicPartition
 
 from stream.app import WorkerApp
 from stream.assignment import Assignment
-from stream.commit import AtLeastOnce, Committer, ExactlyOnce
+from stream.at_least_once import AtLeastOnce
+from stream.commit import Committer
 from stream.due_times import DueOf
 from stream.engine import Engine
 from stream.eraser import Eraser
 from stream.errors import ScorerFailed, WorkerError
+from stream.exactly_once import ExactlyOnce
 from stream.fallback import Lineup, checked
 from stream.hidden import ScorerLike
 from stream.identity import WorkerIdentity

@@ -58,6 +58,7 @@ class PurchaseProcess(nn.Module):
         begins = [target.after_ms / HOUR_MS for target in spec.targets]
         horizons = [target.horizon_ms / HOUR_MS for target in spec.targets]
         signs = [-1.0 if target.kind == ABSENT else 1.0 for target in spec.targets]
+        self.conditional = any(begins)
         self.register_buffer("parameters_4", torch.zeros(4, dtype=torch.float64))
         self.register_buffer("after_hours", torch.tensor(begins))
         self.register_buffer("horizon_hours", torch.tensor(horizons))
@@ -72,20 +73,24 @@ class PurchaseProcess(nn.Module):
     def forward(self, profile_BP: Tensor) -> Tensor:
         """In double precision, for long histories."""
         r, alpha, a, b = self.parameters_4.unbind()
-        hours = torch.expm1(profile_BP.double())
-        orders = hours[:, self.orders_column].round()
+        logs = [
+            profile_BP[:, self.orders_column],
+            profile_BP[:, self.since_column],
+            profile_BP[:, self.span_column],
+            profile_BP[:, self.tenure_column],
+        ]
+        orders, since, span, tenure = torch.expm1(torch.stack(logs).double()).unbind()
+        orders = orders.round()
         repeats = (orders - 1).clamp(min=0)
-        span = hours[:, self.span_column]
         # Before a first order the clock of the rate runs from the first event.
-        age = torch.where(
-            orders > 0, span + hours[:, self.since_column], hours[:, self.tenure_column]
-        )
+        age = torch.where(orders > 0, span + since, tenure)
         shape = r + repeats
         left = a / (b + (repeats - 1).clamp(min=0))
         odds = left * ((alpha + age) / (alpha + span)) ** shape
         alive = torch.where(repeats > 0, 1 / (1 + odds), torch.ones_like(odds))
         now, alive, shape = (alpha + age).unsqueeze(1), alive.unsqueeze(1), shape.unsqueeze(1)
-        earlier = alive * (1 - (now / (now + self.after_hours)) ** shape)
-        by_then = alive * (1 - (now / (now + self.horizon_hours)) ** shape)
-        occurs = (by_then - earlier) / (1 - earlier).clamp(min=self.floor)
+        occurs = alive * (1 - (now / (now + self.horizon_hours)) ** shape)
+        if self.conditional:
+            earlier = alive * (1 - (now / (now + self.after_hours)) ** shape)
+            occurs = (occurs - earlier) / (1 - earlier).clamp(min=self.floor)
         return (torch.logit(occurs, self.floor) * self.sign).to(profile_BP.dtype)

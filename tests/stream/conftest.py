@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from stream.cli.main import main
+from tests.conftest import Kafka
 from tests.models.shop import shop_log
+from tests.stream.kafka_tools import create_topics, unique
 from tests.stream.training_tools import Cli, messages
 
 
@@ -34,3 +36,11 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
         return out, err
 
     return run
+
+
+@pytest.fixture
+async def topics(kafka: Kafka) -> dict[str, str]:
+    """Names of new topics by what they are for; two partitions each."""
+    names = {kind: unique(kind) for kind in ("source", "changelog", "out")}
+    await create_topics(kafka.bootstrap_servers, *names.values(), partitions=2)
+    return names

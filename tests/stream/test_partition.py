@@ -6,7 +6,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from stream.commit import ExactlyOnce
 from stream.engine import Engine
 from stream.errors import (
     CommitError,
@@ -17,6 +16,7 @@ from stream.errors import (
     ScorerFailed,
     StoreCorrupt,
 )
+from stream.exactly_once import ExactlyOnce
 from stream.fetching import MicroBatch
 from stream.inbox import ROOM
 from stream.offsets import SourceOffsets, starting_offset
@@ -67,19 +67,24 @@ class Committer(ExactlyOnce):
     failures: ClassVar[list] = []
     boxes: ClassVar[list] = []
     silences: ClassVar[list] = []
+    expected: ClassVar[int] = 0
 
-    async def _started(self, started):
+    def expect(self):
+        Committer.expected += 1
+        super().expect()
+
+    async def started(self, started):
         if Committer.silences:
             raise Committer.silences.pop()
-        return await super()._started(started)
+        return await super().started(started)
 
-    async def _commit(self, producer, outbox):
+    async def make_durable(self, producer, outbox):
         Committer.boxes.append(outbox)
         if Committer.gate is not None:
             await Committer.gate.wait()
         if Committer.failures:
             raise Committer.failures.pop(0)
-        return await super()._commit(producer, outbox)
+        return await super().make_durable(producer, outbox)
 
 
 class World:
@@ -235,6 +240,19 @@ async def test_commits_follow_the_interval_except_after_a_pause(world):
 
     assert 2 <= len(Committer.boxes) <= 1 + seconds / 0.3 + 1
     assert Committer.boxes[0].records == 1
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("world", [{"commit_interval_ms": 1000}], indirect=True)
+async def test_a_commit_is_expected_as_soon_as_there_is_something_to_commit(world):
+    await world.start()
+    await world.push(world.batch(1))
+    await world.until(lambda: len(world.acknowledged) == 1)
+    expected = Committer.expected
+    await world.push(world.batch(1))
+    await world.until(lambda: Committer.expected > expected)
+    assert len(Committer.boxes) == 1, "it is not its time yet"
+    await world.until(lambda: len(world.acknowledged) == 2)
 
 
 @pytest.mark.kafka

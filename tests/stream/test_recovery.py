@@ -6,8 +6,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from stream.changelog import ChangelogReader
-from stream.commit import ExactlyOnce
 from stream.errors import RecoveryError
+from stream.exactly_once import ExactlyOnce
 from stream.outbox import Outbox
 from stream.recovery import recover
 from stream.store import RocksStore, wipe
@@ -58,7 +58,7 @@ class Place:
         try:
             if not abort:
                 return await committer.commit(Outbox({}, changelog, [], None, 0))
-            producer = committer._producer
+            producer = committer.producer
             await producer.begin_transaction()
             for key, value in changelog:
                 await producer.send_and_wait(
