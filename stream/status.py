@@ -19,7 +19,7 @@ from stream.worker import Worker
 
 BEAT_S: Final = 1.0
 _SEND_TIMEOUT_S: Final = 5.0
-_COUNT_SHARE: Final = 0.01
+_COUNT_SHARE: Final = 0.002
 """Share of a thread's time that counting users may take."""
 
 log = structlog.get_logger(__name__)

@@ -1,5 +1,6 @@
 """Fixtures of the engine's tests."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from stream.cli.main import main
 from tests.conftest import Kafka
 from tests.models.shop import shop_log
-from tests.stream.kafka_tools import create_topics, unique
+from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.one_partition import Committer, Pipeline, World
 from tests.stream.training_tools import Cli, messages
 
 
@@ -44,3 +46,18 @@ async def topics(kafka: Kafka) -> dict[str, str]:
     names = {kind: unique(kind) for kind in ("source", "changelog", "out")}
     await create_topics(kafka.bootstrap_servers, *names.values(), partitions=2)
     return names
+
+
+@pytest.fixture
+async def world(
+    kafka: Kafka, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    """A partition that the test feeds; parameters are settings of the worker."""
+    Pipeline.made, Pipeline.due = [], None
+    Committer.gate, Committer.failures, Committer.boxes = None, [], []
+    Committer.silences = []
+    made = await World(kafka, tmp_path, **getattr(request, "param", {})).create()
+    # The offsets that the batches claim must exist.
+    await produce(made.bootstrap, made.source, [(b"key", b"")] * 2000)
+    yield made
+    await made.stop()
