@@ -1,6 +1,8 @@
 """One transaction per commit, opened ahead of it."""
 
 import asyncio
+import gc
+import logging
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -111,7 +113,8 @@ async def test_an_opened_transaction_is_left_to_the_successor(kafka, topics):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_one_that_is_fenced_beside_its_opening_says_so(kafka, topics, when):
+async def test_one_that_is_fenced_beside_its_opening_says_so(kafka, topics, when, caplog):
+    caplog.set_level(logging.ERROR, "asyncio")
     app = unique("app")
     old, new = exactly_once(kafka, topics, app), exactly_once(kafka, topics, app)
     await old.start()
@@ -132,3 +135,5 @@ async def test_one_that_is_fenced_beside_its_opening_says_so(kafka, topics, when
     await new.close()
     outputs = await read_all(kafka.bootstrap_servers, topics["out"])
     assert [record.value for record in outputs] == [b"out 0", b"out 2"]
+    gc.collect()
+    assert "never retrieved" not in caplog.text, "it was raised where somebody waited"
