@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.dataset import Examples, Index
+from models.training.stepping import by_length, shuffled
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches that are not empty, the shortest windows first."""
-        windows = np.argsort(self._length, kind="stable")
-        for index in range(len(self)):
-            mine = self._chosen(windows, index)[self._rank :: self._processes]
+        for chosen in by_length(self._length, self._windows):
+            mine = chosen[self._rank :: self._processes]
             if len(mine):
                 yield self._batch(mine)
 
@@ -91,19 +91,13 @@ class Batches:
 
         A process whose share of a batch is empty gets a window without weight: all take each step.
         """
-        jittered = self._length * rng.uniform(0.8, 1.25, len(self._length))
-        windows, order = np.argsort(jittered), rng.permutation(len(self))
-        for index in order[skip:]:
-            chosen = self._chosen(windows, index)
+        for chosen in shuffled(self._length, self._windows, rng, skip):
             mine = chosen[self._rank :: self._processes]
             if len(mine):
                 yield self._batch(mine)
             else:
                 empty = self._batch(chosen[:1])
                 yield replace(empty, weight=torch.zeros_like(empty.weight))
-
-    def _chosen(self, windows: Index, index: int) -> Index:
-        return windows[index * self._windows : (index + 1) * self._windows]
 
     def _batch(self, windows: Index) -> Batch:
         count, length = self._count[windows], self._length[windows]

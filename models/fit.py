@@ -32,6 +32,7 @@ from models.training.checkpoint import (
 from models.training.config import FitConfig
 from models.training.distributed import SINGLE, Group, PointLogits
 from models.training.schedule import learning_rate
+from models.training.stepping import take_step
 from models.training.stopping import judge, weights_of
 from models.training.weighting import target_weights
 
@@ -224,21 +225,17 @@ class _Fit:
 
     def _step(self, batch: Batch) -> None:
         torch.manual_seed(_seed(self.config.seed, self.at.step, self.group.rank))
-        for entry in self.optimiser.param_groups:
-            entry["lr"] = learning_rate(self.at.step, self.steps, self.config)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             logits = self.module(*_inputs(batch))
         sums, _ = point_loss(logits.float() + self.offset, batch.labels, batch.weight)
         losses = sums / self.per_batch
         loss = losses @ torch.tensor(self.at.weights, device=self.device)
-        self.optimiser.zero_grad()
+        rate = learning_rate(self.at.step, self.steps, self.config)
         # The wrapper takes the mean over the processes; wanted is the sum.
-        (loss * self.group.size).backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self.optimiser.step()
+        loss = loss * self.group.size
+        self.norm = take_step(self.optimiser, self.network, loss, rate, self.config.clip_norm)
         self.at.step += 1
         self.at.total += float(self.group.total(losses.detach().sum()))
-        self.norm = float(norm)
 
     def _news(self, current: float) -> Progress:
         rate = learning_rate(max(self.at.step - 1, 0), self.steps, self.config)

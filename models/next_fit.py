@@ -10,7 +10,7 @@ R recent events; C, F, H and V as in `models.networks.next_head`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,16 +27,22 @@ from models.networks.next_head import NextConfig, NextHead
 from models.training.checkpoint import Counters
 from models.training.config import FitConfig
 from models.training.schedule import learning_rate
+from models.training.stepping import by_length, shuffled, take_step
 from models.training.stopping import judge, weights_of
 
 LEAST_HISTORY: Final = 2
 """Events up to a moment, at least."""
-RECENT: Final = 64
-"""Recent events that a pointer sees, as many as a user record keeps by default."""
 VOCABULARY: Final = 4096
-"""Codes of a vocabulary, at most."""
+"""Codes of a vocabulary, at most, unless told otherwise."""
 MOMENTS: Final = 24
 """Moments of a window that an epoch learns from, at most; drawn anew for each."""
+HEAD_FIT: Final = FitConfig(
+    epochs=8, patience=2, min_gain=1e-3, windows=32, learning_rate=3e-3, weight_decay=0.01
+)
+"""How heads are fitted, alone or with the network whose states they read."""
+
+Known = Callable[[I64], NDArray[np.bool_]]
+"""Codes [V] -> which of them may be told."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,33 @@ class Windows:
     """[W] first event of each."""
     end: Index
     """[W] one past the last event of each."""
+    least: Index | None = None
+    """[W] first moment of each that is asked for, counted from the window's first event; None: any
+    that has seen `LEAST_HISTORY` events, which holds in any case."""
+
+    def __len__(self) -> int:
+        return len(self.start)
 
     def take(self, index: Index) -> Windows:
         """The windows at `index`."""
-        return Windows(self.ids, self.nums, self.start[index], self.end[index])
+        least = None if self.least is None else self.least[index]
+        return Windows(self.ids, self.nums, self.start[index], self.end[index], least)
+
+    @property
+    def length(self) -> Index:
+        """[W] events of each."""
+        return self.end - self.start
+
+    @property
+    def first(self) -> Index:
+        """[W] first moment of each, counted from the window's first event."""
+        least = np.full(len(self), LEAST_HISTORY - 1)
+        return least if self.least is None else np.maximum(least, self.least)
+
+    @property
+    def asked(self) -> Index:
+        """The windows that have any moment."""
+        return np.flatnonzero(self.length - 1 > self.first)
 
     @property
     def events(self) -> Index:
@@ -82,9 +111,9 @@ class Moments:
     truth: Tensor
     """[q] code of the event after it."""
 
-    def recent(self) -> tuple[Tensor, Tensor, Tensor]:
+    def recent(self, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """The last events up to each moment, right-padded: [q,R,C], [q,R,F] and how many [q]."""
-        length = (self.position + 1).clamp(max=RECENT)
+        length = (self.position + 1).clamp(max=most)
         rank = torch.arange(int(length.max()))
         place = (self.position + 1 - length).unsqueeze(1) + rank
         place = torch.minimum(place, self.position.unsqueeze(1))
@@ -92,19 +121,26 @@ class Moments:
         return self.ids[row, place] * inside, self.nums[row, place] * inside, length
 
 
-def vocabulary(codes_N: I64, most: int = VOCABULARY) -> tuple[Tensor, Tensor]:
+def vocabulary(
+    codes_N: I64, most: int = VOCABULARY, known: Known | None = None
+) -> tuple[Tensor, Tensor]:
     """The `most` frequent codes of N events: codes [V], ascending, and counts [V+1] for a head.
 
     The last count is that of all other codes; 0 is no code. Of codes that are as frequent, the
-    smaller ones are taken.
+    smaller ones are taken; those that are not `known` are not.
 
     Raises:
-        TrainingError: no event has a code.
+        TrainingError: no event has a code, or a known one.
     """
     codes, counts = np.unique(codes_N[codes_N != 0], return_counts=True)
     if len(codes) == 0:
         raise TrainingError("no event has a code of what is to be ranked")
-    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    order = np.argsort(-counts, kind="stable")
+    if known is not None:
+        order = order[known(codes[order])]
+        if len(order) == 0:
+            raise TrainingError("of no code of what is to be ranked the name is known")
+    kept = np.sort(order[:most])
     others = counts.sum() - counts[kept].sum()
     return torch.from_numpy(codes[kept]), torch.from_numpy(np.append(counts[kept], others))
 
@@ -113,15 +149,15 @@ def moments(
     windows: Windows, column: int, rng: np.random.Generator | None, most: int = MOMENTS
 ) -> Moments:
     """The windows as tensors, and `most` moments of each, drawn by `rng`; all where it is None."""
-    length = windows.end - windows.start
-    place = windows.start[:, None] + np.arange(int(length.max()))
-    inside = place < windows.end[:, None]
-    place = np.minimum(place, len(windows.ids) - 1)
+    length = windows.length
+    rank = np.arange(int(length.max()))
+    inside = rank < length[:, None]
+    place = np.minimum(windows.start[:, None] + rank, len(windows.ids) - 1)
     ids = windows.ids[place] * inside[..., None]
     nums = windows.nums[place] * inside[..., None].astype(np.float32)
-    asked = np.zeros(inside.shape, np.bool_)
-    asked[:, :-1] = inside[:, 1:] & (ids[:, 1:, column] != 0)
-    asked[:, : LEAST_HISTORY - 1] = False
+    asked = rank >= windows.first[:, None]
+    asked[:, -1] = False
+    asked[:, :-1] &= inside[:, 1:] & (ids[:, 1:, column] != 0)
     if rng is not None:
         drawn = np.where(asked, rng.random(asked.shape), 2.0).argsort(axis=1).argsort(axis=1)
         asked &= drawn < most
@@ -137,15 +173,20 @@ def moments(
 
 
 def make_head(
-    spec: NetworkSpec, network: Network | None, windows: Windows, config: NextConfig
+    spec: NetworkSpec,
+    network: Network | None,
+    windows: Windows,
+    config: NextConfig,
+    most: int = VOCABULARY,
+    known: Known | None = None,
 ) -> NextHead:
     """A head for a network (None: of no state) with the vocabulary of the windows' events.
 
     Raises:
-        TrainingError: no event has a code.
+        TrainingError: no event has a code, or a known one.
     """
     column = spec.int_features.index(config.what)
-    codes_V, counts_U = vocabulary(windows.ids[windows.events, column])
+    codes_V, counts_U = vocabulary(windows.ids[windows.events, column], most, known)
     hidden_size = 0 if network is None else network.hidden_size
     return NextHead(spec, hidden_size, codes_V, counts_U, config)
 
@@ -158,21 +199,16 @@ def states(network: Network | None, batch: Moments) -> Tensor:
     return network.scan(start, batch.ids, batch.nums, batch.length)[batch.row, batch.position]
 
 
-def log_likelihood(head: NextHead, network: Network | None, batch: Moments) -> Tensor:
-    """Log-probability [q] of what came after each moment."""
-    told: Tensor = head(states(network, batch), *batch.recent(), batch.truth)
-    return told
-
-
 def mean_loss(head: NextHead, network: Network | None, windows: Windows, size: int) -> float:
     """Mean negative log-probability of all truths of the windows, `size` windows at a time."""
     total, count = 0.0, 0
     _set_training(head, network, training=False)
     with torch.inference_mode():
-        for part in _by_length(windows, size):
+        for part in by_length(windows.length, size):
             batch = moments(windows.take(part), head.column, None)
             if len(batch.row):
-                total -= float(log_likelihood(head, network, batch).double().sum())
+                told = head(states(network, batch), *batch.recent(head.recent), batch.truth)
+                total -= float(told.double().sum())
                 count += len(batch.row)
     return total / max(count, 1)
 
@@ -204,12 +240,13 @@ def fit_next(
         TrainingError: the loss became NaN, or nobody has enough events.
     """
     for some in (train, stopping):
-        if not (some.end - some.start > LEAST_HISTORY).any():
+        if len(some.asked) == 0:
             raise TrainingError(
                 f"{name}: nobody has more than {LEAST_HISTORY} events, which ranking is learnt from"
             )
     fit = _Fit(head, network, train, config, frozen=frozen)
     at, best = Counters(name), weights_of(fit.learnt)
+    at.best_loss = at.gained_from = mean_loss(head, network, stopping, 4 * config.windows)
     while not at.ended:
         at.total = fit.epoch(at.epoch)
         current = mean_loss(head, network, stopping, 4 * config.windows)
@@ -241,14 +278,14 @@ class _Fit:
         )
         self.step, self.rate, self.norm = 0, 0.0, 0.0
         _set_training(head, network, training=False)
-        self.steps = config.epochs * -(-len(train.start) // config.windows)
+        self.steps = config.epochs * -(-len(train) // config.windows)
 
     def epoch(self, number: int) -> float:
         """Learn from moments of every window; returns the mean loss."""
         rng = np.random.default_rng([self.config.seed, number])
         _set_training(self.head, None if self.frozen else self.network, training=True)
         total, count = 0.0, 0
-        for part in _shuffled(self.train, self.config.windows, rng):
+        for part in shuffled(self.train.length, self.config.windows, rng):
             batch = moments(self.train.take(part), self.head.column, rng)
             if len(batch.row):
                 total += self._learn(batch) * len(batch.row)
@@ -256,15 +293,12 @@ class _Fit:
         return total / max(count, 1)
 
     def _learn(self, batch: Moments) -> float:
+        with torch.set_grad_enabled(not self.frozen):
+            hidden = states(self.network, batch)
+        told = self.head(hidden, *batch.recent(self.head.recent), batch.truth)
+        loss = -told.mean()
         self.rate = learning_rate(self.step, self.steps, self.config)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
-        loss = -log_likelihood(self.head, self.network, batch).mean()
-        self.optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.learnt.parameters(), self.config.clip_norm)
-        self.norm = float(norm)
-        self.optimiser.step()
+        self.norm = take_step(self.optimiser, self.learnt, loss, self.rate, self.config.clip_norm)
         self.step += 1
         return float(loss.detach())
 
@@ -273,19 +307,3 @@ def _set_training(head: NextHead, network: Network | None, *, training: bool) ->
     head.train(training)
     if network is not None:
         network.train(training)
-
-
-def _by_length(windows: Windows, size: int) -> Iterator[Index]:
-    order = np.argsort(windows.end - windows.start, kind="stable")
-    yield from (order[at : at + size] for at in range(0, len(order), size))
-
-
-def _shuffled(windows: Windows, size: int, rng: np.random.Generator) -> Iterator[Index]:
-    """Windows of like length together, the batches in random order."""
-    length: NDArray[np.float64] = (windows.end - windows.start) * rng.uniform(
-        0.8, 1.25, len(windows.start)
-    )
-    order = np.argsort(length)
-    batches = [order[at : at + size] for at in range(0, len(order), size)]
-    for index in rng.permutation(len(batches)):
-        yield batches[index]

@@ -15,25 +15,21 @@ import torch
 
 from models.apply import apply_in_order
 from models.dataset import F32, I64, Index
-from models.evaluation.nextevent import TOP, hits
 from models.evaluation.results import Figures
 from models.eventlog import OrderedLog
 from models.features import event_inputs
 from models.history import SessionRules, history_dtype
 from models.networks import build
 from models.networks.base import Network
-from models.networks.next_head import NextConfig, NextHead
-from models.next_fit import RECENT, Moments, Windows, fit_next, make_head, moments, states
+from models.networks.next_head import RECENT, NextConfig, NextHead
+from models.next_fit import HEAD_FIT, Moments, Windows, fit_next, make_head, moments, states
+from models.next_judge import TOP, hits
 from models.scorer import network_spec
 from models.targets import shop_targets
-from models.training.config import FitConfig
 
 STATES: Final = ("gru",)
 """Architectures whose states are read. An LRU ranked categories no better on the events before
 those judged."""
-FIT: Final = FitConfig(
-    epochs=8, patience=2, min_gain=1e-3, windows=32, learning_rate=3e-3, weight_decay=0.01
-)
 WINDOW: Final = 256
 """Events of a user that are learnt from, at most: the last ones."""
 STOPPING_SHARE: Final = 0.15
@@ -106,7 +102,7 @@ def fit_and_judge(
             network,
             train,
             stopping,
-            replace(FIT, seed=seed),
+            replace(HEAD_FIT, seed=seed),
             architecture,
             lambda news: curve.append((news.train_loss, news.stopping_loss)),
         )
@@ -130,10 +126,10 @@ def judged(stage: Stage, tested: Index, head: NextHead, network: Network) -> Fig
     found: list[tuple[float, float]] = []
     windows = stage.windows(tested, 1)
     with torch.inference_mode():
-        for at in range(0, len(tested), 4 * FIT.windows):
-            part = windows.take(np.arange(at, min(at + 4 * FIT.windows, len(tested))))
+        for at in range(0, len(tested), 4 * HEAD_FIT.windows):
+            part = windows.take(np.arange(at, min(at + 4 * HEAD_FIT.windows, len(tested))))
             batch = _last(moments(part, head.column, None))
-            codes, _ = head.rank(states(network, batch), *batch.recent(), TOP)
+            codes, _ = head.rank(states(network, batch), *batch.recent(head.recent), TOP)
             found += map(hits, codes.numpy(), batch.truth.tolist())
     # A last event without a code is no moment: nothing ranks it.
     hit, gain = np.sum(found, axis=0) / len(tested) if found else (0.0, 0.0)

@@ -32,7 +32,6 @@ DECAYS: Final = (1.0, 4.0, 16.0)
 """Scales, in events, by which a sighting is forgotten."""
 WINDOW: Final = 5
 """Events within which one is taken to follow another."""
-TOP: Final = 10
 LEARNING_STEPS: Final = 60
 PENALTY: Final = 1e-3
 
@@ -189,11 +188,3 @@ def gather(sequences: Sequences, counts: Counts, moments: I64, user: I64) -> Dec
         torch.from_numpy(np.concatenate(moment)),
         torch.tensor(truth),
     )
-
-
-def hits(ranked: I64, truth: int) -> tuple[float, float]:
-    """(hit, discounted gain) of the first `TOP` of a ranking, with a single right answer."""
-    place = np.flatnonzero(ranked[:TOP] == truth)
-    if len(place) == 0:
-        return 0.0, 0.0
-    return 1.0, float(1 / np.log2(place[0] + 2))

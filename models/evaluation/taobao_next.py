@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from models.evaluation.contest import ContestConfig, Say
 from models.evaluation.next_networks import STATES, Curve, Stage, fit_and_judge
 from models.evaluation.nextevent import (
-    TOP,
     Counts,
     Sequences,
     candidates,
     fit_weights,
     gather,
-    hits,
 )
 from models.evaluation.results import Figures, ModelResult, TaskResult
 from models.evaluation.sources import TAOBAO, find, read_taobao
 from models.eventlog import EventLog, OrderedLog, in_order
+from models.next_judge import TOP, distinct, hits
 
 I64 = NDArray[np.int64]
 
@@ -69,10 +68,10 @@ def next_task(
     rankings: dict[str, Ranking] = {
         "popularity": lambda _: counts.popular,
         "last_category": lambda seen: (
-            in_category(seen) if what == "item" else _first(seen[-1:], counts.popular)
+            in_category(seen) if what == "item" else distinct(seen[-1:], counts.popular)
         ),
-        "recent": lambda seen: _first(seen[::-1], counts.popular),
-        "co_occurrence": lambda seen: _first(counts.followers(int(seen[-1]))[0], counts.popular),
+        "recent": lambda seen: distinct(seen[::-1], counts.popular),
+        "co_occurrence": lambda seen: distinct(counts.followers(int(seen[-1]))[0], counts.popular),
     }
     models = {
         name: ModelResult((_judged(sequences, tested, ranking),) * len(config.seeds), "baseline")
@@ -164,10 +163,3 @@ def _judged(sequences: Sequences, tested: NDArray[np.intp], ranking: Ranking) ->
         found.append(hits(ranking(history), int(sequences.codes[end - 1])))
     hit, gain = np.mean(found, axis=0)
     return {f"hr_{TOP}": float(hit), f"ndcg_{TOP}": float(gain)}
-
-
-def _first(own: I64, others: I64) -> I64:
-    """The distinct ones of `own` in their order, then of `others`."""
-    both = np.concatenate([own, others])
-    _, first = np.unique(both, return_index=True)
-    return both[np.sort(first)]

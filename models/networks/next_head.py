@@ -35,6 +35,9 @@ KINDS: Final = 8
 """Event types that are told apart; later ones count as the last."""
 MASKED: Final = -1e9
 """Log-odds of what cannot be: finite, so that no gradient becomes NaN."""
+RECENT: Final = 64
+"""Recent events that a pointer is shown, at most: each is compared with each, and a user record
+keeps as many by default."""
 HOURS_LIMIT: Final = 16.0
 """Largest log1p of a gap in hours that is turned back into hours: a thousand years."""
 
@@ -51,6 +54,8 @@ class NextConfig:
     """Width of the hidden layers of pointer and gate."""
     dropout: float = 0.2
     """Share of their activations, and of the state, dropped while training."""
+    recent: int = RECENT
+    """Recent events that the pointer is shown, at most."""
 
 
 class NextHead(nn.Module):
@@ -87,6 +92,7 @@ class NextHead(nn.Module):
             raise ModelError("a vocabulary holds one code at least, ascending, none of them 0")
         size = len(codes_V)
         self.size = size
+        self.recent = config.recent
         self.column = spec.int_features.index(config.what)
         self.type_column = spec.int_features.index("type")
         self.category_column = spec.int_features.index("category")
@@ -222,3 +228,19 @@ class NextHead(nn.Module):
         )
         best, place = odds.topk(k, dim=1)
         return codes.gather(1, place), best.exp()
+
+    @torch.jit.export
+    def tell(
+        self, hidden_BH: Tensor, ids_BRC: Tensor, nums_BRF: Tensor, length_B: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """The k likeliest codes of the vocabulary: their places in it [B,k], and probabilities.
+
+        As `rank`, but recent codes outside the vocabulary are passed over: nobody knows their
+        names. What is told thus has the probabilities of `rank`, and its order.
+        """
+        copied, new, _ = self.parts(hidden_BH, ids_BRC, nums_BRF, length_B)
+        places = self.places(ids_BRC[:, :, self.column])
+        # A code has its probability in one of the two, and next to nothing in the other.
+        told = new.exp().scatter_add(1, places, copied.exp())
+        best, place = told[:, : self.size].topk(k, dim=1)
+        return place, best

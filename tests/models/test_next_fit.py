@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from models.errors import TrainingError
 from models.networks import build
-from models.networks.next_head import NextConfig
+from models.networks.next_head import RECENT, NextConfig
 from models.next_fit import (
-    RECENT,
     Windows,
     fit_next,
     make_head,
@@ -50,7 +51,7 @@ def test_moments_are_the_events_that_another_follows() -> None:
     told = list(zip(batch.row.tolist(), batch.position.tolist(), batch.truth.tolist(), strict=True))
     # Two events at least must have been seen; what has no code is no truth.
     assert told == [(0, 1, 3), (0, 2, 4), (2, 2, 9)]
-    ids, _, length = batch.recent()
+    ids, _, length = batch.recent(RECENT)
     assert length.tolist() == [2, 3, 3]
     assert ids[:, :, CATEGORY].tolist() == [[1, 2, 0], [1, 2, 3], [7, 8, 0]]
 
@@ -58,7 +59,7 @@ def test_moments_are_the_events_that_another_follows() -> None:
 def test_a_pointer_sees_the_last_events_only() -> None:
     long = list(range(1, RECENT + 20))
     batch = moments(windows([long]), CATEGORY, None)
-    ids, _, length = batch.recent()
+    ids, _, length = batch.recent(RECENT)
     assert int(length.max()) == RECENT
     assert ids[-1, :, CATEGORY].tolist() == long[-RECENT - 1 : -1]
 
@@ -112,3 +113,35 @@ def test_short_histories_teach_nothing() -> None:
     head = make_head(SPEC, network, short, NextConfig())
     with pytest.raises(TrainingError, match="nobody has more than 2 events"):
         fit_next(head, network, short, short, FIT, "test")
+
+
+def test_moments_are_asked_for_from_a_place_on() -> None:
+    many = windows([[1, 2, 3, 4, 5], [6, 7, 8]])
+    some = Windows(many.ids, many.nums, many.start, many.end, np.array([3, 2]))
+    assert some.asked.tolist() == [0]
+    batch = moments(some, CATEGORY, None)
+    assert list(zip(batch.row.tolist(), batch.truth.tolist(), strict=True)) == [(0, 5)]
+    assert moments(some.take(np.array([1])), CATEGORY, None).row.tolist() == []
+    before = Windows(many.ids, many.nums, many.start, many.end, np.array([-1, 0]))
+    assert torch.equal(moments(before, CATEGORY, None).truth, moments(many, CATEGORY, None).truth)
+
+
+def test_a_vocabulary_holds_known_codes_only_and_counts_the_others() -> None:
+    codes = np.array([9, 9, 9, 5, 5, 2])
+    found, counts = vocabulary(codes, 2, lambda asked: asked != 9)
+    assert found.tolist() == [2, 5]
+    assert counts.tolist() == [1, 2, 3]
+    with pytest.raises(TrainingError, match=r"of no code .* the name is known"):
+        vocabulary(codes, 2, lambda asked: asked > 9)
+
+
+def test_a_fit_that_makes_nothing_better_leaves_a_head_as_it_was() -> None:
+    torch.manual_seed(3)
+    train, stopping = circles(96, 0), circles(24, 1)
+    head = make_head(SPEC, None, train, NextConfig())
+    fit_next(head, None, train, stopping, FIT, "test")
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    wild = replace(FIT, epochs=1, learning_rate=10.0)
+    fit_next(head, None, train, stopping, wild, "test")
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

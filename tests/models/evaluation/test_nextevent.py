@@ -14,7 +14,6 @@ from models.evaluation.nextevent import (
     candidates,
     fit_weights,
     gather,
-    hits,
 )
 
 CODES = np.array([3, 1, 2, 1, 1, 2, 4])
@@ -71,9 +70,3 @@ def test_a_moment_whose_truth_is_no_candidate_teaches_nothing() -> None:
     counts = Counts(sequences, np.array([2, len(codes)]))
     decisions = gather(sequences, counts, np.array([2, len(codes) - 3]), np.array([0, 1]))
     assert len(decisions.truth) == 1
-
-
-def test_hits() -> None:
-    assert hits(np.array([5, 6, 7]), 5) == (1.0, 1.0)
-    assert hits(np.array([5, 6, 7]), 7) == (1.0, 0.5)
-    assert hits(np.arange(20), 10) == (0.0, 0.0)
