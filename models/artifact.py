@@ -4,11 +4,12 @@
                            manifest.json   what it is, with the SHA-256 of the other files
                            golden.npz      inputs and the outputs that they must give
                            card.md, .json  the model card
+                           next_*.pt, .json  what it ranks, see `models.rankings`
                            manifest.sig    signature over manifest.json, where models are signed
 
 A scripted file is code: its digest (and, where asked for, the manifest's signature) is checked
 before torch sees a byte of it, and torch is given the very bytes that were checked.
-`torch.jit` is deprecated in torch 2.15; every use of it is in this module and the scorer.
+`torch.jit` is deprecated in torch 2.15; what makes and opens scripts is in this module.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +32,14 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from models.cleaning import Cleaning
 from models.drift import Reference
 from models.errors import ArtifactError, ModelError
 from models.files import read_bounded
 from models.networks.base import Network
+from models.rankings import Ranked, Ranking, read_ranked
 from models.signing import SIGNATURE_FILE, ManifestCheck, Sign
 from models.survival import Bins
 from models.targets import Target
@@ -103,6 +106,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """The model was not trained on the shop's data."""
     reference: Reference = Reference()
     """How features, scores and labels were distributed; what drift is measured against."""
+    rankings: tuple[Ranking, ...] = ()
+    """What it ranks, besides its targets, and how well."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class Artifact:
     manifest: Manifest
     script: bytes
     golden: Golden
+    ranked: Mapping[str, Ranked] = field(default_factory=dict)
+    """The heads that rank, by what they rank."""
 
 
 def sha256(data: bytes) -> str:
@@ -128,8 +135,8 @@ def _jit_deprecation_accepted() -> Iterator[None]:
         yield
 
 
-def script_bytes(network: Network) -> bytes:
-    """The network in evaluation mode as the bytes of a TorchScript file."""
+def script_bytes(network: nn.Module) -> bytes:
+    """A network or a head in evaluation mode as the bytes of a TorchScript file."""
     buffer = io.BytesIO()
     with _jit_deprecation_accepted(), _no_collection():
         torch.jit.save(torch.jit.script(network.eval()), buffer)
@@ -311,7 +318,12 @@ def read_artifact(
             golden = {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder / GOLDEN_FILE}: {error}; publish the model again") from error
-    return Artifact(folder, manifest, script, golden)
+    ranked = read_ranked(
+        manifest.rankings,
+        folder,
+        lambda name, limit: _read_verified(folder, name, manifest, limit),
+    )
+    return Artifact(folder, manifest, script, golden, ranked)
 
 
 def read_document(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -333,8 +345,8 @@ def _read(path: Path, limit: int = FILE_BYTES) -> bytes:
         ) from error
 
 
-def _read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    data = _read(folder / name)
+def _read_verified(folder: Path, name: str, manifest: Manifest, limit: int = FILE_BYTES) -> bytes:
+    data = _read(folder / name, limit)
     expected = manifest.digests.get(name)
     if expected is None:
         raise ArtifactError(

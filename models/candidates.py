@@ -6,7 +6,8 @@ and measured on the third.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from models.fitting import Sample, fit_network
 from models.linear import fit_logistic
 from models.networks import ARCHITECTURES
 from models.networks.base import Network
+from models.networks.next_head import NextHead
 from models.networks.sequence import SequenceNetwork
 from models.scorer import network_spec
 from models.spend import figures_of
@@ -80,6 +82,8 @@ class Lesson:
     """Points that it has not learnt from."""
     memory: Index
     """Points that it is reminded of."""
+    heads: Mapping[str, NextHead] = field(default_factory=dict)
+    """What ranks, by what it ranks; they are changed too."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ import msgspec
 from models.artifact import Manifest, TrainingWindow
 from models.cleaning import Cleaning
 from models.gate import Check, GateRules, Verdict
+from models.next_judge import GAIN, TOP
+from models.rankings import Ranking
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
 
 CARD_JSON: Final = "card.json"
 CARD_MARKDOWN: Final = "card.md"
 _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece", "brier", "base_rate", "points")
+_RANKED: Final = (f"hr_{TOP}", GAIN)
 _HOUR: Final = 3_600_000
 _GUESS: Final = 0.55
 """ROC-AUC below which a segment is named among the limits."""
@@ -47,6 +50,8 @@ class Card(msgspec.Struct, frozen=True):
     limits: tuple[str, ...]
     cleaning: Cleaning
     """What was found in the log and left out."""
+    rankings: tuple[Ranking, ...] = ()
+    """Of what comes next; those that are not published too, with the reason."""
 
     def documents(self) -> dict[str, bytes]:
         """File name -> content, for the artifact."""
@@ -87,12 +92,30 @@ class Card(msgspec.Struct, frozen=True):
                 lines.append(_row(target.name, name, *cells))
         for target in self.targets:
             lines += self._segment_table(target.name)
+        lines += self._ranking_table()
         lines += ["", "## The gate", ""]
         if self.champion:
             lines += [f"Compared with {self.champion}.", ""]
         lines += [f"- {check}" for check in self.checks]
         lines += ["", "## Limits", "", *(f"- {limit}" for limit in self.limits), ""]
         return "\n".join(lines)
+
+    def _ranking_table(self) -> list[str]:
+        if not self.rankings:
+            return []
+        rows, notes = [], []
+        for one in self.rankings:
+            everyone = {self.architecture: one.metrics} | one.baselines if one.metrics else {}
+            for name, found in everyone.items():
+                cells = [_cell(found.get(metric)) for metric in _RANKED]
+                rows.append(_row(one.what, name, *cells))
+            told = f"not told: {one.refused}" if one.refused else "told"
+            notes.append(
+                f"- {one.what}: {told}. {one.vocabulary:,} names; {one.moments:,} events of users"
+                f" from whom nothing was learnt, {one.covered:.1%} of them of one of these."
+            )
+        head = [_row("what", "model", *_RANKED), _row(*["---"] * (2 + len(_RANKED))), *rows, ""]
+        return ["", "## What comes next", "", *(head if rows else ()), *notes]
 
     def _segment_table(self, target: str) -> list[str]:
         rows = self.segments.get(target, {})
@@ -113,6 +136,7 @@ def card_of(
     manifest: Manifest,
     verdict: Verdict,
     rules: GateRules,
+    rankings: tuple[Ranking, ...] = (),
 ) -> Card:
     """The card of a model that passed the gate."""
     return Card(
@@ -130,6 +154,7 @@ def card_of(
         segments=verdict.segments,
         limits=_limits(manifest, verdict, rules),
         cleaning=manifest.cleaning,
+        rankings=rankings,
     )
 
 
@@ -158,6 +183,11 @@ def _limits(manifest: Manifest, verdict: Verdict, rules: GateRules) -> tuple[str
         weak = [name for name, found in rows.items() if found.get("roc_auc", 1.0) < _GUESS]
         if weak:
             limits.append(f"For {target} it ranks hardly better than chance in: {', '.join(weak)}.")
+    if manifest.rankings:
+        limits.append(
+            "Of what comes next it ranks a vocabulary: other names are never told, and names that"
+            " share a code are told as one of them."
+        )
     if verdict.champion is None:
         limits.append("There was no earlier champion to compare it with.")
     return tuple(limits)

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from models.artifact import open_script, script_bytes
+from models.blocks import BLOCK
+from models.comparing import ContractBroken, close, finite, same_bits, same_shape
 from models.devices import HALF_TOLERANCE
-from models.errors import ModelError
 from models.networks.base import Network, NetworkSpec
-from models.scorer import BLOCK, Scorer, manifest_of, network_spec
+from models.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
 
 DAY: Final = 86_400_000
@@ -34,10 +35,6 @@ LENGTH: Final = 24
 PARAMETER_SPREAD: Final = 0.3
 STEP_TOLERANCE: Final = 1e-5
 SCRIPT_TOLERANCE: Final = 1e-5
-
-
-class ContractBroken(ModelError):
-    """A network does not do what the engine and the trainer rely on."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +122,11 @@ def empty_history(subject: Subject) -> None:
     """A user without events has the initial state, and a finite score."""
     network, x = subject.network(), subject.inputs()
     hidden = network.encode(x.ids * 0, x.nums * 0, x.length * 0)
-    _same_shape("encode of nothing", hidden, (len(x.ids), network.hidden_size))
-    _equal("encode of padding and the initial state", hidden, network.initial(len(x.ids)))
-    _finite("heads of nothing", network.heads(hidden, x.profile * 0))
+    same_shape("encode of nothing", hidden, (len(x.ids), network.hidden_size))
+    same_bits("encode of padding and the initial state", hidden, network.initial(len(x.ids)))
+    finite("heads of nothing", network.heads(hidden, x.profile * 0))
     nothing = network.encode(x.ids[:, :0], x.nums[:, :0], x.length * 0)
-    _equal("encode of no column and of padding", nothing, hidden)
+    same_bits("encode of no column and of padding", nothing, hidden)
 
 
 def one_event(subject: Subject) -> None:
@@ -137,7 +134,7 @@ def one_event(subject: Subject) -> None:
     network, x = subject.network(), subject.inputs()
     ones = torch.ones_like(x.length)
     hidden = network.encode(x.ids[:, :1], x.nums[:, :1], ones)
-    _finite("heads after one event", network.heads(hidden, x.profile))
+    finite("heads after one event", network.heads(hidden, x.profile))
 
 
 def unknown_items(subject: Subject) -> None:
@@ -145,7 +142,7 @@ def unknown_items(subject: Subject) -> None:
     network, x = subject.network(), subject.inputs()
     extreme = torch.tensor([15, 2**32 - 1, 2**16 - 1]).expand_as(x.ids)
     hidden = network.encode(extreme, x.nums, x.length)
-    _finite("heads after unknown items", network.heads(hidden, x.profile))
+    finite("heads after unknown items", network.heads(hidden, x.profile))
 
 
 def a_year_of_silence(subject: Subject) -> None:
@@ -158,7 +155,7 @@ def a_year_of_silence(subject: Subject) -> None:
         profile[:, subject.spec.profile_features.index(name)] = year
     hidden = network.encode(x.ids, nums, x.length)
     probabilities = torch.sigmoid(network.heads(hidden, profile))
-    _finite("probabilities after a year", probabilities)
+    finite("probabilities after a year", probabilities)
 
 
 def batch_equals_single(subject: Subject) -> None:
@@ -174,12 +171,12 @@ def batch_equals_single(subject: Subject) -> None:
         part = slice(start, stop)
         where = f"of rows {start}:{stop} alone and in the batch"
         alone = scorer.encode(ids[part], nums[part], length[part])
-        _equal_arrays(f"encode {where}", alone, hidden[part])
+        same_bits(f"encode {where}", alone, hidden[part])
         if scorer.recurrent:
             found = scorer.scan(hidden[part], ids[part], nums[part], length[part])
-            _equal_arrays(f"scan {where}", found, states[part])
+            same_bits(f"scan {where}", found, states[part])
         found = scorer.probabilities(hidden[part], profile[part])
-        _equal_arrays(f"probabilities {where}", found, probabilities[part])
+        same_bits(f"probabilities {where}", found, probabilities[part])
 
 
 def any_cut_gives_the_same_bits(subject: Subject) -> None:
@@ -191,13 +188,13 @@ def any_cut_gives_the_same_bits(subject: Subject) -> None:
     if not scorer.recurrent:
         shorter = int(length[2:].max())
         cut = scorer.encode(ids[2:, :shorter], nums[2:, :shorter], length[2:])
-        _equal_arrays("encode with less padding", cut, whole[2:])
+        same_bits("encode with less padding", cut, whole[2:])
         return
     hidden = np.zeros((len(ids), scorer.hidden_size), np.float32)
     for lo, hi in ((0, 1), (1, 2), (2, 9), (9, LENGTH)):
         size = np.clip(length - lo, 0, hi - lo)
         hidden = scorer.scan(hidden, ids[:, lo:hi], nums[:, lo:hi], size)[:, -1]
-    _equal_arrays("scan in four parts and encode", hidden, whole)
+    same_bits("scan in four parts and encode", hidden, whole)
 
 
 def script_equals_eager(subject: Subject) -> None:
@@ -209,8 +206,8 @@ def script_equals_eager(subject: Subject) -> None:
         for _ in range(3):  # the scripting runtime specialises after the first calls
             hidden = scripted.encode(x.ids, x.nums, x.length)
             logits = scripted.heads(hidden, x.profile)
-        _close("scripted and eager encode", hidden, expected, SCRIPT_TOLERANCE)
-        _close("heads", logits, network.heads(expected, x.profile), 10 * SCRIPT_TOLERANCE)
+        close("scripted and eager encode", hidden, expected, SCRIPT_TOLERANCE)
+        close("heads", logits, network.heads(expected, x.profile), 10 * SCRIPT_TOLERANCE)
 
 
 def step_equals_encode(subject: Subject) -> None:
@@ -222,7 +219,7 @@ def step_equals_encode(subject: Subject) -> None:
     with torch.inference_mode():
         scanned = network.scan(network.initial(len(x.ids)), x.ids, x.nums, x.length)
         encoded = network.encode(x.ids, x.nums, x.length)
-        _close("last of scan and encode", scanned[:, -1], encoded, STEP_TOLERANCE)
+        close("last of scan and encode", scanned[:, -1], encoded, STEP_TOLERANCE)
         hidden = network.initial(len(x.ids))
         for place in range(x.ids.size(1)):
             up_to = torch.minimum(x.length, torch.tensor(place + 1))
@@ -231,14 +228,14 @@ def step_equals_encode(subject: Subject) -> None:
             if network.recurrent:
                 stepped = network.step(hidden, x.ids[:, place], x.nums[:, place])
                 hidden = torch.where((place < x.length).unsqueeze(1), stepped, hidden)
-                _close(f"step and encode of {place + 1} events", hidden, after, STEP_TOLERANCE)
-            _close(f"scan at event {place}", scanned[:, place], after, STEP_TOLERANCE)
+                close(f"step and encode of {place + 1} events", hidden, after, STEP_TOLERANCE)
+            close(f"scan at event {place}", scanned[:, place], after, STEP_TOLERANCE)
     for module in network.modules():
         if not isinstance(module, torch.nn.Dropout):
             module.training = True
     with torch.no_grad():
         trained = network.scan(network.initial(len(x.ids)), x.ids, x.nums, x.length)
-    _close("scan in training and in serving", trained, scanned, STEP_TOLERANCE)
+    close("scan in training and in serving", trained, scanned, STEP_TOLERANCE)
 
 
 def save_and_load(subject: Subject) -> None:
@@ -250,8 +247,10 @@ def save_and_load(subject: Subject) -> None:
     again = subject.fresh(seed=SEED + 1)
     again.load_state_dict(torch.load(state, weights_only=True))
     hidden = network.encode(x.ids, x.nums, x.length)
-    _equal("states after loading", again.encode(x.ids, x.nums, x.length), hidden)
-    _equal("heads after loading", again.heads(hidden, x.profile), network.heads(hidden, x.profile))
+    same_bits("states after loading", again.encode(x.ids, x.nums, x.length), hidden)
+    same_bits(
+        "heads after loading", again.heads(hidden, x.profile), network.heads(hidden, x.profile)
+    )
 
 
 def half_precision(subject: Subject) -> None:
@@ -262,8 +261,8 @@ def half_precision(subject: Subject) -> None:
         for kind, tolerance in HALF_TOLERANCE.items():
             with torch.autocast("cpu", dtype=kind):
                 found = _probabilities(network, x).float()
-            _finite(f"probabilities in {kind}", found)
-            _close(f"probabilities in {kind} and float32", found, expected, tolerance)
+            finite(f"probabilities in {kind}", found)
+            close(f"probabilities in {kind} and float32", found, expected, tolerance)
 
 
 def gradients_reach_every_parameter(subject: Subject) -> None:
@@ -277,7 +276,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     for name, parameter in network.named_parameters():
         if parameter.grad is None or not bool(parameter.grad.abs().sum() > 0):
             raise ContractBroken(f"no gradient reaches parameter {name}")
-        _finite(f"gradient of {name}", parameter.grad)
+        finite(f"gradient of {name}", parameter.grad)
 
 
 def same_seed_same_network(subject: Subject) -> None:
@@ -285,8 +284,8 @@ def same_seed_same_network(subject: Subject) -> None:
     x = subject.inputs()
     first, second = subject.fresh(), subject.fresh()
     for name, tensor in first.state_dict().items():
-        _equal(f"{name} from the same seed", second.state_dict()[name], tensor)
-    _equal(
+        same_bits(f"{name} from the same seed", second.state_dict()[name], tensor)
+    same_bits(
         "states from the same seed",
         first.encode(x.ids, x.nums, x.length),
         second.encode(x.ids, x.nums, x.length),
@@ -303,7 +302,7 @@ def calibration_is_a_line(subject: Subject) -> None:
         network.set_calibration(torch.ones(targets), torch.zeros(targets))
         raw = network.heads(hidden, x.profile)
         network.set_calibration(slope, shift)
-        _close("calibrated logits", network.heads(hidden, x.profile), raw * slope + shift, 1e-4)
+        close("calibrated logits", network.heads(hidden, x.profile), raw * slope + shift, 1e-4)
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -342,30 +341,3 @@ def _arrays(x: Inputs) -> tuple[Any, Any, Any, Any]:
 
 def _probabilities(network: Network, x: Inputs) -> Tensor:
     return torch.sigmoid(network.heads(network.encode(x.ids, x.nums, x.length), x.profile))
-
-
-def _same_shape(what: str, found: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(found.shape) != expected:
-        raise ContractBroken(f"{what}: shape {tuple(found.shape)}, expected {expected}")
-
-
-def _finite(what: str, found: Tensor) -> None:
-    if not bool(torch.isfinite(found).all()):
-        raise ContractBroken(f"{what}: numbers that are not finite")
-
-
-def _equal(what: str, found: Tensor, expected: Tensor) -> None:
-    if not torch.equal(found, expected):
-        raise ContractBroken(f"{what}: not the same bits")
-
-
-def _equal_arrays(what: str, found: Any, expected: Any) -> None:
-    if not np.array_equal(found, expected):
-        raise ContractBroken(f"{what}: not the same bits")
-
-
-def _close(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
-    _same_shape(what, found, tuple(expected.shape))
-    worst = float((found - expected).abs().max()) if found.numel() else 0.0
-    if not worst <= tolerance:
-        raise ContractBroken(f"{what}: they differ by {worst:.3g}, allowed {tolerance:.3g}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from models.encoding import category_code, hash64, item_code
 from models.errors import DatasetError
 from models.eventlog import EventLog
 from models.history import AMOUNT_UNIT, Events
+from models.next_names import Catalogue
 from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYPE_CODES
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
@@ -32,7 +34,10 @@ Bools = NDArray[np.bool_]
 
 
 def read_parquet(
-    path: Path, invalid: dict[str, int], stored_id: Callable[[str], str] = str
+    path: Path,
+    invalid: dict[str, int],
+    stored_id: Callable[[str], str] = str,
+    names: Catalogue | None = None,
 ) -> Iterator[EventLog]:
     """Yield the events of a file in its order.
 
@@ -40,6 +45,7 @@ def read_parquet(
         path: the file.
         invalid: takes the counts of rows that are no valid event, "reason (field)" -> rows.
         stored_id: the name under which a user is known to the workers.
+        names: take note of the names of what they are for.
 
     Raises:
         DatasetError: it is missing, damaged or has other columns.
@@ -53,16 +59,19 @@ def read_parquet(
                     f"{path}: no column {', '.join(missing)}; name the columns as the fields of "
                     "events are (schemas/events.py), or choose another --format"
                 )
-            names = [n for n in (*NEEDED, *OPTIONAL) if n in file.schema_arrow.names]
-            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                yield _events(batch, invalid, stored_id)
+            columns = [n for n in (*NEEDED, *OPTIONAL) if n in file.schema_arrow.names]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                yield _events(batch, invalid, stored_id, names or {})
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"cannot read {path} as Parquet: {error}") from error
     pa.default_memory_pool().release_unused()
 
 
 def _events(
-    batch: pa.RecordBatch, invalid: dict[str, int], stored_id: Callable[[str], str]
+    batch: pa.RecordBatch,
+    invalid: dict[str, int],
+    stored_id: Callable[[str], str],
+    names: Catalogue,
 ) -> EventLog:
     rows = _Rows(batch, invalid)
     ids = rows.codes("event_id", hash64, np.uint64)
@@ -80,8 +89,11 @@ def _events(
     rows.refuse(worth >= 2.0**63, "out_of_range (price)")
     keep = rows.good
     amount = np.where(keep, worth, 0).astype(np.int64)
-    events = Events(time, ids, kind, item, category, amount)
-    return EventLog(users, events).where(keep)
+    log = EventLog(users, Events(time, ids, kind, item, category, amount)).where(keep)
+    kept = np.flatnonzero(keep)
+    for what, known in names.items():
+        known.add(getattr(log.events, what), partial(rows.text, f"{what}_id", kept))
+    return log
 
 
 class _Rows:
@@ -114,6 +126,12 @@ class _Rows:
         self.refuse(~fits[index], f"out_of_range ({name})")
         found: NDArray[Any] = table[index]
         return found
+
+    def text(self, name: str, kept: NDArray[np.intp], place: int) -> str:
+        """What a row has in a column of texts; `kept` are the rows that are counted."""
+        cell = self._batch.column(name).slice(int(kept[place]), 1)
+        text: str = cell.cast(pa.string())[0].as_py()
+        return text
 
     def integers(self, name: str, low: int, high: int, absent: int = 0) -> NDArray[np.int64]:
         """Whole numbers within bounds; `absent` where an optional one is null."""

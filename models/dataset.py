@@ -118,6 +118,8 @@ class Examples:
     """[N,C] events that any point looks at, user by user in their order."""
     nums: F32
     """[N,F] of the same events."""
+    time: I64
+    """[N] when they happened, ms."""
     event: Index
     """[Q] last event that the point has seen."""
     start: Index
@@ -234,6 +236,7 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
     return Examples(
         ids=points.ids,
         nums=points.nums,
+        time=points.time,
         event=points.event[kept],
         start=points.start[kept],
         now=points.now[kept],

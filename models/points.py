@@ -21,6 +21,7 @@ from models.apply import apply_in_order
 from models.automation import automated
 from models.history import Events, Records, SessionRules, Snapshot, snapshot
 from models.memory import give_back
+from models.reach import Reach, used_events
 from models.targets import ABSENT, AMOUNT, Target
 
 F32 = NDArray[np.float32]
@@ -59,6 +60,8 @@ class Points:
     """[N,C] events, user by user in their order."""
     nums: F32
     """[N,F] of the same events."""
+    time: I64
+    """[N] when they happened, ms."""
     event: Index
     """[Q] last event that the point has seen."""
     start: Index
@@ -86,11 +89,12 @@ class Points:
 
     def take(self, kept: Index) -> Points:
         """The points `kept` in that order, and of the events only those they look through."""
-        events, moved = _used(self.start[kept], self.event[kept], len(self.ids))
+        events, moved = used_events(self.start[kept], self.event[kept], len(self.ids))
         rest = {name: getattr(self, name)[kept] for name in _PER_POINT}
         return Points(
             ids=self.ids[events],
             nums=self.nums[events],
+            time=self.time[events],
             event=moved[self.event[kept]],
             start=moved[self.start[kept]],
             **rest,
@@ -185,7 +189,7 @@ def draw(
         config: see there.
     """
     old = snapshot(records)
-    reach = _Reach.of(records, config.history_length)
+    reach = Reach.of(records, config.history_length)
     trace = apply_in_order(records, rows, events, config.sessions)
     states = Snapshot.join([old, trace.snapshot])
     keys = _Keys.of(rows, events.time, since, until, len(records))
@@ -205,13 +209,15 @@ def draw(
     state, row, now, slot = state[kept], row[kept], now[kept], slot[kept]
     at = states.take(state)
     position = at.n - 1
-    ids, nums, base, first_rank = reach.sequences(features.event_inputs(trace), rows)
+    new = (*features.event_inputs(trace), events.time)
+    (ids, nums, time), base, first_rank = reach.sequences(new, rows)
     last = base[row] + position - first_rank[row]
     start = last - position + window_start(position, config.history_length)
-    used, moved = _used(start, last, len(ids))
+    used, moved = used_events(start, last, len(ids))
     return Points(
         ids=ids[used],
         nums=nums[used],
+        time=time[used],
         event=moved[last],
         start=moved[start],
         now=now,
@@ -358,52 +364,3 @@ class _Keys:
             first, end = (np.searchsorted(keys, key, side="right") for key in ends)
             out[:, place] = total[end] - total[first]
         return out
-
-
-@dataclass(frozen=True)
-class _Reach:
-    """What the rings held before the new events came: the beginning of the windows."""
-
-    ids: I64
-    nums: F32
-    length: I64
-    """[U]."""
-    n: I64
-    """[U] events of each history before."""
-
-    @classmethod
-    def of(cls, records: Records, length: int) -> _Reach:
-        n = records["n"].astype(np.int64)
-        known = np.flatnonzero(n)
-        ids, nums, used = features.ring_inputs(records, known, length)
-        inside = np.arange(ids.shape[1]) < used[:, None]
-        of = np.zeros(len(records), np.int64)
-        of[known] = used
-        return cls(ids[inside], nums[inside], of, n)
-
-    def sequences(self, new: tuple[I64, F32], rows: Index) -> tuple[I64, F32, I64, I64]:
-        """Per user what the ring held and the new events: (ids, nums, base_U, first_rank_U)."""
-        ids, nums = new
-        more = np.bincount(rows, minlength=len(self.n))
-        sizes = self.length + more
-        base = np.cumsum(sizes) - sizes
-        if not len(self.ids):
-            return ids, nums, base, self.n - self.length
-        into = np.repeat(base - (np.cumsum(self.length) - self.length), self.length)
-        old_at = into + np.arange(len(self.ids))
-        into = np.repeat(base + self.length - (np.cumsum(more) - more), more)
-        new_at = into + np.arange(len(ids))
-        all_ids = np.empty((len(self.ids) + len(ids), ids.shape[1]), ids.dtype)
-        all_nums = np.empty((len(all_ids), nums.shape[1]), nums.dtype)
-        all_ids[old_at], all_ids[new_at] = self.ids, ids
-        all_nums[old_at], all_nums[new_at] = self.nums, nums
-        return all_ids, all_nums, base, self.n - self.length
-
-
-def _used(start: Index, last: Index, size: int) -> tuple[Index, Index]:
-    """Events inside any of the ranges, and each event's number among them."""
-    edges = np.zeros(size + 1, np.int64)
-    np.add.at(edges, start, 1)
-    np.add.at(edges, last + 1, -1)
-    inside = np.cumsum(edges[:-1]) > 0
-    return np.flatnonzero(inside), np.cumsum(inside) - 1

@@ -27,12 +27,13 @@ from models.gather import Gathered, Span, UserSample, span_of, split_of, window_
 from models.history import Events, Records, history_dtype, snapshot
 from models.leaks import check_leaks
 from models.memory import give_back
+from models.next_names import Row
 from models.points import U64, Points, draw, follow, join, mix, uniform
 from models.split import TRAIN
 from models.targets import Target
 from models.training.sealed import read_sealed, write_sealed
 
-MAGIC: Final = b"intentstream training state 1\n"
+MAGIC: Final = b"intentstream training state 2\n"
 CHECKED_USERS: Final = 200
 _REPLAY_SALT: Final = 0x72
 
@@ -50,6 +51,7 @@ class _Numbers(msgspec.Struct):
     version: str
     cleaning: Cleaning
     position: dict[str, int]
+    names: dict[str, list[Row]]
 
 
 @dataclass
@@ -68,6 +70,8 @@ class Rolling:
     """The model that was published last."""
     position: dict[str, int] = field(default_factory=dict)
     """Where the source goes on, in words of its own."""
+    names: dict[str, list[Row]] = field(default_factory=dict)
+    """What is ranked -> the names that the source has come upon."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     span: Span = field(default_factory=Span)
     events: int = 0
@@ -232,6 +236,7 @@ class Rolling:
             self.version,
             self.cleaning,
             self.position,
+            self.names,
         )
         tail, points = EventLog.join(self._tail), self._whole()
         arrays: dict[str, NDArray[Any]] = {
@@ -261,7 +266,8 @@ class Rolling:
             raise CheckpointError(
                 f"{path} was kept with other horizons or settings of the data; {remedy}"
             )
-        for name in ("cut", "events", "learned_until", "version", "cleaning", "position"):
+        kept = ("cut", "events", "learned_until", "version", "cleaning", "position", "names")
+        for name in kept:
             setattr(self, name, getattr(numbers, name))
         self._sample.halvings = numbers.halvings
         self.span = Span(arrays["minutes"], arrays["counts"], numbers.first, numbers.last)

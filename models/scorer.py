@@ -1,8 +1,8 @@
 """A verified model ready to score: NumPy in, NumPy out, the device handled inside.
 
-Shapes follow the legend of `models/networks/base.py`. A batch is padded to whole blocks of `BLOCK`
-rows before it reaches the network: matrix kernels pick their instructions by the number of rows,
-and with whole blocks a user's numbers are the same bits whatever else is in the batch.
+Shapes follow the legend of `models/networks/base.py`. A batch is padded to whole blocks of rows
+before it reaches the network (`models/blocks.py`), so that a user's numbers are the same bits
+whatever else is in the batch. What the model ranks besides its targets is `models/ranker.py`'s.
 The recurrence of a GRU on the CPU is a kernel of our own (``models/kernels/recurrence.py``): what
 batches cannot do for it is to make a long run of one user fast.
 On a GPU micro-batches are launched and fetched (`models/offload.py`).
@@ -11,7 +11,7 @@ The number of torch threads is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from models.artifact import (
     read_artifact,
     script_bytes,
 )
+from models.blocks import lengthened, run_in_blocks
 from models.devices import HALF_TOLERANCE, Precision, pick_device
 from models.drift import Reference
 from models.encoding import hash64
@@ -38,6 +39,8 @@ from models.kernels.recurrence import gru_states
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
 from models.offload import Launch, Offload, Ready
+from models.ranker import Ranker
+from models.rankings import Ranked
 from models.signing import ManifestCheck
 from models.steps import Steps, advance_by_scan, encode_windows
 from models.targets import Target, of_purchases
@@ -45,8 +48,6 @@ from models.targets import Target, of_purchases
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-BLOCK: Final = 32
-"""Rows per block; see the module's docstring."""
 REBUILT: Final = 16
 """A state of longer histories costs more to rebuild than to store."""
 WARM_UP_ROUNDS: Final = 3
@@ -86,6 +87,7 @@ class Scorer:
         device: torch.device,
         golden: Golden,
         precision: Precision = "float32",
+        ranked: Mapping[str, Ranked] | None = None,
     ) -> None:
         """Wrap a scripted module; use `load`, `of_network` or `rhythm` instead."""
         self._module = module
@@ -108,6 +110,11 @@ class Scorer:
         self.device = str(device)
         self.overlaps = device.type != "cpu"
         """Whether `launch` returns before the numbers are made."""
+        self._rankers = {what: Ranker(what, one, device) for what, one in (ranked or {}).items()}
+        self.ranks = tuple(self._rankers)
+        """What it ranks of what comes next: "category", "item"."""
+        self.shown = max((own.length for own in self._rankers.values()), default=0)
+        """Recent events that a ranking is made of, at most."""
         self.precision: Precision = precision if self.overlaps else "float32"
         """Of what `launch` multiplies; all else is made in single precision."""
         self._offload = self._offloaded() if self.overlaps else None
@@ -138,8 +145,8 @@ class Scorer:
             expected_digest=expected_digest,
             check=check,
         )
-        scorer = cls.of_artifact(artifact, device, precision)
         try:
+            scorer = cls.of_artifact(artifact, device, precision)
             scorer.warm_up()
             scorer.verify_golden()
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -156,7 +163,8 @@ class Scorer:
         """Open a verified artifact."""
         where = pick_device(device)
         module = open_script(artifact.script, where)
-        return cls(module, _identity(artifact.manifest), where, artifact.golden, precision)
+        identity = _identity(artifact.manifest)
+        return cls(module, identity, where, artifact.golden, precision, artifact.ranked)
 
     @classmethod
     def of_script(
@@ -166,11 +174,12 @@ class Scorer:
         device: str = "cpu",
         golden: Golden | None = None,
         precision: Precision = "float32",
+        ranked: Mapping[str, Ranked] | None = None,
     ) -> Scorer:
         """Open a script that this process has just made (training, measuring, tests)."""
         where = pick_device(device)
         module = open_script(script, where)
-        return cls(module, _identity(manifest), where, golden or {}, precision)
+        return cls(module, _identity(manifest), where, golden or {}, precision, ranked)
 
     @classmethod
     def rhythm(
@@ -232,8 +241,8 @@ class Scorer:
         """
         if self._recurrence is None:
             if not self.recurrent and ids_BLC.shape[1] < self.history_length:
-                ids_BLC = _lengthened(ids_BLC, self.history_length)
-                nums_BLF = _lengthened(nums_BLF, self.history_length)
+                ids_BLC = lengthened(ids_BLC, self.history_length)
+                nums_BLF = lengthened(nums_BLF, self.history_length)
             return self._run(self._module.encode, ids_BLC, nums_BLF, length_B)
         hidden_BH = np.zeros((len(ids_BLC), self.hidden_size), np.float32)
         steps = Steps.of_sequences(ids_BLC, nums_BLF, length_B)
@@ -261,6 +270,12 @@ class Scorer:
         """Calibrated probabilities [B,K] in the order of `targets`."""
         return self._run(self._probabilities, hidden_BH, profile_BP)
 
+    def rank(
+        self, what: str, hidden_NH: F32, ids_NRC: I64, nums_NRF: F32, length_N: I64, k: int
+    ) -> tuple[NDArray[np.object_], F32]:
+        """Names of the k likeliest next ones [N,k] of `what`, one of `ranks`; see `Ranker.rank`."""
+        return self._rankers[what].rank(hidden_NH, ids_NRC, nums_NRF, length_N, k)
+
     def warm_up(self) -> None:
         """Run every method a few times, so that the first event does not pay for set-up."""
         for _ in range(WARM_UP_ROUNDS):
@@ -268,12 +283,13 @@ class Scorer:
 
     def golden_outputs(self, inputs: Golden) -> dict[str, F32]:
         """What this model makes of golden inputs."""
-        hidden = self.encode(inputs["ids"], inputs["nums"], inputs["length"])
-        states = self.scan(hidden, inputs["ids"], inputs["nums"], inputs["length"])
+        window = inputs["ids"], inputs["nums"], inputs["length"]
+        hidden = self.encode(*window)
         return {
             "hidden": hidden,
-            "states": states,
+            "states": self.scan(hidden, *window),
             "probabilities": self.probabilities(hidden, inputs["profile"]),
+            **{f"next_{what}": own.golden(hidden, *window) for what, own in self._rankers.items()},
         }
 
     def verify_golden(self, tolerance: float = GOLDEN_TOLERANCE) -> None:
@@ -330,30 +346,8 @@ class Scorer:
         return torch.sigmoid(self._module.heads(hidden_BH, profile_BP))
 
     def _run(self, function: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> F32:
-        batch = len(arrays[0])
-        padded = max(-(-batch // BLOCK), 1) * BLOCK
-        # Without the profiling executor the first calls are as fast as the later ones, and no
-        # kernel is fused in between, which would change the last bits.
-        no_fusing = torch.jit.optimized_execution(should_optimize=False)  # type: ignore[attr-defined]
-        with torch.inference_mode(), no_fusing:
-            result = function(*(self._tensor(array, padded) for array in arrays))
-            out: F32 = result.to("cpu", torch.float32).numpy()[:batch]
+        (out,) = run_in_blocks(lambda *rows: (function(*rows),), self._device, *arrays)
         return out
-
-    def _tensor(self, array: NDArray[Any], rows: int) -> torch.Tensor:
-        if len(array) != rows:
-            whole = np.zeros((rows, *array.shape[1:]), array.dtype)
-            whole[: len(array)] = array
-            array = whole
-        whole = np.require(array, requirements=["C", "W"])
-        return torch.from_numpy(whole).to(self._device)
-
-
-def _lengthened(array_BL: NDArray[Any], length: int) -> NDArray[Any]:
-    """A copy with zeros up to `length` columns."""
-    out = np.zeros((len(array_BL), length, *array_BL.shape[2:]), array_BL.dtype)
-    out[:, : array_BL.shape[1]] = array_BL
-    return out
 
 
 def _recurrence(module: Any) -> tuple[F32, F32] | None:
@@ -365,10 +359,13 @@ def _recurrence(module: Any) -> tuple[F32, F32] | None:
     return np.ascontiguousarray(weight.detach().numpy().T), bias.detach().numpy().copy()
 
 
-def make_golden(script: bytes, manifest: Manifest) -> Golden:
+def make_golden(
+    script: bytes, manifest: Manifest, ranked: Mapping[str, Ranked] | None = None
+) -> Golden:
     """Golden inputs with the outputs that the scripted model gives on this machine's CPU."""
     inputs = golden_inputs(manifest.hidden_size)
-    return {**inputs, **Scorer.of_script(script, manifest).golden_outputs(inputs)}
+    scorer = Scorer.of_script(script, manifest, ranked=ranked)
+    return {**inputs, **scorer.golden_outputs(inputs)}
 
 
 def manifest_of(network: Network, version: str, architecture: str, **figures: Any) -> Manifest:

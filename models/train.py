@@ -8,6 +8,7 @@ must pass the gate (`models/gate.py`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -37,7 +38,11 @@ from models.eventlog import LogParts
 from models.fit import FitConfig, Report
 from models.gate import LOGISTIC, GateRules, Slice, Verdict, judge
 from models.gather import Gathered, gather
+from models.networks.base import Network
 from models.networks.rhythm import Rhythm
+from models.next_names import Catalogue
+from models.next_train import Earlier, RankConfig, Rankings, rank_next
+from models.rankings import Ranked, files_of
 from models.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.spend import figures_of
 from models.split import TRAIN, VALIDATION
@@ -67,6 +72,8 @@ class TrainConfig:
     """What a model must show before it is published."""
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
     """How a published model goes on learning."""
+    rank: RankConfig = field(default_factory=RankConfig)
+    """What it ranks of what comes next."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,12 @@ class Trained:
     script: bytes
     golden: Golden
     card: Card
+    rankings: Mapping[str, Ranked] = field(default_factory=dict)
+    """What it ranks, by what it is."""
+
+    def documents(self) -> dict[str, bytes]:
+        """File name -> content of all that lies beside the script."""
+        return self.card.documents() | files_of(self.rankings)
 
 
 def train(
@@ -90,6 +103,7 @@ def train(
     invalid: dict[str, int] | None = None,
     course: Course | None = None,
     champion: Scorer | None = None,
+    names: Catalogue | None = None,
 ) -> Trained:
     """Gather examples from a log, fit, calibrate, judge and choose.
 
@@ -103,6 +117,7 @@ def train(
         invalid: what the source refused, by reason.
         course: how the fits are run, in place of `device` and `report`.
         champion: the model that serves now; what is published is not worse.
+        names: of the codes in the log, for what is to be ranked.
 
     Raises:
         DatasetError: the log is empty, too short, or has one class only.
@@ -119,6 +134,7 @@ def train(
         created_at=created_at,
         course=course or Course(device, report),
         champion=champion,
+        names=names,
     )
 
 
@@ -131,6 +147,7 @@ def train_on(
     course: Course,
     lesson: Lesson | None = None,
     champion: Scorer | None = None,
+    names: Catalogue | None = None,
 ) -> Trained:
     """Fit, calibrate, judge and choose on examples that are there.
 
@@ -142,6 +159,7 @@ def train_on(
         course: how the fits are run.
         lesson: a published model that goes on learning, in place of fits from the beginning.
         champion: as for `train`.
+        names: as for `train`.
 
     Raises:
         TrainingError: as `train`.
@@ -163,6 +181,7 @@ def train_on(
     # Of what is told of hazards and amounts no label comes back to be compared with.
     followed = [(k, t) for k, t in enumerate(targets) if t in judged(targets)]
     network = best.network
+    ranked = _ranked(network, gathered, targets, config, course, lesson, names or {})
     script = script_bytes(network) if lesson is None else restated(lesson.script, network)
     manifest = manifest_of(
         best.network,
@@ -186,9 +205,41 @@ def train_on(
             {t.name: best.probabilities[:, k] for k, t in followed},
             {t.name: _labels(examples, k) for k, t in followed},
         ),
+        rankings=ranked.told,
     )
-    card = card_of(manifest, verdict, config.gate)
-    return Trained(manifest, script, make_golden(script, manifest), card)
+    card = card_of(manifest, verdict, config.gate, ranked.rankings)
+    golden = make_golden(script, manifest, ranked.ranked)
+    return Trained(manifest, script, golden, card, ranked.ranked)
+
+
+def _ranked(
+    network: Network,
+    gathered: Gathered,
+    targets: tuple[Target, ...],
+    config: TrainConfig,
+    course: Course,
+    lesson: Lesson | None,
+    names: Catalogue,
+) -> Rankings:
+    """What the network ranks; of several processes the one that publishes sees to it."""
+    if not (config.rank.whats and course.group.leads):
+        return Rankings()
+    earlier = None
+    if lesson is not None:
+        points = np.concatenate([lesson.fresh, lesson.memory])
+        earlier = Earlier(lesson.heads, points, config.refresh)
+    return rank_next(
+        network,
+        network_spec(targets),
+        gathered.examples,
+        gathered.split,
+        config.dataset.history_length,
+        names,
+        config.rank,
+        config.fit.seed,
+        course.report,
+        earlier,
+    )
 
 
 def _baselines(

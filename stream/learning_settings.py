@@ -14,6 +14,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 MAX_BINS = 32
 """Of a wait; each is told with every prediction."""
+MAX_VOCABULARY = 65_536
+"""As `models.rankings`, whose libraries settings do without."""
 
 
 class TrainSettings(Section):
@@ -61,6 +63,13 @@ class TrainSettings(Section):
     """Negative labels per positive one to learn from, at most; 0: all."""
     logistic_penalty: float = Field(default=0.03, ge=0)
     """L2 penalty of the logistic regression."""
+    rank: tuple[Literal["category", "item"], ...] = ()
+    """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
+    likeliest items. Only where that is better than popularity and than what was there lately; the
+    model card has the figures."""
+    rank_vocabulary: int = Field(default=4096, ge=1, le=MAX_VOCABULARY)
+    """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
+    every prediction."""
     cancel_window_ms: Millis = DAY_MS
     """A purchase refunded in full within this time is none to a label."""
     max_users: int = Field(default=100_000, ge=100)

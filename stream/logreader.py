@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,12 @@ from aiokafka.errors import KafkaError
 from models.columnar import read_parquet
 from models.encoding import columns, encode_event, hash64
 from models.eventlog import EventLog
+from models.history import Events
+from models.next_names import Catalogue, catalogue
 from models.spool import Spool
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
+from schemas.events import Event
 from stream.clients import stop_consumer
 from stream.erased import read_erased
 from stream.errors import TopicLayoutError, TrainerError
@@ -59,6 +63,8 @@ class KafkaLog:
         self._begin: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
+        self.names = catalogue(settings.train.rank)
+        """Of what is to be ranked."""
 
     async def read(self, count: Count | None = None) -> Spool:
         """Everything up to the topic's end as it is now, in order of arrival per user.
@@ -185,6 +191,7 @@ class KafkaLog:
             self._kept.append(
                 EventLog(users, decoded.events), np.fromiter(arrived, np.int64, len(users))
             )
+            _note_names(self.names, decoded.events, lambda at: _event(records[decoded.sources[at]]))
 
     def _hash(self, key: bytes) -> int:
         found = self._hashes.get(key)
@@ -201,6 +208,7 @@ def read_files(
     format_name: str = "jsonl",
     count: Count | None = None,
     stored_id: Callable[[str], str] = str,
+    names: Catalogue | None = None,
 ) -> dict[str, int]:
     """Append the events of files to `spool`, in their order, as if each arrived when it happened.
 
@@ -210,6 +218,7 @@ def read_files(
         format_name: "parquet" for columns named as the fields of events, else as for `produce`.
         count: called as events are read.
         stored_id: gives the name under which a user is known to the workers.
+        names: take note of the names of what they are for.
 
     Returns:
         How many lines or rows gave no event, by reason.
@@ -221,9 +230,9 @@ def read_files(
     invalid: dict[str, int] = {}
     for path in paths:
         parts = (
-            read_parquet(path, invalid, stored_id)
+            read_parquet(path, invalid, stored_id, names)
             if format_name == PARQUET
-            else _read_lines(path, format_name, invalid, stored_id)
+            else _read_lines(path, format_name, invalid, stored_id, names or {})
         )
         for part in parts:
             spool.append(part, part.events.time)
@@ -233,16 +242,39 @@ def read_files(
 
 
 def _read_lines(
-    path: Path, format_name: str, invalid: dict[str, int], stored_id: Callable[[str], str]
+    path: Path,
+    format_name: str,
+    invalid: dict[str, int],
+    stored_id: Callable[[str], str],
+    names: Catalogue,
 ) -> Iterator[EventLog]:
     report = Report()
     # The log is sorted by user later on: the order of the file is good enough.
     lines = read_rows(path, format_name, report, order="file")
     while chunk := [decode_event(line.value) for line in islice(lines, _FILE_ROWS)]:
         users = [hash64(stored_id(event.user_id)) for event in chunk]
-        yield EventLog(np.array(users, np.uint64), columns([encode_event(e) for e in chunk]))
+        events = columns([encode_event(event) for event in chunk])
+        _note_names(names, events, chunk.__getitem__)
+        yield EventLog(np.array(users, np.uint64), events)
     for reason, tally in (report.unparsed | report.invalid).items():
         invalid[reason] = invalid.get(reason, 0) + tally.count
+
+
+def _note_names(names: Catalogue, events: Events, event_at: Callable[[int], Event]) -> None:
+    """Take note of the names in events, of which the whole is asked for by place."""
+    for what, known in names.items():
+        known.add(getattr(events, what), partial(_name_at, event_at, what))
+
+
+def _name_at(event_at: Callable[[int], Event], what: str, place: int) -> str:
+    name: str = getattr(event_at(place), f"{what}_id")
+    return name
+
+
+def _event(record: Record) -> Event:
+    """An accepted record as an event."""
+    value = record.value or b""
+    return decode_event(value, len(value))
 
 
 def note(counts: dict[str, int], error: InvalidEvent) -> None:

@@ -22,7 +22,7 @@ from models.features import FEATURE_VERSION
 from models.registry import Registry
 from models.rolling import Rolling
 from models.train import TrainConfig, Trained, train_on
-from models.training.warm import warm_network
+from models.training.warm import warm_heads, warm_network
 from stream.erased import read_erased
 from stream.trust import manifest_check
 
@@ -62,7 +62,7 @@ class Refresher:
         """
         self._state = Rolling(self.targets, self.config.dataset, self.config.drop_late)
         if self.path is not None and self._state.load(self.path):
-            self.source.go_on(self._state.position)
+            self.source.go_on(self._state.position, self._state.names)
 
     def train(
         self,
@@ -100,6 +100,7 @@ class Refresher:
             course=course,
             lesson=lesson,
             champion=champion,
+            names=self.source.names,
         )
 
     def published(self, version: str) -> None:
@@ -112,6 +113,7 @@ class Refresher:
             self._state.learned(self._gathered, version)
             self.rounds += 1
         if self.path is not None:
+            self._state.names = {what: own.rows() for what, own in self.source.names.items()}
             self._state.save(self.path)
 
     def _lesson(self, gathered: Gathered) -> Lesson | None:
@@ -131,7 +133,9 @@ class Refresher:
             return None
         network = warm_network(artifact, self.targets, self.config.hidden_size)
         fresh, memory = state.lesson(gathered, self.config.refresh.replay)
-        return Lesson(artifact.manifest.architecture, network, artifact.script, fresh, memory)
+        heads = warm_heads(artifact, network)
+        architecture = artifact.manifest.architecture
+        return Lesson(architecture, network, artifact.script, fresh, memory, heads)
 
     def _forget(self) -> None:
         """Remove who asked to be forgotten since the last round, with all that is kept of them."""

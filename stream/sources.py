@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.eventlog import LogParts
+from models.next_names import Names, Row, catalogue
 from models.spool import Spool
 from stream.erased import read_erased
 from stream.logreader import Count, KafkaLog, read_files
@@ -25,6 +26,11 @@ class Source(Protocol):
         ...
 
     @property
+    def names(self) -> dict[str, Names]:
+        """Names of what is to be ranked (train.rank), from the events that were read."""
+        ...
+
+    @property
     def position(self) -> dict[str, int]:
         """Where reading goes on, for `go_on`."""
         ...
@@ -37,8 +43,8 @@ class Source(Protocol):
         """Give up what was read: it is kept in another form."""
         ...
 
-    def go_on(self, position: Mapping[str, int]) -> None:
-        """Begin at a position of another process."""
+    def go_on(self, position: Mapping[str, int], names: Mapping[str, list[Row]], /) -> None:
+        """Begin at a position of another process, with the names that it had come upon."""
         ...
 
 
@@ -51,6 +57,7 @@ class FromKafka:
         """Keep what was read for the next round."""
         self._log = KafkaLog(settings)
         self.refused = self._log.refused
+        self.names = self._log.names
 
     def read(self, count: Count | None) -> LogParts:
         """Fetch what is new since the last call; return everything that was not dropped."""
@@ -65,9 +72,11 @@ class FromKafka:
         """Give up what was read."""
         self._log.drop()
 
-    def go_on(self, position: Mapping[str, int]) -> None:
-        """Begin at these offsets."""
+    def go_on(self, position: Mapping[str, int], names: Mapping[str, list[Row]]) -> None:
+        """Begin at these offsets, with these names."""
         self._log.go_on(position)
+        for what in self.names:
+            self.names[what] = Names(names.get(what, ()))
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class FromFiles:
     settings: Settings | None = None
     """With a broker: users who asked it to be forgotten are left out."""
     refused: dict[str, int] = field(default_factory=dict)
+    names: dict[str, Names] = field(default_factory=dict)
     in_arrival_order = False
 
     def read(self, count: Count | None) -> LogParts:
@@ -87,7 +97,11 @@ class FromFiles:
         stored_id = str if settings is None else settings.privacy.stored_id
         spool = Spool(None if settings is None else settings.data_dir)
         self.refused.clear()
-        self.refused.update(read_files(spool, self.paths, self.format_name, count, stored_id))
+        wanted = () if settings is None else settings.train.rank
+        self.names.update(catalogue(what for what in wanted if what not in self.names))
+        self.refused.update(
+            read_files(spool, self.paths, self.format_name, count, stored_id, self.names)
+        )
         if settings is not None and settings.kafka.bootstrap_servers:
             spool.forget(asyncio.run(read_erased(settings)).keep)
         return spool
@@ -100,5 +114,6 @@ class FromFiles:
     def drop(self) -> None:
         """Nothing is kept between reads."""
 
-    def go_on(self, position: Mapping[str, int]) -> None:
+    def go_on(self, _: Mapping[str, int], names: Mapping[str, list[Row]]) -> None:
         """Of files read again, what was taken in already is passed over by its time."""
+        self.names.update({what: Names(rows) for what, rows in names.items()})

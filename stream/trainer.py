@@ -16,6 +16,7 @@ from models.eventlog import Until
 from models.fit import FitConfig, Report
 from models.gate import GateRules
 from models.history import SessionRules
+from models.next_train import RankConfig
 from models.registry import Registry
 from models.scorer import Scorer
 from models.segments import Evidence
@@ -69,6 +70,11 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
         fit=fit_of(settings),
         refresh=RefreshConfig(
             epochs=chosen.refresh_epochs, rate=chosen.refresh_rate, replay=chosen.replay
+        ),
+        rank=RankConfig(
+            whats=tuple(dict.fromkeys(chosen.rank)),
+            vocabulary=chosen.rank_vocabulary,
+            least_moments=settings.gate.min_points,
         ),
         candidates=candidates,
         hidden_size=state.hidden_size,
@@ -197,13 +203,17 @@ def run_round(
                 invalid=source.refused,
                 course=course,
                 champion=champion_of(settings),
+                names=source.names,
             )
         track.figures(trained.manifest.metrics)
+    for ranking in trained.card.rankings:
+        if ranking.refused:
+            log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
     if not group.leads:
         return Round(trained.manifest, Path(), announced=False, seconds=time.monotonic() - begun)
     course.clear()
     registry = Registry(settings.models_dir)
-    documents = trained.card.documents()
+    documents = trained.documents()
     manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign, documents)
     if refresher is not None:
         refresher.published(manifest.version)

@@ -115,6 +115,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     examples = Examples(
         ids=ids,
         nums=nums,
+        time=ordered.log.events.time,
         event=event,
         start=event - position + window_start(position, HISTORY_LENGTH),
         now=cut_of,

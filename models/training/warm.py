@@ -8,6 +8,7 @@ from models.artifact import Artifact, open_script
 from models.errors import TrainingError
 from models.networks import build
 from models.networks.base import Network
+from models.networks.next_head import RECENT, NextConfig, NextHead
 from models.scorer import network_spec
 from models.targets import Target
 
@@ -40,3 +41,25 @@ def warm_network(artifact: Artifact, targets: tuple[Target, ...], hidden_size: i
             "train anew without --refresh"
         ) from error
     return network
+
+
+def warm_heads(artifact: Artifact, network: Network) -> dict[str, NextHead]:
+    """The heads of a verified artifact, by what they rank; its `network` as `warm_network` gives.
+
+    One that is built in another way than this release builds it is left out: it is fitted anew.
+    """
+    heads: dict[str, NextHead] = {}
+    manifest = artifact.manifest
+    spec = network_spec(manifest.targets)
+    for what, ranked in artifact.ranked.items():
+        saved = open_script(ranked.script, torch.device("cpu")).state_dict()
+        codes = saved["codes"]
+        config = NextConfig(what, recent=min(manifest.history_length, RECENT))
+        counts = torch.zeros(len(codes) + 1)
+        head = NextHead(spec, network.hidden_size, codes, counts, config)
+        try:
+            head.load_state_dict(saved)
+        except RuntimeError:
+            continue
+        heads[what] = head
+    return heads

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from models.artifact import Manifest
 from models.fit import Progress as Epoch
+from models.next_judge import GAIN
 from models.train import describe
 from models.training.distributed import SINGLE, Group
 from stream.trainer import Round
@@ -109,7 +110,7 @@ def figures_table(manifest: Manifest) -> Table:
 
 
 def data_lines(manifest: Manifest) -> Iterator[str]:
-    """What the model was fitted on: how much, how uneven, and what was wrong with it."""
+    """What it ranks, and what it was fitted on: how much, how uneven, what was wrong with it."""
     window, found = manifest.window, manifest.cleaning
     for name, points in window.examples.items():
         rates = window.positives.get(name, {})
@@ -121,6 +122,9 @@ def data_lines(manifest: Manifest) -> Iterator[str]:
         if name not in {"read", "invalid"}
     } | {f"invalid, {reason}": count for reason, count in sorted(found.invalid.items())}
     seen = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    for ranking in manifest.rankings:
+        others = ", ".join(f"{name} {own[GAIN]:.4f}" for name, own in ranking.baselines.items())
+        yield f"next {ranking.what}: {GAIN} {ranking.metrics[GAIN]:.4f}; {others}"
     yield f"data: {window.events:,} of {found.read:,} events, {window.users:,} users; {seen}"
 
 

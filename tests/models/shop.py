@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from models.encoding import category_code, item_code
 from models.eventlog import EventLog
 from models.history import Events
+from models.next_names import Names, catalogue
 
 DAY = 86_400_000
 START = 1_600_000_000_000
 VIEW, CART, PURCHASE = 1, 4, 6
+CIRCLED = 40
+"""Categories, and items, of `circling`."""
 
 
 def shop_log(users: int = 300, days: int = 60, seed: int = 1) -> EventLog:
@@ -65,3 +71,29 @@ def log_of(who: list[int], times: list[int], types: list[int], seed: int = 0) ->
         rng.integers(0, 500_000, size),
     )
     return EventLog(np.array(who, np.uint64) + np.uint64(1), events).take(order)
+
+
+def circling(log: EventLog, length: int = 3, seed: int = 5) -> tuple[EventLog, dict[str, Names]]:
+    """The same events, of named categories and items: each user goes round circles of their own.
+
+    What comes next is what was there `length` events ago; what was there last never is.
+    """
+    rng = np.random.default_rng(seed)
+    turn: dict[int, int] = {}
+    own: dict[int, list[int]] = {}
+    places = []
+    for user in log.users.tolist():
+        if user not in own:
+            own[user] = rng.choice(CIRCLED, length, replace=False).tolist()
+        places.append(own[user][turn.get(user, 0) % length])
+        turn[user] = turn.get(user, 0) + 1
+    categories, items = ([f"{kind} {place}" for place in places] for kind in ("category", "item"))
+    events = replace(
+        log.events,
+        category=np.array([category_code(name) for name in categories], np.uint16),
+        item=np.array([item_code(name) for name in items], np.uint32),
+    )
+    names = catalogue(("category", "item"))
+    names["category"].add(events.category, categories.__getitem__)
+    names["item"].add(events.item, items.__getitem__)
+    return EventLog(log.users, events), names

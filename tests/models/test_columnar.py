@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.columnar import read_parquet
-from models.encoding import columns, encode_event, hash64
+from models.encoding import category_code, columns, encode_event, hash64, item_code
 from models.errors import DatasetError
 from models.eventlog import EventLog
+from models.next_names import catalogue
 from schemas.codec import decode_event, encode
 from schemas.events import MAX_TIME
 
@@ -93,3 +94,27 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"type": ["view"]}), bad)
     with pytest.raises(DatasetError, match="no column event_id, user_id, event_time"):
         list(read_parquet(bad, {}))
+
+
+def test_names_are_taken_note_of_whatever_the_column_is(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    good = {**GOOD, "item_id": 17, "category_id": "shoes"}
+    table = pa.Table.from_pylist(
+        [good | {"event_id": None, "item_id": 3}, good, good | {"category_id": None}, good]
+    )
+    packed = table["category_id"].dictionary_encode()
+    place = table.schema.get_field_index("category_id")
+    pq.write_table(table.set_column(place, "category_id", packed), path)
+    names = catalogue(("category", "item"))
+    list(read_parquet(path, {}, names=names))
+    assert names["item"].rows() == [(item_code("17"), 3, "17")]
+    assert names["category"].rows() == [(category_code("shoes"), 2, "shoes")]
+
+
+def test_of_a_file_without_the_column_there_are_no_names(tmp_path: Path) -> None:
+    row = {"event_id": "e", "type": "view", "user_id": "u", "event_time": 5}
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    names = catalogue(("item",))
+    assert len(list(read_parquet(path, {}, names=names))) == 1
+    assert names["item"].rows() == []

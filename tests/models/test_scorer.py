@@ -11,12 +11,12 @@ import torch
 
 from models import features
 from models.artifact import script_bytes, write_artifact
+from models.blocks import BLOCK
 from models.encoding import hash64
 from models.errors import ArtifactError
 from models.golden import golden_inputs
 from models.networks import build
 from models.scorer import (
-    BLOCK,
     RHYTHM_VERSION,
     Scorer,
     make_golden,

@@ -29,6 +29,7 @@ def labelled(waits: np.ndarray, now: np.ndarray, end: int) -> Examples:
     points = Points(
         ids=np.zeros((1, 3), np.int64),
         nums=np.zeros((1, 8), np.float32),
+        time=np.zeros(1, np.int64),
         event=np.zeros(size, np.intp),
         start=np.zeros(size, np.intp),
         now=now,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models.encoding import hash64
+from models.encoding import hash64, item_code
 from models.eventlog import EventLog
 from models.history import Events
+from models.next_names import catalogue
 from models.spool import Spool
+from schemas.codec import encode
+from schemas.events import View
 from stream.errors import TopicLayoutError, TrainerError
 from stream.logreader import KafkaLog, read_files
 from tests.conftest import Kafka
@@ -125,3 +129,47 @@ def test_parquet_and_lines_give_the_same_events(
     for name in Events.__slots__:
         ours, theirs = getattr(logs[0].events, name), getattr(logs[1].events, name)
         assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_names_in_files_are_taken_note_of(
+    tmp_path: Path, shop: list[tuple[bytes, bytes]], form: str
+) -> None:
+    rows = [json.loads(value) for _, value in shop[:500]]
+    path = tmp_path / f"events.{form}"
+    if form == "jsonl":
+        path.write_bytes(b"\n".join(value for _, value in shop[:500]))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    names = catalogue(("item", "category"))
+    with Spool(tmp_path) as spool:
+        read_files(spool, [path], form, names=names)
+    assert names["item"].rows() == seen_items(rows)
+    assert names["category"].rows() == []
+
+
+def seen_items(rows: list[dict[str, str]]) -> list[tuple[int, int, str]]:
+    counts = Counter(row["item_id"] for row in rows)
+    return sorted((item_code(name), count, name) for name, count in counts.items())
+
+
+@pytest.mark.kafka
+async def test_names_in_a_topic_are_taken_note_of(
+    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    topic = unique("events")
+    await create_topics(kafka.bootstrap_servers, topic, f"{topic}-erase")
+    # One that the kernel leaves to msgspec, and one that is refused, before the others.
+    odd = View(event_id="x", user_id="u1", event_time=5, item_id="sk\u00f8 \u263a")
+    await produce(kafka.bootstrap_servers, topic, [(b"u1", b"{"), (b"u1", encode(odd))])
+    await produce(kafka.bootstrap_servers, topic, shop[:300])
+    settings = settings_for(tmp_path, kafka, topic)
+    train = settings.train.model_copy(update={"rank": ("item",)})
+    log = KafkaLog(settings.model_copy(update={"train": train}))
+    assert len(await log.read()) == 301
+    rows = [json.loads(value) for _, value in [*shop[:300], (b"", encode(odd))]]
+    assert log.names["item"].rows() == seen_items(rows)
+    assert await log.read()
+    assert log.names["item"].rows() == seen_items(rows)
+    assert set(log.names) == {"item"}
+    assert KafkaLog(settings).names == {}

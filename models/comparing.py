@@ -1,0 +1,61 @@
+"""What a check of a contract compares, and how it says that something is not as it has to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import ModelError
+
+
+class ContractBroken(ModelError):
+    """A network does not do what the engine and the trainer rely on."""
+
+
+def same_shape(what: str, found: Tensor, expected: tuple[int, ...]) -> None:
+    """Check a shape.
+
+    Raises:
+        ContractBroken: it is another.
+    """
+    if tuple(found.shape) != expected:
+        raise ContractBroken(f"{what}: shape {tuple(found.shape)}, expected {expected}")
+
+
+def finite(what: str, found: Tensor) -> None:
+    """Check that all numbers are finite.
+
+    Raises:
+        ContractBroken: one is not.
+    """
+    if not bool(torch.isfinite(found).all()):
+        raise ContractBroken(f"{what}: numbers that are not finite")
+
+
+def same_bits(what: str, found: Any, expected: Any) -> None:
+    """Check that tensors, or arrays, are equal to the bit.
+
+    Raises:
+        ContractBroken: they are not.
+    """
+    if not np.array_equal(_array(found), _array(expected)):
+        raise ContractBroken(f"{what}: not the same bits")
+
+
+def close(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Check that no number differs by more than `tolerance`.
+
+    Raises:
+        ContractBroken: one does, or the shapes differ.
+    """
+    same_shape(what, found, tuple(expected.shape))
+    worst = float((found - expected).detach().abs().max()) if found.numel() else 0.0
+    if not worst <= tolerance:
+        raise ContractBroken(f"{what}: they differ by {worst:.3g}, allowed {tolerance:.3g}")
+
+
+def _array(numbers: Any) -> Any:
+    return numbers.detach().numpy() if isinstance(numbers, Tensor) else numbers
