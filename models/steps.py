@@ -149,20 +149,26 @@ def windows_of(steps: Steps, length: int = 0) -> Iterator[tuple[I64, tuple[I64, 
     Yields:
         The events [B], and `ids_BLC, nums_BLF, length_B`.
     """
-    sizes = steps.sizes
     for lo in range(0, len(steps), WINDOWS_AT_ONCE):
         event_B = np.arange(lo, min(lo + WINDOWS_AT_ONCE, len(steps)))
-        place = np.arange(max(int(sizes[event_B].max()), length))
-        valid_BL = place < sizes[event_B, None]
-        index_BL = steps.start_N[event_B, None] + np.where(valid_BL, place, 0)
-        yield (
-            event_B,
-            (
-                steps.ids_MC[index_BL] * valid_BL[..., None],
-                steps.nums_MF[index_BL] * valid_BL[..., None].astype(np.float32),
-                sizes[event_B],
-            ),
-        )
+        yield event_B, windows_at(steps, event_B, length)
+
+
+def windows_at(steps: Steps, event_B: I64, length: int = 0) -> tuple[I64, F32, I64]:
+    """The inputs of some events as right-padded sequences, of `length` columns at least.
+
+    Returns:
+        `ids_BLC, nums_BLF, length_B`.
+    """
+    sizes = steps.sizes[event_B]
+    place = np.arange(max(int(sizes.max(initial=1)), length))
+    valid_BL = place < sizes[:, None]
+    index_BL = steps.start_N[event_B, None] + np.where(valid_BL, place, 0)
+    return (
+        steps.ids_MC[index_BL] * valid_BL[..., None],
+        steps.nums_MF[index_BL] * valid_BL[..., None].astype(np.float32),
+        sizes,
+    )
 
 
 def encode_windows(steps: Steps, width: int, encode: Encode) -> F32:

@@ -19,6 +19,8 @@ __all__ = [
     "ChurnAlert",
     "DeadLetter",
     "LateEvent",
+    "NextCategory",
+    "NextItem",
     "Prediction",
     "Source",
     "SurvivalPoint",
@@ -65,6 +67,28 @@ class SurvivalPoint(Struct, frozen=True, gc=False):
     horizon_ms: Annotated[int, Meta(gt=0, description="The time, in milliseconds.")]
     probability: Annotated[
         Probability, Meta(description="Calibrated probability of no purchase within it, 0 to 1.")
+    ]
+
+
+class NextCategory(Struct, frozen=True, gc=False):
+    """How likely a user turns to a category next."""
+
+    category_id: Annotated[Id, Meta(description="The category.")]
+    probability: Annotated[
+        Probability,
+        Meta(
+            description="Probability that the user's next event with a category is of it, 0 to 1."
+        ),
+    ]
+
+
+class NextItem(Struct, frozen=True, gc=False):
+    """How likely a user turns to an item next."""
+
+    item_id: Annotated[Id, Meta(description="The item.")]
+    probability: Annotated[
+        Probability,
+        Meta(description="Of the user's next event with an item being of this one, 0 to 1."),
     ]
 
 
@@ -128,6 +152,20 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         Meta(
             description="Probability of no purchase within each of ascending times; in between it "
             "falls at a constant rate. Absent where the model does not tell it."
+        ),
+    ] = UNSET
+    next_categories: Annotated[
+        list[NextCategory] | UnsetType,
+        Meta(
+            description="Categories that the user's next event may be of, the likeliest first, of "
+            "the most frequent ones of the shop. Absent where the model does not rank them."
+        ),
+    ] = UNSET
+    next_items: Annotated[
+        list[NextItem] | UnsetType,
+        Meta(
+            description="Items that the user's next event may be of, the likeliest first, of the "
+            "most frequent ones of the shop. Absent where the model does not rank them."
         ),
     ] = UNSET
 

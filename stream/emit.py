@@ -37,6 +37,7 @@ from stream.kernels.predictions import (
     room_for,
     write_predictions,
 )
+from stream.ranking import spliced
 from stream.readout import Readout, readout_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from stream.erasure import Erasure
     from stream.hidden import ScorerLike
     from stream.outbox import Message
+    from stream.ranking import Ranks
     from stream.records import Record
     from stream.state import UserTable
 
@@ -98,6 +100,7 @@ class Emitter:
         automated: NDArray[np.bool_],
         cold: NDArray[np.bool_],
         stale: bool,
+        ranks: dict[str, Ranks],
     ) -> list[Message]:
         """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
         readout = readout_of(scorer.targets)
@@ -122,7 +125,7 @@ class Emitter:
         values = cut(out, ends)
         for i in np.flatnonzero(odd).tolist():
             values[i] = encode(self._prediction(blank, keys[i], columns, i))
-        return list(zip(keys, values, strict=True))
+        return list(zip(keys, spliced(values, ranks), strict=True))
 
     def _pattern(self, blank: Prediction) -> Pattern:
         """Of predictions like this one: those of a few scorers are remembered."""

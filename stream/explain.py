@@ -77,6 +77,11 @@ class Explanation(msgspec.Struct, frozen=True):
     """Expected time to the next purchase as published; null where there was none."""
     reproduced_wait_ms: int | None
     """The same, made again; null for a model that does not tell it."""
+    published_next: dict[str, dict[str, float]]
+    """"category", "item" -> name -> probability of being next, as published; empty where there was
+    nothing."""
+    reproduced_next: dict[str, dict[str, float]]
+    """The same, made again."""
     exact: bool | None
     """Whether all numbers are equal to the last published digit; null with nothing to compare."""
     attributions: dict[str, Attribution]
@@ -142,6 +147,10 @@ def _explain(
         artifact = read_artifact(folder, feature_version=FEATURE_VERSION, check=check)
     except ModelError as error:
         raise ExplainError(f"{prediction_id}: its model is not at hand: {error}") from error
+    if published is not None:
+        told = max(map(len, _next(published).values()), default=0)
+        worker = worker.model_copy(update={"rank_top": told})
+        settings = settings.model_copy(update={"worker": worker})
     driver, prediction = _again(settings, scorer, asked, records, published)
     user = prediction.user_id
     record = driver.records()[user]
@@ -172,6 +181,8 @@ def _explain(
         reproduced=_probabilities(prediction.targets),
         published_wait_ms=None if published is None else _wait(published),
         reproduced_wait_ms=_wait(prediction),
+        published_next={} if published is None else _next(published),
+        reproduced_next=_next(prediction),
         exact=None if published is None else _numbers(published) == _numbers(prediction),
         attributions=attributions,
         history=history,
@@ -195,10 +206,9 @@ def _again(
     for batch in (len(records), 1):
         for place in places:
             driver, prediction = _run(settings, before, scorer, records, place, asked, batch)
-            gap = 0.0 if published is None else _gap(published, prediction)
-            if gap == 0:
+            if published is None or _numbers(published) == _numbers(prediction):
                 return driver, prediction
-            best = min(best, (gap, place))
+            best = min(best, (_gap(published, prediction), place))
         places = [best[1]]
     return driver, prediction
 
@@ -272,10 +282,22 @@ def _wait(prediction: Prediction) -> int | None:
     return None if wait is msgspec.UNSET else wait
 
 
+def _next(prediction: Prediction) -> dict[str, dict[str, float]]:
+    """What the user turns to next: "category" and "item", each name -> probability."""
+    found: dict[str, dict[str, float]] = {}
+    if prediction.next_categories is not msgspec.UNSET:
+        categories = prediction.next_categories
+        found["category"] = {one.category_id: one.probability for one in categories}
+    if prediction.next_items is not msgspec.UNSET:
+        found["item"] = {one.item_id: one.probability for one in prediction.next_items}
+    return found
+
+
 def _numbers(prediction: Prediction) -> tuple[object, ...]:
     """All that a model said."""
     wait, left = prediction.expected_wait_ms, prediction.survival
-    return prediction.targets, wait, left, prediction.expected_spend
+    ranks = prediction.next_categories, prediction.next_items
+    return prediction.targets, wait, left, prediction.expected_spend, *ranks
 
 
 async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import structlog
@@ -23,6 +23,8 @@ from models.offload import Ready
 from stream.errors import ScorerFailed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from models.features import F32
     from models.history import I64
     from models.offload import Launch
@@ -36,6 +38,8 @@ RETRY_MAX_S: Final = 3600.0
 _TRIES: Final = 2
 
 log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class CheckedScorer:
@@ -52,6 +56,8 @@ class CheckedScorer:
         self.history_length = scorer.history_length
         self.recurrent = scorer.recurrent
         self.rebuilds = scorer.rebuilds
+        self.ranks = scorer.ranks
+        self.shown = scorer.shown
         self.overlaps = scorer.overlaps
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
@@ -62,7 +68,7 @@ class CheckedScorer:
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H]; raises `ScorerFailed`."""
         shape = (len(ids_BLC), self.hidden_size)
-        return self._ask("encode", shape, ids_BLC, nums_BLF, length_B)
+        return self._ask("encode", _of_shape(shape), ids_BLC, nums_BLF, length_B)
 
     def launch(self, stored_SH: F32, steps: Steps, profile_NP: F32) -> Launch:
         """Begin to make states and probabilities of N events; this or `fetch` may fail.
@@ -88,22 +94,35 @@ class CheckedScorer:
 
     def advance(self, stored_SH: F32, steps: Steps) -> F32:
         """The hidden states [N,H] of N events; raises `ScorerFailed`."""
-        return self._ask("advance", (len(steps), self.hidden_size), stored_SH, steps)
+        shape = (len(steps), self.hidden_size)
+        return self._ask("advance", _of_shape(shape), stored_SH, steps)
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
         """Calibrated probabilities [B,K]; raises `ScorerFailed`."""
         shape = (len(profile_BP), len(self.targets))
-        return self._ask("probabilities", shape, hidden_BH, profile_BP)
+        return self._ask("probabilities", _of_shape(shape), hidden_BH, profile_BP)
 
-    def _ask(self, method: str, shape: tuple[int, ...], *arguments: Any) -> F32:
+    def rank(
+        self, what: str, hidden_NH: F32, ids_NRC: I64, nums_NRF: F32, length_N: I64, k: int
+    ) -> tuple[NDArray[np.object_], F32]:
+        """Names of the likeliest next ones and their probabilities; raises `ScorerFailed`."""
+
+        def problem(answer: tuple[NDArray[np.object_], F32]) -> str:
+            names, probabilities = answer
+            return _problem(probabilities, (len(length_N), *names.shape[1:]))
+
+        rows = hidden_NH, ids_NRC, nums_NRF, length_N
+        return self._ask("rank", problem, what, *rows, k)
+
+    def _ask(self, method: str, problem_of: Callable[[Answer], str], *arguments: Any) -> Answer:
         problem = ""
         for attempt in range(_TRIES):
             try:
-                answer: F32 = getattr(self._scorer, method)(*arguments)
+                answer: Answer = getattr(self._scorer, method)(*arguments)
             except Exception as error:  # noqa: BLE001  # whatever a model's code may raise
                 problem = _raised(error)
             else:
-                problem = _problem(answer, shape)
+                problem = problem_of(answer)
                 if not problem:
                     return answer
             self._warn(method, attempt, problem)
@@ -149,6 +168,10 @@ class _Checked:
 
 def _raised(error: Exception) -> str:
     return f"raises {type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+
+
+def _of_shape(shape: tuple[int, ...]) -> Callable[[F32], str]:
+    return functools.partial(_problem, shape=shape)
 
 
 def _problem(answer: F32, shape: tuple[int, ...]) -> str:

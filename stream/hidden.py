@@ -31,6 +31,10 @@ class ScorerLike(Protocol):
     hidden_size: int
     history_length: int
     recurrent: bool
+    ranks: tuple[str, ...]
+    """What it ranks of what comes next."""
+    shown: int
+    """Recent events that a ranking is made of, at most."""
     rebuilds: int
     overlaps: bool
     """Whether numbers are still being made when `launch` returns."""
@@ -49,6 +53,11 @@ class ScorerLike(Protocol):
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
         """Calibrated probabilities [B,K]."""
+
+    def rank(
+        self, what: str, hidden_NH: F32, ids_NRC: I64, nums_NRF: F32, length_N: I64, k: int
+    ) -> tuple[NDArray[np.object_], F32]:
+        """Names of the likeliest next ones [N,k] of `what`, and their probabilities."""
 
 
 def refresh(records: Records, rows: NDArray[np.intp], scorer: ScorerLike) -> None:

@@ -16,6 +16,7 @@ import xxhash
 from models.features import ring_inputs
 from stream.errors import ScorerFailed, TrainerError
 from stream.fallback import CheckedScorer, checked
+from stream.ranking import Ranks, ranks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -140,16 +141,19 @@ def serving_of(scorer: ScorerLike | Serving) -> Serving:
 
 
 def shadow_scores(
-    shadow: CheckedScorer, records: Records, rows: NDArray[np.intp], profile_NP: F32
-) -> F32 | None:
-    """Probabilities [N,K] of users (each once) as they are; the records stay as they are.
+    shadow: CheckedScorer, records: Records, rows: NDArray[np.intp], profile_NP: F32, most: int
+) -> tuple[F32, dict[str, Ranks]] | None:
+    """Probabilities [N,K] of users (each once) as they are, and what they turn to next.
 
-    A shadow keeps no hidden states: they are rebuilt from the rings. None when it fails, which must
-    take nothing else with it.
+    Of that `most` are told. A shadow keeps no hidden states: they are rebuilt from the rings, and
+    the records stay as they are. None when it fails, which must take nothing else with it.
     """
     try:
         hidden_NH = shadow.encode(*ring_inputs(records, rows, shadow.history_length))
-        return shadow.probabilities(hidden_NH, profile_NP)
+        ranks: dict[str, Ranks] = {}
+        if shadow.ranks and most:
+            ranks = ranks_of(shadow, hidden_NH, ring_inputs(records, rows, shadow.shown), most)
+        return shadow.probabilities(hidden_NH, profile_NP), ranks
     except ScorerFailed as error:
         log.warning("the shadow fails and is dropped", model=shadow.version, why=str(error))
         return None

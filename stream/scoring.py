@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.segments import Evidence
+from models.steps import windows_at
 from stream.inputs import InputWatch
+from stream.ranking import ranks_of
 from stream.rollout import Serving, serving_of, shadow_scores
 from stream.state import USER_PREFIX
 from stream.step import Judged, TimeRules, judge
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from stream.hidden import ScorerLike
     from stream.ingest import Decoded
     from stream.outbox import Counters, Gathered, Message
+    from stream.ranking import Ranks
     from stream.records import Records
     from stream.settings import Settings
     from stream.state import UserTable
@@ -62,6 +65,7 @@ class Scoring:
         self._emitter = emitter
         self._gathered = gathered
         self._counters = counters
+        self._most = settings.worker.rank_top
         self._evidence = Evidence(settings.evidence.min_events, settings.evidence.min_orders)
         self._serving = serving_of(scorer)
         self._watch.remember(self._serving.before)
@@ -132,7 +136,17 @@ class Scoring:
         lo = part.start
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
-        judging = judge(table.records, rows, offsets, events, scorer, self._rules, table.scratch)
+        shown = scorer.shown if self._most else 0
+        judging = judge(
+            table.records,
+            rows,
+            offsets,
+            events,
+            scorer,
+            self._rules,
+            table.scratch,
+            shown=shown,
+        )
         if not judging.launch.over:
             yield
         judged = judging.finish()
@@ -176,18 +190,28 @@ class Scoring:
         if self._settings.worker.emit == "latest":
             chosen = last
         scores = judged.probabilities[chosen]
-        messages = self._messages(keys, offsets, times, judged, chosen, scores, scorer)
+        ranks = self._ranks(judged, chosen, scorer)
+        messages = self._messages(keys, offsets, times, judged, chosen, scores, ranks, scorer)
         self._gathered.put("propensity", messages)
         self._counters.predictions += len(messages)
         if shadow is not None and len(last):
             found = shadow_scores(
-                shadow, self._table.records, rows[taken[last]], judged.profile[last]
+                shadow, self._table.records, rows[taken[last]], judged.profile[last], self._most
             )
             if found is None:
                 self._serving = self._serving.without(shadow.version)
             else:
-                messages = self._messages(keys, offsets, times, judged, last, found, shadow)
+                messages = self._messages(keys, offsets, times, judged, last, *found, shadow)
                 self._gathered.put("shadow", messages)
+
+    def _ranks(
+        self, judged: Judged, chosen: NDArray[np.intp], scorer: CheckedScorer
+    ) -> dict[str, Ranks]:
+        """What the users of the chosen ones of the accepted events turn to next."""
+        if judged.recent is None or not len(chosen):
+            return {}
+        window = windows_at(judged.recent, chosen)
+        return ranks_of(scorer, judged.hidden[chosen], window, self._most)
 
     def _messages(
         self,
@@ -197,6 +221,7 @@ class Scoring:
         judged: Judged,
         chosen: NDArray[np.intp],
         scores_NK: F32,
+        ranks: dict[str, Ranks],
         scorer: CheckedScorer,
     ) -> list[Message]:
         """Predictions of the chosen ones of the accepted events."""
@@ -212,6 +237,7 @@ class Scoring:
             automated=self._watch.automated(known),
             cold=self._evidence.lacking(known),
             stale=scorer.stale,
+            ranks=ranks,
         )
 
     def _announce(self, drafts: list[AlertDraft], scorer: CheckedScorer) -> None:

@@ -94,6 +94,9 @@ class WorkerSettings(Section):
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
+    rank_top: int = Field(default=5, ge=0, le=100)
+    """Next categories, and next items, that a prediction tells, at most, where the model ranks them
+    (train.rank); 0: none."""
     clock: Literal["auto", "wall", "event"] = "auto"
     """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock
     unless events reach the broker more than a day old, which is a replay of history."""

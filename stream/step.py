@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from models.features import input_features, profile
 from models.history import Snapshot
-from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+from models.kernels.columns import Columns, EventColumns, Limits
 from models.kernels.history import DUPLICATE, LATE, REPLAYED, take_events
 from models.steps import Steps
 from stream.hidden import ScorerLike, refresh
@@ -58,6 +58,8 @@ class Judged:
     profile: F32
     probabilities: F32
     """Per accepted event one row [K], at silence 0."""
+    recent: Steps | None
+    """Per accepted event the newest events up to it, where they were asked for."""
     duplicates: list[int]
     late: list[tuple[int, int]]
     """(index, ms behind the user's latest event)."""
@@ -92,13 +94,18 @@ def judge(
     scorer: ScorerLike,
     rules: TimeRules,
     newest: I64 | None = None,
+    *,
+    shown: int = 0,
 ) -> Judging:
     """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
-    ``newest``: room for one number per record, all of them 0, before and after.
+    ``newest``: room for one number per record, all of them 0, before and after. ``shown``: so many
+    newest events are wanted of each accepted one.
     """
     refresh(records, rows[offsets > records["offset"][rows]], scorer)
     width = scorer.hidden_size
+    # A model that is not recurrent is shown the newest events in any case.
+    twice = bool(shown and width and not scorer.recurrent and shown == scorer.history_length)
     limits = Limits(
         rules.sessions.gap,
         rules.sessions.longest,
@@ -106,10 +113,24 @@ def judge(
         rules.ttl,
         scorer.history_length if width else 0,
         scorer.recurrent,
+        0 if twice else shown,
     )
     if newest is None:
         newest = np.zeros(len(records), np.int64)
-    verdicts, late_by, accepted, before, forgotten, start, after, inputs, used = take_events(
+    (
+        verdicts,
+        late_by,
+        accepted,
+        before,
+        forgotten,
+        start,
+        after,
+        inputs,
+        used,
+        begin,
+        windows,
+        seen,
+    ) = take_events(
         Columns.of(records),
         records["offset"],
         rows,
@@ -123,8 +144,10 @@ def judge(
     if forgotten.any():
         _forget(records, taken[forgotten], scorer)
     profiles = profile(state, state.last_time)
-    ids_MC, nums_MF = input_features(*Inputs(*(column[:used] for column in inputs)))
-    steps = Steps(taken, before, start, ids_MC, nums_MF)
+    steps = Steps(taken, before, start, *_features(inputs, used))
+    recent = steps if twice else None
+    if shown and not twice:
+        recent = Steps(taken, before, begin, *_features(windows, seen))
     launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
     late = np.flatnonzero(verdicts == LATE)
     judged = functools.partial(
@@ -133,11 +156,17 @@ def judge(
         offsets=offsets[accepted],
         snapshot=state,
         profile=profiles,
+        recent=recent,
         duplicates=np.flatnonzero(verdicts == DUPLICATE).tolist(),
         late=list(zip(late.tolist(), late_by[late].tolist(), strict=True)),
         replayed=np.flatnonzero(verdicts == REPLAYED).tolist(),
     )
     return Judging(launch, records, taken, judged)
+
+
+def _features(inputs: tuple[NDArray[Any], ...], used: int) -> tuple[I64, F32]:
+    """What is known of the first ``used`` of some ``Inputs``: ids [M,C] and nums [M,F]."""
+    return input_features(*(column[:used] for column in inputs))
 
 
 def _forget(records: Records, rows: Rows, scorer: ScorerLike) -> None:

@@ -97,6 +97,12 @@ def _prediction(prediction: Prediction) -> tuple[str, ...]:
         scores.append(f"next purchase in {duration(prediction.expected_wait_ms)}")
     if prediction.expected_spend is not None:
         scores.append(f"spends {prediction.expected_spend:,.2f}")
+    if prediction.next_categories is not UNSET and prediction.next_categories:
+        first = prediction.next_categories[0]
+        scores.append(f"next {first.category_id} {first.probability:.1%}")
+    if prediction.next_items is not UNSET and prediction.next_items:
+        item = prediction.next_items[0]
+        scores.append(f"next {item.item_id} {item.probability:.1%}")
     marks = ("cold start" * prediction.cold_start, "stale" * prediction.stale)
     return (
         moment(prediction.event_time),

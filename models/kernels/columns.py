@@ -83,6 +83,8 @@ class Limits(NamedTuple):
     is wanted."""
     recurrent: bool
     """If not, every state is made anew of the newest events."""
+    shown: int = 0
+    """Newest events that are wanted of every accepted event besides, at most the ring; 0: none."""
 
 
 class After(NamedTuple):

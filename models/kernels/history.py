@@ -88,9 +88,11 @@ def take_events(
         newest: 0 per record, before and after the call: space to work in.
 
     Returns:
-        (verdicts_N, late_by_N, accepted_A, before_A, forgotten_A, start_A, after, inputs, M):
-        ``before`` and ``start`` as in ``Steps``; ``forgotten``: the event came after the time to
-        live and its history begins with it; the first M of ``inputs`` count.
+        (verdicts_N, late_by_N, accepted_A, before_A, forgotten_A, start_A, after, inputs, M,
+        shown_A, windows, W): ``before`` and ``start`` as in ``Steps``; ``forgotten``: the event
+        came after the time to live and its history begins with it; the first M of ``inputs``
+        count. ``shown`` is where in ``windows`` the newest events up to each one begin, W of them
+        in all; 0 where none are wanted.
     """
     count, size = len(rows), h.ring_time.shape[1]
     wanted = limits.rebuilt > 0
@@ -114,6 +116,9 @@ def take_events(
         np.empty(count, np.int64),
     )
     inputs = new_inputs(count + length)
+    span, seen = min(limits.shown, size), 0
+    shown = np.zeros(count, np.int64)
+    windows = new_inputs(count * span)
     a = used = 0  # newest[row] - 1 is the row's last accepted event, -1 (STORED) for none
     for i in range(count):
         row, time, event_id = rows[i], events.time[i], events.id[i]
@@ -154,6 +159,9 @@ def take_events(
             before[a] = NOTHING
             if wanted:
                 used = _ring_inputs(h, row, length, inputs, used)
+        if span > 0:
+            shown[a] = seen
+            seen = _ring_inputs(h, row, span, windows, seen)
         source_offset[row] = offsets[i]
         accepted[a] = i
         forgotten[a] = fresh
@@ -172,4 +180,7 @@ def take_events(
         after,
         inputs,
         used,
+        shown[:a],
+        windows,
+        seen,
     )

@@ -2,11 +2,14 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+
+if TYPE_CHECKING:
+    from stream.explain import Explanation
 
 app = typer.Typer()
 
@@ -54,14 +57,22 @@ def explain(
     elif json_out is not None:
         typer.echo(text)
     if str(json_out) != "-":
-        for target, probability in found.reproduced.items():
-            told = "not kept" if found.published is None else f"{found.published[target]:.7f}"
-            typer.echo(f"{target}: {probability:.7f}, published {told}")
-            events = [event for event in found.history[target] if event.attribution is not None]
-            for event in sorted(events, key=lambda e: -abs(e.attribution or 0))[:5]:
-                typer.echo(f"  {event.attribution:+.4f} {event.type} {event.event_id}")
-        if found.reproduced_wait_ms is not None:
-            told = "not kept" if found.published_wait_ms is None else f"{found.published_wait_ms}"
-            typer.echo(f"expected_wait_ms: {found.reproduced_wait_ms}, published {told}")
+        _show(found)
     if found.exact is False:
         raise typer.Exit(1)
+
+
+def _show(found: "Explanation") -> None:
+    """Each target with the events that moved it most, and what else was told."""
+    for target, probability in found.reproduced.items():
+        told = "not kept" if found.published is None else f"{found.published[target]:.7f}"
+        typer.echo(f"{target}: {probability:.7f}, published {told}")
+        events = [event for event in found.history[target] if event.attribution is not None]
+        for event in sorted(events, key=lambda e: -abs(e.attribution or 0))[:5]:
+            typer.echo(f"  {event.attribution:+.4f} {event.type} {event.event_id}")
+    if found.reproduced_wait_ms is not None:
+        told = "not kept" if found.published_wait_ms is None else f"{found.published_wait_ms}"
+        typer.echo(f"expected_wait_ms: {found.reproduced_wait_ms}, published {told}")
+    for what, names in found.reproduced_next.items():
+        first = ", ".join(f"{name} {share:.4f}" for name, share in names.items())
+        typer.echo(f"next {what}: {first}")

@@ -15,6 +15,8 @@ from schemas.outputs import (
     ChurnAlert,
     DeadLetter,
     LateEvent,
+    NextCategory,
+    NextItem,
     Prediction,
     Source,
     SurvivalPoint,
@@ -50,6 +52,8 @@ predictions = st.builds(
     expected_wait_ms=st.just(UNSET) | durations,
     survival=st.just(UNSET)
     | st.lists(st.builds(SurvivalPoint, st.integers(1, 2**62), shares), max_size=3),
+    next_categories=st.just(UNSET) | st.lists(st.builds(NextCategory, texts, shares), max_size=3),
+    next_items=st.just(UNSET) | st.lists(st.builds(NextItem, texts, shares), max_size=3),
 )
 alerts = st.builds(
     ChurnAlert,

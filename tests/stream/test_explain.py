@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from models.artifact import script_bytes
+from models.rankings import Ranking, files_of
 from models.registry import Registry
 from models.scorer import Scorer, make_golden
 from schemas.codec import encode
+from schemas.outputs import NextItem
 from stream.cli.main import main
 from stream.errors import ExplainError
 from stream.explain import Explanation, Parsed, _explain
@@ -31,6 +33,7 @@ from tests.logs import (
     random_gru,
     shop_log,
 )
+from tests.ranked import random_head
 from tests.stream.kafka_tools import produce
 from tests.stream.test_topics import settings_for
 
@@ -169,3 +172,29 @@ async def test_from_a_cluster_by_the_command(kafka, tmp_path: Path, capsys) -> N
     assert why["published"]["churn"] == prediction.targets["churn"].probability
     assert (tmp_path / "why.png").exists()
     assert "churn: " in capsys.readouterr().out
+
+
+def test_what_comes_next_is_reproduced_too(tmp_path: Path) -> None:
+    whats = ("category", "item")
+    network = random_gru(1)
+    recent = gru_manifest(network, VERSION).history_length
+    ranked = {what: random_head(what, network.hidden_size, recent) for what in whats}
+    rankings = tuple(Ranking(what) for what in whats)
+    manifest = msgspec.structs.replace(gru_manifest(network, VERSION), rankings=rankings)
+    script = script_bytes(network)
+    golden = make_golden(script, manifest, ranked)
+    Registry(tmp_path).publish(manifest, script, golden, documents=files_of(ranked))
+    settings = local(tmp_path)
+    three = settings.worker.model_copy(update={"rank_top": 3})
+    records, told = worker(settings.model_copy(update={"worker": three}), swap_at=120)
+    for prediction in told[5::60]:
+        assert len(prediction.next_categories) == len(prediction.next_items) == 3
+        # However many the settings of today tell.
+        found = explained(settings, records, prediction, prediction)
+        assert found.exact
+        assert set(found.published_next) == {"category", "item"}
+        assert found.published_next == found.reproduced_next
+        other = [*prediction.next_items[:2], NextItem("item-0", 0.125)]
+        changed = msgspec.structs.replace(prediction, next_items=other)
+        assert explained(settings, records, prediction, changed).exact is False
+    assert len(explained(settings, records, told[-1], None).reproduced_next["item"]) == 5

@@ -16,9 +16,11 @@ from models.scorer import Scorer
 from stream.errors import ScorerFailed
 from stream.fallback import RETRY_S, CheckedScorer, Lineup, checked
 from stream.hidden import ScorerLike
+from stream.rollout import Serving, Trials
 from stream.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
+from tests.ranked import ranking_scorer
 from tests.stream.overlapping import Overlapping
 
 METHODS = {"encode": 2, "advance": 5, "probabilities": 5}
@@ -255,3 +257,53 @@ def test_a_model_that_is_swapped_is_gone_at_once() -> None:
         assert old() is None
     finally:
         gc.enable()
+
+
+def _renamed(right: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return right[0][:, 1:], right[1]
+
+
+def _missing(right: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return right[0][:0], right[1][:0]
+
+
+RANK_FAILURES: dict[str, Callable[[Any], Any]] = {
+    "raises RuntimeError": _raises,
+    "numbers that are not finite": lambda right: (right[0], _not_finite(right[1])),
+    "instead of": _renamed,
+    "an array of shape": _missing,
+}
+
+
+@pytest.mark.parametrize("failure", RANK_FAILURES)
+def test_a_ranking_that_fails_is_asked_for_again_and_then_fails_the_model(
+    monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    ranking = ranking_scorer("ranks")
+    plan = iter([True, *itertools.repeat(False, 99)])
+
+    def rank(*arguments: Any) -> Any:
+        right = Scorer.rank(ranking, *arguments)
+        return RANK_FAILURES[failure](right) if next(plan) else right
+
+    monkeypatch.setattr(ranking, "rank", rank)
+    driver = PipelineDriver(ranking)
+    driver.pipe(shop_log(1, 30))
+    found = driver.predictions()
+    assert all(len(one.next_items) == len(one.next_categories) == 5 for one in found)
+    plan = itertools.repeat(True)
+    with pytest.raises(ScorerFailed, match="model ranks: rank ") as refused:
+        driver.pipe(shop_log(2, 30))
+    assert failure in str(refused.value)
+
+
+def test_a_shadow_whose_ranking_fails_is_dropped(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shadow = ranking_scorer("shadow")
+    monkeypatch.setattr(shadow, "rank", lambda *_: _raises(np.zeros(1)))
+    driver = PipelineDriver(scorer)
+    driver.pipeline.replace_scorer(Serving(scorer, Trials(shadow=shadow)))
+    driver.pipe(shop_log(1, 30))
+    assert len(driver.predictions()) > 3
+    assert driver.settings.topics.shadow not in driver.outputs

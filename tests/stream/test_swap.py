@@ -36,6 +36,8 @@ class Says:
     rebuilds: int = 0
     overlaps: bool = False
     recurrent: bool = True
+    ranks: tuple = ()
+    shown: int = 0
     feature_version: str = "1"
     cold_start: bool = False
     asked: int = 0

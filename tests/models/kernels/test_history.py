@@ -30,6 +30,7 @@ class Plain:
         self.verdicts: list[int] = []
         self.states: list[tuple[int, ...]] = []
         self.inputs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.windows: list[tuple[np.ndarray, np.ndarray]] = []
         self.anew: list[bool] = []
 
     def take(self, row: int, offset: int, event: Events) -> None:
@@ -67,6 +68,9 @@ class Plain:
             inputs, anew = (ids[0, : used[0]], nums[0, : used[0]]), True
         self.inputs.append(inputs)
         self.anew.append(anew)
+        if limits.shown:
+            ids, nums, used = ring_inputs(self.records, np.array([row]), limits.shown)
+            self.windows.append((ids[0, : used[0]], nums[0, : used[0]]))
         return ACCEPTED
 
 
@@ -104,7 +108,9 @@ def drawn(rng: random.Random, count: int) -> tuple[np.ndarray, np.ndarray, Event
 )
 def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     recurrent = rng.random() < 0.7
-    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, rng.choice((0, 50 * HOUR)), 3, recurrent)
+    shown = rng.choice((0, 2, 6))
+    ttl = rng.choice((0, 50 * HOUR))
+    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, shown)
     rows, offsets, events = drawn(rng, count)
     records, twins = (np.zeros(USERS, history_dtype(ring)) for _ in range(2))
     applied, twin_applied = (np.full(USERS, -1) for _ in range(2))
@@ -112,12 +118,12 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     for i in range(count):
         plain.take(int(rows[i]), int(offsets[i]), events.take(slice(i, i + 1)))
 
-    verdicts, states, inputs, anew = [], [], [], []
+    verdicts, states, inputs, windows, anew = [], [], [], [], []
     newest = np.zeros(USERS, np.int64)
     lo = 0
     while lo < count:  # in batches of any size
         part = slice(lo, lo + rng.randrange(1, 30))
-        verdict, late_by, accepted, before, _, start, after, found, used = take_events(
+        verdict, late_by, accepted, before, _, start, after, found, used, *recent = take_events(
             Columns.of(records),
             applied,
             rows[part],
@@ -132,6 +138,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         ids, nums = input_features(*Inputs(*(column[:used] for column in found)))
         ends = [*start[1:].tolist(), used][: len(start)]
         inputs += [(ids[a:b], nums[a:b]) for a, b in zip(start.tolist(), ends, strict=True)]
+        windows += windows_in(*recent)
         anew += (before == NOTHING).tolist()
         rows_taken = rows[part][accepted].tolist()
         for place, earlier in enumerate(before.tolist()):
@@ -145,6 +152,13 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     assert anew == plain.anew
     assert records.tobytes() == twins.tobytes()
     assert applied.tolist() == twin_applied.tolist()
-    for (ids, nums), (want_ids, want_nums) in zip(inputs, plain.inputs, strict=True):
+    found, wanted = [*inputs, *(windows if shown else [])], [*plain.inputs, *plain.windows]
+    for (ids, nums), (want_ids, want_nums) in zip(found, wanted, strict=True):
         assert ids.tobytes() == want_ids.tobytes()
         assert nums.tobytes() == want_nums.tobytes()
+
+
+def windows_in(begin: np.ndarray, inputs: Inputs, used: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    ids, nums = input_features(*Inputs(*(column[:used] for column in inputs)))
+    ends = [*begin[1:].tolist(), used][: len(begin)]
+    return [(ids[a:b], nums[a:b]) for a, b in zip(begin.tolist(), ends, strict=True)]
