@@ -11,7 +11,7 @@ R recent events; C, F, H and V as in `models.networks.next_head`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -36,6 +36,9 @@ VOCABULARY: Final = 4096
 """Codes of a vocabulary, at most, unless told otherwise."""
 MOMENTS: Final = 24
 """Moments of a window that an epoch learns from, at most; drawn anew for each."""
+AT_ONCE: Final = 512
+"""Moments of one call where nothing is learnt, which bounds memory: each has a number per code, and
+per pair of recent events."""
 HEAD_FIT: Final = FitConfig(
     epochs=8, patience=2, min_gain=1e-3, windows=32, learning_rate=3e-3, weight_decay=0.01
 )
@@ -110,6 +113,11 @@ class Moments:
     """[q] last event that a moment has seen."""
     truth: Tensor
     """[q] code of the event after it."""
+
+    def take(self, index: Tensor) -> Moments:
+        """The moments at `index`, of the same windows."""
+        row, position, truth = self.row[index], self.position[index], self.truth[index]
+        return replace(self, row=row, position=position, truth=truth)
 
     def recent(self, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """The last events up to each moment, right-padded: [q,R,C], [q,R,F] and how many [q]."""
@@ -206,10 +214,12 @@ def mean_loss(head: NextHead, network: Network | None, windows: Windows, size: i
     with torch.inference_mode():
         for part in by_length(windows.length, size):
             batch = moments(windows.take(part), head.column, None)
-            if len(batch.row):
-                told = head(states(network, batch), *batch.recent(head.recent), batch.truth)
+            hidden = states(network, batch)
+            for index in torch.arange(len(batch.row)).split(AT_ONCE):
+                some = batch.take(index)
+                told = head(hidden[index], *some.recent(head.recent), some.truth)
                 total -= float(told.double().sum())
-                count += len(batch.row)
+            count += len(batch.row)
     return total / max(count, 1)
 
 

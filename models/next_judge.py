@@ -27,7 +27,7 @@ POPULARITY: Final = "popularity"
 RECENT: Final = "recent"
 GAIN: Final = f"ndcg_{TOP}"
 """What a ranking is judged by."""
-AT_ONCE: Final = 64
+AT_ONCE: Final = 16
 """Windows that are ranked for at a time."""
 
 
@@ -61,7 +61,7 @@ def judge(
         head: judged by what it can tell: codes of its vocabulary.
         network: whose states it reads; None: of no state.
         windows: whose moments are asked for.
-        favourites: the most popular codes of what was learnt from.
+        favourites: the most popular codes of before.
         seed: of the moments of long windows.
 
     Returns:

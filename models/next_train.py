@@ -1,9 +1,10 @@
 """What comes next, ranked by a model that is about to be published: fitted, judged, or left out.
 
 The network is finished when this begins, and stays as it is. On top of its states a head is fitted
-for each thing that is to be ranked. Nothing is learnt from a share of the users, and nothing of
-anybody after the training slice; these users' later events say how good the ranking is. Where it is
-not better than popularity and than what was there lately, the model is published without it.
+for each thing that is to be ranked. Nothing is learnt of anybody after the training slice, and from
+a share of the users nothing but which codes there are; these users' later events say how good the
+ranking is. Where it is not better than popularity and than what was there lately, the model is
+published without it.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def rank_next(
             torch.manual_seed(seed)
             one = _One(what, network, spec, config, names.get(what) or Names(), seed, report)
             try:
-                head = one.head(whole.train, length)
+                head = one.head(whole.past, length)
                 before = None if earlier is None else earlier.heads.get(what)
                 if earlier is None or before is None or one.other(before, head):
                     one.fit(head, whole, config.fit)
@@ -138,11 +139,11 @@ class _One:
     seed: int
     report: Report | None
 
-    def head(self, train: Windows, length: int) -> NextHead:
-        """A new head with the vocabulary of what is learnt from."""
+    def head(self, past: Windows, length: int) -> NextHead:
+        """A new head with the vocabulary of what has been."""
         wanted = NextConfig(self.what, recent=min(length, RECENT))
         most, known = self.config.vocabulary, self.names.known
-        return make_head(self.spec, self.network, train, wanted, most, known)
+        return make_head(self.spec, self.network, past, wanted, most, known)
 
     @staticmethod
     def other(before: NextHead, head: NextHead) -> bool:
@@ -179,8 +180,8 @@ class _One:
 
     def judged(self, head: NextHead, windows: NextWindows) -> Ranking:
         """How good the head is, and whether that is good enough."""
-        learnt = windows.train
-        favourites = popular(learnt.ids[learnt.events, head.column])
+        past = windows.past
+        favourites = popular(past.ids[past.events, head.column])
         judging = _some(windows.judging, JUDGED, self.seed)
         moments, covered, figures = judge(head, self.network, judging, favourites, self.seed)
         least = self.config.least_moments

@@ -17,7 +17,7 @@ from models.points import mix, uniform
 from models.split import TRAIN, VALIDATION, TimeSplit
 
 HELD_OUT: Final = 0.2
-"""Share of the users from whose events nothing is learnt."""
+"""Share of the users from whose events nothing is learnt but which codes there are."""
 _HELD_OUT_SALT: Final = 0x6E
 
 
@@ -31,6 +31,13 @@ class NextWindows:
     """Of the training slice too, of users who are held out: they say when to stop."""
     judging: Windows
     """What these users did after the validation slice began."""
+
+    @property
+    def past(self) -> Windows:
+        """Everybody's windows of the training slice: which codes there are is counted over them."""
+        one, two = self.train, self.stopping
+        start, end = np.append(one.start, two.start), np.append(one.end, two.end)
+        return Windows(one.ids, one.nums, start, end)
 
 
 def next_windows(

@@ -69,7 +69,7 @@ class TrainSettings(Section):
     model card has the figures."""
     rank_vocabulary: int = Field(default=4096, ge=1, le=MAX_VOCABULARY)
     """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
-    every prediction."""
+    every prediction, and time and memory of the fit."""
     cancel_window_ms: Millis = DAY_MS
     """A purchase refunded in full within this time is none to a label."""
     max_users: int = Field(default=100_000, ge=100)

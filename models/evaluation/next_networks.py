@@ -138,7 +138,4 @@ def judged(stage: Stage, tested: Index, head: NextHead, network: Network) -> Fig
 
 def _last(batch: Moments) -> Moments:
     """Of the moments those before a window's last event."""
-    kept = batch.position == batch.length[batch.row] - 2
-    return replace(
-        batch, row=batch.row[kept], position=batch.position[kept], truth=batch.truth[kept]
-    )
+    return batch.take(torch.nonzero(batch.position == batch.length[batch.row] - 2).squeeze(1))

@@ -123,3 +123,11 @@ def test_a_log_that_goes_on_asks_no_moment_twice(log: EventLog, gathered: Gather
 def test_no_points_make_no_windows(gathered: Gathered) -> None:
     none = windows_of(gathered.examples, np.empty(0, np.intp), LENGTH, after=5)
     assert len(none) == len(none.asked) == 0
+
+
+def test_what_has_been_is_what_everybody_did_in_the_training_slice(
+    log: EventLog, gathered: Gathered, windows: NextWindows
+) -> None:
+    past = seen(windows.past) - 1
+    assert len(past) == len(seen(windows.train)) + len(seen(windows.stopping))
+    assert log.events.time[past].max() <= gathered.split.edges[1]
