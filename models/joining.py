@@ -100,8 +100,13 @@ class _Waiting:
 
 def compact(stored_SH: F32, steps: Steps) -> tuple[F32, Steps]:
     """The same with a copy of only those stored states that the events go on from."""
-    rows, state_N = np.unique(steps.state_N, return_inverse=True)
-    own = Steps(state_N, steps.before_N, steps.start_N, steps.ids_MC, steps.nums_MF)
+    # Of five events np.unique takes five times as long, of 200 as long.
+    place_of: dict[int, int] = {}
+    state_N = [place_of.setdefault(row, len(place_of)) for row in steps.state_N.tolist()]
+    rows = np.fromiter(place_of, np.int64, len(place_of))
+    own = Steps(
+        np.array(state_N, np.int64), steps.before_N, steps.start_N, steps.ids_MC, steps.nums_MF
+    )
     return stored_SH[rows], own
 
 

@@ -163,7 +163,7 @@ class Scoring:
             None if ticks is None else ticks[taken],
         )
         self._announce(drafts, scorer)
-        self._timers.note(np.unique(rows[taken]))
+        self._timers.note(rows[taken])
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
             self._gathered.put("late", [self._emitter.late(record, late_by)])

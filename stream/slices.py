@@ -58,6 +58,8 @@ class Crossings:
         soonest = np.where(due > 0, due, _NEVER)
         soonest = np.minimum(soonest, _earliest_before(rows, times) + shortest_wait)
         endangered = np.flatnonzero(soonest <= reached)
+        if not len(endangered):
+            return [count]
         crossed = np.flatnonzero(np.diff(self.ticks, prepend=self.before) > 0)
         # The last crossing before an endangered event is the last chance to look at its user.
         at = np.searchsorted(crossed, endangered, side="left") - 1

@@ -61,7 +61,7 @@ class Timers:
         return self._earliest
 
     def note(self, rows: NDArray[np.intp]) -> None:
-        """Rows were rescheduled."""
+        """Rows were rescheduled, some maybe more than once."""
         if len(rows):
             due = self._table.records["due"][rows]
             due = due[due > 0]
