@@ -46,7 +46,7 @@ faults: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=600 $(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
 
 soak-quick: .venv/.dev
-	SOAK_SECONDS=600 SOAK_MOST=500 $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
+	SOAK_SECONDS=600 SOAK_MOST=200 $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
 soak: .venv/.dev
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
