@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.artifact import open_script, script_bytes
 from models.blocks import BLOCK
-from models.comparing import ContractBroken, close, finite, same_bits, same_shape
+from models.comparing import ContractBroken, close, finite, pass_all, same_bits, same_shape
 from models.devices import HALF_TOLERANCE
 from models.networks.base import Network, NetworkSpec
 from models.scorer import Scorer, manifest_of, network_spec
@@ -328,11 +328,7 @@ def check_network(make: Callable[[NetworkSpec], Network]) -> None:
     Raises:
         ContractBroken: the first check that it does not pass.
     """
-    for check in CHECKS:
-        try:
-            check(Subject(make))
-        except ContractBroken as broken:
-            raise ContractBroken(f"{check.__name__}: {broken}") from broken
+    pass_all(CHECKS, lambda: Subject(make))
 
 
 def _arrays(x: Inputs) -> tuple[Any, Any, Any, Any]:

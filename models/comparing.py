@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.errors import ModelError
+
+Subject = TypeVar("Subject")
 
 
 class ContractBroken(ModelError):
@@ -55,6 +58,19 @@ def close(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
     worst = float((found - expected).detach().abs().max()) if found.numel() else 0.0
     if not worst <= tolerance:
         raise ContractBroken(f"{what}: they differ by {worst:.3g}, allowed {tolerance:.3g}")
+
+
+def pass_all(checks: Iterable[Callable[[Subject], None]], fresh: Callable[[], Subject]) -> None:
+    """Put a new subject through each check.
+
+    Raises:
+        ContractBroken: the first check that it does not pass, by name.
+    """
+    for check in checks:
+        try:
+            check(fresh())
+        except ContractBroken as broken:
+            raise ContractBroken(f"{check.__name__}: {broken}") from broken
 
 
 def _array(numbers: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from models.artifact import open_script, script_bytes
 from models.blocks import BLOCK
 from models.checks import LENGTH, SCRIPT_TOLERANCE, SEED, Subject
-from models.comparing import ContractBroken, close, finite, same_bits
+from models.comparing import ContractBroken, close, finite, pass_all, same_bits
 from models.networks.base import Network, NetworkSpec
 from models.networks.next_head import NextConfig, NextHead
 from models.rankings import CODES, Ranked
@@ -234,11 +234,7 @@ def check_head(make: Callable[[NetworkSpec], Network], what: str) -> None:
     Raises:
         ContractBroken: the first check that it does not pass.
     """
-    for check in HEAD_CHECKS:
-        try:
-            check(HeadSubject(make, what))
-        except ContractBroken as broken:
-            raise ContractBroken(f"{check.__name__}: {broken}") from broken
+    pass_all(HEAD_CHECKS, lambda: HeadSubject(make, what))
 
 
 def _are_probabilities(what: str, told: Tensor) -> None:

@@ -24,6 +24,7 @@ from models.errors import TrainingError
 from models.fit import Progress, Report
 from models.networks.base import Network, NetworkSpec
 from models.networks.next_head import NextConfig, NextHead
+from models.reach import used_events
 from models.training.checkpoint import Counters
 from models.training.config import FitConfig
 from models.training.schedule import learning_rate
@@ -91,10 +92,8 @@ class Windows:
     @property
     def events(self) -> Index:
         """The events that are in any window, ascending."""
-        edge = np.zeros(len(self.ids) + 1, np.int64)
-        np.add.at(edge, self.start, 1)
-        np.add.at(edge, self.end, -1)
-        return np.flatnonzero(edge[:-1].cumsum() > 0)
+        used, _ = used_events(self.start, self.end - 1, len(self.ids))
+        return used
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ def exactly_once(kafka, topics, app="app"):
     )
 
 
-def at_least_once(kafka, topics, app="app"):
-    async def commit_offset(_tp, _offset):
-        pass
+async def no_offset(_tp, _offset):
+    pass
 
+
+def at_least_once(kafka, topics, app="app", commit_offset=no_offset):
     return AtLeastOnce(
         {"bootstrap_servers": kafka.bootstrap_servers},
         app_id=app,

@@ -6,7 +6,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalGenerationError
 
-from stream.at_least_once import AtLeastOnce
 from stream.errors import CommitFenced, RecordTooLarge
 from tests.patience import PATIENCE_S
 from tests.stream.committers import at_least_once, box, exactly_once
@@ -23,20 +22,14 @@ async def test_at_least_once_commits_the_offset_last(kafka, topics):
             (tp, offset, len(await read_all(kafka.bootstrap_servers, topics["changelog"])))
         )
 
-    committer = AtLeastOnce(
-        {"bootstrap_servers": kafka.bootstrap_servers},
-        app_id=unique("app"),
-        source=TopicPartition(topics["source"], 0),
-        changelog=topics["changelog"],
-        commit_offset=commit_offset,
-    )
+    committer = at_least_once(kafka, topics, unique("app"), commit_offset)
     await committer.start()
     # The first record of the changelog is the fence.
     assert await committer.commit(box(topics, range(3), 3)) == 4
     assert await committer.commit(box(topics, range(3, 5), 5)) == 7
     await committer.close()
 
-    source = TopicPartition(topics["source"], 0)
+    source = TopicPartition(topics["source"], 1)
     assert {tp for tp, _, _ in calls} == {source}
     assert [offset for _, offset, _ in calls] == [3, 5]
     assert calls[0][2] >= 5
@@ -108,13 +101,7 @@ async def test_a_refused_offset_kills_the_at_least_once_committer(kafka, topics)
     async def commit_offset(_tp, _offset):
         raise IllegalGenerationError
 
-    committer = AtLeastOnce(
-        {"bootstrap_servers": kafka.bootstrap_servers},
-        app_id=unique("app"),
-        source=TopicPartition(topics["source"], 0),
-        changelog=topics["changelog"],
-        commit_offset=commit_offset,
-    )
+    committer = at_least_once(kafka, topics, unique("app"), commit_offset)
     await committer.start()
     await committer.commit(box(topics, [0], 1))
     await asyncio.sleep(0)
