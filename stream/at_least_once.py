@@ -63,13 +63,13 @@ class AtLeastOnce(OneProducer):
         await send_records(producer, self.changelog, self.source.partition, [(FENCE_KEY, b"")])
         return producer
 
-    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox, place: str) -> int:
         """See `OneProducer.make_durable`."""
         if self._offsetting is not None and self._offsetting.done():
             await self._settle_offset()
         self.send(outbox.outputs)
         await self._settle_sending()
-        stage("in_transaction")
+        stage(place)
         partition = self.source.partition
         last_offset = await send_records(producer, self.changelog, partition, outbox.changelog)
         if outbox.next_offset is not None:

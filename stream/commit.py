@@ -136,11 +136,14 @@ class OneProducer:
 
     async def commit(self, outbox: Outbox) -> int:
         """Make all of the outbox durable, or raise; see `Committer.commit`."""
+        return await self._commit(outbox, "in_transaction")
+
+    async def _commit(self, outbox: Outbox, place: str) -> int:
         producer = self.producer
         if producer is None:
             raise CommitError(f"{self._where}: the committer is not started or has failed")
         try:
-            return await self.make_durable(producer, outbox)
+            return await self.make_durable(producer, outbox, place)
         except BaseException as raised:
             self.producer = None
             error = reason_of(producer, raised)
@@ -164,7 +167,7 @@ class OneProducer:
             return
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                await self.commit(self.confirmation(offset))
+                await self._commit(self.confirmation(offset), "in_confirmation")
         except CommitFenced:
             raise
         except (CommitError, TimeoutError) as error:
@@ -182,8 +185,11 @@ class OneProducer:
         if producer is not None:
             await stop_producer(producer)
 
-    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
-        """Write the outbox; return the offset of its last changelog record, -1 if it has none."""
+    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox, place: str) -> int:
+        """Write the outbox; return the offset of its last changelog record, -1 if it has none.
+
+        `place`: which of `stream.faults` is passed on the way, before anything is committed.
+        """
         raise NotImplementedError
 
     def confirmation(self, offset: int) -> Outbox:

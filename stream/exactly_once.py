@@ -15,7 +15,7 @@ class ExactlyOnce(OneProducer):
         """See `OneProducer.started`."""
         return await self.transactional(started)
 
-    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox) -> int:
+    async def make_durable(self, producer: AIOKafkaProducer, outbox: Outbox, place: str) -> int:
         """See `OneProducer.make_durable`."""
         await producer.begin_transaction()
         partition = self.source.partition
@@ -30,7 +30,7 @@ class ExactlyOnce(OneProducer):
             offsets = {self.source: outbox.next_offset}
             sending.append(nothing(producer.send_offsets_to_transaction(offsets, self.group)))
         last_offset, *_ = await all_of(sending)
-        stage("in_transaction")
+        stage(place)
         await producer.commit_transaction()
         return last_offset
 

@@ -32,7 +32,9 @@ STAGES: Final = (
 """Boundaries between the steps of a batch, and the end of a recovery."""
 LOOPS: Final = ("in_agent", "in_fetch", "in_recovery")
 """Inside what goes round for as long as the worker lives, or a recovery lasts."""
-PLACES: Final = STAGES + LOOPS
+CLOSING: Final = ("in_confirmation",)
+"""While a partition closes that has nothing to commit, inside the question whose it is."""
+PLACES: Final = STAGES + LOOPS + CLOSING
 ACTIONS: Final = ("kill", "raise", "stop", "hang", "leave")
 
 

@@ -60,13 +60,13 @@ class Committer(ExactlyOnce):
             raise Committer.silences.pop()
         return await super().started(started)
 
-    async def make_durable(self, producer, outbox):
+    async def make_durable(self, producer, outbox, place):
         Committer.boxes.append(outbox)
         if Committer.gate is not None:
             await Committer.gate.wait()
         if Committer.failures:
             raise Committer.failures.pop(0)
-        return await super().make_durable(producer, outbox)
+        return await super().make_durable(producer, outbox, place)
 
 
 class World:
