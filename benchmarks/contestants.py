@@ -50,13 +50,14 @@ class Contestant:
 
 
 def worker_tree(place: Place, run: Run, guarantee: str, **sections: Tree) -> Tree:
-    """The settings of a worker under test."""
+    """The settings of a worker under test; None stands for the product's own choice."""
     worker = {"guarantee": guarantee, "emit": "every", "commit_interval_ms": COMMIT_MS}
+    worker |= sections.get("worker", {})
     tree: Tree = place.tree(
         run.name,
         run.source,
         run.partitions,
-        worker={**worker, **sections.get("worker", {})},
+        worker={name: value for name, value in worker.items() if value is not None},
         state={"ring": RING, **sections.get("state", {})},
     )
     return tree

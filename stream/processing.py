@@ -222,6 +222,8 @@ class Processing:
             self._committed_at = time.monotonic()
             self._commit = asyncio.create_task(self._make_durable(*computed.drained, covered))
             self._commit.add_done_callback(lambda _: self._wake.set())
+        elif self._pending and self._commit is None:
+            self._opened.committer.expect()
 
     async def _make_durable(
         self, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
@@ -262,7 +264,7 @@ class Processing:
         return self._commit is None and (self._commit_wait() <= 0 or self._much_pending())
 
     def _commit_wait(self) -> float:
-        interval = self._settings.worker.commit_interval_ms / 1000
+        interval = self._settings.worker.commit_interval_s
         # Where commits take long, because there are many or the cluster is slow, they become fewer.
         rest = max(interval, min(_REST * self._commit_took, _LONGEST_REST_S))
         return self._committed_at + rest - time.monotonic()

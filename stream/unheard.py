@@ -22,6 +22,8 @@ def hear_out(producer: AIOKafkaProducer) -> None:
     for future in _kept(producer):
         if future.done():
             _look(future)
+    for task in _left_running(producer):
+        heard(task)
 
 
 def _kept(producer: AIOKafkaProducer) -> Iterator["asyncio.Future[Any]"]:
@@ -33,6 +35,14 @@ def _kept(producer: AIOKafkaProducer) -> Iterator["asyncio.Future[Any]"]:
         for batch in batches:
             yield batch.future
             yield batch._drain_waiter  # noqa: SLF001
+
+
+def _left_running(producer: AIOKafkaProducer) -> Iterator["asyncio.Task[Any]"]:
+    """Requests that wait to be repeated while the loop that sent them has ended with an error."""
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame is not None and frame.f_locals.get("self") is producer._sender:  # noqa: SLF001
+            yield task
 
 
 def _look(future: "asyncio.Future[Any]") -> None:
