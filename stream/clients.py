@@ -44,6 +44,7 @@ def failure_of(error: BaseException, otherwise: type[StreamError]) -> type[Strea
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
     """Stop within a bound: a producer that failed may wait for a broker that never answers."""
+    hear_out(producer)  # a request that waits to be repeated may end before `stop` has
     await _ended(producer.stop())
     hear_out(producer)
 

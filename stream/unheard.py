@@ -18,7 +18,11 @@ def heard(delivery: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
 
 
 def hear_out(producer: AIOKafkaProducer) -> None:
-    """Look at what aiokafka fails beside the deliveries; call it once the producer is stopped."""
+    """Look at what aiokafka fails beside the deliveries.
+
+    Call it when the producer has failed, and once more when it is stopped: what is done by then is
+    looked at, what is left running is heard when it ends.
+    """
     for future in _kept(producer):
         if future.done():
             _look(future)

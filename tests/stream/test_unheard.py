@@ -15,7 +15,7 @@ pytestmark = pytest.mark.kafka
 DELIVERIES = 20
 
 
-async def fenced(kafka, topic):
+async def fenced(kafka, topic, failed=lambda _producer: None):
     """Send in a transaction that another producer of the same id has taken over; nobody waits."""
     options = {"bootstrap_servers": kafka.bootstrap_servers, "transactional_id": unique("id")}
     async with AIOKafkaProducer(**options) as old:
@@ -26,6 +26,7 @@ async def fenced(kafka, topic):
             batch.append(key=b"k", value=b"v", timestamp=None)
             with pytest.raises(KafkaError):
                 await sent[0]
+            failed(old)
     return old, sent
 
 
@@ -45,7 +46,7 @@ async def test_what_nobody_looked_at_is_reported_and_what_is_heard_out_is_not(ka
     assert len(reported(caplog)) > DELIVERIES
 
     caplog.clear()
-    old, sent = await fenced(kafka, topic)
+    old, sent = await fenced(kafka, topic, hear_out)
     for delivery in sent:
         heard(delivery)
     hear_out(old)
