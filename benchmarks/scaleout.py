@@ -1,7 +1,8 @@
 """CPU per event when several worker processes share the partitions; exactly-once.
 
 The workers stand ready with their partitions before the first event is sent, so that nothing is
-spent on rebalances while it counts, and warm up on a tenth as many events.
+spent on rebalances while it counts, and warm up on a tenth as many events. It counts until the last
+output is there: what idle workers spend while the outputs are counted is not of the events.
 """
 
 import asyncio
@@ -65,32 +66,36 @@ async def _cpu_per_million(bench: Bench, count: int) -> float:
             # Before the other log begins: what is older than a user's last event comes late.
             await place.fill(warm_up, run.source, time.time_ns() // 1_000_000 - SPAN_MS)
             await _all_done(bench, run.output, warm_up.events, workers)
-            before = sum(worker.usage().cpu_s for worker in workers)
+            before = _cpu_s(workers)
             await place.fill(plan, run.source)
-            await _all_done(bench, run.output, warm_up.events + events, workers)
-            spent = sum(worker.usage().cpu_s for worker in workers) - before
-        return spent / events * 1e6
+            after = await _all_done(bench, run.output, warm_up.events + events, workers)
+        return (after - before) / events * 1e6
     finally:
         await place.delete(run.name)
         await place.delete(name)
         shutil.rmtree(place.folder / run.name, ignore_errors=True)
 
 
-async def _all_done(bench: Bench, topic: str, events: int, workers: Sequence[Program]) -> None:
+def _cpu_s(workers: Sequence[Program]) -> float:
+    return sum(worker.usage().cpu_s for worker in workers)
+
+
+async def _all_done(bench: Bench, topic: str, events: int, workers: Sequence[Program]) -> float:
+    """Wait for so many outputs; return the workers' CPU seconds as of the last one."""
     deadline = time.monotonic() + _DONE_S
     async with bench.place.watcher(topic) as ends:
         last: dict[int, int] = {}
-        moved = time.monotonic()
+        moved, spent = time.monotonic(), 0.0
         while True:
             check(workers)
             now = await ends()
             if now != last:
-                last, moved = now, time.monotonic()
+                last, moved, spent = now, time.monotonic(), _cpu_s(workers)
             # Markers of transactions count too; what stands still is looked at.
             if sum(now.values()) >= events and time.monotonic() - moved > 1:
                 outputs = await bench.place.read(topic, values=False)
                 if sum(map(len, outputs.offsets.values())) == events:
-                    return
+                    return spent
             if time.monotonic() > deadline:
                 raise RaceFailed(f"the workers reached {now} of {events} events")
             await asyncio.sleep(0.1)
