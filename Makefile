@@ -82,7 +82,7 @@ audit: .venv/.dev
 	$(PIP) --require-hashes -r requirements/$*.txt
 	PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation -e .
 	@echo "==> compiling kernels, so that no first worker has to (half a minute)"
-	$(BIN)/python -m stream.warming
+	$(BIN)/python -m stream.worker.warming
 	@touch $@
 
 # The peers of the benchmark, which see what .venv has behind what is theirs: torch is there once.

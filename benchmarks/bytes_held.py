@@ -16,7 +16,7 @@ from benchmarks.measures import Measure, at_most
 from benchmarks.part import Bench, Raw
 from benchmarks.place import Outputs, Place
 from benchmarks.race import Beside, race
-from stream.state import USER_PREFIX
+from stream.pipeline.state import USER_PREFIX
 
 NAME = "bytes_held"
 MANY_USERS = "many_users_events_per_second"

@@ -13,9 +13,9 @@ from benchmarks.race import Beside, race
 from models.history import history_bytes
 from schemas.codec import decode
 from schemas.outputs import Prediction
-from stream.settings import Settings
-from stream.state import USER_PREFIX
-from stream.store_memory import MemoryStore
+from stream.config.settings import Settings
+from stream.pipeline.state import USER_PREFIX
+from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver, stored_records
 
 NAME = "correct"

@@ -19,13 +19,13 @@ from benchmarks.model import scorer as untrained
 from models.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Search, View
-from stream import ingest, scoring, state, step
-from stream.churn import ChurnWatch
-from stream.emit import Emitter
-from stream.fallback import CheckedScorer
-from stream.records import Records, Row
-from stream.settings import Settings
-from stream.store_memory import MemoryStore
+from stream.config.settings import Settings
+from stream.pipeline.churn import ChurnWatch
+from stream.pipeline.emit import Emitter
+from stream.pipeline.fallback import CheckedScorer
+from stream.pipeline.pipeline import ingest, scoring, state, step
+from stream.pipeline.records import Records, Row
+from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
 
 SIGMA = 1.5

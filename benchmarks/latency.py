@@ -21,7 +21,7 @@ from benchmarks.processes import Program
 from benchmarks.race import RaceFailed
 from benchmarks.ready import all_ready
 from stream.broker.process import free_ports
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 NAME = "latency"
 GUARANTEES = ("at_least_once", "exactly_once")

@@ -16,7 +16,7 @@ from benchmarks.model import scorer
 from benchmarks.part import Bench, Raw
 from models.networks import ARCHITECTURES
 from models.scorer import Scorer
-from stream.settings import Settings
+from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 
 NAME = "pipeline"

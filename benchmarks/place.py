@@ -19,10 +19,10 @@ from benchmarks.model import publish
 from models.artifact import read_manifest
 from models.measuring import version_of
 from stream.broker import EmbeddedKafka
+from stream.config.settings import Settings, TopicSettings
+from stream.kafka.topics import create_topics, required_topics
+from stream.learning.trainer import announce
 from stream.replay.produce import produce
-from stream.settings import Settings, TopicSettings
-from stream.topics import create_topics, required_topics
-from stream.trainer import announce
 
 _FETCH_BYTES = 8 << 20
 _READ_S = 120.0

@@ -16,7 +16,7 @@ from benchmarks.contestants import Contestant, Run
 from benchmarks.place import Outputs, Place
 from benchmarks.processes import Program, Usage, machine_busy
 from models.measuring import version_of
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 _SAMPLE_S = 0.025
 _IDLE_S = 1.5

@@ -26,20 +26,20 @@ from models.scorer import Scorer
 from models.targets import shop_targets
 from schemas.events import EventType
 from stream.broker import EmbeddedKafka
-from stream.durations import DAY_MS
-from stream.engine import Engine
-from stream.exactly_once import ExactlyOnce
-from stream.layout import indexed_dues
-from stream.outbox import Outbox
-from stream.recovery import recover
-from stream.settings import Settings
+from stream.config.durations import DAY_MS
+from stream.config.settings import Settings
+from stream.kafka.topics import create_topics
+from stream.partition.engine import Engine
+from stream.partition.exactly_once import ExactlyOnce
+from stream.pipeline.layout import indexed_dues
+from stream.pipeline.outbox import Outbox
+from stream.pipeline.state import USER_PREFIX
 from stream.simulate import Faults, Plan, deliver, rows, simulate
-from stream.state import USER_PREFIX
-from stream.store import RocksStore, wipe
-from stream.store_identity import StoreIdentity
-from stream.store_options import StoreMemory
+from stream.storage.recovery import recover
+from stream.storage.store import RocksStore, wipe
+from stream.storage.store_identity import StoreIdentity
+from stream.storage.store_options import StoreMemory
 from stream.testing import PipelineDriver
-from stream.topics import create_topics
 
 TARGET: float = 200_000
 """Records per second."""

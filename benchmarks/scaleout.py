@@ -20,7 +20,7 @@ from benchmarks.processes import Program
 from benchmarks.race import RaceFailed
 from benchmarks.ready import all_ready, check
 from stream.broker.process import free_ports
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 NAME = "scaleout"
 MEASURES = tuple(

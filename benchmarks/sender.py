@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from benchmarks.log import LogPlan, rows
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from stream.replay.order import Row
 
 _TICK_S = 0.001

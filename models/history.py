@@ -2,8 +2,8 @@
 
 The history is canonical: a pure function of the *set* of accepted events. Any arrival order within
 the grace, and any duplication, ends in the same bytes. Serving keeps it inside the user record
-(``stream/state.py``); training rebuilds it from the log with the very same functions, so that both
-see the same features.
+(``stream/pipeline/state.py``); training rebuilds it from the log with the very same functions, so
+that both see the same features.
 
 The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id
 hash) sits in slot ``r % R``. What lies outside the ring is kept only in forms that do not depend on

@@ -15,19 +15,19 @@ from models.history import history_bytes
 from schemas.codec import decode, encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
-from stream.erasure import read_requests
-from stream.layout import Layout
-from stream.pipeline import Pipeline
-from stream.settings import Settings
-from stream.state import USER_PREFIX
-from stream.store_memory import MemoryStore
+from stream.config.settings import Settings
+from stream.pipeline.erasure import read_requests
+from stream.pipeline.layout import Layout
+from stream.pipeline.pipeline import Pipeline
+from stream.pipeline.state import USER_PREFIX
+from stream.storage.store_memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schemas.events import Event
-    from stream.hidden import ScorerLike
-    from stream.records import Record
+    from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.records import Record
 
 M = TypeVar("M")
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["stream.service", "stream.cli.worker", "tests.stream.counting"])
+_forks.set_forkserver_preload(
+    ["stream.worker.service", "stream.cli.worker", "tests.stream.counting"]
+)
 
 
 class Process(Protocol):

@@ -20,7 +20,7 @@ from schemas.events import CartAdd, Event, Purchase, Refund, View
 from tests.oracle import Ev, UserHistory
 
 if TYPE_CHECKING:
-    from stream.settings import StateSettings
+    from stream.config.settings import StateSettings
 
 DAY = 86_400_000
 START = 1_600_000_000_000

@@ -106,14 +106,14 @@ def test_measures_have_names_of_their_own():
 
 
 def test_stacks_are_told_apart_by_the_innermost_known_frame():
-    stack = "run (stream/worker.py:9);process (stream/pipeline.py:7);"
+    stack = "run (stream/worker/worker.py:9);process (stream/pipeline/pipeline.py:7);"
     assert stages.stage_of(f"{stack}_run (models/scorer.py:1);gru (torch/nn.py:2)") == "model"
-    assert stages.stage_of(f"{stack}decode (stream/ingest.py:4)") == "decode"
-    assert stages.stage_of(f"{stack}UserTable.drain (stream/state.py:4)") == "changelog"
-    assert stages.stage_of(f"{stack}UserTable.rows (stream/state.py:4)") == "state"
+    assert stages.stage_of(f"{stack}decode (stream/pipeline/ingest.py:4)") == "decode"
+    assert stages.stage_of(f"{stack}UserTable.drain (stream/pipeline/state.py:4)") == "changelog"
+    assert stages.stage_of(f"{stack}UserTable.rows (stream/pipeline/state.py:4)") == "state"
     assert stages.stage_of("main (x.py:1)") == stages.OTHER
     assert stages.stage_of("main (x.py:1);EpollSelector.select (selectors.py:4)") is None
-    found = stages.shares([f"{stack}decode (stream/ingest.py:4) 3", "main (x.py:1) 1", ""])
+    found = stages.shares([f"{stack}decode (stream/pipeline/ingest.py:4) 3", "main (x.py:1) 1", ""])
     assert found["decode"] == 0.75
     assert sum(found.values()) == 1
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.settings import Settings, load_settings
+from stream.config.settings import Settings, load_settings
 
 RIGHTS = Path(__file__).with_name("rights.toml")
 OPTIONS = {"topic": "--topic", "group": "--group", "transactional_id": "--transactional-id"}

@@ -60,7 +60,7 @@ def scorer(
     def opened(precision: "Precision") -> "Scorer":
         from models.registry import Registry
         from models.scorer import Scorer
-        from stream.trust import manifest_check
+        from stream.config.trust import manifest_check
 
         if version is None:
             return Scorer.of_script(*untrained(), device, precision=precision)

@@ -52,11 +52,11 @@ def demo(
     --bootstrap-servers an embedded Kafka of the demo's own is started, and stopped at the end.
     With --data all horizons are scaled to the time that the file spans.
     """
+    from stream.config.settings import load_settings
     from stream.demo.errors import DemoError
     from stream.demo.place import Place, locked
     from stream.demo.run import Options
     from stream.demo.summary import problems
-    from stream.settings import load_settings
 
     if (data is None) != (format_ is None):
         raise DemoError("--data and --format go together: pass both, or neither")

@@ -8,9 +8,9 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
-    from stream.dlq import Replay
-    from stream.letters import Choice
-    from stream.settings import Settings
+    from stream.config.settings import Settings
+    from stream.operations.dlq import Replay
+    from stream.operations.letters import Choice
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -84,9 +84,9 @@ def replay(
     """
     import asyncio
 
-    from stream.dlq import replay as bring_back
     from stream.errors import DeadLetterError
-    from stream.letters import read_repairs
+    from stream.operations.dlq import replay as bring_back
+    from stream.operations.letters import read_repairs
 
     choice = _choice(reason, partition, from_offset, to_offset)
     if from_file is None and not everything and not choice.narrows:
@@ -107,7 +107,7 @@ def _choice(
 ) -> "Choice":
     from schemas.errors import Reason
     from stream.errors import DeadLetterError
-    from stream.letters import Choice
+    from stream.operations.letters import Choice
 
     known = {reason.value for reason in Reason}
     for reason in reasons or ():
@@ -119,7 +119,7 @@ def _choice(
 
 
 async def _print_lines(settings: "Settings", choice: "Choice") -> None:
-    from stream.letters import letters, to_line
+    from stream.operations.letters import letters, to_line
 
     async for letter, replayed in letters(settings, choice):
         typer.echo(to_line(letter, replayed=replayed))
@@ -132,8 +132,8 @@ async def _table(settings: "Settings", choice: "Choice", limit: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stream.letters import letters
-    from stream.watch import VIEWS, moment, printable
+    from stream.operations.letters import letters
+    from stream.operations.watch import VIEWS, moment, printable
 
     view = VIEWS["dead-letter"]
     rows: deque[tuple[str, ...]] = deque(maxlen=limit)

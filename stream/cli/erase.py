@@ -9,7 +9,7 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
-    from stream.forgetting import Forgotten
+    from stream.operations.forgetting import Forgotten
 
 app = typer.Typer()
 
@@ -36,9 +36,9 @@ def erase(
     Exit status 0 when all are forgotten, 1 when receipts are missing: the requests wait in the log
     and are carried out as soon as a worker runs.
     """
-    from stream.durations import parse_duration
+    from stream.config.durations import parse_duration
     from stream.errors import EraseError, SettingsError
-    from stream.forgetting import forget
+    from stream.operations.forgetting import forget
 
     try:
         wait_s = parse_duration(wait) / 1000
@@ -76,7 +76,7 @@ def _document(each: "Forgotten") -> str:
 
 
 def _lines(each: "Forgotten") -> list[str]:
-    from stream.watch import moment
+    from stream.operations.watch import moment
 
     if not each.done:
         return [f"{each.user_id}: asked for, request {each.request_id}"]

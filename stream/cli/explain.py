@@ -9,7 +9,7 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
-    from stream.explain import Explanation
+    from stream.operations.explain import Explanation
 
 app = typer.Typer()
 
@@ -40,8 +40,8 @@ def explain(
     from stream.errors import ExplainError
 
     try:
-        from stream.explain import explain as find
-        from stream.explain_picture import draw
+        from stream.operations.explain import explain as find
+        from stream.operations.explain_picture import draw
     except ModuleNotFoundError as error:
         raise ExplainError(f"{error}: pip install 'intentstream[explain]'") from error
 

@@ -32,8 +32,8 @@ def list_models(
     from models.artifact import Manifest
     from models.registry import Registry
     from models.targets import judged
-    from stream.announce import read_announced
-    from stream.rollout import Announced
+    from stream.kafka.announce import read_announced
+    from stream.pipeline.rollout import Announced
 
     settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
     registry = Registry(settings.models_dir)
@@ -119,7 +119,7 @@ def verify(
     from models.registry import Registry
     from models.scorer import Scorer
     from models.signing import read_signature
-    from stream.trust import manifest_check
+    from stream.config.trust import manifest_check
 
     trust = {"trusted_keys": tuple(key)} if key else {}
     settings = read_settings(config, models_dir=models_dir, models=trust)
@@ -171,7 +171,7 @@ def sign(
     """Sign published models whose digests are right; then announce them anew."""
     from models.errors import SigningError
     from models.registry import Registry
-    from stream.trust import model_signer
+    from stream.config.trust import model_signer
 
     settings = read_settings(config, models_dir=models_dir, models={"signing_key": key})
     signer = model_signer(settings.models)
@@ -200,8 +200,8 @@ def promote(
     from models.artifact import read_manifest
     from models.registry import Registry
     from models.scorer import Scorer
-    from stream.announce import announce
-    from stream.trust import manifest_check
+    from stream.config.trust import manifest_check
+    from stream.kafka.announce import announce
 
     train = {"rollout": to, "canary_share": share}
     settings = read_settings(
@@ -229,7 +229,7 @@ def rollback(
     """Take a model's role back: workers go on with the champion before it."""
     import asyncio
 
-    from stream.announce import read_announced, withdraw
+    from stream.kafka.announce import read_announced, withdraw
 
     settings = read_settings(config, bootstrap_servers, data_dir)
     announced = asyncio.run(read_announced(settings))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.settings import Settings, load_settings
+from stream.config.settings import Settings, load_settings
 
 ConfigFile = Annotated[
     Path | None,

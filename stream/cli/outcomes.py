@@ -36,8 +36,8 @@ def outcomes(
     import msgspec
 
     from stream.logs import configure_logging
-    from stream.outcome_page import OutcomePages
-    from stream.outcome_service import OutcomeService
+    from stream.outcomes.page import OutcomePages
+    from stream.outcomes.service import OutcomeService
 
     configure_logging()
     settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)

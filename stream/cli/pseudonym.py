@@ -15,8 +15,8 @@ def pseudonym(
     config: ConfigFile = None,
 ) -> None:
     """Print each user's pseudonym, one a line, as outputs and state have it."""
+    from stream.config.settings import load_settings
     from stream.errors import SettingsError
-    from stream.settings import load_settings
 
     settings = load_settings(config)
     pseudonyms = settings.privacy.pseudonyms

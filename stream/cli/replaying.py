@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from stream.config.settings import Settings
 from stream.replay.errors import ReplayError
 from stream.replay.order import Row
 from stream.replay.pace import Pace
 from stream.replay.produce import produce
 from stream.replay.report import Report
-from stream.settings import Settings
 
 __all__ = ["run_production", "show_figures", "show_rejects", "write_json"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from stream.status_report import StatusReport
+    from stream.operations.status_report import StatusReport
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ async def _show(settings: Settings, *, keep_watching: bool, as_json: bool) -> No
     from rich.console import Console
     from rich.live import Live
 
-    from stream.status_report import open_status
+    from stream.operations.status_report import open_status
 
     async with open_status(settings) as reader:
         if not keep_watching or as_json or not sys.stdout.isatty():
@@ -77,7 +77,7 @@ def _tables(report: "StatusReport") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    from stream.watch import duration, moment
+    from stream.operations.watch import duration, moment
 
     title = f"{report.app_id} on {report.topic}"
     figures = Table(title=title, title_justify="left", show_header=False, box=SIMPLE)

@@ -34,7 +34,7 @@ def create(
     replication: Replication = None,
 ) -> None:
     """Create the topics that are missing, and check the others."""
-    from stream.topics import create_topics, required_topics
+    from stream.kafka.topics import create_topics, required_topics
 
     layout = {"partitions": partitions, "replication": replication}
     settings = read_settings(config, bootstrap_servers, data_dir, app_id=app_id, topics=layout)
@@ -57,7 +57,7 @@ def check(
     replication: Replication = None,
 ) -> None:
     """Check the topics; exit status 1 and a line per problem when one is not as needed."""
-    from stream.topics import check_topics, required_topics
+    from stream.kafka.topics import check_topics, required_topics
 
     layout = {"partitions": partitions, "replication": replication}
     settings = read_settings(config, bootstrap_servers, data_dir, app_id=app_id, topics=layout)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from schemas.errors import IntentStreamError
-    from stream.sources import Source
-    from stream.trainer import Round
+    from stream.learning.sources import Source
+    from stream.learning.trainer import Round
 
 app = typer.Typer()
 
@@ -74,9 +74,9 @@ def train(
     from models.training.distributed import SINGLE, Group, processes
     from schemas.errors import IntentStreamError
     from stream.cli.training import Shown, show_round, waiter
+    from stream.learning.trainer import refresher_of, rounds, run_round
     from stream.logs import configure_logging
     from stream.replay.source import parse_moment
-    from stream.trainer import refresher_of, rounds, run_round
 
     configure_logging("warning")
     settings = read_settings(
@@ -133,7 +133,7 @@ def source_of(settings: Settings, names: list[str], format_name: str) -> "Source
         TrainerError: it names both.
     """
     from stream.errors import TrainerError
-    from stream.sources import FromFiles, FromKafka
+    from stream.learning.sources import FromFiles, FromKafka
 
     if names == [KAFKA]:
         return FromKafka(settings)
@@ -143,7 +143,7 @@ def source_of(settings: Settings, names: list[str], format_name: str) -> "Source
 
 
 def _interval(text: str | None) -> int | None:
-    from stream.durations import parse_duration
+    from stream.config.durations import parse_duration
     from stream.errors import SettingsError
 
     if text is None:

@@ -17,7 +17,7 @@ from models.fit import Progress as Epoch
 from models.next_judge import GAIN
 from models.train import describe
 from models.training.distributed import SINGLE, Group
-from stream.trainer import Round
+from stream.learning.trainer import Round
 
 _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece")
 

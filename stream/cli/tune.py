@@ -64,11 +64,11 @@ def tune(
     from models.tune import tune as search
     from stream.cli.train import KAFKA, source_of
     from stream.cli.training import Shown
-    from stream.durations import parse_duration
+    from stream.config.durations import parse_duration
+    from stream.config.targets import targets_of
     from stream.errors import TrainerError
+    from stream.learning.trainer import config_of
     from stream.replay.source import parse_moment
-    from stream.targets import targets_of
-    from stream.trainer import config_of
 
     settings = read_settings(
         config, bootstrap_servers, data_dir, train={"architecture": architecture}

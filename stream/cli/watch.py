@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Self
 import typer
 
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
-from stream.settings import Settings
+from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from stream.watch import View
+    from stream.operations.watch import View
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ _ROWS: Final = 20
 
 
 class What(StrEnum):
-    """The views; a test compares them with `stream.watch.VIEWS`."""
+    """The views; a test compares them with `stream.operations.watch.VIEWS`."""
 
     PREDICTIONS = "predictions"
     ALERTS = "alerts"
@@ -50,7 +50,7 @@ def watch(
     config: ConfigFile = None,
 ) -> None:
     """Show what comes: a live table in a terminal, otherwise a line per message. Ctrl-C ends it."""
-    from stream.watch import VIEWS
+    from stream.operations.watch import VIEWS
 
     settings = read_settings(config, bootstrap_servers, data_dir)
     shown = _Lines(VIEWS[what], as_json=True)
@@ -70,7 +70,7 @@ def watch(
 async def _follow(
     settings: Settings, shown: "_Lines", limit: int | None, *, from_beginning: bool
 ) -> None:
-    from stream.tail import open_tail
+    from stream.kafka.tail import open_tail
 
     topic = shown.view.topic_name(settings.topics)
     async with open_tail(settings, [topic], from_beginning=from_beginning) as tail:
@@ -100,7 +100,7 @@ class _Lines:
         """The topic is open."""
 
     def add(self, record: object) -> None:
-        from stream.watch import table_row, to_json
+        from stream.operations.watch import table_row, to_json
 
         if self._as_json:
             line = to_json(record)
@@ -135,7 +135,7 @@ class _LiveTable(_Lines):
         self.refresh()
 
     def add(self, record: object) -> None:
-        from stream.watch import table_row
+        from stream.operations.watch import table_row
 
         row = table_row(self.view, record)
         if row is not None:

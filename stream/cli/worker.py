@@ -53,7 +53,7 @@ def worker(
     import asyncio
 
     from stream.logs import configure_logging
-    from stream.service import run_worker
+    from stream.worker.service import run_worker
 
     configure_logging(log_level, as_json=log_json)
     overrides: dict[str, Any] = {
@@ -77,9 +77,9 @@ def worker(
 
 def _assign(overrides: dict[str, Any], assignment: str) -> None:
     """Put "section.name=value" into the tree of overrides."""
+    from stream.config.secure_settings import secret_names
+    from stream.config.settings import Settings
     from stream.errors import SettingsError
-    from stream.secure_settings import secret_names
-    from stream.settings import Settings
 
     name, equals, value = assignment.partition("=")
     *sections, leaf = name.strip().split(".")

@@ -10,16 +10,16 @@ from schemas.codec import decode, decode_event
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, Prediction
-from stream.outcomes import OutcomeJoiner
-from stream.tail import open_tail
+from stream.kafka.tail import open_tail
+from stream.outcomes.joiner import OutcomeJoiner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiokafka import ConsumerRecord
 
-    from stream.outcomes import OutcomeRules
-    from stream.settings import Settings
+    from stream.config.settings import Settings
+    from stream.outcomes.joiner import OutcomeRules
 
 __all__ = ["COUNTERS", "Collector"]
 

@@ -15,13 +15,13 @@ from rich.text import Text
 from models.targets import CHURN, PURCHASE
 from stream.demo.collector import COUNTERS
 from stream.demo.view import View, ratio
-from stream.watch import VIEWS, duration, moment
+from stream.operations.watch import VIEWS, duration, moment
 
 if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert, Prediction
     from stream.demo.collector import Collector
     from stream.demo.plan import Plan
-    from stream.outcome_window import Figures
+    from stream.outcomes.window import Figures
     from stream.replay.report import Report
 
 __all__ = ["Dashboard"]

@@ -16,9 +16,9 @@ import numpy as np
 
 from models.history import PURCHASE
 from models.targets import shop_targets
+from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.demo.errors import DemoError
-from stream.durations import DAY_MS, HOUR_MS, MINUTE_MS
-from stream.outcomes import OutcomeRules
+from stream.outcomes.joiner import OutcomeRules
 from stream.replay.report import Report
 from stream.replay.source import Order, read_rows
 

@@ -22,16 +22,16 @@ from stream.demo.place import run_prefix, start_broker
 from stream.demo.plan import Thresholds
 from stream.demo.processes import Child, run_child, running_child
 from stream.demo.summary import summary
+from stream.kafka.topics import create_topics, required_topics
 from stream.replay.pace import Pace
 from stream.replay.produce import produce
 from stream.replay.report import Report
-from stream.topics import create_topics, required_topics
 
 if TYPE_CHECKING:
+    from stream.config.settings import Settings
     from stream.demo.place import Place
     from stream.demo.plan import Plan
     from stream.demo.view import View
-    from stream.settings import Settings
 
 __all__ = ["Demo", "Options"]
 

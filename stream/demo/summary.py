@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.targets import CHURN, PURCHASE
+from stream.config.durations import DAY_MS
 from stream.demo.collector import COUNTERS
-from stream.durations import DAY_MS
 
 if TYPE_CHECKING:
     from stream.demo.collector import Collector
     from stream.demo.plan import Plan
-    from stream.outcome_window import Figures
+    from stream.outcomes.window import Figures
     from stream.replay.report import Report
 
 __all__ = ["problems", "summary"]

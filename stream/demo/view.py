@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from models.targets import PURCHASE
-from stream.watch import moment
+from stream.operations.watch import moment
 
 if TYPE_CHECKING:
     from stream.demo.collector import Collector
     from stream.demo.plan import Plan
-    from stream.outcome_window import Figures
+    from stream.outcomes.window import Figures
     from stream.replay.report import Report
 
 __all__ = ["View", "ratio"]

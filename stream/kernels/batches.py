@@ -2,7 +2,7 @@
 
 The format is that of Kafka's documentation (Message Format, Record Batch). aiokafka makes an object
 of each record, which costs more than what is done with it; it is also the twin that a test compares
-with, and reads what is compressed or older (`stream/responses.py`).
+with, and reads what is compressed or older (`stream/kafka/responses.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Sorted keys and values -> the data blocks of a RocksDB table file; see `stream/table_files.py`.
+"""Sorted keys and values -> the data blocks of a RocksDB table file.
+
+See `stream/storage/table_files.py` for the file.
 
 The format is that of RocksDB's own comments (table/block_based/block_builder.cc and table/format.cc
 in 10.4). A block is

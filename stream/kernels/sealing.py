@@ -1,4 +1,6 @@
-"""Rows of the user table <-> stored records of layout 4, many at once; see `stream/layout.py`.
+"""Rows of the user table <-> stored records of layout 4, many at once.
+
+See `stream/pipeline/layout.py` for the layouts.
 
 A stored record is
 

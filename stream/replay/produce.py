@@ -20,12 +20,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.pseudonym import Pseudonyms
-from stream.ingest import partition_of
+from stream.config.settings import Settings
+from stream.pipeline.ingest import partition_of
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row
 from stream.replay.pace import Pace
 from stream.replay.report import Report
-from stream.settings import Settings
 
 __all__ = ["produce"]
 

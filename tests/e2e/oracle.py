@@ -17,7 +17,7 @@ from models.history import history_bytes
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from stream.testing import PipelineDriver
 from tests.logs import judged_by_oracle
 from tests.told import told

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.codec import encode
 from schemas.events import Event
-from stream.settings import Settings, TopicSettings
+from stream.config.settings import Settings, TopicSettings
 from tests.e2e.world import World, run_program
 from tests.secured import SecuredKafka, deployed
 from tests.stream.kafka_tools import unique

@@ -13,8 +13,8 @@ from models.artifact import script_bytes
 from models.registry import Registry
 from models.scorer import Scorer, make_golden
 from schemas.codec import encode
-from stream.announce import announce
-from stream.ingest import partition_of
+from stream.kafka.announce import announce
+from stream.pipeline.ingest import partition_of
 from tests.logs import gru_manifest, random_gru
 from tests.patience import PATIENCE_S
 

@@ -23,13 +23,13 @@ from schemas.control import EraseReceipt, EraseUser
 from schemas.events import Event, View
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
 from stream.cli.main import command_modules
-from stream.erased import read_erased
-from stream.ingest import partition_of
-from stream.logreader import KafkaLog
-from stream.sources import FromFiles
-from stream.store import RocksStore
-from stream.store_identity import StoreIdentity
-from stream.store_options import StoreMemory
+from stream.kafka.erased import read_erased
+from stream.learning.logreader import KafkaLog
+from stream.learning.sources import FromFiles
+from stream.pipeline.ingest import partition_of
+from stream.storage.store import RocksStore
+from stream.storage.store_identity import StoreIdentity
+from stream.storage.store_options import StoreMemory
 from stream.testing import PipelineDriver
 from tests import logs
 from tests.e2e.shop import publish, put

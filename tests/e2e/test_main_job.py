@@ -12,7 +12,7 @@ from models.history import history_bytes
 from models.scorer import Scorer
 from schemas.events import Event, Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from stream.testing import PipelineDriver
 from tests.e2e.oracle import assert_equal_to_serial, serial
 from tests.e2e.shop import publish, publish_broken, put, put_raw, wait_until

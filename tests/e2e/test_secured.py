@@ -21,7 +21,7 @@ from models.signing import generate_key
 from schemas.codec import encode
 from schemas.events import Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
-from stream.settings import Settings
+from stream.config.settings import Settings
 from tests import logs
 from tests.e2e.secured_shop import PASSWORD, SecuredShop
 from tests.e2e.shop import wait_until

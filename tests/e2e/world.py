@@ -17,12 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from schemas.codec import decode
-from stream.settings import Settings, TopicSettings
-from stream.store import RocksStore
-from stream.store_identity import StoreIdentity
-from stream.store_options import StoreMemory
+from stream.config.settings import Settings, TopicSettings
+from stream.kafka.topics import create_topics
+from stream.storage.store import RocksStore
+from stream.storage.store_identity import StoreIdentity
+from stream.storage.store_options import StoreMemory
 from stream.testing import stored_records
-from stream.topics import create_topics
 from tests.forking import Forked, Process
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all, unique

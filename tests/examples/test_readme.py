@@ -12,8 +12,8 @@ from schemas.codec import decode_event
 from schemas.errors import Reason
 from schemas.events import TYPE_CODES
 from stream.cli.main import command_modules
-from stream.learning_settings import TrainSettings
-from stream.settings import ChurnSettings, StateSettings, WorkerSettings, load_settings
+from stream.config.learning_settings import TrainSettings
+from stream.config.settings import ChurnSettings, StateSettings, WorkerSettings, load_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from models.history import ENTRY
-from stream import layout, state
 from stream.cli.main import main
 from stream.errors import StateLayoutError
+from stream.pipeline.pipeline import layout, state
 
 
 def packed(self, table, rows, rebuilt=0):

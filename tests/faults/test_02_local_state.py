@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.scorer import Scorer
-from stream.store import RocksStore
-from stream.store_identity import StoreIdentity
+from stream.storage.store import RocksStore
+from stream.storage.store_identity import StoreIdentity
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from schemas.events import Event
-from stream.layout import LAYOUT_VERSION
+from stream.pipeline.layout import LAYOUT_VERSION
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish
 from tests.e2e.world import World

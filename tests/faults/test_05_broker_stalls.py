@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stream.outbox import decode_meta
-from stream.state import META_KEY
+from stream.pipeline.outbox import decode_meta
+from stream.pipeline.state import META_KEY
 from tests.conftest import Kafka
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, wait_until

@@ -15,7 +15,7 @@ import pytest
 from schemas.codec import encode
 from schemas.events import Event, View
 from schemas.outputs import DeadLetter, Prediction
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put_raw
 from tests.e2e.world import World

@@ -12,7 +12,7 @@ from models.networks.gru import Gru
 from models.scorer import Scorer, network_spec
 from schemas.events import Event
 from schemas.outputs import Prediction
-from stream.targets import targets_of
+from stream.config.targets import targets_of
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, publish_network, put, wait_until
 from tests.e2e.world import Worker, World

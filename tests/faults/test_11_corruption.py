@@ -19,7 +19,7 @@ from tests.e2e.world import Worker, World
 from tests.faults.ledger import FaultRow, Scale
 from tests.faults.test_02_local_state import SHOP, Shop, make_world
 from tests.patience import PATIENCE_S
-from tests.stream.test_damage import DAMAGE, damage
+from tests.stream.storage.test_damage import DAMAGE, damage
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 11, "corrupt SST, MANIFEST or changelog record"

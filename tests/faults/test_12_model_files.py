@@ -37,7 +37,7 @@ from models.scorer import make_golden
 from models.signing import SIGNATURE_FILE, generate_key, signer, write_signature
 from schemas.events import Event
 from schemas.outputs import Prediction
-from stream.announce import announce
+from stream.kafka.announce import announce
 from tests.e2e.shop import put, wait_until
 from tests.e2e.world import Worker, World
 from tests.faults.ledger import FaultRow, Scale

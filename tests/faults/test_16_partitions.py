@@ -11,7 +11,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from schemas.outputs import DeadLetter, Prediction
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from tests.e2e.oracle import valid_events
 from tests.e2e.shop import publish, put
 from tests.e2e.world import Worker, World

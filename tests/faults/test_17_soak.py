@@ -24,7 +24,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from schemas.codec import decode, encode
 from schemas.events import CartAdd, Event, Purchase, View
 from schemas.outputs import Prediction
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World
 from tests.faults.ledger import FaultRow, Scale

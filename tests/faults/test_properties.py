@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from models.scorer import Scorer
 from schemas.outputs import ChurnAlert, Prediction
-from stream.settings import Settings
+from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 from tests.e2e.oracle import Swap, judge
 from tests.e2e.shop import publish, put_raw

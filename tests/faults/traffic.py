@@ -15,9 +15,9 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from schemas.codec import encode
-from stream.ingest import partition_of
-from stream.layout import Layout
-from stream.state import USER_PREFIX
+from stream.pipeline.ingest import partition_of
+from stream.pipeline.layout import Layout
+from stream.pipeline.state import USER_PREFIX
 from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:

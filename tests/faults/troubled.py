@@ -18,7 +18,7 @@ from tests.logs import DAY, START
 from tests.oracle import Ev, UserHistory
 
 if TYPE_CHECKING:
-    from stream.settings import StateSettings
+    from stream.config.settings import StateSettings
 
 GAP: Final = 1_800_000
 GRACE: Final = 600_000

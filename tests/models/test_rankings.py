@@ -28,7 +28,7 @@ from models.rankings import (
 )
 from models.registry import Registry
 from models.scorer import Scorer, make_golden, network_spec
-from stream import learning_settings
+from stream.config import learning_settings
 from tests.models.test_artifact import TARGETS, unpublished
 from tests.ranked import random_head
 

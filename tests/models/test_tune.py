@@ -13,7 +13,7 @@ from models.errors import TrainingError
 from models.training.config import SEARCH_SPACE, FitConfig
 from models.tune import Trial, as_toml, tune
 from stream.cli.tune import SETTINGS
-from stream.learning_settings import TrainSettings
+from stream.config.learning_settings import TrainSettings
 from tests.models.training.small import CONFIG, TARGETS, small_examples
 
 FIT = FitConfig(**(CONFIG | {"epochs": 2}))

@@ -186,7 +186,7 @@ def test_unreadable_documents_are_named(folder, tmp_path):
 
 
 def test_channels_carry_documented_messages_and_match_the_topic_settings():
-    from stream.settings import TopicSettings  # noqa: PLC0415 - only this test knows the engine
+    from stream.config.settings import TopicSettings  # noqa: PLC0415 - only this test knows the engine
 
     topics = TopicSettings()
     assert {channel.address: getattr(topics, channel.name) for channel in CHANNELS} == {

@@ -2,9 +2,9 @@
 
 from aiokafka import TopicPartition
 
-from stream.at_least_once import AtLeastOnce
-from stream.exactly_once import ExactlyOnce
-from stream.outbox import Outbox
+from stream.partition.at_least_once import AtLeastOnce
+from stream.partition.exactly_once import ExactlyOnce
+from stream.pipeline.outbox import Outbox
 
 
 def box(topics, numbers, next_offset):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import structlog
 
-from stream.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
-from stream.settings import load_settings
-from stream.worker import Worker
+from stream.config.settings import load_settings
+from stream.pipeline.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
+from stream.worker.worker import Worker
 from tests.stream.runs import each
 
 UNASKED = SimpleNamespace(

@@ -5,15 +5,15 @@ from typing import ClassVar
 
 from aiokafka import TopicPartition
 
-from stream.engine import Engine
-from stream.exactly_once import ExactlyOnce
-from stream.fetching import MicroBatch
-from stream.opening import Parts
-from stream.partition import PartitionTask
-from stream.processing import Surroundings
-from stream.records import Records, Row
-from stream.settings import Settings
-from stream.store_options import StoreMemory
+from stream.config.settings import Settings
+from stream.kafka.fetching import MicroBatch
+from stream.partition.engine import Engine
+from stream.partition.exactly_once import ExactlyOnce
+from stream.partition.opening import Parts
+from stream.partition.partition import PartitionTask
+from stream.partition.processing import Surroundings
+from stream.pipeline.records import Records, Row
+from stream.storage.store_options import StoreMemory
 from tests.patience import PATIENCE_S
 from tests.stream.counting import CountingPipeline
 from tests.stream.kafka_tools import create_topics, unique

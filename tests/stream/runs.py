@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream.due_times import NO_DUE
-from stream.records import Records, Row
+from stream.pipeline.due_times import NO_DUE
+from stream.pipeline.records import Records, Row
 
 
 def run_of(pairs):

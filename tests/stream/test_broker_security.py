@@ -10,9 +10,9 @@ import pytest
 import trustme
 
 from stream.broker import EmbeddedKafka
+from stream.config.settings import Settings, load_settings
 from stream.errors import BrokerError
-from stream.settings import Settings, load_settings
-from stream.topics import check_topics, create_topics
+from stream.kafka.topics import check_topics, create_topics
 from tests.secured import for_java
 
 pytestmark = pytest.mark.kafka

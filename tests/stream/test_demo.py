@@ -24,6 +24,7 @@ from models.encoding import hash64
 from schemas.codec import decode_event, encode
 from schemas.events import Purchase
 from stream.broker import running_servers
+from stream.config.settings import ChurnSettings, Settings, load_settings
 from stream.demo import plan as planning
 from stream.demo.collector import Collector
 from stream.demo.dashboard import Dashboard
@@ -37,7 +38,6 @@ from stream.demo.run import Options
 from stream.demo.summary import problems, summary
 from stream.demo.view import View
 from stream.replay.report import Report
-from stream.settings import ChurnSettings, Settings, load_settings
 from stream.simulate import Faults, deliver, simulate
 from stream.simulate import Plan as Shop
 from stream.simulate.wire import write_lines

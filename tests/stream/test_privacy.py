@@ -9,13 +9,13 @@ from schemas.codec import decode, decode_event, encode
 from schemas.events import Event
 from schemas.outputs import DeadLetter
 from schemas.pseudonym import Pseudonyms
+from stream.config.secure_settings import PrivacySettings
+from stream.config.settings import Settings, load_settings
 from stream.errors import SettingsError, StoreForeign
-from stream.ingest import partition_of
+from stream.pipeline.ingest import partition_of
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row
 from stream.replay.produce import _pseudonymised
-from stream.secure_settings import PrivacySettings
-from stream.settings import Settings, load_settings
 from stream.testing import PipelineDriver
 from tests.logs import gru_scorer, raw, shop_log
 

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer
 from models.eventlog import EventLog
 from schemas.codec import encode
 from schemas.events import Purchase, View
-from stream.durations import DAY_MS
-from stream.settings import Settings, load_settings
+from stream.config.durations import DAY_MS
+from stream.config.settings import Settings, load_settings
 from tests.conftest import Kafka
 from tests.models.shop import PURCHASE
 from tests.patience import PATIENCE_S

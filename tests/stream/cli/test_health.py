@@ -3,9 +3,9 @@ import json
 import pytest
 
 from stream.cli.main import main
-from stream.health import Health, PartitionHealth, answer
-from stream.settings import WorkerSettings
-from stream.web import WebServer
+from stream.config.settings import WorkerSettings
+from stream.health.health import Health, PartitionHealth, answer
+from stream.health.web import WebServer
 
 
 @pytest.fixture

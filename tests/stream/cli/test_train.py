@@ -14,10 +14,10 @@ import pytest
 from models.registry import Registry
 from schemas.codec import decode
 from schemas.control import ModelPublished
-from stream.announce import announcement
-from stream.durations import DAY_MS
-from stream.sources import FromFiles
-from stream.trainer import run_round
+from stream.config.durations import DAY_MS
+from stream.kafka.announce import announcement
+from stream.learning.sources import FromFiles
+from stream.learning.trainer import run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY
 from tests.patience import PATIENCE_S

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.kernels.batches import Places, find_records
-from stream.records import Records
+from stream.pipeline.records import Records
 
 ATTRIBUTES_AT, LOG_APPEND_TIME = 21, 8
 parts = st.one_of(st.none(), st.binary(max_size=4), st.binary(min_size=120, max_size=150))

@@ -16,10 +16,10 @@ from models.encoding import encode_event
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import EVENT_TYPES, Event, Purchase
-from stream.ingest import MAX_AMOUNT
 from stream.kernels.buffers import as_array
 from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
-from stream.records import Records, Row
+from stream.pipeline.ingest import MAX_AMOUNT
+from stream.pipeline.records import Records, Row
 from tests.schemas.strategies import events
 
 NO_BOUNDS = Bounds(1 << 20, 2**62, MAX_AMOUNT, 0, 0)

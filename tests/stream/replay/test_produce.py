@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 
+from stream.config.settings import load_settings
 from stream.errors import SettingsError
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row
@@ -15,7 +16,6 @@ from stream.replay.pace import Pace
 from stream.replay.produce import produce
 from stream.replay.report import Report
 from stream.replay.source import read_rows
-from stream.settings import load_settings
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
 from tests.stream.replay.files import ONLINE_RETAIL

@@ -1,0 +1,152 @@
+"""The sections of the settings about learning: training, evidence, the gate, outcomes."""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from models.training.config import Precision, Schedule
+from schemas.events import MAX_PRICE
+from stream.config.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
+from stream.config.secure_settings import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+MAX_BINS = 32
+"""Of a wait; each is told with every prediction."""
+MAX_VOCABULARY = 65_536
+"""As `models.rankings`, whose libraries settings do without."""
+
+
+class TrainSettings(Section):
+    """What the trainer learns and from how much."""
+
+    purchase_horizon_ms: Millis = DAY_MS
+    """Label of purchase: one within this time."""
+    churn_horizon_ms: Millis = 30 * DAY_MS
+    """Label of churn: no purchase within this time after an active history."""
+    cart_horizon_ms: Millis | None = None
+    """Label of cart: an addition within this time. Unset: not predicted."""
+    favourite_horizon_ms: Millis | None = None
+    """Label of favourite: one within this time. Unset: not predicted."""
+    wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
+    """Ends of the bins of time in which the next purchase may come, ascending: predictions then
+    tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""
+    spend_cap: Annotated[float, Field(gt=0, le=MAX_PRICE)] | None = None
+    """Label of spend: the amount of the purchases within purchase_horizon_ms, of which no more than
+    this counts, in the shop's currency: what hardly anyone spends. Unset: not predicted."""
+    task_weights: dict[
+        Literal["purchase", "churn", "cart", "favourite", "wait", "spend"],
+        Annotated[float, Field(gt=0)],
+    ] = Field(default_factory=dict)
+    """How much each target counts while a network over sequences learns, 1 where it is not named;
+    empty: by the targets' uncertainty. The bins of a wait count as one."""
+    architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training points, at most."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = Field(default=256, ge=1)
+    """Windows per step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls from its peak to zero; "constant": it does not."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    precision: Precision = "auto"
+    """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
+    negatives: float = Field(default=0.0, ge=0)
+    """Negative labels per positive one to learn from, at most; 0: all."""
+    logistic_penalty: float = Field(default=0.03, ge=0)
+    """L2 penalty of the logistic regression."""
+    rank: tuple[Literal["category", "item"], ...] = ()
+    """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
+    likeliest items. Only where that is better than popularity and than what was there lately; the
+    model card has the figures."""
+    rank_vocabulary: int = Field(default=4096, ge=1, le=MAX_VOCABULARY)
+    """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
+    every prediction, and time and memory of the fit."""
+    cancel_window_ms: Millis = DAY_MS
+    """A purchase refunded in full within this time is none to a label."""
+    max_users: int = Field(default=100_000, ge=100)
+    """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
+    refresh_epochs: int = Field(default=1, ge=1)
+    """Epochs of a refresh, at most."""
+    refresh_rate: float = Field(default=0.3, gt=0)
+    """Peak learning rate of a refresh, as a share of learning_rate."""
+    replay: float = Field(default=1.0, ge=0)
+    """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
+    full_every: int = Field(default=96, ge=1)
+    """Refreshes after which a model is fitted from the beginning."""
+    tensorboard: bool = True
+    """Write the curves of every run to data_dir/runs."""
+    mlflow_uri: str | None = None
+    """Tracking server of MLflow, which needs the extra intentstream[mlflow]."""
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    min_windows: int = Field(default=200, ge=2)
+    """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    rollout: Literal["shadow", "canary", "champion"] = "champion"
+    """What a new model is announced as; `intentstream models promote` takes it further."""
+    canary_share: Share = 0.05
+    """Of the users that a canary serves."""
+    seed: int = 7
+
+    @field_validator("wait_edges_ms")
+    @classmethod
+    def _ascending(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
+        if any(end <= begin for begin, end in pairwise((0, *edges))):
+            raise ValueError("the bins must end at ascending times above 0")
+        return edges
+
+
+class EvidenceSettings(Section):
+    """How much must be known of a user before a prediction is more than a guess.
+
+    Below it predictions are marked `cold_start`, and the gate judges these users apart.
+    """
+
+    min_events: int = Field(default=3, ge=0)
+    min_orders: int = Field(default=0, ge=0)
+
+
+class GateSettings(Section):
+    """What a new model must show on later data before it is published; see `models.gate`."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the bootstrap intervals."""
+    resamples: int = Field(default=400, ge=50, le=100_000)
+    min_points: int = Field(default=100, ge=10)
+    """A segment with fewer labelled points is not judged."""
+    tolerance: float = Field(default=0.005, ge=0)
+    """Log-loss by which a model may surely be worse than the champion, on any segment."""
+    max_ece: Share = 0.1
+    """Expected calibration error allowed."""
+
+
+class OutcomeSettings(Section):
+    """How `intentstream outcomes` judges what was said."""
+
+    publish_ms: Annotated[Millis, Field(ge=SECOND_MS)] = MINUTE_MS
+    """How often figures are published."""
+    lookback_ms: Millis = 90 * DAY_MS
+    """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
+    window: int = Field(default=50_000, ge=100)
+    """Matured predictions that the rolling figures of a model are of."""
+    max_users: int = Field(default=500_000, ge=1000)
+    """Users followed; beyond, every second one is left out, which does not bias the figures."""
+    min_matured: int = Field(default=500, ge=50)
+    """Fewer matured predictions raise no alarm and give no drift."""
+    rollback: bool = True
+    """Whether a canary that is surely worse than the champion is rolled back."""
+    rollback_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance of rolling back a canary that is no worse."""
+    rollback_users: int = Field(default=100, ge=10)
+    """Of canary and champion each, with matured predictions, before they are compared."""
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where /health and /metrics are served, with worker.http_host and worker.http_token; none:
+    nowhere; 0: any free port."""

@@ -1,0 +1,302 @@
+"""Configuration: frozen models read from the command line, the environment and a TOML file.
+
+An explicit value wins over the environment (`INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS=...`), which
+wins over the file, which wins over the default. The sections of what serves are here, those of what
+learns in `learning_settings.py`, those with secrets in `secure_settings.py`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableEnvironmentError
+
+from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
+from stream.config.learning_settings import (
+    EvidenceSettings,
+    GateSettings,
+    OutcomeSettings,
+    Share,
+    TrainSettings,
+)
+from stream.config.secure_settings import (
+    KafkaSettings,
+    ModelSettings,
+    PrivacySettings,
+    Section,
+    one_source,
+    read_secret,
+)
+from stream.errors import SettingsError
+
+_MIN_TOKEN = 16
+_COMMIT_INTERVAL_MS = {"at_least_once": 100, "exactly_once": 30}
+_NAME = r"^[a-zA-Z0-9._-]{1,200}$"
+
+
+TopicName = Annotated[str, Field(pattern=_NAME)]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class TopicSettings(Section):
+    """Names and layout of the topics."""
+
+    events: TopicName = "shop.events"
+    late: TopicName = "shop.events.late"
+    dead_letter: TopicName = "shop.events.dead-letter"
+    propensity: TopicName = "predictions.propensity"
+    churn: TopicName = "alerts.churn"
+    models: TopicName = "models.published"
+    shadow: TopicName = "predictions.shadow"
+    metrics: TopicName = "models.metrics"
+    outcomes: TopicName = "alerts.outcomes"
+    erase: TopicName = "users.erase"
+    erased: TopicName = "users.erased"
+    status: TopicName = "intentstream.status"
+    partitions: int = Field(default=4, ge=1, le=10_000)
+    """Partitions of the source, its outputs and its changelog; fixed for the life of the state."""
+    replication: int = Field(default=1, ge=1, le=15)
+    """Copies of each partition; 3 in production."""
+
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """The fields that name a topic."""
+        return tuple(
+            name for name, field in cls.model_fields.items() if isinstance(field.default, str)
+        )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [getattr(self, kind) for kind in self.kinds()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two topics share the name {', '.join(twice)}: name them apart")
+        return self
+
+
+class WorkerSettings(Section):
+    """How a worker consumes, scores and commits."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "half"] = "float32"
+    """Of matrix products on a GPU; a model whose golden probabilities "half" moves by more than
+    0.02 is refused."""
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    emit: Literal["latest", "every"] = "latest"
+    """A prediction per user and micro-batch, or one per event; the values are the same."""
+    rank_top: int = Field(default=5, ge=0, le=100)
+    """Next categories, and next items, that a prediction tells, at most, where the model ranks them
+    (train.rank); 0: none."""
+    clock: Literal["auto", "wall", "event"] = "auto"
+    """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock
+    unless events reach the broker more than a day old, which is a replay of history."""
+    batch_size: int = Field(default=4096, ge=1, le=65_536)
+    """Most records of one partition in a micro-batch."""
+    commit_interval_ms: Millis | None = None
+    """Between two commits of a partition, at least. None: 100 ms at least once; exactly once 30 ms,
+    as outputs are seen with their commit. Where commits take long, there are fewer of them."""
+    max_event_bytes: int = Field(default=1 << 20, ge=64)
+    """A larger record value is invalid."""
+    max_future_ms: Millis = DAY_MS
+    """An event this far ahead of the wall clock is invalid; not applied in the event clock."""
+    check_partitioner: bool = True
+    """Refuse an event whose partition is not the murmur2 one of its key."""
+    cache_records: int = Field(default=100_000, ge=0)
+    """User records kept in memory per worker; each partition of the topic has an equal share."""
+    stall_ms: Annotated[Millis, Field(ge=SECOND_MS, le=20 * SECOND_MS)] = 20 * SECOND_MS
+    """A part of the worker that makes no progress for this long makes it unready; twice as long
+    ends it."""
+    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where /health and /metrics are served; none: nowhere; 0: any free port."""
+    http_host: str = "127.0.0.1"
+    """Other than loopback only with an http_token."""
+    http_token: SecretStr | None = None
+    """What readers of the pages must send as `Authorization: Bearer ...`; 16 characters or more."""
+    http_token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        one_source(self.http_token, self.http_token_file, "http_token")
+        if not (self.http_token or self.http_token_file) and not _is_loopback(self.http_host):
+            raise ValueError(
+                f"http_host {self.http_host} can be reached from other machines: set http_token, or"
+                " leave http_host at 127.0.0.1"
+            )
+        return self
+
+    @property
+    def commit_interval_s(self) -> float:
+        """Seconds between two commits of a partition."""
+        given = self.commit_interval_ms
+        return (_COMMIT_INTERVAL_MS[self.guarantee] if given is None else given) / 1000
+
+    def http_secret(self) -> str | None:
+        """Return the pages' token, None where none is asked for.
+
+        Raises:
+            SettingsError: it cannot be read or is too short.
+        """
+        token = read_secret(self.http_token, self.http_token_file, "worker.http_token")
+        if token is not None and len(token) < _MIN_TOKEN:
+            raise SettingsError(
+                f"worker.http_token has {len(token)} characters, at least {_MIN_TOKEN} are needed:"
+                " make one with `openssl rand -hex 16`"
+            )
+        return token
+
+
+class StateSettings(Section):
+    """The per-user record. Changing hidden_size or ring changes its layout."""
+
+    grace_ms: Millis = 10 * MINUTE_MS
+    """How far behind the user's own latest event an event may arrive."""
+    session_gap_ms: Millis = 30 * MINUTE_MS
+    session_max_ms: Millis = DAY_MS
+    ttl_ms: Millis = 400 * DAY_MS
+    """A user silent for this long is forgotten."""
+    hidden_size: int = Field(default=64, ge=1, le=1024)
+    ring: int = Field(default=64, ge=1, le=1024)
+    """Events of a user's history that are kept one by one."""
+    bot_session_events: int = Field(default=1000, ge=0)
+    """A user with more events per session, on average, is taken for a program: predictions say so,
+    no alert is raised, and training leaves the user out. 0: nobody is."""
+
+
+class ChurnSettings(Section):
+    """When churn alerts are raised, escalated and resolved, and when a silent user is looked at."""
+
+    raise_at: Share = 0.7
+    resolve_at: Share = 0.4
+    escalate_at: Share = 0.9
+    dwell_ms: Millis = 0
+    """How long the risk must stay above raise_at before the alert is raised."""
+    cooldown_ms: Millis = 7 * DAY_MS
+    """No new alert of a user within this time after the last one was closed."""
+    escalate_after_ms: Millis = 7 * DAY_MS
+    gap_factor: float = Field(default=3.0, gt=0)
+    """A user is due after this many of their own expected gaps between purchases."""
+    prior_gap_ms: Millis = 7 * DAY_MS
+    """The expected gap assumed of a user with too few purchases to have one."""
+    min_gap_ms: Millis = DAY_MS
+    min_orders: int = Field(default=2, ge=1)
+    """A user with fewer orders has no rhythm to break and raises no alert."""
+    recheck_factor: float = Field(default=1.5, gt=1)
+    """While silence lasts, the next look comes after this multiple of the silence so far."""
+    holdout_share: Share = 0.1
+    """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
+    tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS
+    """Timers are due on multiples of this."""
+    replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS
+    """Timers that follow event time are looked at when the watermark crosses a multiple of this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.replay_tick_ms % self.tick_ms:
+            raise ValueError(
+                f"churn.replay_tick_ms ({self.replay_tick_ms}) must be a multiple of churn.tick_ms"
+                f" ({self.tick_ms})"
+            )
+        if not self.resolve_at < self.raise_at <= self.escalate_at:
+            raise ValueError(
+                f"churn thresholds must satisfy resolve_at < raise_at <= escalate_at, but are"
+                f" {self.resolve_at}, {self.raise_at}, {self.escalate_at}"
+            )
+        return self
+
+
+class Settings(BaseSettings):
+    """The whole configuration; see the sections for what each value means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTENTSTREAM_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    app_id: str = Field(default="intentstream", pattern=_NAME)
+    """Names the consumer group, the transactional ids and the changelog."""
+    data_dir: Path = Path("var")
+    """Local state: RocksDB and the embedded broker."""
+    models_dir: Path = Path("var/models")
+    """Where published model artifacts lie."""
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    worker: WorkerSettings = WorkerSettings()
+    state: StateSettings = StateSettings()
+    churn: ChurnSettings = ChurnSettings()
+    train: TrainSettings = TrainSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    gate: GateSettings = GateSettings()
+    outcomes: OutcomeSettings = OutcomeSettings()
+    models: ModelSettings = ModelSettings()
+    privacy: PrivacySettings = PrivacySettings()
+
+    @property
+    def changelog(self) -> str:
+        """Name of the compacted topic that backs the user records."""
+        return f"{self.app_id}.users.changelog"
+
+    @property
+    def replayed(self) -> str:
+        """Name of the compacted topic that says which dead letters were brought back."""
+        return f"{self.topics.dead_letter}.replayed"
+
+
+def load_settings(
+    config: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the settings: overrides before the environment before the TOML file `config`.
+
+    Args:
+        config: TOML file with the tree of `Settings`; none: no file.
+        overrides: nested like `Settings`, e.g. `{"kafka": {"bootstrap_servers": "..."}}`; a value
+            of None means "not given".
+
+    Raises:
+        SettingsError: names every setting that is wrong, and the file when it cannot be read.
+    """
+    tree: dict[str, Any] = {}
+    if config is not None:
+        try:
+            tree = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"cannot read the settings file {config}: {error}") from error
+    try:
+        tree = _merged(tree, EnvSettingsSource(Settings)())
+        return Settings(**_merged(tree, overrides or {}))
+    except UnreadableEnvironmentError as error:
+        raise SettingsError(f"cannot read the INTENTSTREAM_ environment: {error}") from error
+    except ValidationError as error:
+        # The input is left out of the message: it may be a secret.
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        where = f" (from {config}, the environment or the command line)" if config else ""
+        raise SettingsError(f"wrong settings{where}: {'; '.join(problems)}") from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        current = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            merged[key] = _merged(current, value)
+        elif isinstance(value, Mapping):
+            merged[key] = _merged({}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged

@@ -1,0 +1,1 @@
+"""Signs of life: counted, shown, and acted on when they stop."""

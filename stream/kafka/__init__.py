@@ -1,0 +1,1 @@
+"""Clients of the brokers: what is fetched, sent, created and permitted."""

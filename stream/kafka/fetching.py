@@ -1,0 +1,129 @@
+"""Fetch responses -> micro-batches of columns; runs on the consumer's event loop.
+
+A response is taken from aiokafka as a whole, so that the next one can come, and handed on in parts
+of bounded size. What is left belongs to the assignment under which it was fetched.
+"""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
+
+from stream.kafka.pace import Pace
+from stream.kafka.responses import Response, take_response, wait_for_response
+from stream.pipeline.records import Records
+
+_NO_RECORDS: Final = Records.of(())
+
+
+@dataclass
+class MicroBatch:
+    """Records of one partition in offset order, and the stretch of the log that they cover."""
+
+    tp: TopicPartition
+    records: Records
+    start: int
+    """Position before: the offset that was to be read next."""
+    end: int
+    """Position after; greater than the last offset + 1 where markers or gaps follow."""
+    message: Any = field(default=None, repr=False)
+    """Faust's message while it is on its way."""
+
+    oldest_ms: int = field(default=0, init=False)
+    """Broker's time of the first record, once the batch is spent; ms since epoch."""
+
+    def spent(self) -> None:
+        """Let go of the records, which are processed, but for the age that the commit asks for."""
+        self.oldest_ms = int(self.records.timestamps[0])
+        self.records = _NO_RECORDS
+
+
+@dataclass
+class _Rest:
+    """What was fetched of a partition and not handed on yet."""
+
+    assignment: Any
+    records: Records
+    start: int
+    end: int
+
+    def cut(self, tp: TopicPartition, limit: int) -> tuple[MicroBatch, "_Rest | None"]:
+        records = self.records
+        if len(records) <= limit:
+            return MicroBatch(tp, records, self.start, self.end), None
+        middle = int(records.offsets[limit - 1]) + 1
+        rest = _Rest(self.assignment, records[limit:], middle, self.end)
+        return MicroBatch(tp, records[:limit], self.start, middle), rest
+
+
+class Fetching:
+    """Hands on what one consumer fetches, partition by partition."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        """`consumer` reads committed records and commits nothing by itself."""
+        self._consumer = consumer
+        self._pace = Pace(consumer)
+        self._rests: dict[TopicPartition, _Rest] = {}
+
+    async def fetch(
+        self, wanted: Collection[TopicPartition], limit: int, wait_ms: int
+    ) -> list[MicroBatch]:
+        """Return up to `limit` records of each partition; wait up to `wait_ms` for any.
+
+        A batch without records says that there are none up to its end.
+
+        Raises:
+            ConsumerStoppedError: the consumer is closed.
+            KafkaError: the broker refuses, or a batch is damaged.
+        """
+        consumer, subscription = self._consumer, self._consumer._subscription  # noqa: SLF001
+        if consumer._closed:  # noqa: SLF001
+            raise ConsumerStoppedError
+        consumer._coordinator.check_errors()  # noqa: SLF001
+        if subscription.reassignment_in_progress:
+            # What was fetched may belong to somebody else in a moment.
+            await asyncio.wait([subscription.wait_for_assignment()], timeout=wait_ms / 1000)
+            return []
+        batches = self._collect(wanted, limit)
+        if not batches and wait_ms:
+            with subscription.fetch_context():
+                await wait_for_response(consumer, wait_ms / 1000)
+            if not subscription.reassignment_in_progress:
+                batches = self._collect(wanted, limit)
+        self._pace.note(sum(len(batch.records) for batch in batches))
+        return batches
+
+    def moved(self, tp: TopicPartition) -> None:
+        """Forget what was fetched of a partition: its position is another now."""
+        self._rests.pop(tp, None)
+
+    def _collect(self, wanted: Collection[TopicPartition], limit: int) -> list[MicroBatch]:
+        subscription = self._consumer._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        for tp in [tp for tp, rest in self._rests.items() if rest.assignment is not assignment]:
+            del self._rests[tp]
+        if assignment is None:
+            return []
+        batches = []
+        for tp in wanted:
+            rest = self._rests.pop(tp, None)
+            if rest is None and (response := self._take(tp)) is not None:
+                rest = _Rest(assignment, response.records(), response.start, response.end)
+            if rest is None:
+                continue
+            batch, left = rest.cut(tp, limit)
+            if left is not None:
+                self._rests[tp] = left
+            batches.append(batch)
+        return batches
+
+    def _take(self, tp: TopicPartition) -> Response | None:
+        try:
+            return take_response(self._consumer, tp)
+        except NoOffsetForPartitionError:
+            # A rebalance came in between, and of a partition that it gave back the group knows no
+            # offset. It moves to its own once it is open again.
+            return None

@@ -1,0 +1,102 @@
+"""Records -> Kafka batches -> acknowledgements, through one partition's producer."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    IllegalOperation,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from stream.errors import CommitError, RecordTooLarge
+from stream.kafka.unheard import heard
+
+MAX_BATCH_BYTES: Final = 900_000
+"""Below the broker's default `message.max.bytes` of 1 MiB."""
+REFUSED: Final = (IllegalOperation, AssertionError)
+"""How aiokafka refuses a step that the state of a producer does not allow."""
+_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+
+Records = Sequence[tuple[bytes | None, bytes | None]]
+
+
+async def send_records(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Records
+) -> int:
+    """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
+    deliveries: list[tuple[asyncio.Future[Any], int]] = []
+    now, sent = time.time_ns() // 1_000_000, 0
+    while sent < len(records):
+        batch = producer.create_batch()
+        count = _fill(batch, records, sent, now)
+        delivery = await producer.send_batch(batch, topic, partition=partition)
+        deliveries.append((heard(delivery), count))
+        sent += count
+    last = -1
+    for delivery, size in deliveries:
+        try:
+            metadata = await delivery
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise RecordTooLarge(
+                f"{topic}-{partition}: the broker refuses a record for its size: raise"
+                f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
+            ) from error
+        if metadata.offset < 0:
+            raise CommitError(
+                f"{topic}-{partition}: the broker has lost track of a record's offset"
+            )
+        last = metadata.offset + size - 1
+    return last
+
+
+def _fill(batch: BatchBuilder, records: Records, start: int, now_ms: int) -> int:
+    """Append records from `start` on until the batch is full; return how many.
+
+    Straight to the compiled builder within: the wrapper around it costs twice as much. A batch
+    takes its first record whatever its size; the broker has the last word on that.
+    """
+    append = batch._builder.append  # noqa: SLF001
+    count = 0
+    for key, value in itertools.islice(records, start, None):
+        if append(count, now_ms, key, value, _NO_HEADERS) is None:
+            break
+        count += 1
+    batch._relative_offset = count  # noqa: SLF001
+    batch.close()
+    return count
+
+
+async def nothing(awaitable: Awaitable[object]) -> int:
+    """Await something that is no record, among records."""
+    await awaitable
+    return -1
+
+
+async def all_of(awaitables: Sequence[Awaitable[int]]) -> list[int]:
+    """Await all of them, then raise the first error: none is left behind running."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, int)]
+
+
+def reason_of(producer: AIOKafkaProducer, error: BaseException) -> BaseException:
+    """Return why a transactional producer failed, where `error` only says that it has.
+
+    aiokafka learns between two steps that a producer is fenced, keeps that as the outcome of its
+    transaction, and refuses the next step because the transaction is no longer open.
+    """
+    manager = producer._txn_manager  # noqa: SLF001
+    if not isinstance(error, REFUSED) or manager is None:
+        return error
+    outcome = manager._transaction_waiter  # noqa: SLF001
+    if outcome is None or not outcome.done() or outcome.cancelled():
+        return error
+    return outcome.exception() or error

@@ -1,0 +1,169 @@
+"""Read topics without a group: only what is committed, from the end or from the beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError
+
+from stream.errors import BrokerError, TopicLayoutError
+from stream.kafka.clients import stop_consumer
+from stream.kafka.topics import missing_topic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from stream.config.settings import Settings
+
+__all__ = ["Tail", "open_tail"]
+
+_ANSWER_MS: Final = 10_000
+_FETCH_BYTES: Final = 8 << 20
+_FETCH_WAIT_MS: Final = 100
+
+
+class Tail:
+    """A position in each partition of some topics; nothing is ever committed."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        cluster: ClusterMetadata,
+        partitions: list[TopicPartition],
+        settings: Settings,
+    ) -> None:
+        """Wrap a started consumer; use `open_tail`."""
+        self._settings = settings
+        self._consumer = consumer
+        self._cluster = cluster
+        self.partitions = partitions
+
+    async def poll(self, timeout_s: float, limit: int = 5000) -> list[ConsumerRecord]:
+        """Return at most `limit` new records, in order per partition; none after `timeout_s`."""
+        found = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=limit)
+        return [record for records in found.values() for record in records]
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Return the offset after the last record of each partition, transactions included."""
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self.partitions)
+        return ends
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the one after the last, per partition of any topic.
+
+        Raises:
+            TopicLayoutError: the topic does not exist.
+        """
+        partitions = _partitions(self._cluster, [topic], self._settings)
+        begins = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        return {where.partition: (begins[where], ends[where]) for where in partitions}
+
+    async def seek_to_end(self, topic: str) -> None:
+        """Pass over what a topic holds now."""
+        await self._consumer.seek_to_end(*(p for p in self.partitions if p.topic == topic))
+
+    async def seek_to_time(self, topic: str, time: int) -> None:
+        """Begin a topic at its first record of the broker's `time` (ms) or later."""
+        where = [p for p in self.partitions if p.topic == topic]
+        found = await self._consumer.offsets_for_times(dict.fromkeys(where, time))
+        for partition, offset in found.items():
+            if offset is None:
+                await self._consumer.seek_to_end(partition)
+            else:
+                self._consumer.seek(partition, offset.offset)
+
+    async def reached(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether everything before `ends` has been read."""
+        for partition, end in ends.items():
+            if await self._consumer.position(partition) < end:
+                return False
+        return True
+
+    async def read_to_end(self, timeout_s: float) -> AsyncIterator[list[ConsumerRecord]]:
+        """Yield what there is up to the ends as they are now.
+
+        Raises:
+            BrokerError: nothing comes for `timeout_s`, though there is more.
+        """
+        ends = await self.ends()
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
+        while not await self.reached(ends):
+            records = await self.poll(0.1)
+            if records:
+                moved = loop.time()
+                yield records
+            elif loop.time() - moved > timeout_s:
+                topics = ", ".join(sorted({partition.topic for partition in ends}))
+                raise BrokerError(
+                    f"no record of {topics} for {timeout_s:.0f} s, though more are there: check"
+                    " the broker, and for a transaction left open"
+                )
+
+
+@contextlib.asynccontextmanager
+async def open_tail(
+    settings: Settings, topics: Iterable[str], *, from_beginning: bool = False
+) -> AsyncIterator[Tail]:
+    """Open all partitions of the topics, at their end or at their beginning.
+
+    Raises:
+        SettingsError: the settings name no broker.
+        BrokerError: no broker answers.
+        TopicLayoutError: a topic does not exist.
+    """
+    consumer = AIOKafkaConsumer(
+        group_id=None,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=_ANSWER_MS,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        **settings.kafka.client_options(),
+    )
+    try:
+        try:
+            cluster = await _describe(settings)
+            partitions = _partitions(cluster, list(topics), settings)
+            await consumer.start()
+            consumer.assign(partitions)
+            seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
+            await seek(*partitions)
+        except (KafkaError, OSError) as error:
+            raise BrokerError(
+                f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
+                " --bootstrap-servers, or run `intentstream broker start`"
+            ) from error
+        yield Tail(consumer, cluster, partitions, settings)
+    finally:
+        await stop_consumer(consumer)
+
+
+async def _describe(settings: Settings) -> ClusterMetadata:
+    # A client of its own: asking a consumer for one topic by name might create it.
+    client = AIOKafkaClient(**settings.kafka.client_options(), request_timeout_ms=_ANSWER_MS)
+    try:
+        await client.bootstrap()
+        return await client.fetch_all_metadata()
+    finally:
+        await client.close()
+
+
+def _partitions(
+    cluster: ClusterMetadata, topics: list[str], settings: Settings
+) -> list[TopicPartition]:
+    missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
+    if missing:
+        raise TopicLayoutError([missing_topic(name, settings) for name in missing])
+    return [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in sorted(cluster.partitions_for_topic(topic))
+    ]

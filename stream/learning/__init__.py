@@ -1,0 +1,1 @@
+"""The trainer: the log it reads, when it fits, what it publishes."""

@@ -1,0 +1,248 @@
+"""The trainer: event log -> model -> folder of models -> announcement on `models.published`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from models.artifact import Manifest
+from models.candidates import Course
+from models.dataset import DatasetConfig
+from models.errors import ArtifactError
+from models.eventlog import Until
+from models.fit import FitConfig, Report
+from models.gate import GateRules
+from models.history import SessionRules
+from models.next_train import RankConfig
+from models.registry import Registry
+from models.scorer import Scorer
+from models.segments import Evidence
+from models.targets import WAIT, questions
+from models.train import TrainConfig, train
+from models.training.config import RefreshConfig
+from models.training.distributed import SINGLE, Group
+from schemas.errors import IntentStreamError
+from stream.config.settings import Settings
+from stream.config.targets import targets_of
+from stream.config.trust import manifest_check, model_signer
+from stream.errors import BrokerError
+from stream.kafka.announce import announce, read_announced
+from stream.learning.logreader import Count
+from stream.learning.refresh import STATE_FILE, Refresher
+from stream.learning.sources import Source
+from stream.learning.tracking import tracked
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training round as it went."""
+
+    manifest: Manifest
+    folder: Path
+    announced: bool
+    seconds: float
+
+
+def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
+    """Training as the settings want it, with the worker's own rules of histories."""
+    chosen, state = settings.train, settings.state
+    sessions = SessionRules(gap=state.session_gap_ms, longest=state.session_max_ms)
+    candidates = tuple(dict.fromkeys(("logistic", chosen.architecture)))
+    return TrainConfig(
+        dataset=DatasetConfig(
+            history_length=state.ring,
+            min_orders=settings.churn.min_orders,
+            calibration_share=chosen.validation_share,
+            validation_share=chosen.test_share,
+            grace_ms=state.grace_ms,
+            bot_session_events=state.bot_session_events,
+            sessions=sessions,
+            min_points=chosen.min_windows,
+            cancel_window_ms=chosen.cancel_window_ms,
+            max_users=chosen.max_users,
+            seed=chosen.seed,
+        ),
+        fit=fit_of(settings),
+        refresh=RefreshConfig(
+            epochs=chosen.refresh_epochs, rate=chosen.refresh_rate, replay=chosen.replay
+        ),
+        rank=RankConfig(
+            whats=tuple(dict.fromkeys(chosen.rank)),
+            vocabulary=chosen.rank_vocabulary,
+            least_moments=settings.gate.min_points,
+        ),
+        candidates=candidates,
+        hidden_size=state.hidden_size,
+        drop_late=drop_late,
+        gate=GateRules(
+            confidence=settings.gate.confidence,
+            resamples=settings.gate.resamples,
+            min_points=settings.gate.min_points,
+            tolerance=settings.gate.tolerance,
+            max_ece=settings.gate.max_ece,
+            evidence=evidence_of(settings),
+            seed=chosen.seed,
+        ),
+    )
+
+
+def fit_of(settings: Settings) -> FitConfig:
+    """How networks are fitted."""
+    chosen = settings.train
+    wishes = {str(name): weight for name, weight in chosen.task_weights.items()}
+    asked = questions(targets_of(settings))
+    return FitConfig(
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        windows=chosen.batch_size,
+        learning_rate=chosen.learning_rate,
+        schedule=chosen.schedule,
+        warm_up=chosen.warm_up,
+        weight_decay=chosen.weight_decay,
+        clip_norm=chosen.clip_norm,
+        precision=chosen.precision,
+        task_weights=tuple(wishes.get(name, 1.0) for name in asked) if wishes else (),
+        questions=asked if WAIT in asked else (),
+        negatives=chosen.negatives,
+        logistic_penalty=chosen.logistic_penalty,
+        seed=chosen.seed,
+    )
+
+
+def refresher_of(settings: Settings, source: Source, *, kept: bool) -> Refresher:
+    """Training that goes on; `kept` on disk, or within this process only.
+
+    Raises:
+        CheckpointError: what is kept is damaged or of other settings.
+    """
+    config = config_of(settings, drop_late=source.in_arrival_order)
+    path = settings.data_dir / STATE_FILE if kept else None
+    return Refresher(settings, source, targets_of(settings), config, path)
+
+
+def evidence_of(settings: Settings) -> Evidence:
+    """What must be known of a user."""
+    return Evidence(settings.evidence.min_events, settings.evidence.min_orders)
+
+
+def champion_of(settings: Settings) -> Scorer | None:
+    """The champion, which a new model must not be worse than; None if there is none that opens.
+
+    It is the one that is announced, or, where no cluster answers, the one that was published last.
+    """
+    registry = Registry(settings.models_dir)
+    latest = registry.latest()
+    version = None if latest is None else latest.version
+    if settings.kafka.bootstrap_servers:
+        try:
+            announced = asyncio.run(read_announced(settings)).of("champion")
+            version = announced[0].version if announced else None
+        except BrokerError as error:
+            log.warning("the champion is taken to be the last one here", why=str(error))
+    if version is None:
+        return None
+    check = manifest_check(settings.models)
+    try:
+        return Scorer.load(registry.path(version), "cpu", check=check)
+    except ArtifactError as error:
+        log.warning("the champion cannot be compared with", model=version, why=str(error))
+        return None
+
+
+def run_round(
+    settings: Settings,
+    source: Source,
+    *,
+    until: int | None = None,
+    device: str = "auto",
+    announced: bool = True,
+    count: Count | None = None,
+    report: Report | None = None,
+    group: Group = SINGLE,
+    resume: bool = False,
+    refresher: Refresher | None = None,
+) -> Round:
+    """Read, train, publish and announce once.
+
+    Args:
+        settings: horizons, folder of models, cluster.
+        source: where events come from.
+        until: latest event time to learn from, ms.
+        device: "auto", "cpu" or "cuda".
+        announced: whether to tell running workers.
+        count: called as events are read.
+        report: called after each epoch.
+        group: the processes that train together; the first of them publishes.
+        resume: go on with the fits that were interrupted.
+        refresher: has the earlier rounds; None: this one stands alone.
+
+    Raises:
+        IntentStreamError: nothing was published, and why; or it was published and not announced.
+    """
+    begun = time.monotonic()
+    chosen = settings.train
+    sign = model_signer(settings.models)
+    now = time.time_ns() // 1_000_000
+    with tracked(settings, now, report, leads=group.leads) as track:
+        checkpoints = settings.data_dir / "fits"
+        course = Course(device, track.epoch, group, checkpoints, resume)
+        if refresher is not None:
+            trained = refresher.train(until, now, course, count, champion_of(settings))
+        else:
+            events = source.read(count)
+            trained = train(
+                events if until is None else Until(events, until),
+                targets_of(settings),
+                config_of(settings, drop_late=source.in_arrival_order),
+                created_at=now,
+                invalid=source.refused,
+                course=course,
+                champion=champion_of(settings),
+                names=source.names,
+            )
+        track.figures(trained.manifest.metrics)
+    for ranking in trained.card.rankings:
+        if ranking.refused:
+            log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
+    if not group.leads:
+        return Round(trained.manifest, Path(), announced=False, seconds=time.monotonic() - begun)
+    course.clear()
+    registry = Registry(settings.models_dir)
+    documents = trained.documents()
+    manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign, documents)
+    if refresher is not None:
+        refresher.published(manifest.version)
+    if announced:
+        asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share))
+    seconds = time.monotonic() - begun
+    return Round(manifest, registry.path(manifest.version), announced, seconds)
+
+
+def rounds(
+    every_ms: int | None,
+    once: Callable[[], Round],
+    wait: Callable[[float], bool] | None,
+) -> Iterator[Round | IntentStreamError]:
+    """Run `once`, and again every `every_ms`; a round that fails is reported and tried again.
+
+    Args:
+        every_ms: from start to start of the rounds; None: one round, whose error is raised.
+        once: trains and publishes.
+        wait: sleeps for some seconds; True ends the rounds; not needed for one round.
+    """
+    if every_ms is None or wait is None:
+        yield once()
+        return
+    while True:
+        begun = time.monotonic()
+        try:
+            yield once()
+        except IntentStreamError as error:
+            yield error
+        if wait(max(every_ms / 1000 - (time.monotonic() - begun), 0)):
+            return

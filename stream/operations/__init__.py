@@ -1,0 +1,1 @@
+"""What an operator does besides running workers: look, explain, repair, forget."""

@@ -1,0 +1,378 @@
+"""A prediction made again from the log and the registry, and what it rests on.
+
+The user's own records, up to the one that led to the prediction, go through the real pipeline; no
+other user has a part in a score. A recurrent model's state depends on where the model took over
+from the one before it: each place is tried, the latest first, until the published numbers come out.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from models.artifact import read_artifact
+from models.errors import ModelError
+from models.explain import Attribution, attribute
+from models.features import FEATURE_VERSION, profile, ring_inputs
+from models.history import snapshot
+from models.registry import Registry
+from models.scorer import Scorer
+from models.training.warm import warm_network
+from schemas.codec import decode, decode_event
+from schemas.errors import InvalidMessage
+from schemas.outputs import Prediction, Source, TargetScore
+from stream.config.targets import targets_of
+from stream.config.trust import manifest_check
+from stream.errors import BrokerError, ExplainError
+from stream.kafka.clients import stop_consumer
+from stream.pipeline.readout import readout_of
+from stream.pipeline.records import Row
+from stream.testing import PipelineDriver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aiokafka import ConsumerRecord
+
+    from schemas.events import Event
+    from stream.config.settings import Settings
+
+PLACES: Final = 256
+"""Places at which the model may have taken over that are tried, besides the first event."""
+_STALLED_MS: Final = 10_000
+
+
+class PastEvent(msgspec.Struct, frozen=True):
+    """One event of the history that the model was shown."""
+
+    event_id: str
+    type: str
+    event_time: int
+    item_id: str | None
+    attribution: float | None
+    """Share of the logit's distance from the baseline; None for a model that reads sums only."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A prediction, made again and taken apart."""
+
+    prediction_id: str
+    user_id: str
+    source: Source
+    model_version: str
+    device: str
+    events: int
+    """Of the user, up to the prediction."""
+    published: dict[str, float] | None
+    """Target -> probability as published; null when the prediction is not kept any more."""
+    reproduced: dict[str, float]
+    """Target -> probability made again."""
+    published_wait_ms: int | None
+    """Expected time to the next purchase as published; null where there was none."""
+    reproduced_wait_ms: int | None
+    """The same, made again; null for a model that does not tell it."""
+    published_next: dict[str, dict[str, float]]
+    """"category", "item" -> name -> probability of being next, as published; empty where there was
+    nothing."""
+    reproduced_next: dict[str, dict[str, float]]
+    """The same, made again."""
+    exact: bool | None
+    """Whether all numbers are equal to the last published digit; null with nothing to compare."""
+    attributions: dict[str, Attribution]
+    """Target -> where its logit comes from."""
+    history: dict[str, tuple[PastEvent, ...]]
+    """Target -> the events shown to the model, oldest first."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A prediction id taken apart."""
+
+    version: str
+    source: Source
+
+    @classmethod
+    def of(cls, prediction_id: str) -> Parsed:
+        """Read "version:topic:partition:offset".
+
+        Raises:
+            ExplainError: it is none.
+        """
+        parts = prediction_id.rsplit(":", 3)
+        if len(parts) != 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):  # noqa: PLR2004
+            raise ExplainError(
+                f"{prediction_id!r} is no prediction id: it reads version:topic:partition:offset"
+            )
+        return cls(parts[0], Source(parts[1], int(parts[2]), int(parts[3])))
+
+
+async def explain(settings: Settings, prediction_id: str) -> Explanation:
+    """Make a prediction again and take it apart.
+
+    Raises:
+        ExplainError: its event or its model is not there any more; says which.
+        BrokerError: the log cannot be read.
+    """
+    asked = Parsed.of(prediction_id)
+    settings = settings.model_copy(
+        update={
+            "worker": settings.worker.model_copy(update={"clock": "event", "emit": "every"}),
+            "topics": settings.topics.model_copy(update={"events": asked.source.topic}),
+        }
+    )
+    records = await _records_of_user(settings, asked)
+    published = await _published(settings, prediction_id, asked, records[-1].timestamp)
+    return _explain(settings, prediction_id, asked, records, published)
+
+
+def _explain(
+    settings: Settings,
+    prediction_id: str,
+    asked: Parsed,
+    records: list[Row],
+    published: Prediction | None,
+) -> Explanation:
+    registry = Registry(settings.models_dir)
+    try:
+        folder = registry.resolve(asked.version)
+        check = manifest_check(settings.models)
+        worker = settings.worker
+        scorer = Scorer.load(folder, worker.device, precision=worker.precision, check=check)
+        artifact = read_artifact(folder, feature_version=FEATURE_VERSION, check=check)
+    except ModelError as error:
+        raise ExplainError(f"{prediction_id}: its model is not at hand: {error}") from error
+    if published is not None:
+        told = max(map(len, _next(published).values()), default=0)
+        worker = worker.model_copy(update={"rank_top": told})
+        settings = settings.model_copy(update={"worker": worker})
+    driver, prediction = _again(settings, scorer, asked, records, published)
+    user = prediction.user_id
+    record = driver.records()[user]
+    rows = np.zeros(1, np.intp)
+    state = snapshot(np.array([record]), rows)
+    inputs = ring_inputs(np.array([record]), rows, scorer.history_length)
+    shown = _shown(records, int(inputs[2][0]))
+    network = warm_network(artifact, scorer.targets, settings.state.hidden_size)
+    features = profile(state, state.last_time)[0]
+    attributions, history = {}, {}
+    readout = readout_of(scorer.targets)
+    for column, target in zip(readout.columns, readout.targets, strict=True):
+        found = attribute(network, column, target.name, inputs, features, scorer.reference_profile)
+        attributions[target.name] = found
+        shares: list[float | None] = [*found.events] or [None] * len(shown)
+        history[target.name] = tuple(
+            msgspec.structs.replace(event, attribution=share)
+            for event, share in zip(shown, shares, strict=False)
+        )
+    return Explanation(
+        prediction_id=prediction_id,
+        user_id=user,
+        source=asked.source,
+        model_version=asked.version,
+        device=scorer.device,
+        events=int(record["n"]),
+        published=None if published is None else _probabilities(published.targets),
+        reproduced=_probabilities(prediction.targets),
+        published_wait_ms=None if published is None else _wait(published),
+        reproduced_wait_ms=_wait(prediction),
+        published_next={} if published is None else _next(published),
+        reproduced_next=_next(prediction),
+        exact=None if published is None else _numbers(published) == _numbers(prediction),
+        attributions=attributions,
+        history=history,
+    )
+
+
+def _again(
+    settings: Settings,
+    scorer: Scorer,
+    asked: Parsed,
+    records: list[Row],
+    published: Prediction | None,
+) -> tuple[PipelineDriver, Prediction]:
+    """The pipeline after the record, and its prediction; as published, if any way leads there."""
+    before = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
+    last = len(records) - 1
+    alone = not scorer.recurrent or published is None
+    places = [0] if alone else [0, *range(last, max(last - PLACES, 0), -1)]
+    best: tuple[float, int] = (float("inf"), 0)
+    # Scores do not depend on batches: all at once is quickest. To the last digit they once did.
+    for batch in (len(records), 1):
+        for place in places:
+            driver, prediction = _run(settings, before, scorer, records, place, asked, batch)
+            if published is None or _numbers(published) == _numbers(prediction):
+                return driver, prediction
+            best = min(best, (_gap(published, prediction), place))
+        places = [best[1]]
+    return driver, prediction
+
+
+def _gap(published: Prediction, again: Prediction) -> float:
+    """Largest difference of a probability."""
+    return max(
+        abs(score.probability - again.targets[name].probability)
+        for name, score in published.targets.items()
+    )
+
+
+def _run(
+    settings: Settings,
+    before: Scorer,
+    scorer: Scorer,
+    records: list[Row],
+    place: int,
+    asked: Parsed,
+    batch: int,
+) -> tuple[PipelineDriver, Prediction]:
+    """Let the model `before` serve up to `place`, then the one in question."""
+    partition = asked.source.partition
+    driver = PipelineDriver(
+        before if place else scorer,
+        settings,
+        partition=partition,
+        partitions=settings.topics.partitions,
+    )
+    driver.pipe_records(records[:place], batch=batch)
+    driver.pipeline.replace_scorer(scorer)
+    driver.pipe_records(records[place:], batch=batch)
+    for prediction in reversed(driver.predictions()):
+        if prediction.source == asked.source:
+            return driver, prediction
+    source = asked.source
+    raise ExplainError(
+        f"offset {source.offset} of {source.topic}-{source.partition} led to no prediction: it is"
+        " a duplicate, late or invalid"
+    )
+
+
+def _shown(records: list[Row], length: int) -> list[PastEvent]:
+    """The last events in their order in time, each once."""
+    events: dict[str, Event] = {}
+    for record in records:
+        try:
+            event = decode_event(record.value)
+        except InvalidMessage:
+            continue
+        events.setdefault(event.event_id, event)
+    ordered = sorted(events.values(), key=lambda event: event.event_time)
+    return [
+        PastEvent(
+            event.event_id,
+            str(event.__struct_config__.tag),
+            event.event_time,
+            event.item_id,
+            None,
+        )
+        for event in ordered[len(ordered) - length :]
+    ]
+
+
+def _probabilities(targets: dict[str, TargetScore]) -> dict[str, float]:
+    return {name: score.probability for name, score in targets.items()}
+
+
+def _wait(prediction: Prediction) -> int | None:
+    wait = prediction.expected_wait_ms
+    return None if wait is msgspec.UNSET else wait
+
+
+def _next(prediction: Prediction) -> dict[str, dict[str, float]]:
+    """What the user turns to next: "category" and "item", each name -> probability."""
+    found: dict[str, dict[str, float]] = {}
+    if prediction.next_categories is not msgspec.UNSET:
+        categories = prediction.next_categories
+        found["category"] = {one.category_id: one.probability for one in categories}
+    if prediction.next_items is not msgspec.UNSET:
+        found["item"] = {one.item_id: one.probability for one in prediction.next_items}
+    return found
+
+
+def _numbers(prediction: Prediction) -> tuple[object, ...]:
+    """All that a model said."""
+    wait, left = prediction.expected_wait_ms, prediction.survival
+    ranks = prediction.next_categories, prediction.next_items
+    return prediction.targets, wait, left, prediction.expected_spend, *ranks
+
+
+async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:
+    """All records of the user up to the one in question, which is the last."""
+    source = asked.source
+    at = TopicPartition(source.topic, source.partition)
+    found = [record async for record in _read(settings, at, source.offset, source.offset + 1)]
+    if not found or found[0].offset != source.offset:
+        raise ExplainError(
+            f"offset {source.offset} of {at.topic}-{at.partition} is not in the log any more (or"
+            " not yet): only predictions whose events are kept can be made again"
+        )
+    key = found[0].key
+    return [
+        Row(record.offset, record.timestamp, record.key, record.value)
+        async for record in _read(settings, at, None, source.offset + 1)
+        if record.key == key
+    ]
+
+
+async def _published(
+    settings: Settings, prediction_id: str, asked: Parsed, since: int
+) -> Prediction | None:
+    """The prediction as it was published, if it is kept; it came after its event."""
+    needle = prediction_id.encode()
+    for topic in (settings.topics.propensity, settings.topics.shadow):
+        at = TopicPartition(topic, asked.source.partition)
+        async with aclosing(_read(settings, at, None, None, since)) as records:
+            async for record in records:
+                if record.value is not None and needle in record.value:
+                    prediction = decode(Prediction, record.value)
+                    if prediction.prediction_id == prediction_id:
+                        return prediction
+    return None
+
+
+async def _read(
+    settings: Settings,
+    at: TopicPartition,
+    first: int | None,
+    end: int | None,
+    since: int | None = None,
+) -> AsyncGenerator[ConsumerRecord]:
+    """Records of a partition from an offset, a time or the beginning, to an offset or its end."""
+    consumer = AIOKafkaConsumer(
+        group_id=None,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **settings.kafka.client_options(),
+    )
+    try:
+        await consumer.start()
+        consumer.assign([at])
+        ends = await consumer.end_offsets([at])
+        stop = ends[at] if end is None else min(end, ends[at])
+        if first is not None:
+            consumer.seek(at, first)
+        elif since is not None:
+            found = (await consumer.offsets_for_times({at: since}))[at]
+            if found is None:
+                return
+            consumer.seek(at, found.offset)
+        else:
+            await consumer.seek_to_beginning(at)
+        while await consumer.position(at) < stop:
+            for records in (await consumer.getmany(timeout_ms=_STALLED_MS)).values():
+                for record in records:
+                    if record.offset >= stop:
+                        return
+                    yield record
+    except (KafkaError, OSError) as error:
+        raise BrokerError(
+            f"{at.topic}-{at.partition} cannot be read: {error!r}; check the broker and this"
+            " client's rights"
+        ) from error
+    finally:
+        await stop_consumer(consumer)

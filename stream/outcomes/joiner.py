@@ -1,0 +1,396 @@
+"""Predictions meet what came true: labels once they have matured, and rolling figures per model.
+
+Pure: events, predictions and alerts are handed in as they arrive, per partition in its order; how
+the three interleave does not change what is judged. Time is that of the events and predictions of a
+partition, whichever is behind. A prediction of a user at `state_time` is judged by the events of
+the target's type (purchases, carts, favourites) that follow strictly after it, within the horizon;
+lines of the same order carry the same event time and are not "after" it. One prediction counts per
+user, moment and model: the last one.
+
+The recency baseline is asked at the same moments, for the same predictions: its score is how short
+ago the user's previous event of that type was, the one at least `order_gap_ms` before, so that the
+lines of the current order do not answer. A user without one scores lowest.
+
+Memory is bounded by sampling whole users by hash: when more than `max_pending` predictions wait for
+their labels, or more than `max_users` users are known, every second user is left out from then on.
+That does not bias the figures, but they have fewer points. Figures roll over the last `window`
+matured predictions, of all models together and of each of the last `max_models`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import xxhash
+
+from models.history import PURCHASE
+from models.targets import ABSENT, judged
+from stream.outcomes.window import Window
+
+if TYPE_CHECKING:
+    from models.targets import Target
+    from schemas.outputs import ChurnAlert, Prediction
+    from stream.outcomes.window import Figures
+
+__all__ = ["AlertFigures", "Listener", "Matured", "OutcomeJoiner", "OutcomeRules"]
+
+MAX_EVENTS: Final = 4096
+"""Events of one type remembered per user, at most."""
+
+
+@dataclass(frozen=True)
+class OutcomeRules:
+    """How outcomes are judged; times in ms."""
+
+    targets: tuple[Target, ...]
+    """What is judged where a prediction has it; its horizon is the prediction's own."""
+    churn_horizon_ms: int
+    """A raised alert is right when no purchase follows within this time after it."""
+    grace_ms: int = 600_000
+    """How much longer than its horizon a label waits for events that are under way."""
+    order_gap_ms: int = 1_800_000
+    """Purchases closer than this belong to one order."""
+    min_orders: int = 2
+    """Churn is judged from this many orders on, as it is learnt: before, nothing can break off."""
+    since: int = 0
+    """Predictions and alerts of earlier moments are not judged: a model may know their outcome."""
+    window: int = 50_000
+    max_pending: int = 500_000
+    max_users: int = 500_000
+    max_models: int = 16
+
+
+@dataclass(frozen=True)
+class AlertFigures:
+    """Raised churn alerts and what became of them."""
+
+    raised: int
+    right: int
+    """Matured, no purchase within the churn horizon."""
+    wrong: int
+
+    @property
+    def unknown(self) -> int:
+        """Not matured yet."""
+        return self.raised - self.right - self.wrong
+
+    @property
+    def precision(self) -> float | None:
+        """Share of right ones among the matured; None before there is any."""
+        matured = self.right + self.wrong
+        return self.right / matured if matured else None
+
+
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """A prediction that has met its label."""
+
+    user: str
+    version: str
+    target: str
+    time: int
+    """Of the prediction, ms."""
+    probability: float
+    label: bool
+
+
+class Listener(Protocol):
+    """Told of each verdict as it falls."""
+
+    def matured(self, found: Matured) -> None:
+        """A prediction has met its label."""
+
+    def alert_settled(self, alert: ChurnAlert, returned_at: int | None, *, retracted: bool) -> None:
+        """A raised alert's horizon is over, or it was retracted; when the user bought again."""
+
+
+@dataclass(slots=True)
+class _User:
+    times: dict[int, list[int]] = field(default_factory=dict)
+    """By event type distinct times, ascending; those that no pending label needs are dropped but
+    for one."""
+    orders: int = 0
+    eligible_from: int | None = None
+    """Time of the order that was the `min_orders`-th."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    user: str
+    time: int
+    horizon: int
+    version: str
+    target: str
+    """Empty for an alert."""
+    kind: int
+    """Code of the event type that decides."""
+    probability: float
+    offset: int
+    alert: ChurnAlert | None = None
+    settled: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One partition: its events decide when the labels of its users are known."""
+
+    watermark: int = 0
+    """Greatest event time seen."""
+    predicted: int | None = None
+    """Greatest event time of a prediction seen."""
+    waiting: list[tuple[int, int, _Pending]] = field(default_factory=list)
+    """Heap by the time at which the label is known."""
+
+    @property
+    def clock(self) -> int:
+        """Up to here both events and predictions have come, whichever is read ahead."""
+        return self.watermark if self.predicted is None else min(self.watermark, self.predicted)
+
+
+class OutcomeJoiner:
+    """Joins predictions and alerts with the events that followed, or did not."""
+
+    def __init__(self, rules: OutcomeRules, listener: Listener | None = None) -> None:
+        """Begin with nothing known."""
+        self._rules = rules
+        self._listener = listener
+        self._users: dict[str, _User] = {}
+        self._lanes: dict[int, _Lane] = {}
+        self._latest: dict[tuple[str, int, str, str], _Pending] = {}
+        self._windows: OrderedDict[tuple[str | None, str], Window] = OrderedDict()
+        self._alerts: deque[bool] = deque(maxlen=rules.window)
+        self._alert_ids: dict[str, _Pending] = {}
+        self._raised = 0
+        self._targets = {target.name: target for target in judged(rules.targets)}
+        self._longest = {int(PURCHASE): rules.churn_horizon_ms}
+        """By event type the longest time in which it decides; others are not followed."""
+        for target in self._targets.values():
+            self._lasts(target.event_type, target.horizon_ms)
+        self._sequence = 0
+        self._level = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets that are judged."""
+        return tuple(self._targets)
+
+    @property
+    def sampled(self) -> float:
+        """Share of users that are judged: 1 until a bound was met."""
+        return 0.5**self._level
+
+    @property
+    def clock(self) -> int:
+        """Event time up to which outcomes are known, of the partition that is furthest, ms."""
+        return max((lane.clock for lane in self._lanes.values()), default=0)
+
+    @property
+    def pending(self) -> int:
+        """Labels that have not matured yet, alerts included."""
+        return sum(len(lane.waiting) for lane in self._lanes.values())
+
+    def event(self, user_id: str, time: int, kind: int, partition: int = 0) -> None:
+        """Take in a behaviour event; labels that it brings to maturity are judged.
+
+        Args:
+            user_id: as in predictions.
+            time: of the event, ms.
+            kind: code of its type, see schemas.events.EventType.
+            partition: where it lies; its events and predictions have one order of time.
+        """
+        lane = self._lane(partition)
+        if kind in self._longest and self._keeps(user_id):
+            # Before the first prediction all are kept: events may be read far ahead.
+            self._happened(user_id, kind, time, 0 if lane.predicted is None else lane.clock)
+        if time > lane.watermark:
+            lane.watermark = time
+            self._mature(lane)
+
+    def prediction(self, prediction: Prediction) -> None:
+        """Take in a prediction; another one of the same user, moment and model replaces it."""
+        if prediction.event_time >= self._rules.since and self._keeps(prediction.user_id):
+            self._predicted(prediction)
+        lane = self._lane(prediction.source.partition)
+        if lane.predicted is None or prediction.event_time > lane.predicted:
+            lane.predicted = prediction.event_time
+            self._mature(lane)
+
+    def _predicted(self, prediction: Prediction) -> None:
+        user, time = prediction.user_id, prediction.state_time
+        offset = prediction.source.offset
+        for name, score in prediction.targets.items():
+            target = self._targets.get(name)
+            if target is None:
+                continue
+            key = (user, time, prediction.model_version, name)
+            earlier = self._latest.get(key)
+            if earlier is not None:
+                if offset > earlier.offset:
+                    earlier.probability, earlier.offset = score.probability, offset
+                continue
+            pending = _Pending(
+                user,
+                time,
+                score.horizon_ms,
+                key[2],
+                name,
+                target.event_type,
+                score.probability,
+                offset,
+            )
+            self._latest[key] = pending
+            self._wait(prediction.source.partition, pending)
+
+    def alert(self, alert: ChurnAlert) -> None:
+        """Take in an alert; raised ones are judged, each id once, and a retracted one was wrong."""
+        if alert.event_time < self._rules.since or not self._keeps(alert.user_id):
+            return
+        if alert.state == "retracted":
+            self._retract(alert.episode)
+        if alert.state != "raised" or alert.alert_id in self._alert_ids:
+            return
+        if len(self._alert_ids) >= self._rules.max_pending:
+            self._alert_ids.pop(next(iter(self._alert_ids)))
+        self._raised += 1
+        horizon = self._rules.churn_horizon_ms
+        version = alert.model_version
+        pending = _Pending(
+            alert.user_id, alert.event_time, horizon, version, "", PURCHASE, alert.risk, 0, alert
+        )
+        self._alert_ids[alert.alert_id] = pending
+        self._wait(alert.source.partition, pending)
+
+    def _retract(self, episode: str) -> None:
+        pending = self._alert_ids.get(episode)
+        if pending is None or pending.settled:
+            return
+        pending.settled = True
+        self._alerts.append(False)
+        if self._listener is not None and pending.alert is not None:
+            self._listener.alert_settled(pending.alert, None, retracted=True)
+
+    def figures(self, target: str, version: str | None = None) -> Figures | None:
+        """Rolling figures of a target, of one model or of all; None before any label matured."""
+        window = self._windows.get((version, target))
+        return None if window is None else window.figures()
+
+    def versions(self, target: str) -> list[str]:
+        """Models with matured predictions of a target, the one that matured last at the end."""
+        return [version for version, name in self._windows if name == target and version]
+
+    def alerts(self) -> AlertFigures:
+        """What became of the raised alerts; verdicts roll over the last `window`."""
+        right = sum(self._alerts)
+        return AlertFigures(self._raised, right, len(self._alerts) - right)
+
+    def _lane(self, partition: int) -> _Lane:
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = _Lane()
+        return lane
+
+    def _keeps(self, user_id: str) -> bool:
+        if self._level == 0:
+            return True
+        return xxhash.xxh3_64_intdigest(user_id.encode()) % (1 << self._level) == 0
+
+    def _lasts(self, kind: int, horizon: int) -> None:
+        self._longest[kind] = max(self._longest.get(kind, 0), horizon)
+
+    def _happened(self, user_id: str, kind: int, time: int, clock: int) -> None:
+        user = self._users.get(user_id)
+        if user is None:
+            user = self._users[user_id] = _User()
+        times, gap = user.times.setdefault(kind, []), self._rules.order_gap_ms
+        place = bisect_left(times, time)
+        if place < len(times) and times[place] == time:
+            return
+        if kind == PURCHASE and (place == 0 or time - times[place - 1] > gap):
+            user.orders += 1
+            if user.orders == self._rules.min_orders:
+                user.eligible_from = time
+        insort(times, time)
+        # Twice: predictions and alerts may be read somewhat behind.
+        floor = clock - 2 * self._longest[kind] - self._rules.grace_ms - gap
+        needless = max(bisect_left(times, floor) - 1, len(times) - MAX_EVENTS)
+        if needless > 0:
+            del times[:needless]
+        if len(self._users) > self._rules.max_users:
+            self._thin_out()
+
+    def _wait(self, partition: int, pending: _Pending) -> None:
+        self._lasts(pending.kind, pending.horizon)
+        lane = self._lane(partition)
+        self._sequence += 1
+        known_at = pending.time + pending.horizon + self._rules.grace_ms
+        heapq.heappush(lane.waiting, (known_at, self._sequence, pending))
+        self._mature(lane)
+        if self.pending > self._rules.max_pending:
+            self._thin_out()
+
+    def _mature(self, lane: _Lane) -> None:
+        while lane.waiting and lane.waiting[0][0] < lane.clock:
+            self._judge(heapq.heappop(lane.waiting)[2])
+
+    def _judge(self, pending: _Pending) -> None:
+        user = self._users.get(pending.user) or _User()
+        times = user.times.get(pending.kind, [])
+        place = bisect_right(times, pending.time)
+        following = times[place] if place < len(times) else None
+        came = following is not None and following <= pending.time + pending.horizon
+        if pending.alert is not None:
+            if not pending.settled:
+                pending.settled = True
+                self._alerts.append(not came)
+                if self._listener is not None:
+                    returned = following if came else None
+                    self._listener.alert_settled(pending.alert, returned, retracted=False)
+            return
+        del self._latest[pending.user, pending.time, pending.version, pending.target]
+        absent = self._targets[pending.target].kind == ABSENT
+        if absent and (user.eligible_from is None or pending.time < user.eligible_from):
+            return
+        before = bisect_right(times, pending.time - self._rules.order_gap_ms) - 1
+        gap = float(pending.time - times[before]) if before >= 0 else float("inf")
+        for version in (None, pending.version):
+            window = self._window(version, pending.target)
+            window.add(came != absent, pending.probability, gap if absent else -gap)
+        if self._listener is not None:
+            self._listener.matured(
+                Matured(
+                    pending.user,
+                    pending.version,
+                    pending.target,
+                    pending.time,
+                    pending.probability,
+                    came != absent,
+                )
+            )
+
+    def _window(self, version: str | None, target: str) -> Window:
+        key = (version, target)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = Window(self._rules.window)
+            mine = [known for known in self._windows if known[0] and known[1] == target]
+            if len(mine) > self._rules.max_models:
+                del self._windows[mine[0]]
+        elif version:
+            self._windows.move_to_end(key)
+        return window
+
+    def _thin_out(self) -> None:
+        """Leave out every second user."""
+        self._level += 1
+        self._users = {name: user for name, user in self._users.items() if self._keeps(name)}
+        self._latest = {key: p for key, p in self._latest.items() if self._keeps(key[0])}
+        for lane in self._lanes.values():
+            gone = [entry for entry in lane.waiting if not self._keeps(entry[2].user)]
+            # Alerts that are no longer followed are not "unknown" for ever.
+            self._raised -= sum(not entry[2].target for entry in gone)
+            lane.waiting = [entry for entry in lane.waiting if self._keeps(entry[2].user)]
+            heapq.heapify(lane.waiting)

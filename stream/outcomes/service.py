@@ -1,0 +1,214 @@
+"""`intentstream outcomes` as a coroutine: joins the topics, publishes figures and verdicts.
+
+It keeps nothing on disk and commits no offset: a start reads the topics again, as far back as
+`outcomes.lookback_ms`, and its own verdicts, so that none is told twice. Memory is bounded by the
+joiner, which samples users where there are too many. Whoever may write to `models.published` may
+roll back, so it needs that right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from models.artifact import read_manifest
+from models.drift import Reference
+from models.errors import ModelError
+from models.registry import Registry
+from models.targets import judged
+from schemas.codec import decode, decode_event, encode
+from schemas.errors import InvalidMessage
+from schemas.monitoring import AlertOutcome, ModelMetrics
+from schemas.outputs import ChurnAlert, Prediction
+from stream.config.targets import targets_of
+from stream.errors import BrokerError
+from stream.kafka.announce import note, withdraw
+from stream.kafka.tail import open_tail
+from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
+from stream.outcomes.model_watch import ModelWatch, WatchRules
+from stream.pipeline.rollout import Announced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiokafka import ConsumerRecord
+
+    from stream.config.settings import Settings
+    from stream.kafka.tail import Tail
+
+_STALLED_S: Final = 30.0
+_POLL_S: Final = 0.5
+_KNOWN: Final = 1_000_000
+"""Verdicts remembered so that none is told twice."""
+
+log = structlog.get_logger(__name__)
+
+
+class OutcomeService:
+    """One process that follows predictions and alerts until they are judged."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read nothing yet."""
+        self.settings = settings
+        chosen, topics = settings.outcomes, settings.topics
+        targets = judged(targets_of(settings))
+        self.announced = Announced()
+        self._known: dict[str, str] = {}
+        self.watch = ModelWatch(
+            WatchRules(
+                churn_horizon_ms=settings.train.churn_horizon_ms,
+                alpha=chosen.rollback_error,
+                targets=len(targets),
+                min_users=chosen.rollback_users,
+                max_ece=settings.gate.max_ece,
+                min_matured=chosen.min_matured,
+            ),
+            self.announced,
+            self._reference,
+            self._known,
+        )
+        rules = OutcomeRules(
+            targets=targets,
+            churn_horizon_ms=settings.train.churn_horizon_ms,
+            grace_ms=settings.state.grace_ms,
+            order_gap_ms=settings.state.session_gap_ms,
+            min_orders=settings.churn.min_orders,
+            window=chosen.window,
+            max_pending=chosen.max_users,
+            max_users=chosen.max_users,
+        )
+        self.joiner = OutcomeJoiner(rules, self.watch)
+        self.metrics: list[ModelMetrics] = []
+        """As published last."""
+        self.published_at: int | None = None
+        """When that was, ms since the epoch; None before the first time."""
+        self._take: dict[str, Callable[[ConsumerRecord], None]] = {
+            topics.events: self._event,
+            topics.propensity: self._prediction,
+            topics.shadow: self._prediction,
+            topics.churn: self._alert,
+            topics.models: self._model,
+        }
+
+    async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> None:
+        """Join and publish until `stop` is set; with `once` only up to the topics' ends.
+
+        Raises:
+            BrokerError: the cluster stopped answering.
+            TopicLayoutError: a topic is missing.
+            TrainerError: a roll-back cannot be announced.
+        """
+        stop = stop or asyncio.Event()
+        await self._read_verdicts()
+        producer = AIOKafkaProducer(enable_idempotence=True, **self.settings.kafka.client_options())
+        async with contextlib.AsyncExitStack() as stack:
+            tail = await stack.enter_async_context(
+                open_tail(self.settings, self._take, from_beginning=True)
+            )
+            try:
+                await producer.start()
+                stack.push_async_callback(producer.stop)
+                await self._seek(tail)
+                async for records in tail.read_to_end(_STALLED_S):
+                    self._drain(records)
+                await self._publish(producer)
+                if not once:
+                    await self._follow(tail, producer, stop)
+            except (KafkaError, OSError) as error:
+                raise BrokerError(
+                    f"the broker at {self.settings.kafka.bootstrap_servers} does not answer:"
+                    f" {error!r}; check it and this client's rights (deploy/acls)"
+                ) from error
+
+    async def _follow(self, tail: Tail, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
+        while not stop.is_set():
+            self._drain(await tail.poll(_POLL_S))
+            if self.watch.rollbacks or time.monotonic() >= due:
+                await self._publish(producer)
+                due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
+        await self._publish(producer)
+
+    async def _read_verdicts(self) -> None:
+        topic = self.settings.topics.outcomes
+        async with open_tail(self.settings, [topic], from_beginning=True) as tail:
+            async for records in tail.read_to_end(_STALLED_S):
+                for record in records:
+                    with contextlib.suppress(InvalidMessage):
+                        found = decode(AlertOutcome, record.value)
+                        self._known[found.alert_id] = found.outcome
+                self._forget()
+
+    def _forget(self) -> None:
+        while len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
+
+    async def _seek(self, tail: Tail) -> None:
+        since = time.time_ns() // 1_000_000 - self.settings.outcomes.lookback_ms
+        for topic in self._take:
+            if topic != self.settings.topics.models:
+                await tail.seek_to_time(topic, max(since, 0))
+
+    def _drain(self, records: list[ConsumerRecord]) -> None:
+        for record in records:
+            if record.topic == self.settings.topics.models:
+                self._model(record)
+            elif record.value is not None:
+                with contextlib.suppress(InvalidMessage):
+                    self._take[record.topic](record)
+
+    def _event(self, record: ConsumerRecord) -> None:
+        event = decode_event(record.value)
+        user = self.settings.privacy.stored_id(event.user_id)
+        self.joiner.event(user, event.event_time, event.code, record.partition)
+
+    def _prediction(self, record: ConsumerRecord) -> None:
+        prediction = decode(Prediction, record.value)
+        # Who abstains, and who speaks of a program, is not judged.
+        if not prediction.automated:
+            self.joiner.prediction(prediction)
+
+    def _alert(self, record: ConsumerRecord) -> None:
+        alert = decode(ChurnAlert, record.value)
+        self.watch.alert_raised(alert)
+        self.joiner.alert(alert)
+
+    def _model(self, record: ConsumerRecord) -> None:
+        note(self.announced, record.key, record.value)
+
+    def _reference(self, version: str) -> Reference:
+        registry = Registry(self.settings.models_dir)
+        try:
+            return read_manifest(registry.resolve(version)).reference
+        except ModelError as error:
+            log.info("no drift of a model that is not here", model=version, why=str(error))
+            return Reference()
+
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        topics, sent = self.settings.topics, []
+        while self.watch.rollbacks:
+            decided = self.watch.rollbacks.popleft()
+            if self.settings.outcomes.rollback:
+                log.warning("canary is rolled back", model=decided.version, why=decided.reason)
+                await withdraw(self.settings, decided.version, decided.reason)
+        while self.watch.outcomes:
+            outcome = self.watch.outcomes.popleft()
+            sent.append(
+                await producer.send(
+                    topics.outcomes, key=outcome.user_id.encode(), value=encode(outcome)
+                )
+            )
+        self._forget()
+        now = time.time_ns() // 1_000_000
+        self.metrics = self.watch.metrics(self.joiner, now)
+        for found in self.metrics:
+            key = found.model_version.encode()
+            sent.append(await producer.send(topics.metrics, key=key, value=encode(found)))
+        await asyncio.gather(*sent)
+        self.published_at = now

@@ -1,0 +1,1 @@
+"""One partition from its opening to its closing, and its commits."""

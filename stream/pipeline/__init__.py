@@ -1,0 +1,1 @@
+"""Records -> state, scores, alerts, messages. No I/O: handed in and taken out."""

@@ -1,0 +1,324 @@
+"""Results -> messages: predictions, alerts with their reasons, late events, dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+import xxhash
+from msgspec import UNSET
+
+from models.features import PROFILE_FEATURES
+from models.history import AMOUNT_UNIT
+from schemas.codec import decode_event, encode
+from schemas.control import EraseReceipt, EraseUser
+from schemas.outputs import (
+    AlertReason,
+    Arm,
+    ChurnAlert,
+    DeadLetter,
+    Prediction,
+    Source,
+    SurvivalPoint,
+    TargetScore,
+    alert_id,
+    dead_letter,
+    late_event,
+    prediction_id,
+)
+from stream.kernels.buffers import cut, joined
+from stream.kernels.predictions import (
+    DIGITS,
+    Pattern,
+    Predictions,
+    pattern_of,
+    room_for,
+    write_predictions,
+)
+from stream.pipeline.churn import AlertDraft, churn_column
+from stream.pipeline.ranking import spliced
+from stream.pipeline.readout import Readout, readout_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.features import F32
+    from models.history import I64
+    from schemas.errors import InvalidMessage
+    from schemas.pseudonym import Pseudonyms
+    from stream.pipeline.erasure import Erasure
+    from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.outbox import Message
+    from stream.pipeline.ranking import Ranks
+    from stream.pipeline.records import Record
+    from stream.pipeline.state import UserTable
+
+REASONS: Final = 3
+_ARMS: Final = 10_000
+_PATTERNS: Final = 8
+
+
+class Emitter:
+    """Builds the messages of one partition."""
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        holdout_share: float,
+        pseudonyms: Pseudonyms | None = None,
+        erase_topic: str = "",
+    ) -> None:
+        """``topic`` and ``partition`` of the source; ``erase_topic`` has the requests.
+
+        With ``pseudonyms`` no message holds a user's id: copies of late events are rewritten, and
+        of refused records, which may hold anything, nothing is copied.
+        """
+        self._topic = topic
+        self._partition = partition
+        self._holdout = round(holdout_share * _ARMS)
+        self._pseudonyms = pseudonyms
+        self._erase_topic = erase_topic
+        self._patterns: dict[bytes, Pattern] = {}
+
+    def source(self, offset: int) -> Source:
+        """Where a record lies."""
+        return Source(self._topic, self._partition, offset)
+
+    def predictions(
+        self,
+        keys: Sequence[bytes],
+        offsets: I64,
+        event_times: I64,
+        state_times: I64,
+        probabilities_NK: F32,
+        scorer: ScorerLike,
+        *,
+        automated: NDArray[np.bool_],
+        cold: NDArray[np.bool_],
+        stale: bool,
+        ranks: dict[str, Ranks],
+    ) -> list[Message]:
+        """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
+        readout = readout_of(scorer.targets)
+        blank = self._blank(scorer, readout, stale=stale)
+        pattern = self._pattern(blank)
+        users, user_ends = joined(keys)
+        told = readout.read(probabilities_NK)
+        columns = Predictions(
+            users,
+            user_ends,
+            offsets,
+            state_times,
+            event_times,
+            told.scores_NS,
+            cold | scorer.cold_start,
+            automated,
+            told.waits,
+            told.spend,
+        )
+        out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
+        odd = write_predictions(pattern, columns, out, ends)
+        values = cut(out, ends)
+        for i in np.flatnonzero(odd).tolist():
+            values[i] = encode(self._prediction(blank, keys[i], columns, i))
+        return list(zip(keys, spliced(values, ranks), strict=True))
+
+    def _pattern(self, blank: Prediction) -> Pattern:
+        """Of predictions like this one: those of a few scorers are remembered."""
+        key = encode(blank)
+        found = self._patterns.get(key)
+        if found is None:
+            if len(self._patterns) >= _PATTERNS:
+                self._patterns.clear()
+            found = self._patterns[key] = pattern_of(blank, self._topic, self._partition)
+        return found
+
+    def _blank(self, scorer: ScorerLike, readout: Readout, *, stale: bool) -> Prediction:
+        """What all predictions of a scorer have in common."""
+        bins = readout.bins
+        return Prediction(
+            prediction_id="",
+            user_id="",
+            targets={t.name: TargetScore(0.0, t.horizon_ms) for t in readout.targets},
+            expected_spend=None if readout.amount is None else 0.0,
+            expected_wait_ms=UNSET if bins is None else 0,
+            survival=UNSET if bins is None else [SurvivalPoint(e, 0.0) for e in bins.edges_ms],
+            model_version=scorer.version,
+            feature_version=scorer.feature_version,
+            state_time=0,
+            event_time=0,
+            source=self.source(0),
+            stale=stale,
+        )
+
+    def _prediction(self, blank: Prediction, key: bytes, of: Predictions, i: int) -> Prediction:
+        """One of many: what the kernel writes, as a message."""
+        offset = int(of.offsets[i])
+        scores = (of.scores_NS[i] / 10**DIGITS).tolist()
+        survival = blank.survival
+        if survival is not UNSET:
+            after = scores[len(blank.targets) :]
+            survival = [
+                SurvivalPoint(point.horizon_ms, score)
+                for point, score in zip(survival, after, strict=True)
+            ]
+        return msgspec.structs.replace(
+            blank,
+            prediction_id=prediction_id(blank.model_version, self._topic, self._partition, offset),
+            user_id=key.decode(),
+            targets={
+                name: TargetScore(score, target.horizon_ms)
+                for (name, target), score in zip(blank.targets.items(), scores, strict=False)
+            },
+            expected_spend=None if blank.expected_spend is None else int(of.spend[i]) / AMOUNT_UNIT,
+            expected_wait_ms=UNSET if survival is UNSET else int(of.waits[i]),
+            survival=survival,
+            state_time=int(of.state_times[i]),
+            event_time=int(of.event_times[i]),
+            source=self.source(offset),
+            cold_start=bool(of.cold[i]),
+            automated=bool(of.automated[i]),
+        )
+
+    def alerts(
+        self, drafts: list[AlertDraft], table: UserTable, scorer: ScorerLike
+    ) -> list[Message]:
+        """One alert message per draft; must be called while the drafts' rows are valid."""
+        reasons = _reasons(drafts, scorer)
+        return [
+            self._alert(draft, table.user_id(draft.row), why, scorer)
+            for draft, why in zip(drafts, reasons, strict=True)
+        ]
+
+    def _alert(
+        self, draft: AlertDraft, user: str, reasons: list[AlertReason], scorer: ScorerLike
+    ) -> Message:
+        alert = ChurnAlert(
+            alert_id=alert_id(user, draft.transition, draft.raised_at),
+            episode=alert_id(user, "raised", draft.raised_at),
+            user_id=user,
+            state=draft.transition,
+            risk=round(draft.risk, DIGITS),
+            silence_ms=max(draft.silence, 0),
+            expected_gap_ms=draft.expected_gap,
+            reasons=reasons,
+            value_at_risk=_value_at_risk(draft, scorer),
+            arm=self.arm(user),
+            cause=draft.cause,
+            model_version=scorer.version,
+            event_time=draft.now,
+            source=self.source(draft.offset),
+        )
+        return user.encode(), encode(alert)
+
+    def arm(self, user: str) -> Arm:
+        """Holdout or treatment: by hash, so that a user stays in one arm for good."""
+        share = xxhash.xxh3_64_intdigest(f"holdout:{user}".encode()) % _ARMS
+        return "holdout" if share < self._holdout else "treatment"
+
+    def late(self, record: Record, late_by: int) -> Message:
+        """A late event with its original bytes, or rewritten with the user's pseudonym."""
+        value = record.value or b""
+        event = decode_event(value, len(value))
+        if self._pseudonyms is not None:
+            event = self._pseudonyms.event(event)
+            value = encode(event)
+        message = late_event(
+            self.source(record.offset),
+            event.user_id,
+            event.event_id,
+            event.event_time,
+            max(late_by, 0),
+            value,
+        )
+        return event.user_id.encode(), encode(message)
+
+    def receipt(
+        self,
+        erasure: Erasure,
+        request: EraseUser,
+        user_id: str,
+        removed: dict[str, int],
+        before: int,
+        now: int,
+    ) -> Message:
+        """What was removed of a user, up to source offset ``before``, and where copies remain."""
+        kept = erasure.kept_ms.items()
+        receipt = EraseReceipt(
+            request_id=request.request_id,
+            user_id=user_id,
+            erased_at=now,
+            removed=removed,
+            source=self._request_source(erasure),
+            before=self.source(before),
+            remaining={topic: None if ms is None else now + ms for topic, ms in kept},
+        )
+        return user_id.encode(), encode(receipt)
+
+    def dead_request(self, erasure: Erasure, cause: InvalidMessage) -> Message:
+        """A request to forget a user that cannot be carried out."""
+        return self.dead(erasure.record, cause, self._request_source(erasure))
+
+    def _request_source(self, erasure: Erasure) -> Source:
+        return Source(self._erase_topic, self._partition, erasure.record.offset)
+
+    def dead(self, record: Record, cause: InvalidMessage, source: Source | None = None) -> Message:
+        """A refused record with the reason and, unless users are pseudonyms, its original bytes."""
+        where = source or self.source(record.offset)
+        letter = dead_letter(where, record.key, record.value, cause, record.timestamp)
+        if self._pseudonyms is not None:
+            letter = _withheld(letter, self._pseudonyms)
+        return letter.key, encode(letter)
+
+
+def _withheld(letter: DeadLetter, pseudonyms: Pseudonyms) -> DeadLetter:
+    """Without the original bytes, and without what the detail quotes of them."""
+    try:
+        key = pseudonyms.of(letter.key.decode()).encode() if letter.key else None
+    except UnicodeDecodeError:
+        key = None
+    return msgspec.structs.replace(
+        letter,
+        key=key,
+        value=None if letter.value is None else b"",
+        clipped=bool(letter.value),
+        detail="withheld, as it may name a user: see the record at `source`",
+    )
+
+
+def _reasons(drafts: list[AlertDraft], scorer: ScorerLike) -> list[list[AlertReason]]:
+    """Feature ablation: how much lower each risk would be with each feature at its typical value.
+
+    None for the end of an alert, which needs no reason.
+    """
+    asked = [i for i, draft in enumerate(drafts) if draft.transition != "resolved"]
+    reasons: list[list[AlertReason]] = [[] for _ in drafts]
+    if not asked:
+        return reasons
+    count = len(PROFILE_FEATURES)
+    ablated_BP = np.repeat([drafts[i].profile for i in asked], count, axis=0)
+    feature_B = np.tile(np.arange(count), len(asked))
+    ablated_BP[np.arange(len(ablated_BP)), feature_B] = scorer.reference_profile[feature_B]
+    hidden_BH = np.repeat([drafts[i].hidden for i in asked], count, axis=0)
+    risks = scorer.probabilities(hidden_BH, ablated_BP)[:, churn_column(scorer)]
+    for i, ablated in zip(asked, risks.astype(np.float64).reshape(-1, count), strict=True):
+        change = drafts[i].risk - ablated
+        strongest: NDArray[np.intp] = np.argsort(-np.abs(change), kind="stable")[:REASONS]
+        reasons[i] = [
+            AlertReason(PROFILE_FEATURES[k], round(float(change[k]), DIGITS))
+            for k in strongest.tolist()
+            if change[k]
+        ]
+    return reasons
+
+
+def _value_at_risk(draft: AlertDraft, scorer: ScorerLike) -> float:
+    """Spend expected within the churn horizon at the user's own rhythm, times the risk."""
+    column = churn_column(scorer)
+    horizon = 0 if column is None else scorer.targets[column].horizon_ms
+    orders = horizon / max(draft.expected_gap, 1)
+    return round(draft.order_value / AMOUNT_UNIT * orders * draft.risk, 4)

@@ -1,0 +1,161 @@
+"""Kafka records -> validated columns and refused records.
+
+Pure: what is valid depends on the record alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from models.encoding import Row, encode_event
+from models.history import Events
+from schemas.codec import decode_event, validate_key
+from schemas.errors import InvalidEvent, Reason
+from stream.kernels.buffers import as_array
+from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
+from stream.pipeline.records import Records
+from stream.pipeline.state import USER_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from models.history import I64
+    from schemas.pseudonym import Pseudonyms
+    from stream.pipeline.records import Record
+
+MAX_AMOUNT: Final = 10**16
+"""Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
+sum in 64 bits."""
+
+_NO_BOUND: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One micro-batch of a partition: N valid events as columns, and the rest."""
+
+    keys: list[bytes]
+    """Stored key (``USER_PREFIX`` + user id or pseudonym) per event."""
+    offsets: I64
+    events: Events
+    sources: NDArray[np.intp]
+    """Event -> index of its record."""
+    refused: list[tuple[int, InvalidEvent]]
+    """(index of the record, why)."""
+
+    def take(self, chosen: NDArray[np.intp]) -> Decoded:
+        """The chosen events, in the same order, and nothing refused."""
+        return Decoded(
+            keys=[self.keys[i] for i in chosen.tolist()],
+            offsets=self.offsets[chosen],
+            events=self.events.take(chosen),
+            sources=self.sources[chosen],
+            refused=[],
+        )
+
+
+class Ingest:
+    """Decodes and validates the records of one partition.
+
+    A kernel reads the plain records, which are nearly all; `decode_event` is asked for the others.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: int,
+        partitions: int,
+        max_bytes: int,
+        max_future_ms: int | None,
+        check_partitioner: bool,
+        pseudonyms: Pseudonyms | None = None,
+    ) -> None:
+        """``max_future_ms`` counts from the record's own broker timestamp; None: no bound.
+
+        With ``pseudonyms`` the stored keys are made from them; partitions follow the records' keys.
+        """
+        self._partition = partition
+        self._partitions = partitions if check_partitioner else 0
+        self._max_bytes = max_bytes
+        self._max_future_ms = max_future_ms
+        self._pseudonyms = pseudonyms
+
+    def decode(self, batch: Iterable[Record]) -> Decoded:
+        """Decode a micro-batch; an invalid record never touches its neighbours."""
+        records = Records.of(batch)
+        parsed = self._parse(records)
+        refused: list[tuple[int, InvalidEvent]] = []
+        for index in np.flatnonzero(~parsed.plain).tolist():
+            try:
+                row = self._decode_one(*records[index])
+            except InvalidEvent as error:
+                refused.append((index, error))
+            else:
+                parsed.fill(index, row)
+        events = Events(*parsed[:-1])
+        sources = np.arange(len(records))
+        keys: list[bytes] = records.keys  # type: ignore[assignment]  # None only where refused
+        if refused:
+            sources = np.flatnonzero(parsed.plain)
+            events = events.take(sources)
+            keys = [keys[index] for index in sources.tolist()]
+        if self._pseudonyms is None:
+            keys = [USER_PREFIX + key for key in keys]
+        else:
+            made = self._pseudonyms.of
+            keys = [USER_PREFIX + made(key.decode()).encode() for key in keys]
+        return Decoded(keys, records.offsets[sources], events, sources, refused)
+
+    def _parse(self, records: Records) -> Parsed:
+        """The columns of the plain records."""
+        parsed = Parsed.empty(len(records))
+        ahead = _NO_BOUND if self._max_future_ms is None else self._max_future_ms
+        bounds = Bounds(self._max_bytes, ahead, MAX_AMOUNT, self._partition, self._partitions)
+        parse_events(as_array(records.data), records.places, bounds, parsed)
+        return parsed
+
+    def _decode_one(
+        self, offset: int, timestamp: int, key: bytes | None, value: bytes | None
+    ) -> Row:
+        """The row of one record; raises InvalidEvent."""
+        del offset
+        event = decode_event(value, self._max_bytes)
+        validate_key(key, event.user_id)
+        if self._partitions:
+            self._check_partition(event.user_id.encode())
+        row = encode_event(event)
+        self._check_bounds(timestamp, row)
+        return row
+
+    def _check_partition(self, key: bytes) -> None:
+        belongs = partition_of(key, self._partitions)
+        if belongs != self._partition:
+            raise InvalidEvent(
+                Reason.WRONG_PARTITION,
+                "user_id",
+                f"murmur2 of the key gives partition {belongs}, the record lies in"
+                f" {self._partition}: let every producer partition with murmur2 (librdkafka:"
+                " partitioner=murmur2_random)",
+            )
+
+    def _check_bounds(self, timestamp: int, row: Row) -> None:
+        if row[5] > MAX_AMOUNT:
+            raise InvalidEvent(Reason.OUT_OF_RANGE, "price", "price x quantity is beyond 10**12")
+        if self._max_future_ms is not None and row[0] > timestamp + self._max_future_ms:
+            ahead = row[0] - timestamp
+            raise InvalidEvent(
+                Reason.FUTURE,
+                "event_time",
+                f"{ahead} ms ahead of the record's timestamp, at most {self._max_future_ms} are"
+                " accepted: check the producer's clock and unit (milliseconds)",
+            )
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition where a murmur2 producer (Java's default) puts ``key``."""
+    return int((murmur2(as_array(key), 0, len(key)) & 0x7FFFFFFF) % partitions)

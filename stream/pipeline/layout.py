@@ -1,0 +1,256 @@
+"""The form of stored user records: sealed, versioned, and how an older one becomes the newest.
+
+Layout 4 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+status), the entry of the timer index, the rest of the row's head and the used ring slots without
+their zero bytes, and the xxh3-64 of it all (the seal). A short history is stored without the
+model's state, which is made of it again, to the bit. Layout 3 had the ring with its zero bytes;
+layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its seal;
+layout 1 had no seal.
+
+A worker writes the newest layout only and reads all older ones: a record is migrated when it is
+read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
+needs no pause, and a worker that comes upon what a newer one wrote leaves it alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_digest
+
+from models.history import ENTRY, HEADER, I64
+from models.kernels.xxh3 import U8
+from stream.errors import StateLayoutError, StoreCorrupt
+from stream.kernels.buffers import cut, joined
+from stream.kernels.sealing import (
+    GOOD,
+    OTHER,
+    PLAIN_BYTES,
+    SEAL_BYTES,
+    Places,
+    pack_rows,
+    packed_bound,
+    slot_bound,
+    unpack_head,
+    unpack_rows,
+)
+from stream.pipeline.due_times import NO_DUE
+
+LAYOUT_VERSION: Final = 4
+_BEGIN_BYTES: Final = 6
+_DUE_SINCE_3: Final = 8
+_DUE: Final = struct.Struct("<q")
+_NEWEST: Final = LAYOUT_VERSION.to_bytes(2, "little")
+
+SERVING: Final = [
+    ("layout", "<u2"),
+    ("ring_size", "<u2"),
+    ("hidden_size", "<u2"),
+    ("status", "u1"),  # stream.pipeline.alerts.Status
+    ("disarmed", "u1"),  # no new alert before the next purchase
+    ("offset", "<i8"),  # last source offset applied
+    ("due", "<i8"),  # when a timer must look at this user, 0 = never
+    ("indexed_due", "<i8"),  # where the timer index lists it: at or before `due`
+    ("since", "<i8"),  # when the status was entered
+    ("raised_at", "<i8"),  # when the open alert was raised
+    ("cooldown_until", "<i8"),
+    ("risk", "<f4"),  # at the last look
+    ("raised_by", "<u4"),  # stream.pipeline.alerts.Trigger of the open alert
+    ("risk_model", "<u8"),  # code of the model that gave `risk`
+    ("model", "<u8"),  # code of the model that `hidden` belongs to
+]
+_OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(SERVING).fields or {}).items()}
+_HIDDEN_AT: Final = np.dtype(SERVING).itemsize
+
+
+def seal(unsealed: bytes) -> bytes:
+    """With the seal behind it."""
+    return unsealed + xxh3_64_digest(unsealed)
+
+
+def _from_1(value: bytes) -> bytes:
+    """Layout 1 had no seal."""
+    return seal(b"\x02\x00" + value[2:])
+
+
+def _from_2(value: bytes) -> bytes:
+    """Layout 2 was not packed. What is damaged stays damaged."""
+    layout, body = _layout_of(value), value[:-SEAL_BYTES]
+    if not _is_sealed(value) or not layout.fixed <= len(body) <= layout.dtype.itemsize:
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    return layout.sealed_anew(np.frombuffer(body, np.uint8))
+
+
+def _from_3(value: bytes) -> bytes:
+    """Layout 3 had the ring as it is. What is damaged stays damaged."""
+    layout = _layout_of(value)
+    places, data = layout.places, np.frombuffer(value[:-SEAL_BYTES], np.uint8)
+    head = np.zeros(layout.fixed, np.uint8)
+    at = unpack_head(data, PLAIN_BYTES, len(data), head, places) if _is_sealed(value) else -1
+    if not 0 <= at <= len(data) <= at + places.slots * places.entry:
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    head[:8], head[places.due : places.due + 8] = data[:8], data[8:PLAIN_BYTES]
+    return layout.sealed_anew(np.concatenate((head, data[at:])))
+
+
+def _is_sealed(value: bytes) -> bool:
+    return xxh3_64_digest(value[:-SEAL_BYTES]) == value[-SEAL_BYTES:]
+
+
+def _layout_of(value: bytes) -> Layout:
+    _, ring, hidden = _begin(value)
+    return Layout(ring, hidden)
+
+
+def _begin(value: bytes) -> list[int]:
+    """(layout, ring, hidden) of a stored record."""
+    begin = value[:_BEGIN_BYTES].ljust(_BEGIN_BYTES, b"\x00")
+    numbers: list[int] = np.frombuffer(begin, "<u2").tolist()
+    return numbers
+
+
+MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+"""Layout -> what makes a stored record of it one of a later layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything lies in a record of given sizes."""
+
+    ring: int = 64
+    hidden: int = 64
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The NumPy layout of one row."""
+        return np.dtype(
+            [*SERVING, ("hidden", "<f4", (self.hidden,)), *HEADER, ("ring", ENTRY, (self.ring,))]
+        )
+
+    @property
+    def fixed(self) -> int:
+        """Bytes before the ring."""
+        return self.dtype.itemsize - self.ring * ENTRY.itemsize
+
+    @property
+    def places(self) -> Places:
+        """What the kernels need to know of a row."""
+        return Places(
+            fixed=self.fixed,
+            entry=ENTRY.itemsize,
+            slots=self.ring,
+            due=_OFFSETS["indexed_due"],
+            model=_OFFSETS["model"],
+            hidden=_HIDDEN_AT,
+            hidden_end=_HIDDEN_AT + 4 * self.hidden,
+        )
+
+    def packed(self, table: U8, rows: NDArray[np.intp], rebuilt: int = 0) -> list[bytes]:
+        """The stored form of rows of a table of bytes.
+
+        A history of at most ``rebuilt`` events, all of them in the ring, is stored without the
+        model's state.
+        """
+        places = self.places
+        records = table.view(self.dtype)[:, 0]
+        events = records["n"][rows].astype(np.int64)
+        ring = np.minimum(events, self.ring).sum() * slot_bound(places)
+        out = np.empty(int(ring) + len(rows) * packed_bound(places), np.uint8)
+        ends = np.empty(len(rows), np.int64)
+        pack_rows(table, rows, events, places, min(rebuilt, self.ring), out, ends)
+        return cut(out, ends)
+
+    def sealed_anew(self, body: U8) -> bytes:
+        """The stored form of the beginning of a row, up to its last used ring slot."""
+        whole = np.zeros((1, self.dtype.itemsize), np.uint8)
+        whole[0, : len(body)] = body
+        whole[0, :2] = np.frombuffer(_NEWEST, np.uint8)
+        return self.packed(whole, np.zeros(1, np.intp))[0]
+
+    def unpack(
+        self, keys: Sequence[bytes], values: list[bytes], table: U8, rows: NDArray[np.intp]
+    ) -> None:
+        """Fill rows of a table of bytes, with rings of zeros, from stored records of any layout.
+
+        Raises:
+            StateLayoutError: one has other sizes, or a newer layout; names both and what to do.
+            StoreCorrupt: one is not what was written.
+        """
+        verdicts = self._unpack(values, table, rows)
+        others = np.flatnonzero(verdicts == OTHER).tolist()
+        if others:
+            newest = [self._newest(keys[i], values[i]) for i in others]
+            verdicts[others] = self._unpack(newest, table, rows[others])
+        for i in np.flatnonzero(verdicts != GOOD).tolist():
+            raise StoreCorrupt(
+                f"record {keys[i]!r} is damaged: its seal does not fit its {len(values[i])} bytes;"
+                " the local state is restored, and if that does not heal it, the changelog is"
+                " damaged: use another app_id and replay the events"
+            )
+
+    def _unpack(self, values: list[bytes], table: U8, rows: NDArray[np.intp]) -> I64:
+        expected = np.array([LAYOUT_VERSION, self.ring, self.hidden], "<u2").view(np.uint8)
+        verdicts = np.empty(len(values), np.int64)
+        unpack_rows(*joined(values), expected, table, rows, self.places, verdicts)
+        return verdicts
+
+    def _newest(self, key: bytes, value: bytes) -> bytes:
+        """A record of an older layout in the newest."""
+        layout, ring, hidden = _begin(value)
+        while layout in MIGRATIONS and (ring, hidden) == (self.ring, self.hidden):
+            value = MIGRATIONS[layout](value)
+            layout, _, _ = _begin(value)
+        if (layout, ring, hidden) == (LAYOUT_VERSION, self.ring, self.hidden):
+            return value
+        newer = layout > LAYOUT_VERSION
+        remedy = (
+            "run the release that wrote it, or a later one"
+            if newer
+            else "set state.ring and state.hidden_size back, or use another app_id and replay"
+        )
+        raise StateLayoutError(
+            f"record {key!r} has layout {layout} (ring {ring}, hidden {hidden}), this worker has"
+            f" layout {LAYOUT_VERSION} (ring {self.ring}, hidden {self.hidden}): {remedy}"
+        )
+
+    def row(self, key: bytes, value: bytes) -> np.void:
+        """One stored record as a row; raises as `unpack`."""
+        table = np.zeros((1, self.dtype.itemsize), np.uint8)
+        self.unpack([key], [value], table, np.zeros(1, np.intp))
+        record: np.void = table.view(self.dtype)[0, 0]
+        return record
+
+
+def indexed_due(value: bytes) -> int | None:
+    """The entry that the timer index must have for a stored record, ms; None for none."""
+    at = _DUE_SINCE_3 if value[0] >= 3 else _OFFSETS["indexed_due"]  # noqa: PLR2004
+    return _DUE.unpack_from(value, at)[0] or None
+
+
+def indexed_dues(data: U8, begins: I64, ends: I64) -> I64:
+    """As `indexed_due`, of records that lie in one array: [N] ms, `NO_DUE` for none.
+
+    Args:
+        data: what holds the records.
+        begins: [N] where each begins.
+        ends: [N] where each ends.
+
+    Raises:
+        StoreCorrupt: one is too short to be a record.
+    """
+    if not len(begins):
+        return np.zeros(0, np.int64)
+    if (ends - begins).min() > 0:
+        places = begins + np.where(data[begins] >= 3, _DUE_SINCE_3, _OFFSETS["indexed_due"])  # noqa: PLR2004
+        if (places + _DUE.size <= ends).all():
+            dues = data[places[:, np.newaxis] + np.arange(_DUE.size)].view("<i8")[:, 0]
+            return np.where(dues == 0, NO_DUE, dues)
+    raise StoreCorrupt(
+        f"a record of {(ends - begins).min()} bytes is none: the changelog is damaged; use another"
+        " app_id and replay the events"
+    )

@@ -1,0 +1,94 @@
+"""What one commit has to make durable, messages up to then, and the partition's own record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from stream.config.settings import TopicSettings
+
+Message = tuple[bytes | None, bytes]
+"""(key, value)."""
+Outputs = dict[str, list[Message]]
+"""Topic -> messages in order."""
+
+
+class Gathered:
+    """Messages in the order in which they came to be, until they are taken."""
+
+    def __init__(self, topics: TopicSettings) -> None:
+        """Hold none; ``topics`` names where each kind goes."""
+        self._topics = topics
+        self._outputs: Outputs = {}
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._outputs)
+
+    def put(self, kind: str, messages: list[Message]) -> None:
+        """Add messages of a kind, which is a field of `TopicSettings`."""
+        if messages:
+            self._outputs.setdefault(getattr(self._topics, kind), []).extend(messages)
+
+    def take(self) -> Outputs:
+        """Return them all, by topic, and hold none."""
+        outputs, self._outputs = self._outputs, {}
+        return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Everything since the last drain; all of it for partition number = the source's."""
+
+    outputs: Outputs
+    changelog: list[tuple[bytes, bytes | None]]
+    """Stored key -> record, None for a tombstone; the partition's own record last."""
+    timers: list[tuple[bytes, int | None, int | None]]
+    """(stored key, due in the index until now, due from now on), ms."""
+    next_offset: int | None
+    """Source offset to commit (last consumed + 1), None = unchanged."""
+    records: int
+    """Source records covered."""
+    misplaced: int = 0
+    """Of these, how many lie in another partition than their key belongs to."""
+
+
+class Counters(msgspec.Struct, gc=False):
+    """Totals of a partition: consumed = accepted + duplicate + late + invalid."""
+
+    consumed: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    invalid: int = 0
+    predictions: int = 0
+    alerts: int = 0
+    erased: int = 0
+    """Requests to forget a user that were carried out."""
+
+
+class PartitionMeta(msgspec.Struct):
+    """The partition's own record, committed with every transaction."""
+
+    source_offset: int = -1
+    """Next source offset expected."""
+    watermark: int = 0
+    """Greatest event time seen, ms; timers follow it less the grace."""
+    counters: Counters = msgspec.field(default_factory=Counters)
+    pseudonym_key: str = ""
+    """Id of the key that made the user ids of this state, empty where they are the users' own."""
+    erase_offset: int = -1
+    """Next request to forget a user, in the partition of the same number."""
+
+
+def encode_meta(meta: PartitionMeta) -> bytes:
+    """The stored form."""
+    return msgspec.json.encode(meta)
+
+
+def decode_meta(value: bytes | None) -> PartitionMeta:
+    """The stored form back, a new one if there is none."""
+    return PartitionMeta() if value is None else msgspec.json.decode(value, type=PartitionMeta)

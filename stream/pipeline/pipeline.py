@@ -1,0 +1,324 @@
+"""The pure step of one partition: records and time in, messages and changed state out.
+
+No I/O, no Kafka, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from models.history import SessionRules
+from schemas.errors import InvalidMessage, Reason
+from stream.errors import StoreForeign
+from stream.pipeline.alerts import Status
+from stream.pipeline.churn import ChurnWatch
+from stream.pipeline.emit import Emitter
+from stream.pipeline.erasure import Erasures
+from stream.pipeline.ingest import Ingest
+from stream.pipeline.layout import Layout
+from stream.pipeline.outbox import (
+    Counters,
+    Gathered,
+    Outbox,
+    Outputs,
+    PartitionMeta,
+    decode_meta,
+    encode_meta,
+)
+from stream.pipeline.records import Records
+from stream.pipeline.scoring import Scoring
+from stream.pipeline.slices import Crossings
+from stream.pipeline.state import META_KEY, USER_PREFIX, RecordReader, UserTable
+from stream.pipeline.step import TimeRules
+from stream.pipeline.timers import TimerIndex, Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from stream.config.settings import Settings
+    from stream.pipeline.erasure import Erasure
+    from stream.pipeline.fallback import CheckedScorer
+    from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.ingest import Decoded
+    from stream.pipeline.records import Record
+    from stream.pipeline.rollout import Serving
+
+_HISTORY_AGE: Final = 86_400_000
+"""On the automatic clock, events that reach the broker more than a day old are history, ms."""
+
+
+class RecordStore(RecordReader, TimerIndex, Protocol):
+    """What a pipeline reads from its store."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value stored under ``key``, None if there is none."""
+
+
+class Pipeline:
+    """One partition's state, and what comes of its records.
+
+    Results gather until ``drain``; the caller makes them durable and says so with ``committed``.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        partitions: int,
+        store: RecordStore,
+        scorer: ScorerLike | Serving,
+    ) -> None:
+        """Restore the partition's watermark, counters and offset from ``store``.
+
+        ``scorer``: the model, or all models with those on trial.
+        """
+        self._settings = settings
+        state, worker = settings.state, settings.worker
+        self._clock = worker.clock
+        self._ingest = Ingest(
+            partition=partition,
+            partitions=partitions,
+            max_bytes=worker.max_event_bytes,
+            max_future_ms=None if self._clock == "event" else worker.max_future_ms,
+            check_partitioner=worker.check_partitioner,
+            pseudonyms=settings.privacy.pseudonyms,
+        )
+        self._rules = TimeRules(
+            SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
+        )
+        layout = Layout(state.ring, state.hidden_size)
+        self._table = UserTable(layout, store, worker.cache_records // partitions)
+        watch = ChurnWatch(settings.churn, state)
+        self._timers = Timers(self._table, store, watch, settings.churn.tick_ms)
+        emitter = self._emitter = Emitter(
+            topic,
+            partition,
+            settings.churn.holdout_share,
+            settings.privacy.pseudonyms,
+            settings.topics.erase,
+        )
+        self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
+        self._gathered = Gathered(settings.topics)
+        self._scoring = Scoring(
+            settings=settings,
+            rules=self._rules,
+            table=self._table,
+            watch=watch,
+            timers=self._timers,
+            emitter=emitter,
+            gathered=self._gathered,
+            counters=self._meta.counters,
+            scorer=scorer,
+        )
+        self._replaying = False
+        self._erasures = Erasures()
+        self._now = 0
+        self._covered = self._misplaced = 0
+        self._moved = False
+
+    def _own_meta(self, value: bytes | None, where: str) -> PartitionMeta:
+        """The partition's record, unless its users are known by other names than ours."""
+        meta, pseudonyms = decode_meta(value), self._settings.privacy.pseudonyms
+        key_id = pseudonyms.key_id if pseudonyms else ""
+        if value is not None and meta.pseudonym_key != key_id:
+            kept = f"pseudonyms of key {meta.pseudonym_key}" if meta.pseudonym_key else "user ids"
+            here = f"key {key_id}" if key_id else "not set"
+            raise StoreForeign(
+                f"{where}: the state holds {kept}, and privacy.pseudonym_key is"
+                f" {here}: set the key that it was built with, or begin anew with another app_id"
+            )
+        meta.pseudonym_key = key_id
+        return meta
+
+    @property
+    def source_offset(self) -> int:
+        """Next source offset expected, -1 before the first."""
+        return self._meta.source_offset
+
+    @property
+    def watermark(self) -> int:
+        """Greatest event time seen, ms."""
+        return self._meta.watermark
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the state began."""
+        return self._meta.counters
+
+    @property
+    def scorer(self) -> CheckedScorer:
+        """The model in use, canary and shadow aside."""
+        return self._scoring.champion
+
+    def replace_scorer(self, scorer: ScorerLike | Serving) -> None:
+        """Use other models from the next event on; hidden states are rebuilt as users come by."""
+        self._scoring.replace(scorer)
+
+    def stability(self) -> dict[str, float]:
+        """How far the inputs are from those of training; see `models.drift`. From any thread."""
+        return self._scoring.stability()
+
+    def next_due(self) -> int | None:
+        """No timer is due before this (ms), None if there is none."""
+        earliest = self._timers.earliest
+        return None if earliest >= 2**62 else earliest
+
+    @property
+    def erase_offset(self) -> int:
+        """Next request to forget a user, -1 before the first."""
+        return self._meta.erase_offset
+
+    @property
+    def erasing(self) -> bool:
+        """Whether requests to forget a user wait for the source to be processed further."""
+        return bool(self._erasures)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for a commit."""
+        return self._moved or bool(self._gathered) or len(self._table.dirty_rows()) > 0
+
+    def process(self, batch: Iterable[Record]) -> None:
+        """Take in one micro-batch, in offset order; fastest as `Records`."""
+        for _ in self.work(batch):
+            pass
+
+    def work(self, batch: Iterable[Record]) -> Iterator[None]:
+        """Take in one micro-batch as `process` does; pauses wherever a GPU is computing.
+
+        The caller may turn to other partitions meanwhile. Of this one only `replace_scorer` and
+        what only looks may be called before the end. On the CPU there is no pause.
+        """
+        records = Records.of(batch)
+        if records and records[0].offset < self._meta.source_offset:
+            records = records.from_offset(self._meta.source_offset)
+        while (cut := self._erasures.cut(records)) is not None:
+            yield from self._process(records[:cut])
+            records = records[cut:]
+            self._erase(self._erasures.next())
+        yield from self._process(records)
+
+    def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
+        """Take in requests to forget users, and carry out those whose turn has come.
+
+        Args:
+            erasures: new requests, in order.
+            reached: the source is processed up to this offset.
+            now_ms: the wall clock, for receipts.
+        """
+        self._now = now_ms
+        self._erasures.add(erasures)
+        for erasure in self._erasures.due(reached):
+            self._erase(erasure)
+
+    def _erase(self, erasure: Erasure) -> None:
+        """Forget a user as if there had never been an event."""
+        self._meta.erase_offset = erasure.record.offset + 1
+        request = erasure.request
+        if isinstance(request, InvalidMessage):
+            self._gathered.put("dead_letter", [self._emitter.dead_request(erasure, request)])
+            return
+        user_id = self._settings.privacy.stored_id(request.user_id)
+        (row,) = self._table.rows([USER_PREFIX + user_id.encode()])
+        record = self._table.records[row]
+        events = int(record["n"])
+        removed = {
+            "record": int(events > 0),
+            "events": events,
+            "timers": int(record["indexed_due"] > 0),
+            "open_alerts": int(record["status"] in (Status.RAISED, Status.ESCALATED)),
+        }
+        self._table.forget(row)
+        before = max(self._meta.source_offset, 0)
+        message = self._emitter.receipt(erasure, request, user_id, removed, before, self._now)
+        self._gathered.put("erased", [message])
+        self._meta.counters.erased += 1
+
+    def _process(self, records: Records) -> Iterator[None]:
+        if not records:
+            return
+        decoded = self._ingest.decode(records)
+        for index, cause in decoded.refused:
+            self._gathered.put("dead_letter", [self._emitter.dead(records[index], cause)])
+            self._misplaced += cause.reason is Reason.WRONG_PARTITION
+        if decoded.keys:
+            yield from self._take(records, decoded)
+        counters = self._meta.counters
+        counters.consumed += len(records)
+        counters.invalid += len(decoded.refused)
+        self._meta.source_offset = records[-1].offset + 1
+        self._covered += len(records)
+        self._moved = True
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass on the wall clock; in the event clock the watermark alone does."""
+        if self._clock == "wall" or (self._clock == "auto" and not self._replaying):
+            self._timers.fire(now_ms, self._scoring.silent)
+
+    def take_outputs(self) -> Outputs:
+        """Take the outputs since the last time, ahead of the commit that covers them.
+
+        None where an event lies in a wrong partition: before anything is written about that it has
+        to be seen whether the topic is still what it was.
+        """
+        if self._misplaced:
+            return {}
+        return self._gathered.take()
+
+    def drain(self) -> Outbox:
+        """Take everything since the last drain."""
+        changes = self._table.drain(self._scoring.rebuilds)
+        outbox = Outbox(
+            outputs=self._gathered.take(),
+            changelog=[*changes.puts, (META_KEY, encode_meta(self._meta))],
+            timers=changes.timers,
+            next_offset=self._meta.source_offset if self._moved else None,
+            records=self._covered,
+            misplaced=self._misplaced,
+        )
+        self._covered, self._misplaced, self._moved = 0, 0, False
+        return outbox
+
+    def committed(self, outbox: Outbox) -> None:
+        """The outbox is in the store: clean records may leave memory."""
+        del outbox
+        self._table.committed()
+
+    def _follows_events(self, records: Records, decoded: Decoded) -> bool:
+        """Whether timers follow the watermark: told so, or what arrives is history.
+
+        A replay into a worker on the wall clock must not take every user for long gone.
+        """
+        if self._clock != "auto":
+            return self._clock == "event"
+        newest = max(int(decoded.events.time.max()), self._meta.watermark)
+        return records[-1].timestamp - newest > _HISTORY_AGE
+
+    def _take(self, records: Records, decoded: Decoded) -> Iterator[None]:
+        """Apply the valid events, with timers between them where they follow event time."""
+        times, grace = decoded.events.time, self._rules.grace
+        self._replaying = self._follows_events(records, decoded)
+        tick = self._settings.churn.replay_tick_ms
+        crossings, self._meta.watermark = Crossings.along(times, self._meta.watermark, grace, tick)
+        rows = self._table.rows(decoded.keys)
+        if not self._replaying:
+            yield from self._scoring.apply(records, decoded, slice(0, len(rows)), rows, None)
+            return
+        due = self._table.records["due"][rows]
+        lo = 0
+        for hi in crossings.cuts(rows, due, times, self._shortest_wait()):
+            part = slice(lo, hi)
+            # Timers may have forgotten users since the first slice: rows are looked up anew.
+            here = self._table.rows(decoded.keys[part]) if lo else rows[part]
+            yield from self._scoring.apply(records, decoded, part, here, crossings.ticks[part])
+            self._timers.fire(int(crossings.ticks[hi - 1]), self._scoring.silent)
+            lo = hi
+
+    def _shortest_wait(self) -> int:
+        """No timer is due sooner than this after the event that sets it, ms."""
+        rules, ttl = self._settings.churn, self._rules.ttl
+        # Without a dwell, or a time to live, there is no such timer.
+        optional = [wait for wait in (rules.dwell_ms, ttl) if wait]
+        return min(rules.min_gap_ms, rules.escalate_after_ms, *optional)

@@ -1,0 +1,1 @@
+"""User records on disk, and how they come back from the changelog."""

@@ -1,0 +1,219 @@
+"""Follows `models.published`: verifies a new model, warms it up, swaps it in.
+
+Everything about a model, its signature first, is checked before it is opened (`models.artifact`,
+`models.signing`) and the opening happens off the event loop. A model that is refused is counted and
+logged with its reason, and the one before it goes on. A canary or shadow that is refused is not
+served, and the champion scores alone.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from models.errors import ArtifactError
+from models.scorer import Scorer
+from schemas.codec import decode
+from schemas.control import ModelPublished
+from schemas.errors import IntentStreamError, InvalidMessage
+from stream.config.settings import Settings
+from stream.config.trust import manifest_check
+from stream.errors import WorkerError
+from stream.kafka.clients import stop_consumer
+from stream.pipeline.rollout import Announced, Trials
+from stream.worker.worker import Worker
+
+READ_TIMEOUT_S: Final = 20.0
+_POLL_MS: Final = 500
+
+log = structlog.get_logger(__name__)
+
+Load = Callable[[ModelPublished, Settings], Scorer]
+
+
+class ModelFollower:
+    """Keeps a worker on the newest champion that can be served."""
+
+    def __init__(
+        self, settings: Settings, load: Load | None = None, timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
+        """Start nothing; `start` reads what is published already, within `timeout_s`."""
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._load = load or load_model
+        self._consumer: AIOKafkaConsumer | None = None
+        self._announced = Announced()
+        self.trials = Trials()
+        """Models on trial, as of the last reading."""
+        self._refused: dict[str, str] = {}
+        self.refusals = 0
+
+    async def start(self) -> Scorer | None:
+        """Read the announcements so far; return the newest champion that loads, None without one.
+
+        Raises:
+            WorkerError: the topic cannot be read.
+        """
+        topic = self._settings.topics.models
+        consumer = AIOKafkaConsumer(
+            topic,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            **self._settings.kafka.client_options(),
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await consumer.start()
+                self._consumer = consumer
+                ends = await consumer.end_offsets(consumer.assignment())
+                while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                    for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                        self._note(records)
+        except (KafkaError, TimeoutError) as error:
+            await stop_consumer(consumer)
+            self._consumer = None
+            raise WorkerError(
+                f"{topic} cannot be read: {error!r}; check the broker and `intentstream topics"
+                " check`"
+            ) from error
+        self.trials = await self._on_trial(self.trials)
+        return await self._newest(serving=None)
+
+    async def run(self, worker: Worker) -> None:
+        """Swap in every new champion until cancelled."""
+        consumer = self._consumer
+        if consumer is None:
+            raise WorkerError("the model follower was not started")
+        while True:
+            fetched = await consumer.getmany(timeout_ms=_POLL_MS)
+            for records in fetched.values():
+                self._note(records)
+            if fetched:
+                serving = worker.scorer.version
+                scorer = await self._newest(serving)
+                if scorer is not None:
+                    await worker.replace_scorer(scorer)
+                    log.info("model is swapped", model=scorer.version, before=serving)
+                self.trials = await self._on_trial(worker.trials)
+                if self.trials != worker.trials:
+                    await worker.replace_trials(self.trials)
+                    canary, shadow = self.trials.versions()
+                    log.info(
+                        "trials changed", canary=canary, share=self.trials.share, shadow=shadow
+                    )
+
+    async def finish(self, worker: Worker) -> None:
+        """Disconnect."""
+        del worker
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect; a second call does nothing."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stop_consumer(consumer)
+
+    def _note(self, records: list[ConsumerRecord]) -> None:
+        """Keep what is announced, in order; a tombstone withdraws."""
+        for record in records:
+            version = (record.key or b"").decode("utf-8", "replace")
+            self._announced.note(version, None)
+            self._refused.pop(version, None)
+            if record.value is None:
+                log.info("model is withdrawn", model=version, reason=_reason(record))
+                continue
+            try:
+                published = decode(ModelPublished, record.value)
+            except InvalidMessage as error:
+                self._refuse(version, f"offset {record.offset}: {error}")
+                continue
+            self._announced.note(published.version, published)
+
+    async def _newest(self, serving: str | None) -> Scorer | None:
+        """Load the newest champion that can be served, None if it is the one being served."""
+        for published in self._announced.of("champion"):
+            if published.version == serving:
+                return None
+            scorer = await self._open(published)
+            if scorer is not None:
+                return scorer
+        return None
+
+    async def _on_trial(self, now: Trials) -> Trials:
+        """Load the newest canary and shadow, where they are not what is served now."""
+        wanted: dict[str, Scorer | None] = {}
+        share = 0.0
+        for role, serving in (("canary", now.canary), ("shadow", now.shadow)):
+            published = next(iter(self._announced.of(role)), None)  # type: ignore[arg-type]
+            if published is None:
+                wanted[role] = None
+            elif serving is not None and serving.version == published.version:
+                wanted[role] = serving
+            else:
+                wanted[role] = await self._open(published)
+            if role == "canary" and published is not None and wanted[role] is not None:
+                share = published.canary_share
+        return Trials(wanted["canary"], share, wanted["shadow"])
+
+    async def _open(self, published: ModelPublished) -> Scorer | None:
+        version = published.version
+        if version in self._refused:
+            return None
+        try:
+            scorer = await asyncio.to_thread(self._load, published, self._settings)
+        except (IntentStreamError, OSError) as error:
+            self._refuse(version, str(error))
+            return None
+        log.info("model is loaded", model=version, device=scorer.device, role=published.rollout)
+        return scorer
+
+    def fails(self, version: str, reason: str) -> None:
+        """A model on trial fails: it is not loaded again before it is announced anew."""
+        self.trials = self.trials.without(version)
+        self._refuse(version, reason)
+
+    def _refuse(self, version: str, reason: str) -> None:
+        self._refused[version] = reason
+        self.refusals += 1
+        log.error("model is refused; the one before it goes on", model=version, reason=reason)
+
+
+def _reason(record: ConsumerRecord) -> str:
+    return next((v.decode("utf-8", "replace") for k, v in record.headers if k == "reason"), "")
+
+
+def load_model(published: ModelPublished, settings: Settings) -> Scorer:
+    """Verify, open and try an announced model.
+
+    Raises:
+        ArtifactError: it must not be served; the message says why.
+    """
+    folder = _inside(settings.models_dir, published.uri)
+    scorer = Scorer.load(
+        folder,
+        settings.worker.device,
+        precision=settings.worker.precision,
+        expected_version=published.version,
+        expected_digest=published.digest,
+        check=manifest_check(settings.models, published.signature),
+    )
+    state = settings.state
+    if scorer.hidden_size > state.hidden_size:
+        raise ArtifactError(
+            f"model {scorer.version} has a hidden state of {scorer.hidden_size} numbers and user"
+            f" records have room for {state.hidden_size}: raise state.hidden_size or train a"
+            " smaller one"
+        )
+    return scorer
+
+
+def _inside(models_dir: Path, uri: str) -> Path:
+    folder = (models_dir / uri).resolve()
+    if not folder.is_relative_to(models_dir.resolve()):
+        raise ArtifactError(f"the announced model lies outside {models_dir}: {uri}")
+    return folder

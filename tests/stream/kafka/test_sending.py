@@ -1,0 +1,75 @@
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation, ProducerFenced
+
+from stream.kafka.sending import MAX_BATCH_BYTES, all_of, nothing, reason_of, send_records
+from tests.stream.kafka_tools import create_topics, read_all, unique
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def topic(kafka):
+    name = unique("sent")
+    await create_topics(kafka.bootstrap_servers, name)
+    return name
+
+
+@pytest.fixture
+async def producer(kafka):
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=MAX_BATCH_BYTES,
+    ) as made:
+        yield made
+
+
+async def test_records_arrive_as_they_are_in_as_many_batches_as_they_need(kafka, producer, topic):
+    records = [(b"k%d" % n, bytes([n % 251]) * 10_000) for n in range(200)]
+    records[3:5] = [(None, b"no key"), (b"tombstone", None)]
+
+    assert await send_records(producer, topic, 0, records) == 199
+    assert await send_records(producer, topic, 0, []) == -1
+
+    found = await read_all(kafka.bootstrap_servers, topic)
+    assert [(record.key, record.value) for record in found] == records
+    assert [record.offset for record in found] == list(range(200))
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer:
+        assert await consumer.end_offsets([TopicPartition(topic, 0)]) == {
+            TopicPartition(topic, 0): 200
+        }
+
+
+async def test_the_first_error_is_raised_when_all_have_ended():
+    ended = []
+
+    async def fails():
+        raise ValueError("first")
+
+    async def ends():
+        ended.append(True)
+        return 5
+
+    with pytest.raises(ValueError, match="first"):
+        await all_of([fails(), ends()])
+    assert ended
+    assert await all_of([ends(), nothing(ends())]) == [5, -1]
+
+
+async def test_a_step_after_the_fencing_has_the_fencing_as_its_reason(kafka, topic):
+    name = unique("id")
+    old, new = (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=name)
+        for _ in range(2)
+    )
+    async with old:
+        await old.begin_transaction()
+        own = IllegalOperation("of a producer that works")
+        assert reason_of(old, own) is own
+        async with new:
+            with pytest.raises(ProducerFenced):
+                await old.send_and_wait(topic, b"late")
+            with pytest.raises(IllegalOperation) as refused:
+                await old.send(topic, b"later")
+    assert isinstance(reason_of(old, refused.value), ProducerFenced)

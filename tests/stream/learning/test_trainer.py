@@ -1,0 +1,246 @@
+"""The trainer against a real broker: what it reads, publishes, announces and refuses."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from models.encoding import hash64
+from models.errors import DatasetError
+from models.fit import Progress
+from models.registry import Registry
+from models.scorer import Scorer
+from schemas.codec import decode, encode
+from schemas.control import EraseUser, ModelPublished
+from schemas.errors import IntentStreamError
+from stream.config.durations import DAY_MS, HOUR_MS
+from stream.config.learning_settings import TrainSettings
+from stream.config.settings import load_settings
+from stream.config.targets import targets_of
+from stream.errors import TrainerError
+from stream.kafka.announce import announcement
+from stream.learning.sources import FromFiles, FromKafka
+from stream.learning.trainer import Round, fit_of, refresher_of, rounds, run_round
+from tests.conftest import Kafka
+from tests.models.shop import DAY, shop_log
+from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.training_tools import Cli, Nowhere, first_record, settings_for
+
+
+def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    assert [target.name for target in targets_of(plain)] == ["purchase", "churn"]
+    assert fit_of(plain).task_weights == ()
+    train = {"cart_horizon_ms": 2 * DAY_MS, "task_weights": {"churn": 2.0}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    assert [target.name for target in targets_of(wished)] == ["purchase", "churn", "cart"]
+    assert targets_of(wished)[2].horizon_ms == 2 * DAY_MS
+    assert fit_of(wished).task_weights == (1.0, 2.0, 1.0)
+    with pytest.raises(ValueError, match="greater than 0"):
+        TrainSettings(task_weights={"churn": 0.0})
+
+
+def test_a_wait_is_learnt_in_bins_where_the_settings_have_edges(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    assert fit_of(plain).questions == ()
+    train = {"wait_edges_ms": ["12h", "2d", 7 * DAY_MS], "task_weights": {"wait": 3.0}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    *shop, first, second, third = targets_of(wished)
+    assert [target.name for target in shop] == ["purchase", "churn"]
+    bins = [(bin_.after_ms, bin_.horizon_ms) for bin_ in (first, second, third)]
+    assert bins == [(0, DAY_MS // 2), (DAY_MS // 2, 2 * DAY_MS), (2 * DAY_MS, 7 * DAY_MS)]
+    assert fit_of(wished).questions == ("purchase", "churn", "wait", "wait", "wait")
+    assert fit_of(wished).task_weights == (1.0, 1.0, 3.0, 3.0, 3.0)
+    for wrong in (["2d", "1d"], ["0s", "1d"], ["1d", "1d"]):
+        with pytest.raises(ValueError, match="ascending times above 0"):
+            TrainSettings(wait_edges_ms=wrong)
+    with pytest.raises(ValueError, match="at most 32"):
+        TrainSettings(wait_edges_ms=range(1, 34))
+
+
+def test_a_spend_is_learnt_where_the_settings_have_a_bound(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    train = {"spend_cap": 500, "purchase_horizon_ms": "3d", "task_weights": {"spend": 0.5}}
+    wished = plain.model_copy(update={"train": TrainSettings(**train)})
+    spend = targets_of(wished)[-1]
+    assert (spend.name, spend.kind, spend.most) == ("spend", "amount", 500)
+    assert spend.horizon_ms == 3 * DAY_MS
+    assert fit_of(wished).task_weights == (1.0, 1.0, 0.5)
+    with pytest.raises(ValueError, match="greater than 0"):
+        TrainSettings(spend_cap=0)
+
+
+@pytest.mark.kafka
+def test_a_round_publishes_and_announces(
+    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    topic = unique("events")
+    servers = kafka.bootstrap_servers
+    asyncio.run(create_topics(servers, topic, f"{topic}-models", f"{topic}-erase"))
+    asyncio.run(produce(servers, topic, shop))
+    settings = settings_for(tmp_path, kafka, topic)
+    done = run_round(settings, FromKafka(settings), device="cpu")
+    assert done.announced
+    message = asyncio.run(first_record(servers, f"{topic}-models"))
+    assert message.key == done.manifest.version.encode()
+    published = decode(ModelPublished, message.value)
+    assert published == announcement(done.manifest)
+    assert published.rollout == "champion"
+    folder = settings.models_dir / published.uri
+    scorer = Scorer.load(folder, "cpu", expected_digest=published.digest)
+    assert [target.horizon_ms for target in scorer.targets] == [3 * DAY_MS, 10 * DAY_MS]
+
+
+def test_what_cannot_be_announced_stays_published(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models", Nowhere())
+    with pytest.raises(TrainerError, match=r"is not announced.*models promote"):
+        run_round(settings, FromFiles((jsonl,)), device="cpu")
+    assert len(Registry(settings.models_dir).versions()) == 1
+
+
+def test_until_leaves_out_what_came_later(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models")
+    log = shop_log(users=250, days=80)
+    cut = int(log.events.time.max()) - 10 * DAY
+    done = run_round(settings, FromFiles((jsonl,)), until=cut, device="cpu", announced=False)
+    assert done.manifest.window.last_event <= cut
+    assert done.manifest.window.events == int((log.events.time <= cut).sum())
+    assert done.manifest.cleaning.read == done.manifest.window.events
+
+
+def test_nothing_is_published_when_training_is_refused(tmp_path: Path, jsonl: Path) -> None:
+    settings = settings_for(tmp_path / "models")
+    with pytest.raises(DatasetError, match="event log is empty"):
+        run_round(settings, FromFiles((jsonl,)), until=1, device="cpu")
+    assert not settings.models_dir.exists()
+
+
+class TestRounds:
+    def test_one_round_raises_its_error(self) -> None:
+        def fail() -> Round:
+            raise DatasetError("too little")
+
+        with pytest.raises(DatasetError, match="too little"):
+            list(rounds(None, fail, lambda _: True))
+
+    def test_repeated_rounds_go_on_after_an_error_and_keep_their_interval(self) -> None:
+        waits: list[float] = []
+        calls = iter(range(9))
+
+        def sometimes() -> Round:
+            if next(calls) % 2:
+                raise DatasetError("too little")
+            return Round(None, Path(), announced=False, seconds=0)  # type: ignore[arg-type]
+
+        def wait(seconds: float) -> bool:
+            waits.append(seconds)
+            return len(waits) == 4
+
+        outcomes = list(rounds(HOUR_MS, sometimes, wait))
+        assert [isinstance(o, IntentStreamError) for o in outcomes] == [False, True, False, True]
+        assert all(3590 < seconds <= 3600 for seconds in waits)
+
+
+RETAIL = Path(__file__).resolve().parents[3] / "../shared/data/online_retail_uci.parquet"
+
+
+@pytest.mark.skipif(not RETAIL.is_file(), reason=f"no {RETAIL.name} in ../shared/data")
+def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
+    horizons = {"purchase_horizon_ms": 7 * DAY_MS, "churn_horizon_ms": 30 * DAY_MS}
+    overrides = {"models_dir": tmp_path / "models", "data_dir": tmp_path, "train": horizons}
+    settings = load_settings(overrides=overrides)
+    before_july = 1_309_478_400_000
+    source = FromFiles((RETAIL,), "online-retail")
+    done = run_round(settings, source, until=before_july, device="cpu", announced=False)
+    figures, recency = done.manifest.metrics, done.manifest.baselines["recency"]
+    assert done.manifest.window.users > 2500
+    for target, auc in (("purchase", 0.67), ("churn", 0.7)):
+        assert figures[f"{target}.roc_auc"] > max(auc, recency[f"{target}.roc_auc"] + 0.1)
+        assert figures[f"{target}.log_loss"] < recency[f"{target}.log_loss"]
+        assert figures[f"{target}.ece"] < 0.06
+
+
+class TestRefresh:
+    def test_a_refresh_reads_and_learns_what_is_new(
+        self, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Two processes: the second goes on from the file of the first and its model."""
+        settings = settings_for(tmp_path / "models")
+        early, late = tmp_path / "early.jsonl", tmp_path / "late.jsonl"
+        cut = len(shop) * 4 // 5
+        early.write_bytes(b"\n".join(value for _, value in shop[:cut]))
+        late.write_bytes(b"\n".join(value for _, value in shop[cut:]))
+        news: list[Progress] = []
+
+        def refreshed(path: Path) -> Round:
+            source = FromFiles((path,))
+            return run_round(
+                settings,
+                source,
+                device="cpu",
+                announced=False,
+                report=news.append,
+                refresher=refresher_of(settings, source, kept=True),
+            )
+
+        first = refreshed(early).manifest
+        begun = len(news)
+        second = refreshed(late).manifest
+        assert second.architecture == first.architecture
+        assert second.version != first.version
+        assert second.window.last_event > first.window.last_event
+        assert second.window.events == pytest.approx(len(shop), rel=0.02)
+        if second.architecture != "logistic":
+            assert 0 < len(news) - begun <= settings.train.refresh_epochs
+        assert (settings.data_dir / "training.state").is_file()
+        assert Registry(settings.models_dir).versions() == sorted([first.version, second.version])
+
+    def test_a_damaged_state_is_named(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
+        data = tmp_path / "data"
+        data.mkdir()
+        (data / "training.state").write_bytes(b"?")
+        arguments = ("train", "--from", str(jsonl), "--refresh", "--no-announce")
+        places = ("--data-dir", str(data), "--models-dir", str(tmp_path / "models"))
+        _, err = cli(*arguments, *places, code=1)
+        assert "training.state is no file of the kind" in err
+        assert "begin anew" in err
+        assert not (tmp_path / "models").exists()
+
+    @pytest.mark.kafka
+    def test_a_topic_is_read_once(
+        self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+    ) -> None:
+        topic = unique("events")
+        servers = kafka.bootstrap_servers
+        asyncio.run(create_topics(servers, topic, f"{topic}-models", f"{topic}-erase"))
+        cut = len(shop) * 4 // 5
+        asyncio.run(produce(servers, topic, shop[:cut]))
+        settings = settings_for(tmp_path / "models", kafka, topic)
+        source = FromKafka(settings)
+        refresher = refresher_of(settings, source, kept=True)
+        done = [run_round(settings, source, device="cpu", announced=False, refresher=refresher)]
+        asyncio.run(produce(servers, topic, shop[cut:]))
+        asyncio.run(produce(servers, f"{topic}-erase", [erasure(shop[0][0])]))
+        seen: list[tuple[int, int]] = []
+        other = FromKafka(settings)
+        again = refresher_of(settings, other, kept=True)
+        done.append(
+            run_round(
+                settings,
+                other,
+                device="cpu",
+                announced=False,
+                count=lambda *told: seen.append(told),
+                refresher=again,
+            )
+        )
+        assert seen[-1] == (len(shop) - cut, len(shop) - cut)
+        assert done[1].manifest.window.events > done[0].manifest.window.events
+        gone = hash64(shop[0][0].decode())
+        assert gone in refresher._state._users
+        assert gone not in again._state._users
+
+
+def erasure(user: bytes) -> tuple[bytes, bytes]:
+    request = EraseUser(user_id=user.decode(), request_id="r1", requested_at=1)
+    return user, encode(request)

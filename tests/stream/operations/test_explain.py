@@ -1,0 +1,200 @@
+"""A published prediction comes out of the log again, to the last digit, and is taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from models.artifact import script_bytes
+from models.rankings import Ranking, files_of
+from models.registry import Registry
+from models.scorer import Scorer, make_golden
+from schemas.codec import encode
+from schemas.outputs import NextItem
+from stream.cli.main import main
+from stream.config.settings import Settings
+from stream.config.targets import targets_of
+from stream.errors import ExplainError
+from stream.kafka.topics import create_topics
+from stream.operations.explain import Explanation, Parsed, _explain
+from stream.operations.explain_picture import draw
+from stream.pipeline.records import Row
+from stream.testing import PipelineDriver
+from tests.logs import (
+    TARGETS,
+    WAITING,
+    disordered,
+    duplicated,
+    gru_manifest,
+    random_gru,
+    shop_log,
+)
+from tests.ranked import random_head
+from tests.stream.kafka.test_topics import settings_for
+from tests.stream.kafka_tools import produce
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.targets import Target
+    from schemas.outputs import Prediction
+
+VERSION = "gru-1"
+
+
+def publish(folder: Path, seed: int = 1, targets: tuple[Target, ...] = TARGETS) -> None:
+    network = random_gru(seed, targets)
+    manifest = gru_manifest(network, VERSION, targets=targets)
+    script = script_bytes(network)
+    Registry(folder).publish(manifest, script, make_golden(script, manifest))
+
+
+def worker(settings: Settings, swap_at: int) -> tuple[list[Row], list[Prediction]]:
+    """What a worker of all users made of a log, with the model swapped in on the way."""
+    scorer = Scorer.load(Registry(settings.models_dir).path(VERSION), "cpu")
+    log = duplicated(disordered(shop_log(3, 320), 3, 900_000), 3, 0.05)
+    records = [
+        Row(n, event.event_time, event.user_id.encode(), encode(event))
+        for n, event in enumerate(log)
+    ]
+    driver = PipelineDriver(Scorer.rhythm(targets_of(settings)), settings)
+    driver.pipe_records(records[:swap_at], batch=31)
+    driver.pipeline.replace_scorer(scorer)
+    driver.pipe_records(records[swap_at:], batch=31)
+    return records, [p for p in driver.predictions() if p.model_version == VERSION]
+
+
+def local(tmp_path: Path) -> Settings:
+    return Settings(
+        models_dir=tmp_path,
+        topics={"partitions": 1},
+        worker={"clock": "event", "emit": "every", "device": "cpu"},
+    )
+
+
+def explained(
+    settings: Settings, records: list[Row], prediction: Prediction, published: Prediction | None
+) -> Explanation:
+    """Of one prediction of a worker of these records, beside what was published."""
+    asked, key = Parsed.of(prediction.prediction_id), prediction.user_id.encode()
+    mine = [r for r in records[: asked.source.offset + 1] if r.key == key]
+    return _explain(settings, prediction.prediction_id, asked, mine, published)
+
+
+def test_predictions_are_reproduced_wherever_the_model_took_over(tmp_path: Path) -> None:
+    publish(tmp_path)
+    settings = local(tmp_path)
+    records, told = worker(settings, swap_at=120)
+    exact = []
+    for prediction in told[::40]:
+        found = explained(settings, records, prediction, prediction)
+        exact.append(found.exact)
+        assert found.reproduced == pytest.approx(found.published, abs=2e-6)
+        churn = found.attributions["churn"]
+        assert len(churn.events) == len(found.history["churn"]) == min(found.events, 32)
+        assert [e.attribution for e in found.history["churn"]] == list(churn.events)
+    assert len(exact) >= 4
+    assert all(exact)
+
+
+def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Path) -> None:
+    publish(tmp_path, targets=WAITING)
+    settings = local(tmp_path)
+    records, told = worker(settings, swap_at=0)
+    prediction = told[-1]
+    found = explained(settings, records, prediction, prediction)
+    assert found.exact
+    assert set(found.attributions) == set(found.history) == {"purchase", "churn"}
+    assert found.published_wait_ms == found.reproduced_wait_ms == prediction.expected_wait_ms
+    other = msgspec.structs.replace(prediction, expected_wait_ms=prediction.expected_wait_ms + 1)
+    found = explained(settings, records, prediction, other)
+    assert found.exact is False
+    draw(found, tmp_path / "why.png")
+
+
+def test_the_picture_and_the_json(tmp_path: Path) -> None:
+    publish(tmp_path)
+    settings = local(tmp_path)
+    records, told = worker(settings, swap_at=0)
+    found = explained(settings, records, told[-1], None)
+    assert (found.published, found.exact) == (None, None)
+    draw(found, tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len((tmp_path / "why.png").read_bytes()) > 20_000
+    assert json.loads(msgspec.json.encode(found))["history"]["churn"][-1]["event_id"]
+
+
+def test_what_cannot_be_explained_says_why(tmp_path: Path) -> None:
+    for wrong in ("", "gru-1", "gru-1:topic:x:3", "gru-1:topic:0:-3"):
+        with pytest.raises(ExplainError, match="is no prediction id"):
+            Parsed.of(wrong)
+    assert Parsed.of("v:1:a.b:2:30").source.topic == "a.b"
+    settings = local(tmp_path)
+    asked = Parsed.of("gone-1:shop.events:0:0")
+    with pytest.raises(ExplainError, match=r"its model is not at hand: .* no model 'gone-1'"):
+        _explain(settings, "gone-1:shop.events:0:0", asked, [], None)
+
+
+@pytest.mark.kafka
+async def test_from_a_cluster_by_the_command(kafka, tmp_path: Path, capsys) -> None:
+    publish(tmp_path / "models")
+    settings = settings_for(kafka.bootstrap_servers, partitions=1)
+    topics = settings.topics
+    await create_topics(settings)
+    same = local(tmp_path / "models").model_copy(update={"topics": topics})
+    records, told = worker(same, swap_at=0)
+    await produce(kafka.bootstrap_servers, topics.events, [(r.key, r.value) for r in records])
+    await produce(
+        kafka.bootstrap_servers, topics.propensity, [(p.user_id.encode(), encode(p)) for p in told]
+    )
+    prediction = told[60]
+    config = tmp_path / "shop.toml"
+    config.write_text(
+        f'models_dir = "{tmp_path / "models"}"\n[topics]\npartitions = 1\n'
+        + "".join(f'{n} = "{getattr(topics, n)}"\n' for n in ("events", "propensity", "shadow"))
+    )
+    arguments = ["explain", prediction.prediction_id, "--device", "cpu", "--config", str(config)]
+    arguments += ["--bootstrap-servers", kafka.bootstrap_servers]
+    arguments += ["--json", str(tmp_path / "why.json"), "--picture", str(tmp_path / "why.png")]
+
+    def run() -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return ended.value.code or 0
+
+    assert await asyncio.to_thread(run) == 0
+    why = json.loads((tmp_path / "why.json").read_text())
+    assert why["exact"] is True
+    assert why["published"]["churn"] == prediction.targets["churn"].probability
+    assert (tmp_path / "why.png").exists()
+    assert "churn: " in capsys.readouterr().out
+
+
+def test_what_comes_next_is_reproduced_too(tmp_path: Path) -> None:
+    whats = ("category", "item")
+    network = random_gru(1)
+    recent = gru_manifest(network, VERSION).history_length
+    ranked = {what: random_head(what, network.hidden_size, recent) for what in whats}
+    rankings = tuple(Ranking(what) for what in whats)
+    manifest = msgspec.structs.replace(gru_manifest(network, VERSION), rankings=rankings)
+    script = script_bytes(network)
+    golden = make_golden(script, manifest, ranked)
+    Registry(tmp_path).publish(manifest, script, golden, documents=files_of(ranked))
+    settings = local(tmp_path)
+    three = settings.worker.model_copy(update={"rank_top": 3})
+    records, told = worker(settings.model_copy(update={"worker": three}), swap_at=120)
+    for prediction in told[5::100]:
+        assert len(prediction.next_categories) == len(prediction.next_items) == 3
+        # However many the settings of today tell.
+        found = explained(settings, records, prediction, prediction)
+        assert found.exact
+        assert set(found.published_next) == {"category", "item"}
+        assert found.published_next == found.reproduced_next
+    other = [*prediction.next_items[:2], NextItem("item-0", 0.125)]
+    changed = msgspec.structs.replace(prediction, next_items=other)
+    assert explained(settings, records, prediction, changed).exact is False
+    assert len(explained(settings, records, told[-1], None).reproduced_next["item"]) == 5

@@ -1,0 +1,237 @@
+"""Stored records: sealed, migrated from older layouts, refused when newer or not as written."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.history import ENTRY
+from stream.config.settings import Settings
+from stream.errors import StateLayoutError, StoreCorrupt
+from stream.kernels.buffers import joined
+from stream.pipeline.due_times import NO_DUE
+from stream.pipeline.layout import (
+    LAYOUT_VERSION,
+    MIGRATIONS,
+    Layout,
+    indexed_due,
+    indexed_dues,
+    seal,
+)
+from stream.pipeline.state import UserTable
+from stream.storage.store_memory import MemoryStore
+from stream.testing import PipelineDriver
+from tests.logs import DAY, gru_scorer, shop_log
+
+LAYOUT = Layout(ring=8, hidden=4)
+FILES = Path(__file__).parents[1] / "files"
+"""Stores as the last release of each layout left them, after 80 events of `shop_log(5, 120, 6, 9)`:
+`layout1.json` and so on."""
+SETTINGS = Settings(
+    worker={"clock": "event", "emit": "every"},
+    state={"ring": 8, "hidden_size": 64},
+    churn={
+        "tick_ms": 3_600_000,
+        "prior_gap_ms": DAY,
+        "raise_at": 0.6,
+        "cooldown_ms": DAY,
+        "escalate_after_ms": DAY,
+    },
+)
+
+
+def by_layout(number: int) -> MemoryStore:
+    saved = json.loads((FILES / f"layout{number}.json").read_text())
+    store = MemoryStore()
+    records = [(key.encode(), base64.b64decode(text)) for key, text in saved["records"].items()]
+    timers = [(key.encode(), None, due) for due, key in saved["timers"]]
+    store.apply(records, timers, saved["changelog_offset"])
+    return store
+
+
+def table_of(layout: Layout, rows: int, seed: int = 0) -> np.ndarray:
+    """Rows as a table holds them: full of any bytes up to the last used ring slot."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 256, (rows, layout.dtype.itemsize), np.uint8)
+    table *= rng.integers(0, 2, table.shape, np.uint8)  # and of zeros
+    table *= np.arange(table.shape[1]) % 64 < 32  # and of whole words of them
+    records = table.view(layout.dtype)[:, 0]
+    records["layout"], records["ring_size"] = LAYOUT_VERSION, layout.ring
+    records["hidden_size"] = layout.hidden
+    records["n"] = rng.integers(1, 2 * layout.ring + 1, rows)
+    for row, n in zip(table, records["n"].tolist(), strict=True):
+        row[layout.fixed + min(n, layout.ring) * ENTRY.itemsize :] = 0
+    return table
+
+
+def stored(ring: int = 8, hidden: int = 4, layout: int = LAYOUT_VERSION) -> bytes:
+    table = table_of(Layout(ring, hidden), 1)
+    table.view("<u2")[0, 0] = layout
+    return Layout(ring, hidden).packed(table, np.zeros(1, np.intp))[0]
+
+
+@pytest.mark.parametrize("hidden", [1, 4, 63, 64])
+@pytest.mark.parametrize("ring", [1, 8])
+def test_a_stored_record_comes_back_whole(ring: int, hidden: int) -> None:
+    layout = Layout(ring, hidden)
+    table = table_of(layout, 50, seed=hidden)
+    values = layout.packed(table, np.arange(50))
+    again = np.zeros_like(table)
+    again[:, : layout.fixed] = 7  # what lay there before
+    layout.unpack([b"u"] * 50, values, again, np.arange(50))
+    assert np.array_equal(again, table)
+    dues = table.view(layout.dtype)["indexed_due"][:, 0].tolist()
+    assert [indexed_due(value) or 0 for value in values] == dues
+
+
+def test_the_due_times_of_many_records_are_those_of_each() -> None:
+    values = [value for number in MIGRATIONS for _, value in by_layout(number).scan(b"u", 100)]
+    never = table_of(LAYOUT, 1)
+    never.view(LAYOUT.dtype)["indexed_due"] = 0
+    values += [stored(), LAYOUT.packed(never, np.zeros(1, np.intp))[0]]
+    data, ends = joined([b"behind ", *values])
+    dues = indexed_dues(data, ends[:-1], ends[1:]).tolist()
+    assert dues == [indexed_due(value) or NO_DUE for value in values]
+    assert NO_DUE in dues
+    assert not len(indexed_dues(data, ends[:0], ends[:0]))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\x04\x00", bytes([4]) + bytes(14), bytes([2]) + bytes(30)]
+)
+def test_what_is_too_short_to_be_a_record_has_no_due_time(value: bytes) -> None:
+    data, ends = joined([stored(), value])
+    with pytest.raises(StoreCorrupt, match=f"a record of {len(value)} bytes"):
+        indexed_dues(data, ends - [len(stored()), len(value)], ends)
+
+
+@pytest.mark.parametrize(("rebuilt", "longest"), [(5, 5), (100, LAYOUT.ring)])
+def test_a_short_history_is_stored_without_the_state_that_is_made_of_it(
+    rebuilt: int, longest: int
+) -> None:
+    table = table_of(LAYOUT, 60)
+    records = table.view(LAYOUT.dtype)[:, 0]
+    values = LAYOUT.packed(table, np.arange(60), rebuilt)
+    for before, after in zip(records, [LAYOUT.row(b"u", value) for value in values], strict=True):
+        short = before["n"] <= longest
+        for name in LAYOUT.dtype.names:
+            gone = short and name in ("hidden", "model")
+            want = np.zeros_like(before[name]) if gone else before[name]
+            assert after[name].tobytes() == want.tobytes()
+    assert 5 < (records["n"] <= longest).sum() < 55
+
+
+def test_packed_is_what_the_specification_says() -> None:
+    table = table_of(LAYOUT, 40)
+    due = LAYOUT.places.due
+    for row, value in zip(table, LAYOUT.packed(table, np.arange(40)), strict=True):
+        head = row[: LAYOUT.fixed].tobytes()
+        rest = head[8:due] + bytes(8) + head[due + 8 :]
+        n = min(int(row.view(LAYOUT.dtype)["n"][0]), LAYOUT.ring)
+        slots = row[LAYOUT.fixed :].view(ENTRY)[:n].copy()
+        slots["time"][1:] -= slots["time"][:-1].copy()
+        ring = packed(slots.tobytes())
+        assert value == seal(head[:8] + head[due : due + 8] + packed(rest) + ring)
+
+
+def packed(data: bytes) -> bytes:
+    """Cap'n Proto's packing of words in plain Python."""
+    out, zeros = bytearray(), None
+    for at in range(0, len(data), 8):
+        word = data[at : at + 8]
+        if any(word):
+            out.append(sum(1 << i for i, byte in enumerate(word) if byte))
+            out += bytes(byte for byte in word if byte)
+            zeros = None
+        elif zeros is None:
+            out += b"\0\0"
+            zeros = len(out) - 1
+        else:
+            out[zeros] += 1
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (stored(layout=LAYOUT_VERSION + 1), "run the release that wrote it"),
+        (stored(ring=16), "set state.ring"),
+        (stored(hidden=64), "set state.ring"),
+        (b"", "layout 0"),
+    ],
+)
+def test_a_record_of_another_layout_is_refused_with_the_remedy(value: bytes, says: str) -> None:
+    store = MemoryStore()
+    store.apply([(b"uann", value)], [], 1)
+    with pytest.raises(StateLayoutError, match=says):
+        UserTable(LAYOUT, store, 10).rows([b"uann"])
+
+
+@pytest.mark.parametrize("at", [8, 100, -1])
+def test_a_flipped_bit_is_found(at: int) -> None:
+    damaged = bytearray(stored())
+    damaged[at] ^= 4
+    with pytest.raises(StoreCorrupt, match="uann"):
+        LAYOUT.row(b"uann", bytes(damaged))
+
+
+def test_a_record_cut_short_is_found() -> None:
+    with pytest.raises(StoreCorrupt):
+        LAYOUT.row(b"uann", stored()[:-40])
+
+
+def test_every_older_layout_has_a_way_to_the_newest() -> None:
+    assert sorted(MIGRATIONS) == list(range(1, LAYOUT_VERSION))
+
+
+@pytest.mark.parametrize("number", MIGRATIONS)
+def test_an_older_record_keeps_all_it_says(number: int) -> None:
+    store = by_layout(number)
+    layout = Layout(8, 64)
+    for key, value in store.scan(b"u", 100):
+        row = layout.row(key, value)
+        assert int(row["layout"]) == LAYOUT_VERSION
+        if number < 3:  # not packed
+            body = value if number == 1 else value[:-8]
+            assert row.tobytes()[2 : len(body)] == body[2:]
+        assert int(row["n"]) > 0
+        assert indexed_due(value) == (int(row["indexed_due"]) or None)
+
+
+def test_layout_3_is_unpacked_to_what_layout_4_is() -> None:
+    straight = PipelineDriver(gru_scorer(), SETTINGS)
+    straight.pipe(shop_log(5, 120, users=6, days=9)[:80], batch=16)
+    older = by_layout(3)
+    for key, value in straight.store.scan(b"u", 100):
+        was = older.get(key)
+        assert was is not None
+        assert Layout(8, 64).row(key, was) == Layout(8, 64).row(key, value)
+        assert len(value) < len(was)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_damage_of_an_older_layout_is_found(number: int) -> None:
+    for key, value in by_layout(number).scan(b"u", 100):
+        for damaged in (value[:60], value[:-1], value[:50] + bytes([value[50] ^ 1]) + value[51:]):
+            with pytest.raises(StoreCorrupt, match="seal does not fit"):
+                Layout(8, 64).row(key, damaged)
+
+
+@pytest.mark.parametrize("number", MIGRATIONS)
+def test_work_goes_on_over_the_state_of_an_older_layout_and_ends_the_same(number: int) -> None:
+    log = shop_log(5, 120, users=6, days=9)
+    straight, upgraded = (
+        PipelineDriver(gru_scorer(), SETTINGS, store) for store in (None, by_layout(number))
+    )
+    straight.pipe(log, batch=16)
+    assert upgraded.pipeline.source_offset == 80
+    upgraded.pipe(log[80:], batch=16)
+    assert upgraded.histories() == straight.histories()
+    ids = [p.prediction_id for p in upgraded.predictions()]
+    assert ids == [p.prediction_id for p in straight.predictions()][80:]
+    layouts = {key: value[0] for key, value in upgraded.store.scan(b"u", 100)}
+    assert {layouts[b"u" + e.user_id.encode()] for e in log[80:]} == {LAYOUT_VERSION}

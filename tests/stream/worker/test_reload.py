@@ -1,0 +1,286 @@
+import asyncio
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from models.artifact import script_bytes
+from models.errors import ArtifactError
+from models.registry import Registry
+from models.scorer import Scorer, make_golden
+from schemas.codec import encode
+from schemas.control import ModelPublished
+from stream.config.settings import Settings
+from stream.errors import WorkerError
+from stream.kafka.announce import announce, announcement, read_announced, withdraw
+from stream.pipeline.rollout import Trials
+from stream.worker.reload import ModelFollower, load_model
+from tests.logs import gru_manifest, random_gru
+from tests.patience import PATIENCE_S
+from tests.stream.kafka_tools import create_topics, unique
+
+
+@dataclass
+class Model:
+    version: str
+    device: str = "cpu"
+
+
+@dataclass
+class FakeWorker:
+    scorer: Model
+    swaps: list = field(default_factory=list)
+    trials: Trials = field(default_factory=Trials)
+
+    async def replace_scorer(self, scorer):
+        self.scorer = scorer
+        self.swaps.append(scorer.version)
+
+    async def replace_trials(self, trials):
+        self.trials = trials
+
+
+class Loader:
+    def __init__(self, *bad):
+        self.bad = set(bad)
+        self.loaded = []
+
+    def __call__(self, published, _settings):
+        if published.version in self.bad:
+            raise ArtifactError(f"{published.version}: digest differs")
+        self.loaded.append(published.version)
+        return Model(published.version)
+
+
+def published(version, **changes):
+    base = ModelPublished(
+        version=version,
+        digest="0" * 64,
+        uri=version,
+        architecture="gru",
+        feature_version="1",
+        metrics={},
+        published_at=1,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+@pytest.fixture
+async def settings(kafka, tmp_path):
+    topic = unique("models")
+    await create_topics(kafka.bootstrap_servers, topic, cleanup_policy="compact")
+    return Settings(
+        kafka={"bootstrap_servers": kafka.bootstrap_servers},
+        topics={"models": topic},
+        models_dir=tmp_path,
+        worker={"device": "cpu"},
+    )
+
+
+async def tell(settings, *messages):
+    async with AIOKafkaProducer(**settings.kafka.client_options()) as producer:
+        for key, value in messages:
+            raw = value if value is None or isinstance(value, bytes) else encode(value)
+            await producer.send_and_wait(settings.topics.models, key=key.encode(), value=raw)
+
+
+@pytest.fixture
+async def follow(settings):
+    followers = []
+
+    async def start(load):
+        follower = ModelFollower(settings, load)
+        followers.append(follower)
+        return follower, await follower.start()
+
+    yield start
+    for follower in followers:
+        await follower.close()
+
+
+class Following:
+    def __init__(self, follower, scorer):
+        self.follower = follower
+        self.worker = FakeWorker(scorer)
+
+    async def __aenter__(self):
+        self.task = asyncio.create_task(self.follower.run(self.worker))
+        return self
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+    async def until(self, condition):
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110  # state of another task
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.kafka
+async def test_nothing_published_is_none(follow):
+    _, scorer = await follow(Loader())
+
+    assert scorer is None
+
+
+@pytest.mark.kafka
+async def test_the_newest_champion_is_taken_others_are_not(settings, follow):
+    await tell(
+        settings,
+        ("one", published("one")),
+        ("two", published("two")),
+        ("quiet", published("quiet", rollout="shadow")),
+        ("few", published("few", rollout="canary", canary_share=0.1)),
+        ("one", published("one", published_at=5)),
+    )
+
+    _, scorer = await follow(Loader())
+
+    assert scorer.version == "one"
+
+
+@pytest.mark.kafka
+async def test_a_bad_newest_model_leaves_the_one_before(settings, follow):
+    await tell(
+        settings, ("one", published("one")), ("bad", published("bad")), ("junk", b"no message")
+    )
+
+    follower, scorer = await follow(Loader("bad"))
+
+    assert scorer.version == "one"
+    assert follower.refusals == 2
+
+
+@pytest.mark.kafka
+async def test_a_withdrawn_model_is_not_served(settings, follow):
+    await tell(settings, ("one", published("one")), ("two", published("two")), ("two", None))
+
+    _, scorer = await follow(Loader())
+
+    assert scorer.version == "one"
+
+
+@pytest.mark.kafka
+async def test_new_champions_are_swapped_in_and_bad_ones_are_not(settings, follow):
+    await tell(settings, ("one", published("one")))
+    follower, scorer = await follow(Loader("bad"))
+
+    async with Following(follower, scorer) as following:
+        await tell(settings, ("two", published("two")))
+        await following.until(lambda: following.worker.swaps == ["two"])
+        await tell(settings, ("bad", published("bad")))
+        await following.until(lambda: follower.refusals == 1)
+        await tell(settings, ("two", published("two")), ("three", published("three")))
+        await following.until(lambda: following.worker.scorer.version == "three")
+        # Announcing an old version again is a way back.
+        await tell(settings, ("one", published("one")))
+        await following.until(lambda: following.worker.scorer.version == "one")
+
+
+@pytest.mark.kafka
+async def test_canary_and_shadow_come_change_share_fail_and_are_rolled_back(settings, follow):
+    few = published("few", rollout="canary", canary_share=0.1)
+    await tell(
+        settings,
+        ("one", published("one")),
+        ("old", published("old", rollout="canary", canary_share=0.5)),
+        ("few", few),
+        ("bad", published("bad", rollout="shadow")),
+    )
+    follower, scorer = await follow(Loader("bad"))
+    assert scorer.version == "one"
+    assert (follower.trials.versions(), follower.trials.share) == (("few", None), 0.1)
+
+    async with Following(follower, scorer) as following:
+        worker = following.worker
+        worker.trials = follower.trials
+        await tell(
+            settings,
+            ("quiet", published("quiet", rollout="shadow")),
+            ("few", msgspec.structs.replace(few, canary_share=0.3)),
+        )
+        await following.until(lambda: worker.trials.versions() == ("few", "quiet"))
+        await following.until(lambda: worker.trials.share == 0.3)
+        # What fails is not loaded again before it is announced anew.
+        follower.fails("quiet", "no such kernel")
+        worker.trials = worker.trials.without("quiet")
+        await withdraw(settings, "few", "worse than the champion")
+        await following.until(lambda: worker.trials.versions() == ("old", None))
+        await withdraw(settings, "old", "no longer wanted")
+        await following.until(lambda: not worker.trials)
+        await tell(settings, ("few", published("few")))
+        await following.until(lambda: worker.scorer.version == "few")
+        await withdraw(settings, "few", "a champion can be taken back too")
+        await following.until(lambda: worker.scorer.version == "one")
+
+
+@pytest.mark.kafka
+async def test_a_missing_topic_ends_the_start(settings):
+    gone = settings.model_copy(
+        update={"topics": settings.topics.model_copy(update={"models": unique("none")})}
+    )
+    follower = ModelFollower(gone, Loader(), timeout_s=2)
+
+    with pytest.raises(WorkerError, match="topics check"):
+        await follower.start()
+    await follower.close()
+
+
+def make(settings, version="gru-1"):
+    network = random_gru(0)
+    manifest = gru_manifest(network, version, created_at=1)
+    script = script_bytes(network)
+    return Registry(settings.models_dir).publish(manifest, script, make_golden(script, manifest))
+
+
+@pytest.mark.kafka
+async def test_a_real_model_is_verified_and_loaded(settings):
+    await announce(settings, make(settings, "gru-0"), "canary", 0.25)
+    await announce(settings, make(settings))
+    announced = await read_announced(settings)
+    assert (announced.role("gru-1"), announced.role("gru-0")) == ("champion", "canary 25.0%")
+    follower = ModelFollower(settings)
+
+    scorer = await follower.start()
+    await follower.close()
+
+    assert scorer.version == "gru-1"
+    assert follower.trials.canary.version == "gru-0"
+
+
+def test_a_model_is_opened_where_and_as_the_settings_say(tmp_path, monkeypatch):
+    asked = []
+    load = Scorer.load
+
+    def noted(folder, device, **how):
+        asked.append((device, how["precision"]))
+        return load(folder, device, **how)
+
+    monkeypatch.setattr(Scorer, "load", noted)
+    settings = Settings(models_dir=tmp_path, worker={"device": "cpu", "precision": "half"})
+    load_model(announcement(make(settings)), settings)
+    assert asked == [("cpu", "half")]
+
+
+def test_models_that_must_not_be_served_are_refused(tmp_path):
+    settings = Settings(models_dir=tmp_path, worker={"device": "cpu"})
+    announced = announcement(make(settings))
+    assert load_model(announced, settings).version == "gru-1"
+    small = settings.model_copy(
+        update={"state": settings.state.model_copy(update={"hidden_size": 1})}
+    )
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (tmp_path / "link").symlink_to(outside)
+
+    for wrong, where in [
+        (msgspec.structs.replace(announced, digest="0" * 64), settings),
+        (msgspec.structs.replace(announced, version="other"), settings),
+        (msgspec.structs.replace(announced, uri="gone"), settings),
+        (msgspec.structs.replace(announced, uri="link"), settings),
+        (announced, small),
+    ]:
+        with pytest.raises(ArtifactError):
+            load_model(wrong, where)
