@@ -12,6 +12,7 @@ from stream.clients import STOP_TIMEOUT_S, stop_producer
 from stream.commit import OneProducer
 from stream.faults import stage
 from stream.outbox import Outbox, Outputs
+from stream.packed import Messages
 from stream.sending import all_of, send_records
 
 FENCE_KEY: Final = b"f"
@@ -102,7 +103,7 @@ class AtLeastOnce(OneProducer):
             topics: Outputs = {}
             for outputs in gathered:
                 for topic, records in outputs.items():
-                    topics.setdefault(topic, []).extend(records)
+                    topics.setdefault(topic, Messages()).extend(records)
             await all_of(
                 [
                     send_records(self.producer, topic, self.source.partition, records)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from stream.fallback import CheckedScorer
     from stream.hidden import ScorerLike
     from stream.ingest import Decoded
-    from stream.outbox import Counters, Gathered, Message
+    from stream.outbox import Counters, Gathered
+    from stream.packed import Message, Packed
     from stream.ranking import Ranks
     from stream.records import Records
     from stream.settings import Settings
@@ -223,7 +224,7 @@ class Scoring:
         scores_NK: F32,
         ranks: dict[str, Ranks],
         scorer: CheckedScorer,
-    ) -> list[Message]:
+    ) -> list[Message] | Packed:
         """Predictions of the chosen ones of the accepted events."""
         index = judged.accepted[chosen]
         known = judged.snapshot.take(chosen)
