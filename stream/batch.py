@@ -9,9 +9,9 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from crc32c import crc32c
 
 from stream.kernels.batches import COUNT_END
-from stream.kernels.crc32c import crc32c
 from stream.kernels.packing import measure_batch, write_records
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Batch:
             buffer, last, time = self._buffer, self._count - 1, self._time
             fields = (self._attributes, last, time, time, *self._producer, self._count)
             _HEAD.pack_into(buffer, _BEFORE.size, *fields)
-            crc = crc32c(np.frombuffer(buffer, np.uint8)[_BEFORE.size :])
+            crc = crc32c(memoryview(buffer)[_BEFORE.size :])
             _BEFORE.pack_into(buffer, 0, 0, len(buffer) - _LENGTH_END, -1, _MAGIC, crc)
         return self._buffer
 
