@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
     from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.packed import Message
     from stream.pipeline.records import Record
 
 M = TypeVar("M")
@@ -63,7 +64,7 @@ class PipelineDriver:
         """On the event clock unless ``settings`` say otherwise."""
         self.settings = settings or Settings(worker={"clock": "event"})
         self.store = store or MemoryStore()
-        self.outputs: dict[str, list[tuple[bytes | None, bytes]]] = {}
+        self.outputs: dict[str, list[Message]] = {}
         self._scorer = scorer
         self._partition, self._partitions = partition, partitions
         self._commits = 0

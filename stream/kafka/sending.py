@@ -1,7 +1,6 @@
 """Records -> Kafka batches -> acknowledgements, through one partition's producer."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
@@ -12,32 +11,32 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream.errors import CommitError, RecordTooLarge
+from stream.kafka.batch import batches_of
 from stream.kafka.unheard import heard
+from stream.pipeline.packed import Message, Messages, Packed
 
 MAX_BATCH_BYTES: Final = 900_000
 """Below the broker's default `message.max.bytes` of 1 MiB."""
 REFUSED: Final = (IllegalOperation, AssertionError)
 """How aiokafka refuses a step that the state of a producer does not allow."""
-_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 
-Records = Sequence[tuple[bytes | None, bytes | None]]
+Records = Messages | Sequence[Message]
 
 
 async def send_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Records
 ) -> int:
     """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
+    parts = records.packed() if isinstance(records, Messages) else [Packed.of(records)]
+    manager = producer._txn_manager  # noqa: SLF001
+    transactional = manager is not None and manager.transactional_id is not None
     deliveries: list[tuple[asyncio.Future[Any], int]] = []
-    now, sent = time.time_ns() // 1_000_000, 0
-    while sent < len(records):
-        batch = producer.create_batch()
-        count = _fill(batch, records, sent, now)
+    now = time.time_ns() // 1_000_000
+    for batch in batches_of(parts, now, MAX_BATCH_BYTES, transactional=transactional):
         delivery = await producer.send_batch(batch, topic, partition=partition)
-        deliveries.append((heard(delivery), count))
-        sent += count
+        deliveries.append((heard(delivery), batch.record_count()))
     last = -1
     for delivery, size in deliveries:
         try:
@@ -53,23 +52,6 @@ async def send_records(
             )
         last = metadata.offset + size - 1
     return last
-
-
-def _fill(batch: BatchBuilder, records: Records, start: int, now_ms: int) -> int:
-    """Append records from `start` on until the batch is full; return how many.
-
-    Straight to the compiled builder within: the wrapper around it costs twice as much. A batch
-    takes its first record whatever its size; the broker has the last word on that.
-    """
-    append = batch._builder.append  # noqa: SLF001
-    count = 0
-    for key, value in itertools.islice(records, start, None):
-        if append(count, now_ms, key, value, _NO_HEADERS) is None:
-            break
-        count += 1
-    batch._relative_offset = count  # noqa: SLF001
-    batch.close()
-    return count
 
 
 async def nothing(awaitable: Awaitable[object]) -> int:

@@ -20,6 +20,7 @@ from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8
 from schemas.codec import encode
 from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore, prediction_id
+from stream.kernels.buffers import put_bytes
 
 DIGITS: Final = 7
 """Decimals of a probability."""
@@ -38,6 +39,9 @@ _MARKS: Final = (
 )
 """What stands in the pattern for what differs. Within texts a quote has a backslash before it."""
 _LONGEST_NUMBER: Final = 20
+_MOST_DIGITS: Final = 19
+_PAIRS: Final = np.frombuffer(b"".join(b"%02d" % n for n in range(100)), np.uint8).copy()
+"""The texts of 00 to 99: a division per two digits."""
 
 
 class Pattern(NamedTuple):
@@ -114,14 +118,23 @@ def room_for(pattern: Pattern, predictions: Predictions) -> U8:
 @kernel
 def _integer(value: int, out: U8, at: int) -> int:
     """Write a number that is not negative."""
-    digits, rest = 1, value // 10
-    while rest:
+    rest, ten, hundred = np.uint64(value), np.uint64(10), np.uint64(100)
+    digits, power = 1, ten
+    while digits < _MOST_DIGITS and rest >= power:
         digits += 1
-        rest //= 10
-    end = at + digits
-    for place in range(end - 1, at - 1, -1):
-        out[place] = 48 + value % 10
-        value //= 10
+        power *= ten
+    end = place = at + digits
+    while rest >= hundred:
+        higher = rest // hundred
+        pair = 2 * np.int64(rest - higher * hundred)
+        place -= 2
+        out[place], out[place + 1] = _PAIRS[pair], _PAIRS[pair + 1]
+        rest = higher
+    if rest >= ten:
+        pair = 2 * np.int64(rest)
+        out[at], out[at + 1] = _PAIRS[pair], _PAIRS[pair + 1]
+    else:
+        out[at] = np.uint64(48) + rest
     return end
 
 
@@ -213,9 +226,7 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
         end, k, start = predictions.user_ends[i], 0, 0
         for piece in range(len(pattern.ends)):
             stop = pattern.ends[piece]
-            for p in range(start, stop):
-                out[at + p - start] = pattern.text[p]
-            at += stop - start
+            at = put_bytes(out, at, pattern.text, start, stop)
             start = stop
             if piece == len(pattern.gaps):
                 break

@@ -13,6 +13,7 @@ from stream.kafka.clients import STOP_TIMEOUT_S, stop_producer
 from stream.kafka.sending import all_of, send_records
 from stream.partition.commit import OneProducer
 from stream.pipeline.outbox import Outbox, Outputs
+from stream.pipeline.packed import Messages
 
 FENCE_KEY: Final = b"f"
 """Changelog key of the record that shuts out earlier owners; not part of any state."""
@@ -102,7 +103,7 @@ class AtLeastOnce(OneProducer):
             topics: Outputs = {}
             for outputs in gathered:
                 for topic, records in outputs.items():
-                    topics.setdefault(topic, []).extend(records)
+                    topics.setdefault(topic, Messages()).extend(records)
             await all_of(
                 [
                     send_records(self.producer, topic, self.source.partition, records)

@@ -37,6 +37,7 @@ from stream.kernels.predictions import (
     write_predictions,
 )
 from stream.pipeline.churn import AlertDraft, churn_column
+from stream.pipeline.packed import Packed
 from stream.pipeline.ranking import spliced
 from stream.pipeline.readout import Readout, readout_of
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from schemas.pseudonym import Pseudonyms
     from stream.pipeline.erasure import Erasure
     from stream.pipeline.hidden import ScorerLike
-    from stream.pipeline.outbox import Message
+    from stream.pipeline.packed import Message
     from stream.pipeline.ranking import Ranks
     from stream.pipeline.records import Record
     from stream.pipeline.state import UserTable
@@ -101,8 +102,11 @@ class Emitter:
         cold: NDArray[np.bool_],
         stale: bool,
         ranks: dict[str, Ranks],
-    ) -> list[Message]:
-        """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new."""
+    ) -> list[Message] | Packed:
+        """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new.
+
+        Packed, unless there is something that the kernel does not write: rankings, or odd ids.
+        """
         readout = readout_of(scorer.targets)
         blank = self._blank(scorer, readout, stale=stale)
         pattern = self._pattern(blank)
@@ -122,6 +126,8 @@ class Emitter:
         )
         out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
         odd = write_predictions(pattern, columns, out, ends)
+        if not ranks and not odd.any():
+            return Packed.of_ends(users, user_ends, out, ends)
         values = cut(out, ends)
         for i in np.flatnonzero(odd).tolist():
             values[i] = encode(self._prediction(blank, keys[i], columns, i))

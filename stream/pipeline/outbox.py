@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stream.pipeline.packed import Messages
+
 if TYPE_CHECKING:
     from stream.config.settings import TopicSettings
+    from stream.pipeline.packed import Message, Packed
 
-Message = tuple[bytes | None, bytes]
-"""(key, value)."""
-Outputs = dict[str, list[Message]]
+Outputs = dict[str, Messages]
 """Topic -> messages in order."""
 
 
@@ -28,10 +29,10 @@ class Gathered:
         """Whether there are any."""
         return bool(self._outputs)
 
-    def put(self, kind: str, messages: list[Message]) -> None:
+    def put(self, kind: str, messages: list[Message] | Packed) -> None:
         """Add messages of a kind, which is a field of `TopicSettings`."""
         if messages:
-            self._outputs.setdefault(getattr(self._topics, kind), []).extend(messages)
+            self._outputs.setdefault(getattr(self._topics, kind), Messages()).extend(messages)
 
     def take(self) -> Outputs:
         """Return them all, by topic, and hold none."""

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from stream.pipeline.fallback import CheckedScorer
     from stream.pipeline.hidden import ScorerLike
     from stream.pipeline.ingest import Decoded
-    from stream.pipeline.outbox import Counters, Gathered, Message
+    from stream.pipeline.outbox import Counters, Gathered
+    from stream.pipeline.packed import Message, Packed
     from stream.pipeline.ranking import Ranks
     from stream.pipeline.records import Records
     from stream.pipeline.state import UserTable
@@ -223,7 +224,7 @@ class Scoring:
         scores_NK: F32,
         ranks: dict[str, Ranks],
         scorer: CheckedScorer,
-    ) -> list[Message]:
+    ) -> list[Message] | Packed:
         """Predictions of the chosen ones of the accepted events."""
         index = judged.accepted[chosen]
         known = judged.snapshot.take(chosen)

@@ -18,9 +18,12 @@ from models.targets import shop_targets
 from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.config.settings import Settings
+from stream.kafka.batch import batches_of
+from stream.kafka.sending import MAX_BATCH_BYTES
 from stream.kernels.batches import Places, find_records
 from stream.kernels.buffers import as_array
 from stream.pipeline.due_times import DueTimes
+from stream.pipeline.packed import Packed
 from stream.pipeline.pipeline import Pipeline
 from stream.pipeline.records import Records, Row
 from stream.storage.changelog import STATE
@@ -29,6 +32,7 @@ from stream.storage.table_files import write_table
 
 if TYPE_CHECKING:
     from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.outbox import Outbox
 
 _TIME: Final = 1_700_000_000_000
 
@@ -51,7 +55,15 @@ def warm_up(settings: Settings, scorer: ScorerLike) -> None:
         pipeline.process(_records(first_offset=10 * round_number))
         outbox = pipeline.drain()
         store.apply(outbox.changelog, outbox.timers, round_number)
+        _write_batches(outbox)
     _read_a_changelog()
+
+
+def _write_batches(outbox: Outbox) -> None:
+    """Make batches of what would be sent: of messages in columns and of pairs."""
+    for parts in ([Packed.of(outbox.changelog)], *(m.packed() for m in outbox.outputs.values())):
+        for batch in batches_of(parts, _TIME, MAX_BATCH_BYTES, transactional=True):
+            batch.built()
 
 
 def _read_a_changelog() -> None:

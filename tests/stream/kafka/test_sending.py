@@ -3,6 +3,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, ProducerFenced
 
 from stream.kafka.sending import MAX_BATCH_BYTES, all_of, nothing, reason_of, send_records
+from stream.kernels.buffers import joined
+from stream.pipeline.packed import Messages, Packed
 from tests.stream.kafka_tools import create_topics, read_all, unique
 
 pytestmark = pytest.mark.kafka
@@ -39,6 +41,51 @@ async def test_records_arrive_as_they_are_in_as_many_batches_as_they_need(kafka,
         assert await consumer.end_offsets([TopicPartition(topic, 0)]) == {
             TopicPartition(topic, 0): 200
         }
+
+
+def columns(pairs):
+    """As kernels hand them over."""
+    keys, values = zip(*pairs, strict=True)
+    return Packed.of_ends(*joined(keys), *joined(values))
+
+
+async def test_columns_and_pairs_arrive_in_their_order(kafka, topic):
+    """In transactions, of which the second is not committed."""
+    pairs = [(b"k%d" % n, b"%d" % n * 400) for n in range(3000)]
+    records = Messages()
+    for lo in range(0, 3000, 600):
+        records.extend(columns(pairs[lo : lo + 500]))
+        records.extend(pairs[lo + 500 : lo + 600])
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique("id")
+    ) as producer:
+        await producer.begin_transaction()
+        assert await send_records(producer, topic, 0, records) == 2999
+        await producer.commit_transaction()
+        await producer.begin_transaction()
+        assert await send_records(producer, topic, 0, [(b"k", b"dropped")]) == 3001
+        await producer.abort_transaction()
+        await producer.begin_transaction()
+        assert await send_records(producer, topic, 0, [(b"k", b"last")]) == 3003
+        await producer.commit_transaction()
+
+    found = await read_all(kafka.bootstrap_servers, topic)
+    assert [(record.key, record.value) for record in found] == [*pairs, (b"k", b"last")]
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_record_larger_than_a_batch_is_sent_alone(kafka, idempotent):
+    name = unique("large")
+    await create_topics(kafka.bootstrap_servers, name, max_message_bytes="2000000")
+    records = [(b"k", bytes(size)) for size in (10, MAX_BATCH_BYTES + 10, 20)]
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        enable_idempotence=idempotent,
+        max_request_size=MAX_BATCH_BYTES,
+    ) as producer:
+        assert await send_records(producer, name, 0, records) == 2
+    found = await read_all(kafka.bootstrap_servers, name)
+    assert [(record.key, record.value) for record in found] == records
 
 
 async def test_the_first_error_is_raised_when_all_have_ended():

@@ -12,16 +12,18 @@ from pathlib import Path
 
 from numba.core.registry import CPUDispatcher
 from models.scorer import Scorer
+from stream.kafka.batch import batches_of
+from stream.pipeline.packed import Packed
 from stream.storage.restoring import Restoring
 from stream.config.settings import Settings
 from stream.storage.store import RocksStore
 from stream.storage.store_identity import StoreIdentity
-from stream.testing import PipelineDriver
+from stream.testing import PipedRecord, PipelineDriver
 from stream.health.vitals import Progress
 from stream.worker.warming import warm_up
-from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
+from tests.logs import TARGETS, disordered, duplicated, gru_scorer, raw, shop_log
 from tests.stream.runs import each
-from tests.stream.storage.test_changelog import batch, fetched
+from tests.stream.test_changelog import batch, fetched
 
 
 def ready():
@@ -40,6 +42,15 @@ driver.pipe(duplicated(disordered(shop_log(1, 400, days=3), 1, 900_000), 1, 0.1)
 driver.restart()
 driver.pipe(shop_log(2, 100, days=3))
 counters = driver.pipeline.counters
+end = driver.pipeline.source_offset
+driver.pipeline.process(
+    [PipedRecord(end + n, t, k, v) for n, (k, v, t) in enumerate(raw(shop_log(4, 50, days=3)))]
+)
+outbox = driver.pipeline.drain()
+told = outbox.outputs[settings.topics.propensity].packed()
+for parts in (told, [*told, Packed.of(outbox.changelog)], [Packed.of([(b"k", None)])]):
+    for sent in batches_of(parts, 5, 2000, transactional=False):
+        sent.built()
 content = [(b"u%d" % n, b"%d" % n) for n in range(20)]
 with tempfile.TemporaryDirectory() as name:
     store = RocksStore.open(Path(name) / "db", StoreIdentity("app", "app.users.changelog", 0, 1))
@@ -51,6 +62,7 @@ with tempfile.TemporaryDirectory() as name:
     assert len(store.due(2**62, 99)) == 20
     store.close()
 assert counters.late and counters.duplicate and counters.accepted
+assert before["stream.kernels.packing.write_records"]
 assert before["models.kernels.history.take_events"]
 assert ready() == before
 """
