@@ -14,7 +14,7 @@ from schemas.events import EventType
 from stream.model_watch import ModelWatch, WatchRules
 from stream.outcomes import Matured, OutcomeJoiner
 from stream.rollout import Announced
-from tests.stream.test_outcomes import (
+from tests.stream.outcome_tools import (
     CHURN_DAYS,
     DAY,
     PURCHASE_DAYS,
@@ -154,7 +154,7 @@ class TestAlarms:
         """Of predictions that go through a joiner, so that both see the same."""
         joiner = OutcomeJoiner(rules(), found)
         rng = np.random.default_rng(3)
-        window = joiner._window("m1", "purchase")
+        window = joiner._windows.of("m1", "purchase")
         for p in rng.beta(2, 8, n).tolist():
             said = 1 - p if rng.random() < error else p
             window.add(bool(rng.random() < p), said, 0.0)

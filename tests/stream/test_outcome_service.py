@@ -16,7 +16,7 @@ from stream.outcome_service import OutcomeService
 from stream.status_report import open_status
 from stream.topics import create_topics
 from tests.stream.kafka_tools import produce, read_all
-from tests.stream.test_outcomes import DAY, at, prediction, raised
+from tests.stream.outcome_tools import DAY, at, prediction, raised
 from tests.stream.test_reload import published, tell
 from tests.stream.test_topics import settings_for
 
