@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import UNSET
+
 from models.targets import shop_targets
 from schemas.events import EventType
-from schemas.outputs import ChurnAlert, Prediction, Source, TargetScore, alert_id
+from schemas.outputs import (
+    ChurnAlert,
+    NextCategory,
+    NextItem,
+    Prediction,
+    Source,
+    TargetScore,
+    alert_id,
+)
 from stream.outcomes import OutcomeJoiner, OutcomeRules
 
 DAY = 86_400_000
@@ -53,6 +64,23 @@ def prediction(user: str, days: float, p: float = 0.5, **changes) -> Prediction:
         event_time=at(days),
         source=Source("events", changes.get("partition", 0), offset),
     )
+
+
+def ranking(
+    user: str, time: int, categories: str | None = None, items: str | None = None, **changes
+) -> Prediction:
+    """A prediction of a time in ms that ranks categories and items of one letter each."""
+    return msgspec.structs.replace(
+        prediction(user, 0, **changes),
+        state_time=time,
+        event_time=changes.get("event_time", time),
+        next_categories=_listed(NextCategory, categories),
+        next_items=_listed(NextItem, items),
+    )
+
+
+def _listed(entry, names: str | None):
+    return UNSET if names is None else [entry(name, 0.1) for name in names]
 
 
 def raised(user: str, days: float, state: str = "raised") -> ChurnAlert:
