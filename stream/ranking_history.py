@@ -7,7 +7,10 @@ when it came, so that what came after a truth was known is passed over later too
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from models.encoding import hash64
@@ -50,6 +53,19 @@ class Found(NamedTuple):
     """The last one up to it."""
 
 
+@dataclass(slots=True)
+class _Named:
+    """Events with one kind of name, in order of arrival."""
+
+    seen: list[Seen] = field(default_factory=list)
+    newest: list[Seen] = field(default_factory=list)
+    """Per event the newest up to it: their times ascend."""
+
+
+_TIME: Final = attrgetter("time")
+_ORDER: Final = attrgetter("time", "id")
+
+
 class RankingHistory:
     """The last events of one user, in order of arrival."""
 
@@ -58,6 +74,7 @@ class RankingHistory:
         self.newest = 0
         """Time of the newest event, whether it has a name or not, ms."""
         self._events: dict[int, Seen] = {}
+        self._named: dict[str, _Named] = {what: _Named() for what in FIELDS}
         self._forgotten: dict[str, Seen] = {}
         """The newest one that `_events` holds no more, by what is ranked."""
 
@@ -85,6 +102,11 @@ class RankingHistory:
         if not names or seen.id in self._events:
             return None
         self._events[seen.id] = seen
+        for what in names:
+            named = self._named[what]
+            before = named.newest[-1] if named.newest else self._forgotten.get(what, seen)
+            named.seen.append(seen)
+            named.newest.append(max(before, seen, key=_ORDER))
         return seen
 
     def find(self, what: str, time: int, grace_ms: int) -> Found | None:
@@ -100,10 +122,13 @@ class RankingHistory:
         last = self._forgotten.get(what)
         if last is not None and time < last.time:
             return None
+        named = self._named[what]
+        # Before this place nothing came after the moment.
+        place = bisect_right(named.newest, time, key=_TIME)
+        if place:
+            last = named.newest[place - 1]
         first = None
-        for seen in self._events.values():
-            if what not in seen.names:
-                continue
+        for seen in islice(named.seen, place, None):
             if first is not None and seen.watermark > first.time + grace_ms:
                 break
             if seen.time > time:
@@ -117,9 +142,9 @@ class RankingHistory:
         """Forget the event that came first, but for what was last; returns its time, ms."""
         seen = self._events.pop(next(iter(self._events)))
         for what in seen.names:
-            known = self._forgotten.get(what)
-            if known is None or seen.order > known.order:
-                self._forgotten[what] = seen
+            named = self._named[what]
+            self._forgotten[what] = named.newest.pop(0)
+            del named.seen[0]
         return seen.time
 
     def forget_before(self, floor: int) -> None:

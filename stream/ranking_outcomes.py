@@ -78,8 +78,8 @@ class _User:
     judged: dict[_Key, JudgedRanking] = field(default_factory=dict)
     floor: int = 0
     """Rankings of moments before it are judged no more, unless they wait already."""
-    due: int = sys.maxsize
-    """The first `known_at` of those that wait."""
+    open: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """Heap of (moment, model) of those that wait and that nothing followed, by what is ranked."""
 
     @property
     def held(self) -> int:
@@ -96,8 +96,9 @@ class _Lane:
     """Greatest event time seen."""
     predicted: int = 0
     """Greatest event time of a prediction seen; 0 before any."""
-    due: list[tuple[int, str]] = field(default_factory=list)
-    """Heap of users by `due`."""
+    due: list[tuple[int, str, _Key]] = field(default_factory=list)
+    """Heap of (`known_at`, user, ranking); those that have been known earlier since lie there
+    too."""
     users: dict[str, _User] = field(default_factory=dict)
 
 
@@ -156,16 +157,11 @@ class RankingJoiner:
         before, lane.watermark = lane.watermark, max(lane.watermark, event.event_time)
         if self._sample.keeps(user_id):
             user = lane.users.setdefault(user_id, _User())
+            newest = user.history.newest
             seen = user.history.add(event, before, self._rules.grace_ms)
             if seen is not None:
-                self._happened(user, seen)
-                self._look(user_id, user, lane)
-        while lane.due and lane.due[0][0] < lane.watermark:
-            due, name = heapq.heappop(lane.due)
-            waiting = lane.users.get(name)
-            if waiting is not None and waiting.due == due:
-                waiting.due = sys.maxsize
-                self._look(name, waiting, lane)
+                self._happened(user_id, user, seen, lane, in_order=seen.time >= newest)
+        self._settle_due(lane)
         self._bound()
 
     def prediction(self, prediction: Prediction) -> None:
@@ -181,22 +177,37 @@ class RankingJoiner:
                 names = tuple(sys.intern(getattr(one, f"{what}_id")) for one in told)
                 user = lane.users.setdefault(user_id, _User())
                 key = (what, time, prediction.model_version)
-                self._told(user, key, _Told(prediction.source.offset, names))
-                self._look(user_id, user, lane)
+                self._told(user, key, _Told(prediction.source.offset, names), lane, user_id)
+        self._settle_due(lane)
         self._bound()
 
-    def _happened(self, user: _User, seen: Seen) -> None:
+    def _happened(
+        self, user_id: str, user: _User, seen: Seen, lane: _Lane, *, in_order: bool
+    ) -> None:
         self._held += 1
         if len(user.history) > MAX_EVENTS:
             user.floor = max(user.floor, user.history.forget())
             self._held -= 1
         known_at = seen.time + self._rules.grace_ms
-        for (what, time, _), told in user.waiting.items():
-            if time < seen.time and what in seen.names:
-                told.known_at = min(told.known_at, known_at)
+        for what in seen.names:
+            heap = user.open.get(what, [])
+            while heap and heap[0][0] < seen.time:
+                time, version = heapq.heappop(heap)
+                self._expect(user_id, user, (what, time, version), known_at, lane)
+        if in_order:
+            return
+        # It may have come between a moment and what seemed to be next.
+        for key, told in user.waiting.items():
+            what, time, _ = key
+            if what in seen.names and time < seen.time and known_at < told.known_at:
+                self._expect(user_id, user, key, known_at, lane)
 
-    def _told(self, user: _User, key: _Key, told: _Told) -> None:
-        what, time, _ = key
+    def _expect(self, user_id: str, user: _User, key: _Key, known_at: int, lane: _Lane) -> None:
+        user.waiting[key].known_at = known_at
+        heapq.heappush(lane.due, (known_at, user_id, key))
+
+    def _told(self, user: _User, key: _Key, told: _Told, lane: _Lane, user_id: str) -> None:
+        what, time, version = key
         judged, waiting = user.judged.get(key), user.waiting.get(key)
         if judged is not None:
             if told.offset > judged.offset:
@@ -208,22 +219,23 @@ class RankingJoiner:
             found = user.history.find(what, time, self._rules.grace_ms)
             if found is None:
                 return
-            if found.first is not None:
-                told.known_at = found.first.time + self._rules.grace_ms
             user.waiting[key] = told
             self._held += 1
+            if found.first is None:
+                heapq.heappush(user.open.setdefault(what, []), (time, version))
+            else:
+                self._expect(user_id, user, key, found.first.time + self._rules.grace_ms, lane)
 
-    def _look(self, user_id: str, user: _User, lane: _Lane) -> None:
-        """Judge the rankings of a user whose truth is known, and note when others will be."""
-        for key, told in list(user.waiting.items()):
-            if told.known_at < lane.watermark:
+    def _settle_due(self, lane: _Lane) -> None:
+        """Judge the rankings whose truth is known."""
+        while lane.due and lane.due[0][0] < lane.watermark:
+            due, user_id, key = heapq.heappop(lane.due)
+            user = lane.users.get(user_id)
+            told = None if user is None else user.waiting.get(key)
+            if user is not None and told is not None and told.known_at == due:
                 del user.waiting[key]
                 self._held -= 1
                 self._settle(user, key, told, lane)
-        due = min((told.known_at for told in user.waiting.values()), default=sys.maxsize)
-        if due < user.due:
-            user.due = due
-            heapq.heappush(lane.due, (due, user_id))
 
     def _settle(self, user: _User, key: _Key, told: _Told, lane: _Lane) -> None:
         what, time, _ = key
