@@ -31,12 +31,17 @@ AT_ONCE: Final = 16
 """Windows that are ranked for at a time."""
 
 
+def gain(place: int) -> float:
+    """Discounted gain of a single right answer at a place of a ranking, the first being 0."""
+    return float(1 / np.log2(place + 2))
+
+
 def hits(ranked: I64, truth: int) -> tuple[float, float]:
     """(hit, discounted gain) of the first `TOP` of a ranking, with a single right answer."""
     place = np.flatnonzero(ranked[:TOP] == truth)
     if len(place) == 0:
         return 0.0, 0.0
-    return 1.0, float(1 / np.log2(place[0] + 2))
+    return 1.0, gain(int(place[0]))
 
 
 def distinct(own: I64, others: I64) -> I64:

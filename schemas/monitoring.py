@@ -10,7 +10,7 @@ from schemas.control import Count, ModelVersion, Rollout
 from schemas.events import Id, Milliseconds
 from schemas.outputs import Arm
 
-__all__ = ["AlertOutcome", "ModelMetrics", "TargetMetrics", "Verdict"]
+__all__ = ["AlertOutcome", "ModelMetrics", "RankingMetrics", "TargetMetrics", "Verdict"]
 
 Verdict = Literal["true", "false", "saved", "unknown"]
 
@@ -38,6 +38,35 @@ class TargetMetrics(Struct, frozen=True, gc=False, kw_only=True):
     ] = None
 
 
+class RankingMetrics(Struct, frozen=True, gc=False, kw_only=True):
+    """Rolling figures of the rankings of one thing over the last judged ones.
+
+    Judged by the user's first later event that has such a name; before it comes, or if none ever
+    does, a ranking is not judged.
+    """
+
+    total: Annotated[Count, Meta(description="Rankings judged since the joiner began.")]
+    judged: Annotated[Count, Meta(description="Of these in the rolling window.")]
+    hit_rate: Annotated[
+        Unit, Meta(description="Share of them with what came next among the names told.")
+    ]
+    ndcg: Annotated[
+        Unit,
+        Meta(
+            description="Mean normalised discounted cumulative gain of the names told, with what "
+            "came next as the one right answer."
+        ),
+    ]
+    last_hit_rate: Annotated[
+        Unit,
+        Meta(
+            description="Of the same rankings, share where what came next was the user's last one "
+            "again: the hit rate of always telling that alone."
+        ),
+    ]
+    sampled: Annotated[Unit, Meta(description="Share of users that the figures are of.")] = 1.0
+
+
 class ModelMetrics(Struct, frozen=True, gc=False, kw_only=True):
     """How a model does on what has matured. Key: `model_version`; the topic is compacted."""
 
@@ -59,7 +88,13 @@ class ModelMetrics(Struct, frozen=True, gc=False, kw_only=True):
         Meta(description="Changes of the mean that ADWIN found in `score.` and `log_loss.`."),
     ] = {}
     alarms: Annotated[list[str], Meta(description="What needs a look, each in one line.")] = []
-    sampled: Annotated[Unit, Meta(description="Share of users that the figures are of.")] = 1.0
+    sampled: Annotated[
+        Unit, Meta(description="Share of users that the figures by target are of.")
+    ] = 1.0
+    rankings: Annotated[
+        dict[str, RankingMetrics],
+        Meta(description="Figures of rankings by what is ranked: `category`, `item`."),
+    ] = {}
 
 
 class AlertOutcome(Struct, frozen=True, gc=False, kw_only=True):

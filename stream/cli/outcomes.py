@@ -30,6 +30,8 @@ def outcomes(
 ) -> None:
     """Follow events, predictions and alerts; publish rolling figures, drift and verdicts.
 
+    Rankings of the next category and item are judged by what came next.
+
     A canary that is surely worse than the champion is rolled back. With outcomes.http_port set,
     /health and /metrics are served there.
     """

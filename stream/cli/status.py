@@ -117,8 +117,10 @@ def _tables(report: "StatusReport") -> "RenderableType":
             f"{duration(max(report.at - beat.updated_at, 0))} ago" if beat else "never",
         )
     parts: list[RenderableType] = [figures, partitions]
-    if report.models:
+    if any(model.targets for model in report.models):
         parts.append(_models(report))
+    if any(model.rankings for model in report.models):
+        parts.append(_rankings(report))
     parts += [Text(f"ALARM {alarm}") for alarm in report.alarms]
     return Group(*parts)
 
@@ -148,5 +150,23 @@ def _models(report: "StatusReport") -> "RenderableType":
                 target,
                 f"{found.matured:,}",
                 *("-" if figure is None else f"{figure:.4f}" for figure in figures),
+            )
+    return table
+
+
+def _rankings(report: "StatusReport") -> "RenderableType":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table("model", "role", "ranking", "judged", "hit rate", "last", "NDCG", box=SIMPLE)
+    for model in report.models:
+        for what, found in model.rankings.items():
+            figures = (found.hit_rate, found.last_hit_rate, found.ndcg)
+            table.add_row(
+                model.model_version,
+                model.rollout or "-",
+                f"next {what}",
+                f"{found.judged:,}",
+                *(f"{figure:.4f}" for figure in figures),
             )
     return table

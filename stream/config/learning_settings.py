@@ -136,7 +136,7 @@ class OutcomeSettings(Section):
     lookback_ms: Millis = 90 * DAY_MS
     """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
     window: int = Field(default=50_000, ge=100)
-    """Matured predictions that the rolling figures of a model are of."""
+    """Matured predictions, and judged rankings, that the rolling figures of a model are of."""
     max_users: int = Field(default=500_000, ge=1000)
     """Users followed; beyond, every second one is left out, which does not bias the figures."""
     min_matured: int = Field(default=500, ge=50)

@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-import xxhash
-
 from models.history import PURCHASE
 from models.targets import ABSENT, judged
-from stream.outcomes.window import Window
+from stream.outcomes.user_sample import UserSample
+from stream.outcomes.window import PerModel, Window
 
 if TYPE_CHECKING:
     from models.targets import Target
@@ -161,7 +160,7 @@ class OutcomeJoiner:
         self._users: dict[str, _User] = {}
         self._lanes: dict[int, _Lane] = {}
         self._latest: dict[tuple[str, int, str, str], _Pending] = {}
-        self._windows: OrderedDict[tuple[str | None, str], Window] = OrderedDict()
+        self._windows = PerModel(lambda: Window(rules.window), rules.max_models)
         self._alerts: deque[bool] = deque(maxlen=rules.window)
         self._alert_ids: dict[str, _Pending] = {}
         self._raised = 0
@@ -171,7 +170,7 @@ class OutcomeJoiner:
         for target in self._targets.values():
             self._lasts(target.event_type, target.horizon_ms)
         self._sequence = 0
-        self._level = 0
+        self._sample = UserSample()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -181,7 +180,7 @@ class OutcomeJoiner:
     @property
     def sampled(self) -> float:
         """Share of users that are judged: 1 until a bound was met."""
-        return 0.5**self._level
+        return self._sample.share
 
     @property
     def clock(self) -> int:
@@ -203,7 +202,7 @@ class OutcomeJoiner:
             partition: where it lies; its events and predictions have one order of time.
         """
         lane = self._lane(partition)
-        if kind in self._longest and self._keeps(user_id):
+        if kind in self._longest and self._sample.keeps(user_id):
             # Before the first prediction all are kept: events may be read far ahead.
             self._happened(user_id, kind, time, 0 if lane.predicted is None else lane.clock)
         if time > lane.watermark:
@@ -212,7 +211,7 @@ class OutcomeJoiner:
 
     def prediction(self, prediction: Prediction) -> None:
         """Take in a prediction; another one of the same user, moment and model replaces it."""
-        if prediction.event_time >= self._rules.since and self._keeps(prediction.user_id):
+        if prediction.event_time >= self._rules.since and self._sample.keeps(prediction.user_id):
             self._predicted(prediction)
         lane = self._lane(prediction.source.partition)
         if lane.predicted is None or prediction.event_time > lane.predicted:
@@ -247,7 +246,7 @@ class OutcomeJoiner:
 
     def alert(self, alert: ChurnAlert) -> None:
         """Take in an alert; raised ones are judged, each id once, and a retracted one was wrong."""
-        if alert.event_time < self._rules.since or not self._keeps(alert.user_id):
+        if alert.event_time < self._rules.since or not self._sample.keeps(alert.user_id):
             return
         if alert.state == "retracted":
             self._retract(alert.episode)
@@ -275,12 +274,12 @@ class OutcomeJoiner:
 
     def figures(self, target: str, version: str | None = None) -> Figures | None:
         """Rolling figures of a target, of one model or of all; None before any label matured."""
-        window = self._windows.get((version, target))
+        window = self._windows.get(version, target)
         return None if window is None else window.figures()
 
     def versions(self, target: str) -> list[str]:
         """Models with matured predictions of a target, the one that matured last at the end."""
-        return [version for version, name in self._windows if name == target and version]
+        return self._windows.versions(target)
 
     def alerts(self) -> AlertFigures:
         """What became of the raised alerts; verdicts roll over the last `window`."""
@@ -292,11 +291,6 @@ class OutcomeJoiner:
         if lane is None:
             lane = self._lanes[partition] = _Lane()
         return lane
-
-    def _keeps(self, user_id: str) -> bool:
-        if self._level == 0:
-            return True
-        return xxhash.xxh3_64_intdigest(user_id.encode()) % (1 << self._level) == 0
 
     def _lasts(self, kind: int, horizon: int) -> None:
         self._longest[kind] = max(self._longest.get(kind, 0), horizon)
@@ -357,7 +351,7 @@ class OutcomeJoiner:
         before = bisect_right(times, pending.time - self._rules.order_gap_ms) - 1
         gap = float(pending.time - times[before]) if before >= 0 else float("inf")
         for version in (None, pending.version):
-            window = self._window(version, pending.target)
+            window = self._windows.of(version, pending.target)
             window.add(came != absent, pending.probability, gap if absent else -gap)
         if self._listener is not None:
             self._listener.matured(
@@ -371,26 +365,14 @@ class OutcomeJoiner:
                 )
             )
 
-    def _window(self, version: str | None, target: str) -> Window:
-        key = (version, target)
-        window = self._windows.get(key)
-        if window is None:
-            window = self._windows[key] = Window(self._rules.window)
-            mine = [known for known in self._windows if known[0] and known[1] == target]
-            if len(mine) > self._rules.max_models:
-                del self._windows[mine[0]]
-        elif version:
-            self._windows.move_to_end(key)
-        return window
-
     def _thin_out(self) -> None:
         """Leave out every second user."""
-        self._level += 1
-        self._users = {name: user for name, user in self._users.items() if self._keeps(name)}
-        self._latest = {key: p for key, p in self._latest.items() if self._keeps(key[0])}
+        self._sample.halve()
+        self._users = {name: user for name, user in self._users.items() if self._sample.keeps(name)}
+        self._latest = {key: p for key, p in self._latest.items() if self._sample.keeps(key[0])}
         for lane in self._lanes.values():
-            gone = [entry for entry in lane.waiting if not self._keeps(entry[2].user)]
+            gone = [entry for entry in lane.waiting if not self._sample.keeps(entry[2].user)]
             # Alerts that are no longer followed are not "unknown" for ever.
             self._raised -= sum(not entry[2].target for entry in gone)
-            lane.waiting = [entry for entry in lane.waiting if self._keeps(entry[2].user)]
+            lane.waiting = [entry for entry in lane.waiting if self._sample.keeps(entry[2].user)]
             heapq.heapify(lane.waiting)

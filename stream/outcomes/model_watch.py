@@ -16,7 +16,7 @@ from models.changes import ChangeDetector
 from models.drift import LABEL, SCORE, SEVERE, DriftMonitor, Reference
 from models.evaluate import PROBABILITY_FLOOR
 from models.sequential import Comparison
-from schemas.monitoring import AlertOutcome, ModelMetrics, TargetMetrics
+from schemas.monitoring import AlertOutcome, ModelMetrics, RankingMetrics, TargetMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from schemas.control import Rollout
     from schemas.outputs import ChurnAlert
     from stream.outcomes.joiner import Matured, OutcomeJoiner
+    from stream.outcomes.ranking_window import RankingFigures
+    from stream.outcomes.rankings import RankingJoiner
     from stream.outcomes.window import Figures
     from stream.pipeline.rollout import Announced
 
@@ -150,18 +152,31 @@ class ModelWatch:
         if self._known.get(alert.alert_id) != outcome:
             self._tell(alert, outcome, returned_at)
 
-    def metrics(self, joiner: OutcomeJoiner, now: int) -> list[ModelMetrics]:
-        """Figures of every model with matured predictions; `now` in ms."""
+    def metrics(
+        self, joiner: OutcomeJoiner, now: int, rankings: RankingJoiner | None = None
+    ) -> list[ModelMetrics]:
+        """Figures of every model with matured predictions or judged rankings; `now` in ms."""
         found: dict[str, dict[str, Figures]] = {}
         for target in joiner.targets:
             for version in joiner.versions(target):
                 figures = joiner.figures(target, version)
                 if figures is not None:
                     found.setdefault(version, {})[target] = figures
-        return [self._metrics(version, figures, joiner, now) for version, figures in found.items()]
+        ranked = {} if rankings is None else _ranked(rankings)
+        for version in ranked:
+            found.setdefault(version, {})
+        return [
+            self._metrics(version, figures, ranked.get(version, {}), joiner, now)
+            for version, figures in found.items()
+        ]
 
     def _metrics(
-        self, version: str, figures: dict[str, Figures], joiner: OutcomeJoiner, now: int
+        self,
+        version: str,
+        figures: dict[str, Figures],
+        ranked: dict[str, RankingMetrics],
+        joiner: OutcomeJoiner,
+        now: int,
     ) -> ModelMetrics:
         model = self._model(version)
         model.flush()
@@ -178,6 +193,7 @@ class ModelWatch:
             changes={name: d.changes for name, d in model.detectors.items() if d.changes},
             alarms=self._alarms(model, figures, stability, joiner.clock),
             sampled=joiner.sampled,
+            rankings=ranked,
         )
 
     def _alarms(
@@ -264,6 +280,28 @@ class ModelWatch:
 
 def _why(target: str, look: Look) -> str:
     return f"{target} is worse than the champion's: {look}"
+
+
+def _ranked(rankings: RankingJoiner) -> dict[str, dict[str, RankingMetrics]]:
+    """By model what its rankings were worth, by what is ranked."""
+    found: dict[str, dict[str, RankingMetrics]] = {}
+    for what in rankings.whats:
+        for version in rankings.versions(what):
+            figures = rankings.figures(what, version)
+            if figures is not None:
+                found.setdefault(version, {})[what] = _ranking(figures, rankings.sampled)
+    return found
+
+
+def _ranking(found: RankingFigures, sampled: float) -> RankingMetrics:
+    return RankingMetrics(
+        total=found.total,
+        judged=found.judged,
+        hit_rate=found.hit_rate,
+        ndcg=found.ndcg,
+        last_hit_rate=found.last_hit_rate,
+        sampled=sampled,
+    )
 
 
 def _target(found: Figures) -> TargetMetrics:

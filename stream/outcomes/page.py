@@ -36,6 +36,12 @@ _FIGURES: Final = {
     "ece": "Expected calibration error.",
     "lift": "Rate among the tenth with the highest scores over the base rate.",
 }
+_RANKINGS: Final = {
+    "judged": "Rankings that the figures are of.",
+    "hit_rate": "Share of them with what came next among the names told.",
+    "ndcg": "Normalised discounted cumulative gain of the names told.",
+    "last_hit_rate": "Share of them where the user's last one came next again.",
+}
 
 
 class Judging(Protocol):
@@ -144,6 +150,12 @@ class _Now(Collector):
             name: GaugeMetricFamily(f"intentstream_model_{name}", text, labels=labels)
             for name, text in _FIGURES.items()
         }
+        rankings = {
+            name: GaugeMetricFamily(
+                f"intentstream_ranking_{name}", text, labels=["model", "ranking"]
+            )
+            for name, text in _RANKINGS.items()
+        }
         alarms = GaugeMetricFamily(
             "intentstream_model_alarms", "What needs a look.", labels=["model"]
         )
@@ -161,6 +173,10 @@ class _Now(Collector):
                     # A figure that cannot be told, such as AUC of one class, is left out.
                     if (value := getattr(told, name)) is not None:
                         gauge.add_metric([found.model_version, target], value)
+            for what, ranked in found.rankings.items():
+                for name, gauge in rankings.items():
+                    gauge.add_metric([found.model_version, what], getattr(ranked, name))
         yield from figures.values()
+        yield from rankings.values()
         yield alarms
         yield stability

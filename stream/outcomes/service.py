@@ -2,7 +2,7 @@
 
 It keeps nothing on disk and commits no offset: a start reads the topics again, as far back as
 `outcomes.lookback_ms`, and its own verdicts, so that none is told twice. Memory is bounded by the
-joiner, which samples users where there are too many. Whoever may write to `models.published` may
+joiners, which sample users where there are too many. Whoever may write to `models.published` may
 roll back, so it needs that right.
 """
 
@@ -32,6 +32,7 @@ from stream.kafka.announce import note, withdraw
 from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.model_watch import ModelWatch, WatchRules
+from stream.outcomes.rankings import RankingJoiner
 from stream.pipeline.rollout import Announced
 
 if TYPE_CHECKING:
@@ -84,10 +85,13 @@ class OutcomeService:
             max_users=chosen.max_users,
         )
         self.joiner = OutcomeJoiner(rules, self.watch)
+        self.rankings = RankingJoiner(rules)
         self.metrics: list[ModelMetrics] = []
         """As published last."""
         self.published_at: int | None = None
         """When that was, ms since the epoch; None before the first time."""
+        worker = settings.worker
+        self._future_ms = None if worker.clock == "event" else worker.max_future_ms
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.events: self._event,
             topics.propensity: self._prediction,
@@ -165,14 +169,19 @@ class OutcomeService:
 
     def _event(self, record: ConsumerRecord) -> None:
         event = decode_event(record.value)
+        if self._future_ms is not None and event.event_time > record.timestamp + self._future_ms:
+            # Workers refuse it, and it would move the clock of its partition beyond all others.
+            return
         user = self.settings.privacy.stored_id(event.user_id)
         self.joiner.event(user, event.event_time, event.code, record.partition)
+        self.rankings.event(user, event, record.partition, record.offset)
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)
         # Who abstains, and who speaks of a program, is not judged.
         if not prediction.automated:
             self.joiner.prediction(prediction)
+            self.rankings.prediction(prediction)
 
     def _alert(self, record: ConsumerRecord) -> None:
         alert = decode(ChurnAlert, record.value)
@@ -206,7 +215,7 @@ class OutcomeService:
             )
         self._forget()
         now = time.time_ns() // 1_000_000
-        self.metrics = self.watch.metrics(self.joiner, now)
+        self.metrics = self.watch.metrics(self.joiner, now, self.rankings)
         for found in self.metrics:
             key = found.model_version.encode()
             sent.append(await producer.send(topics.metrics, key=key, value=encode(found)))

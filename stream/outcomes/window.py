@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
 from models.evaluate import calibration_error, log_loss, roc_auc
 
-__all__ = ["CalibrationRow", "Figures", "Window"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CalibrationRow", "Figures", "PerModel", "Window"]
+
+W = TypeVar("W")
 
 TABLE_BINS: Final = 10
 _FIRST_SIZE: Final = 1024
@@ -88,6 +94,42 @@ class Window:
             calibration=_table(labels, probabilities),
             lift=_lift(labels, probabilities, base),
         )
+
+
+class PerModel(Generic[W]):
+    """A window per thing that is judged, of all models together and of each of the last few."""
+
+    def __init__(self, make: Callable[[], W], models: int) -> None:
+        """Begin without any.
+
+        Args:
+            make: a new window.
+            models: that have windows of one thing, at most; of more, the one used last stays.
+        """
+        self._make = make
+        self._models = models
+        self._windows: OrderedDict[tuple[str | None, str], W] = OrderedDict()
+
+    def of(self, version: str | None, name: str) -> W:
+        """The window of a model, or with None of all; a new one where there is none yet."""
+        key = (version, name)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = self._make()
+            mine = [known for known in self._windows if known[0] and known[1] == name]
+            if len(mine) > self._models:
+                del self._windows[mine[0]]
+        elif version:
+            self._windows.move_to_end(key)
+        return window
+
+    def get(self, version: str | None, name: str) -> W | None:
+        """The window of a model, or with None of all, if there is one."""
+        return self._windows.get((version, name))
+
+    def versions(self, name: str) -> list[str]:
+        """Models that have a window of this, the one used last at the end."""
+        return [version for version, known in self._windows if known == name and version]
 
 
 def _known(value: float) -> float | None:

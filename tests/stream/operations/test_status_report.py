@@ -10,14 +10,14 @@ import pytest
 
 from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
-from schemas.monitoring import ModelMetrics, TargetMetrics
+from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
 from stream.config.settings import Settings
 from stream.errors import BrokerError
 from stream.kafka.topics import create_topics
 from stream.operations.status_report import FRESH_MS, MODELS, StatusReport, open_status
 from tests.patience import PATIENCE_S
-from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, unique
+from tests.stream.test_topics import settings_for
 
 pytestmark = pytest.mark.kafka
 
@@ -228,7 +228,14 @@ async def test_the_command_shows_models_and_alarms(kafka):
     assert "log-loss" not in before, "no table without a model"
     assert "ALARM orders has drifted: stability index 0.300" in before
     assert "canary m2, shadow m4" in before
-    told = [judged("m1", 12_345, alarms=["ECE is high"]), judged("m0", rollout=None)]
+    ranking = RankingMetrics(
+        total=6789, judged=5678, hit_rate=0.625, ndcg=0.3125, last_hit_rate=0.25
+    )
+    told = [
+        judged("m1", 12_345, alarms=["ECE is high"]),
+        judged("m0", rollout=None),
+        judged("m2", targets={}, rankings={"item": ranking}),
+    ]
     await produce(kafka.bootstrap_servers, settings.topics.metrics, told)
     lines = status(settings).stdout.splitlines()
     assert any("ALARM m1: ECE is high" in line for line in lines)
@@ -236,6 +243,7 @@ async def test_the_command_shows_models_and_alarms(kafka):
     figures = ["0.8125", "-", "0.4321", "0.0123", "-"]
     assert ["m1", "champion", "purchase", "12,345", *figures] in rows
     assert ["m0", "-", "purchase", "500", *figures] in rows
+    assert ["m2", "champion", "next", "item", "5,678", "0.6250", "0.2500", "0.3125"] in rows
 
 
 async def test_without_a_broker_it_is_one_line():

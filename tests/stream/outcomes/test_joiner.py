@@ -10,87 +10,20 @@ import pytest
 
 from models.evaluate import roc_auc
 from models.survival import hazard_targets
-from models.targets import shop_targets
 from schemas.events import EventType
-from schemas.outputs import ChurnAlert, Prediction, Source, TargetScore, alert_id
-from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
-from stream.outcomes.window import Window
-
-DAY = 86_400_000
-T0 = 1_600_000_000_000
-PURCHASE_DAYS = 7
-CHURN_DAYS = 28
-
-
-TARGETS = shop_targets(
-    EventType.PURCHASE,
-    PURCHASE_DAYS * DAY,
-    CHURN_DAYS * DAY,
-    cart_horizon_ms=DAY,
-    favourite_horizon_ms=2 * DAY,
+from stream.outcomes.joiner import OutcomeJoiner
+from tests.stream.outcomes.tools import (
+    CHURN_DAYS,
+    DAY,
+    PURCHASE_DAYS,
+    TARGETS,
+    at,
+    buy,
+    pass_time,
+    prediction,
+    raised,
+    rules,
 )
-
-
-def rules(**changes) -> OutcomeRules:
-    chosen = {"targets": TARGETS[:2], "churn_horizon_ms": CHURN_DAYS * DAY} | changes
-    return OutcomeRules(**chosen)
-
-
-def at(days: float) -> int:
-    return T0 + round(days * DAY)
-
-
-def prediction(user: str, days: float, p: float = 0.5, **changes) -> Prediction:
-    """With `cart` or `favourite`, a probability, the model has that target too."""
-    version = changes.get("version", "m1")
-    offset = changes.get("offset", 0)
-    return Prediction(
-        prediction_id=f"{version}:events:{changes.get('partition', 0)}:{offset}",
-        user_id=user,
-        targets={
-            "purchase": TargetScore(p, PURCHASE_DAYS * DAY),
-            "churn": TargetScore(1 - p, CHURN_DAYS * DAY),
-        }
-        | {
-            target.name: TargetScore(changes[target.name], target.horizon_ms)
-            for target in TARGETS[2:]
-            if target.name in changes
-        },
-        model_version=version,
-        feature_version="1",
-        state_time=at(days),
-        event_time=at(days),
-        source=Source("events", changes.get("partition", 0), offset),
-    )
-
-
-def raised(user: str, days: float, state: str = "raised") -> ChurnAlert:
-    return ChurnAlert(
-        alert_id=alert_id(user, state, at(days)),
-        episode=alert_id(user, "raised", at(days)),
-        user_id=user,
-        state=state,
-        risk=0.8,
-        silence_ms=0,
-        expected_gap_ms=DAY,
-        reasons=[],
-        value_at_risk=0.0,
-        arm="treatment",
-        cause="silence",
-        model_version="m1",
-        event_time=at(days),
-        source=Source("events", 0, 0),
-    )
-
-
-def buy(joiner: OutcomeJoiner, user: str, days: float, partition: int = 0) -> None:
-    joiner.event(user, at(days), EventType.PURCHASE, partition)
-
-
-def pass_time(joiner: OutcomeJoiner, days: float, partition: int = 0) -> None:
-    """An event of someone else, and its prediction, move the clock."""
-    joiner.event("clock", at(days), EventType.VIEW, partition)
-    joiner.prediction(prediction("clock", days, partition=partition))
 
 
 @pytest.mark.parametrize(
@@ -386,26 +319,3 @@ def test_models_beyond_the_last_few_are_forgotten():
     pass_time(joiner, 50)
     assert joiner.versions("purchase") == ["m3", "m4", "m5"]
     assert joiner.figures("purchase").matured == 6
-
-
-def test_a_window_rolls_and_shows_its_calibration():
-    window = Window(3000)
-    assert window.figures() is None
-    for number in range(5000):
-        window.add(number >= 2000 and number % 4 == 0, 0.25, 0.0)
-    figures = window.figures()
-    assert (figures.total, figures.matured) == (5000, 3000)
-    assert figures.base_rate == pytest.approx(0.25)
-    assert figures.ece == pytest.approx(0)
-    assert figures.log_loss == pytest.approx(figures.base_log_loss)
-    (row,) = figures.calibration
-    assert (row.low, row.high, row.count) == (0.2, pytest.approx(0.3), 3000)
-
-
-def test_one_class_has_no_auc():
-    window = Window(10)
-    window.add(True, 1.0, 0.0)
-    figures = window.figures()
-    assert figures.auc is None
-    assert figures.recency_auc is None
-    assert figures.calibration[0].low == 0.9

@@ -10,11 +10,12 @@ import pytest
 
 from models.drift import Reference
 from models.features import PROFILE_FEATURES
-from schemas.events import EventType
+from schemas.events import EventType, View
 from stream.outcomes.joiner import Matured, OutcomeJoiner
 from stream.outcomes.model_watch import ModelWatch, WatchRules
+from stream.outcomes.rankings import RankingJoiner
 from stream.pipeline.rollout import Announced
-from tests.stream.outcomes.test_joiner import (
+from tests.stream.outcomes.tools import (
     CHURN_DAYS,
     DAY,
     PURCHASE_DAYS,
@@ -25,9 +26,10 @@ from tests.stream.outcomes.test_joiner import (
     pass_time,
     prediction,
     raised,
+    ranking,
     rules,
 )
-from tests.stream.worker.test_reload import published
+from tests.stream.test_reload import published
 
 RULES = WatchRules(churn_horizon_ms=CHURN_DAYS * DAY, min_users=40, min_matured=100)
 
@@ -154,7 +156,7 @@ class TestAlarms:
         """Of predictions that go through a joiner, so that both see the same."""
         joiner = OutcomeJoiner(rules(), found)
         rng = np.random.default_rng(3)
-        window = joiner._window("m1", "purchase")
+        window = joiner._windows.of("m1", "purchase")
         for p in rng.beta(2, 8, n).tolist():
             said = 1 - p if rng.random() < error else p
             window.add(bool(rng.random() < p), said, 0.0)
@@ -192,6 +194,30 @@ class TestAlarms:
         cart = metrics.targets["cart"]
         assert (cart.matured, cart.base_rate, cart.ece) == (120, 0.1, pytest.approx(0.8))
         assert "cart is badly calibrated: error 0.800" in metrics.alarms
+
+    def test_rankings_are_told_beside_targets_and_alone(self):
+        found = watch(roles(m1="champion"))
+        joiner, rankings = OutcomeJoiner(rules(), found), RankingJoiner(rules())
+        for version in ("m1", "m2"):
+            rankings.prediction(ranking("ann", at(0), categories="ab", version=version))
+        view = View(event_id="e", user_id="ann", event_time=at(1), category_id="a")
+        rankings.event("ann", view)
+        rankings.event("bob", msgspec.structs.replace(view, event_time=at(2)))
+        joiner.prediction(prediction("ann", 0))
+        pass_time(joiner, PURCHASE_DAYS + 1)
+        one, two = found.metrics(joiner, 5, rankings)
+        assert (one.model_version, one.rollout, set(one.targets)) == (
+            "m1",
+            "champion",
+            {"purchase"},
+        )
+        assert (two.model_version, two.rollout, two.targets) == ("m2", None, {})
+        for metrics in (one, two):
+            told = metrics.rankings["category"]
+            assert (told.total, told.judged, told.sampled) == (1, 1, 1)
+            assert (told.hit_rate, told.ndcg, told.last_hit_rate) == (1, 1, 0)
+            assert "item" not in metrics.rankings
+        assert found.metrics(joiner, 5)[0].rankings == {}
 
     def test_few_predictions_raise_no_alarm(self):
         assert self.metrics(watch(), 0.6, n=99).alarms == []

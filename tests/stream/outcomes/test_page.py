@@ -11,14 +11,14 @@ import urllib.request
 import pytest
 from pydantic import ValidationError
 
-from schemas.monitoring import ModelMetrics, TargetMetrics
+from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
 from stream.config.settings import Settings
 from stream.errors import WorkerError
 from stream.kafka.topics import create_topics
 from stream.outcomes.page import OutcomePages
 from tests.patience import PATIENCE_S
-from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import unique
+from tests.stream.test_topics import settings_for
 
 NOW = 1_700_000_000_000
 MINUTE = 60_000
@@ -43,6 +43,7 @@ class Judging:
             ece=0.01,
             auc=0.81,
         )
+        ranking = RankingMetrics(total=70, judged=60, hit_rate=0.5, ndcg=0.25, last_hit_rate=0.125)
         self.metrics = [
             ModelMetrics(
                 model_version="m1",
@@ -51,6 +52,7 @@ class Judging:
                 event_time=NOW,
                 alarms=["drift of scores"],
                 stability={"score.purchase": 0.3},
+                rankings={"category": ranking},
             )
         ]
 
@@ -118,6 +120,11 @@ def test_figures_are_metrics(site):
     assert 'intentstream_model_alarms{model="m1"} 1.0' in text
     assert 'intentstream_model_stability{model="m1",of="score.purchase"} 0.3' in text
     assert "intentstream_model_lift{" not in text, "what cannot be told is left out"
+    labels = '{model="m1",ranking="category"}'
+    assert f"intentstream_ranking_judged{labels} 60.0" in text
+    assert f"intentstream_ranking_hit_rate{labels} 0.5" in text
+    assert f"intentstream_ranking_ndcg{labels} 0.25" in text
+    assert f"intentstream_ranking_last_hit_rate{labels} 0.125" in text
     assert "process_resident_memory_bytes" in text
 
 

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from schemas.codec import decode, encode
-from schemas.events import CartAdd, Favourite, Purchase, View
+from schemas.events import MAX_TIME, CartAdd, Favourite, Purchase, View
 from schemas.monitoring import AlertOutcome, ModelMetrics
+from stream.config.secure_settings import PrivacySettings
 from stream.kafka.announce import read_announced
 from stream.kafka.topics import create_topics
 from stream.operations.status_report import open_status
 from stream.outcomes.service import OutcomeService
-from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, read_all
-from tests.stream.outcomes.test_joiner import DAY, at, prediction, raised
-from tests.stream.worker.test_reload import published, tell
+from tests.stream.outcomes.tools import DAY, at, prediction, raised, ranking
+from tests.stream.test_reload import published, tell
+from tests.stream.test_topics import settings_for
 
 if TYPE_CHECKING:
     from stream.config.settings import Settings
@@ -145,6 +146,42 @@ async def test_carts_and_favourites_are_judged_where_the_settings_name_them(kafk
     cart = figures.targets["cart"]
     assert (cart.matured, cart.base_rate) == (40, 0.25)
     assert cart.ece == pytest.approx(0.05)
+
+
+async def test_rankings_are_judged_by_events_of_pseudonyms_and_not_by_refused_ones(kafka) -> None:
+    settings = settings_for(kafka.bootstrap_servers, partitions=1)
+    key = PrivacySettings(pseudonym_key="k" * 64)
+    settings = settings.model_copy(update={"privacy": key})
+    await create_topics(settings)
+    ann = settings.privacy.stored_id("ann")
+    assert ann != "ann"
+    said = [
+        (ann.encode(), encode(ranking(ann, at(0), categories="ba", items="x"))),
+        (b"bot", encode(msgspec.structs.replace(ranking("bot", at(0), "a"), automated=True))),
+    ]
+    shadowed = [(ann.encode(), encode(ranking(ann, at(0), categories="bc", version="m2")))]
+    seen = [
+        View(event_id="1", user_id="ann", event_time=at(0), category_id="a", item_id="x"),
+        # A producer without a clock: workers refuse it, and nobody's clock moves.
+        View(event_id="2", user_id="ann", event_time=MAX_TIME, category_id="c", item_id="y"),
+        View(event_id="3", user_id="ann", event_time=at(1), category_id="a", item_id="x"),
+        View(event_id="4", user_id="bob", event_time=at(2)),
+    ]
+    events = [(event.user_id.encode(), encode(event)) for event in seen]
+    await produce(kafka.bootstrap_servers, settings.topics.propensity, said)
+    await produce(kafka.bootstrap_servers, settings.topics.shadow, shadowed)
+    await produce(kafka.bootstrap_servers, settings.topics.events, events)
+
+    await OutcomeService(settings).run(once=True)
+
+    records = await read_all(kafka.bootstrap_servers, settings.topics.metrics)
+    metrics = {r.key.decode(): decode(ModelMetrics, r.value).rankings for r in records}
+    assert set(metrics) == {"m1", "m2"}
+    category, item = metrics["m1"]["category"], metrics["m1"]["item"]
+    assert (category.judged, category.hit_rate, category.last_hit_rate) == (1, 1, 1)
+    assert category.ndcg == pytest.approx(1 / np.log2(3))
+    assert (item.judged, item.ndcg) == (1, 1)
+    assert (metrics["m2"]["category"].hit_rate, set(metrics["m2"])) == (0, {"category"})
 
 
 async def test_a_good_canary_stays(kafka) -> None:
