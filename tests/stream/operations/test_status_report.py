@@ -16,8 +16,8 @@ from stream.errors import BrokerError
 from stream.kafka.topics import create_topics
 from stream.operations.status_report import FRESH_MS, MODELS, StatusReport, open_status
 from tests.patience import PATIENCE_S
+from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, unique
-from tests.stream.test_topics import settings_for
 
 pytestmark = pytest.mark.kafka
 

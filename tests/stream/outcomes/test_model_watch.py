@@ -29,7 +29,7 @@ from tests.stream.outcomes.tools import (
     ranking,
     rules,
 )
-from tests.stream.test_reload import published
+from tests.stream.worker.test_reload import published
 
 RULES = WatchRules(churn_horizon_ms=CHURN_DAYS * DAY, min_users=40, min_matured=100)
 

@@ -17,8 +17,8 @@ from stream.errors import WorkerError
 from stream.kafka.topics import create_topics
 from stream.outcomes.page import OutcomePages
 from tests.patience import PATIENCE_S
+from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import unique
-from tests.stream.test_topics import settings_for
 
 NOW = 1_700_000_000_000
 MINUTE = 60_000

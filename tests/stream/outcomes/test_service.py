@@ -16,10 +16,10 @@ from stream.kafka.announce import read_announced
 from stream.kafka.topics import create_topics
 from stream.operations.status_report import open_status
 from stream.outcomes.service import OutcomeService
+from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, read_all
 from tests.stream.outcomes.tools import DAY, at, prediction, raised, ranking
-from tests.stream.test_reload import published, tell
-from tests.stream.test_topics import settings_for
+from tests.stream.worker.test_reload import published, tell
 
 if TYPE_CHECKING:
     from stream.config.settings import Settings

@@ -23,7 +23,7 @@ from stream.health.vitals import Progress
 from stream.worker.warming import warm_up
 from tests.logs import TARGETS, disordered, duplicated, gru_scorer, raw, shop_log
 from tests.stream.runs import each
-from tests.stream.test_changelog import batch, fetched
+from tests.stream.storage.test_changelog import batch, fetched
 
 
 def ready():
