@@ -1,11 +1,10 @@
 """What Kafka clients lack: an end within a bound, and which of their errors waiting heals."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -45,14 +44,14 @@ def failure_of(error: BaseException, otherwise: type[StreamError]) -> type[Strea
 async def stop_producer(producer: AIOKafkaProducer) -> None:
     """Stop within a bound: a producer that failed may wait for a broker that never answers."""
     hear_out(producer)  # a request that waits to be repeated may end before `stop` has
-    await _ended(producer.stop())
+    await _closed(producer.stop(), producer.client)
     hear_out(producer)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop within a bound, also one that was never started; a second call does nothing."""
     await end_fetches(consumer)
-    await _ended(consumer.stop())
+    await _closed(consumer.stop(), consumer._client)  # noqa: SLF001
 
 
 async def end_fetches(consumer: AIOKafkaConsumer) -> None:
@@ -71,14 +70,30 @@ async def end_fetches(consumer: AIOKafkaConsumer) -> None:
     fetcher._pending_tasks.clear()  # noqa: SLF001
 
 
-async def _ended(stopping: Awaitable[None]) -> None:
-    """Await what stops a client, in a task: a cancellation that it lets out is not the caller's."""
+async def _closed(stopping: Awaitable[None], client: AIOKafkaClient) -> None:
+    """Await what stops a producer or consumer; close its connections where it does not get there.
+
+    It closes them last, after what may raise: a request that is refused meanwhile, for one.
+    """
+    if not await _ended(stopping):
+        await _ended(client.close())
+
+
+async def _ended(stopping: Awaitable[None]) -> bool:
+    """Whether it has come to a good end within the bound.
+
+    In a task of its own: a cancellation that it lets out is not the caller's.
+    """
     task = asyncio.ensure_future(stopping)
     try:
         await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
     finally:
         task.cancel()
     await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
-    if task.done() and not task.cancelled():
-        with contextlib.suppress(KafkaError, AssertionError):
-            task.result()
+    if not task.done() or task.cancelled():
+        return False
+    try:
+        task.result()
+    except (KafkaError, AssertionError):
+        return False
+    return True

@@ -191,7 +191,10 @@ class ModelWatch:
             rollout=role,
             stability=stability,
             changes={name: d.changes for name, d in model.detectors.items() if d.changes},
-            alarms=self._alarms(model, figures, stability, joiner.clock),
+            alarms=[
+                *self._alarms(model, figures, stability, joiner.clock),
+                *_ranking_alarms(ranked, self._rules.min_matured),
+            ],
             sampled=joiner.sampled,
             rankings=ranked,
         )
@@ -302,6 +305,16 @@ def _ranking(found: RankingFigures, sampled: float) -> RankingMetrics:
         last_hit_rate=found.last_hit_rate,
         sampled=sampled,
     )
+
+
+def _ranking_alarms(ranked: dict[str, RankingMetrics], least: int) -> list[str]:
+    """Of rankings that tell less than the user's last name, whose gain is its hit rate."""
+    return [
+        f"next {what} tells less than the user's last one: NDCG {found.ndcg:.3f} against"
+        f" {found.last_hit_rate:.3f}"
+        for what, found in ranked.items()
+        if found.judged >= least and found.ndcg < found.last_hit_rate
+    ]
 
 
 def _target(found: Figures) -> TargetMetrics:

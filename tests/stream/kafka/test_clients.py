@@ -1,10 +1,11 @@
 """Clients end whatever their cluster does, and what ends them cancels nobody else."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import NodeNotReadyError
+from aiokafka.errors import NodeNotReadyError, ProducerFenced
 
 from stream.kafka.clients import stop_consumer, stop_producer
 from tests.stream.kafka_tools import create_topics, unique
@@ -64,6 +65,24 @@ async def test_a_producer_whose_stop_is_cancelled_within_cancels_nobody(kafka, m
         patch.setattr(producer, "stop", stop)
         await stop_producer(producer)
     await stop_producer(producer)
+
+
+@pytest.mark.parametrize("why", [ProducerFenced(), AssertionError(), asyncio.CancelledError()])
+async def test_a_producer_whose_stop_fails_closes_its_connections(kafka, topic, monkeypatch, why):
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+    await producer.start()
+    await producer.send_and_wait(topic, b"x")
+
+    async def close():
+        raise why
+
+    sender = producer._sender
+    monkeypatch.setattr(
+        producer, "_sender", SimpleNamespace(sender_task=sender.sender_task, close=close)
+    )
+    await stop_producer(producer)
+    assert not any(connection.connected() for connection in producer.client._conns.values())
+    await sender.close()
 
 
 async def test_who_stops_a_client_can_be_cancelled(kafka, monkeypatch):

@@ -219,6 +219,20 @@ class TestAlarms:
             assert "item" not in metrics.rankings
         assert found.metrics(joiner, 5)[0].rankings == {}
 
+    @pytest.mark.parametrize(
+        ("told", "moments", "alarms"), [("ba", 100, 1), ("ba", 99, 0), ("ab", 100, 0)]
+    )
+    def test_a_ranking_that_tells_less_than_the_last_name_is_an_alarm(self, told, moments, alarms):
+        found = watch(roles(m1="champion"))
+        joiner, rankings = OutcomeJoiner(rules(), found), RankingJoiner(rules())
+        for day in range(moments + 2):
+            view = View(event_id=f"e{day}", user_id="ann", event_time=at(day), category_id="a")
+            rankings.event("ann", view)
+            rankings.prediction(ranking("ann", at(day), categories=told, version="m1"))
+        (metrics,) = found.metrics(joiner, 5, rankings)
+        assert metrics.rankings["category"].judged == moments
+        assert len(metrics.alarms) == alarms
+
     def test_few_predictions_raise_no_alarm(self):
         assert self.metrics(watch(), 0.6, n=99).alarms == []
 
