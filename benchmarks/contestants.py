@@ -50,14 +50,13 @@ class Contestant:
 
 
 def worker_tree(place: Place, run: Run, guarantee: str, **sections: Tree) -> Tree:
-    """The settings of a worker under test; None stands for the product's own choice."""
+    """The settings of a worker under test."""
     worker = {"guarantee": guarantee, "emit": "every", "commit_interval_ms": COMMIT_MS}
-    worker |= sections.get("worker", {})
     tree: Tree = place.tree(
         run.name,
         run.source,
         run.partitions,
-        worker={name: value for name, value in worker.items() if value is not None},
+        worker={**worker, **sections.get("worker", {})},
         state={"ring": RING, **sections.get("state", {})},
     )
     return tree

@@ -63,9 +63,7 @@ async def _of(bench: Bench, guarantee: str) -> Raw:
     run = bench.run(f"{name}.events", plan.partitions)
     await place.empty_log(plan, run.source)
     (port,) = free_ports(1)
-    tree = worker_tree(
-        place, run, guarantee, worker={"http_port": port, "commit_interval_ms": None}
-    )
+    tree = worker_tree(place, run, guarantee, worker={"http_port": port})
     await place.prepare(Settings(**tree))
     out = place.folder / run.name / "sent.npz"
     command = [sys.executable, "-m", "benchmarks.sender", place.bootstrap, run.source]

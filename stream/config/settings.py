@@ -34,7 +34,6 @@ from stream.config.secure_settings import (
 from stream.errors import SettingsError
 
 _MIN_TOKEN = 16
-_COMMIT_INTERVAL_MS = {"at_least_once": 100, "exactly_once": 30}
 _NAME = r"^[a-zA-Z0-9._-]{1,200}$"
 
 
@@ -102,9 +101,9 @@ class WorkerSettings(Section):
     unless events reach the broker more than a day old, which is a replay of history."""
     batch_size: int = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
-    commit_interval_ms: Millis | None = None
-    """Between two commits of a partition, at least. None: 100 ms at least once; exactly once 30 ms,
-    as outputs are seen with their commit. Where commits take long, there are fewer of them."""
+    commit_interval_ms: Millis = 100
+    """Between two commits of a partition, at least; where they take long, there are fewer. Exactly
+    once, outputs are seen with the commit."""
     max_event_bytes: int = Field(default=1 << 20, ge=64)
     """A larger record value is invalid."""
     max_future_ms: Millis = DAY_MS
@@ -133,12 +132,6 @@ class WorkerSettings(Section):
                 " leave http_host at 127.0.0.1"
             )
         return self
-
-    @property
-    def commit_interval_s(self) -> float:
-        """Seconds between two commits of a partition."""
-        given = self.commit_interval_ms
-        return (_COMMIT_INTERVAL_MS[self.guarantee] if given is None else given) / 1000
 
     def http_secret(self) -> str | None:
         """Return the pages' token, None where none is asked for.

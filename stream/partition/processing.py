@@ -264,7 +264,7 @@ class Processing:
         return self._commit is None and (self._commit_wait() <= 0 or self._much_pending())
 
     def _commit_wait(self) -> float:
-        interval = self._settings.worker.commit_interval_s
+        interval = self._settings.worker.commit_interval_ms / 1000
         # Where commits take long, because there are many or the cluster is slow, they become fewer.
         rest = max(interval, min(_REST * self._commit_took, _LONGEST_REST_S))
         return self._committed_at + rest - time.monotonic()

@@ -166,12 +166,3 @@ def test_a_token_may_lie_in_a_file(tmp_path):
     assert settings.worker.http_secret() == "an-open-secret-of-the-test"
     with pytest.raises(SettingsError, match="are both set"):
         load_settings(overrides={"worker": {**worker, "http_token": "x" * 16}})
-
-
-def test_commits_are_rarer_where_outputs_do_not_wait_for_them() -> None:
-    def interval(**worker: object) -> float:
-        return Settings(app_id="shop", worker=worker).worker.commit_interval_s
-
-    assert interval(guarantee="exactly_once") == 0.03
-    assert interval(guarantee="at_least_once") == 0.1
-    assert interval(guarantee="exactly_once", commit_interval_ms="2s") == 2
