@@ -287,7 +287,7 @@ def _choose(
     later = Slice(targets, examples.labels[points], examples.profile[points], examples.user[points])
     serving = None
     if champion is not None and champion.targets == targets:
-        serving = champion.version, _served(champion, examples, points)
+        serving = champion.version, probabilities_of(champion, examples, points)
     best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
     logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
     if best is not logistic:
@@ -305,16 +305,16 @@ def _why(best: Candidate, fitted: list[Candidate], targets: tuple[Target, ...]) 
     return f"not surely beaten by {lowest.architecture} on the validation slice"
 
 
-def _served(champion: Scorer, examples: Examples, points: Index) -> F64:
-    """What the champion says of `points`, [J,K]."""
+def probabilities_of(scorer: Scorer, examples: Examples, points: Index) -> F64:
+    """What a model says of `points`, [J,K]."""
     place = np.full(len(examples), -1, np.intp)
     place[points] = np.arange(len(points))
-    out = np.empty((len(points), len(champion.targets)))
+    out = np.empty((len(points), len(scorer.targets)))
     for batch in Batches(examples, points, 256, torch.device("cpu")):
-        start = np.zeros((len(batch.length), champion.hidden_size), np.float32)
-        states = champion.scan(start, batch.ids.numpy(), batch.nums.numpy(), batch.length.numpy())
+        start = np.zeros((len(batch.length), scorer.hidden_size), np.float32)
+        states = scorer.scan(start, batch.ids.numpy(), batch.nums.numpy(), batch.length.numpy())
         hidden = states[batch.row.numpy(), batch.position.numpy()]
-        out[place[batch.points.numpy()]] = champion.probabilities(hidden, batch.profile.numpy())
+        out[place[batch.points.numpy()]] = scorer.probabilities(hidden, batch.profile.numpy())
     return out
 
 
