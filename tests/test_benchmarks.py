@@ -13,6 +13,7 @@ from benchmarks import (
     correct,
     growth,
     latency,
+    refresh,
     report,
     results,
     sizes,
@@ -28,6 +29,8 @@ from benchmarks.place import Outputs, Place
 from benchmarks.processes import Usage
 from benchmarks.race import RaceFailed, Sample, finish
 from schemas.codec import decode_event
+from stream.simulate import Plan
+from stream.simulate.plan import DAY_MS
 
 TINY = replace(
     sizes.QUICK,
@@ -197,3 +200,16 @@ def test_the_benchmarked_worker_equals_a_serial_run_and_answers_in_time(kafka):
     assert set(correct.values([found], {}).values()) == {0}
     assert answered["at_least_once"]["200"]["events"] == 200
     assert answered["at_least_once"]["200"]["p50"] > 0
+
+
+def test_what_is_refreshed_with_is_what_came_after_what_was_learnt(tmp_path: Path) -> None:
+    plan = Plan(50, 2_000, refresh.START_MS, days=10)
+    ends = [refresh.START_MS + 7 * DAY_MS, refresh.START_MS + 8 * DAY_MS, plan.end + 1]
+    times = [
+        [decode_event(line).event_time for line in path.read_bytes().splitlines()]
+        for path in refresh.write_parts(plan, ends, tmp_path)
+    ]
+    assert sum(map(len, times)) == 2_000
+    assert all(times)
+    for part, begin, end in zip(times, [plan.start, *ends], ends, strict=False):
+        assert begin <= min(part) <= max(part) < end
