@@ -7,7 +7,7 @@ import numpy as np
 from models.history import ENTRY
 from stream.cli.main import main
 from stream.errors import StateLayoutError
-from stream.pipeline.pipeline import layout, state
+from stream.pipeline import layout, state
 
 
 def packed(self, table, rows, rebuilt=0):
