@@ -20,10 +20,10 @@ from models.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Search, View
 from stream.config.settings import Settings
+from stream.pipeline import ingest, scoring, state, step
 from stream.pipeline.churn import ChurnWatch
 from stream.pipeline.emit import Emitter
 from stream.pipeline.fallback import CheckedScorer
-from stream.pipeline import ingest, scoring, state, step
 from stream.pipeline.records import Records, Row
 from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
