@@ -51,12 +51,6 @@ class Committer(Protocol):
         Returns at once; the next `commit` waits for them and raises what went wrong.
         """
 
-    def expect(self) -> None:
-        """Prepare for a commit that will come soon: it then has less to wait for.
-
-        Returns at once; the next `commit` raises what went wrong.
-        """
-
     async def commit(self, outbox: Outbox) -> int:
         """Make all of the outbox durable, or raise.
 
@@ -184,9 +178,6 @@ class OneProducer:
     def send(self, outputs: Outputs) -> None:
         """Refuse: what is sent must not be seen before the commit; see `Committer.send`."""
         raise NotImplementedError
-
-    def expect(self) -> None:
-        """Do nothing; see `Committer.expect`."""
 
     async def close(self) -> None:
         """Release the connections; an open transaction is left to the successor to abort."""

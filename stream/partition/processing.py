@@ -222,8 +222,6 @@ class Processing:
             self._committed_at = time.monotonic()
             self._commit = asyncio.create_task(self._make_durable(*computed.drained, covered))
             self._commit.add_done_callback(lambda _: self._wake.set())
-        elif self._pending and self._commit is None:
-            self._opened.committer.expect()
 
     async def _make_durable(
         self, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]

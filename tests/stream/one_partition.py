@@ -54,11 +54,6 @@ class Committer(ExactlyOnce):
     failures: ClassVar[list] = []
     boxes: ClassVar[list] = []
     silences: ClassVar[list] = []
-    expected: ClassVar[int] = 0
-
-    def expect(self):
-        Committer.expected += 1
-        super().expect()
 
     async def started(self, started):
         if Committer.silences:

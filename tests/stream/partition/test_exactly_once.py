@@ -1,14 +1,8 @@
-"""One transaction per commit, opened ahead of it."""
-
-import asyncio
-import gc
-import logging
+"""One transaction per commit."""
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.errors import CommitFenced
-from tests.patience import PATIENCE_S
 from tests.stream.committers import box, exactly_once
 from tests.stream.kafka_tools import committed, read_all, unique
 
@@ -67,73 +61,3 @@ async def test_group_members_and_transactional_offsets_live_together(kafka, topi
     await member.stop()
 
     assert await committed(kafka.bootstrap_servers, app, TopicPartition(topics["source"], 1)) == 42
-
-
-async def opened(committer, topics, app):
-    """Wait until the transaction has the group and the usual partitions."""
-    manager = committer.producer._txn_manager
-    partitions = {TopicPartition(topics[name], 1) for name in ("changelog", "out")}
-    async with asyncio.timeout(PATIENCE_S):
-        while (manager._txn_consumer_group, manager.txn_partitions) != (app, partitions):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
-async def test_what_a_commit_needs_of_the_coordinator_is_asked_ahead(kafka, topics):
-    app = unique("app")
-    committer = exactly_once(kafka, topics, app)
-    await committer.start()
-    await committer.commit(box(topics, [0], 1))
-    for _ in range(2):  # more than once is no more than once
-        committer.expect()
-    await opened(committer, topics, app)
-    await committer.commit(box(topics, [1], 2))
-    await committer.commit(box(topics, [2], 3))
-    await committer.close()
-
-    outputs = await read_all(kafka.bootstrap_servers, topics["out"])
-    assert [record.value for record in outputs] == [b"out 0", b"out 1", b"out 2"]
-    assert await committed(kafka.bootstrap_servers, app, TopicPartition(topics["source"], 1)) == 3
-
-
-async def test_an_opened_transaction_is_left_to_the_successor(kafka, topics):
-    app = unique("app")
-    old, new = exactly_once(kafka, topics, app), exactly_once(kafka, topics, app)
-    await old.start()
-    await old.commit(box(topics, [0], 1))
-    old.expect()
-    await opened(old, topics, app)
-    old.expect()
-    await old.close()
-
-    await new.start()
-    await new.commit(box(topics, [1], 2))
-    await new.close()
-    outputs = await read_all(kafka.bootstrap_servers, topics["out"])
-    assert [record.value for record in outputs] == [b"out 0", b"out 1"]
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_one_that_is_fenced_beside_its_opening_says_so(kafka, topics, when, caplog):
-    caplog.set_level(logging.ERROR, "asyncio")
-    app = unique("app")
-    old, new = exactly_once(kafka, topics, app), exactly_once(kafka, topics, app)
-    await old.start()
-    await old.commit(box(topics, [0], 1))
-    if when == "before":
-        await new.start()
-    old.expect()
-    if when == "after":
-        await opened(old, topics, app)
-        await new.start()
-    await asyncio.sleep(0.2)
-
-    with pytest.raises(CommitFenced, match="took the partition over"):
-        await old.commit(box(topics, [1], 2))
-    old.expect()  # it has failed already
-    await old.close()
-    await new.commit(box(topics, [2], 3))
-    await new.close()
-    outputs = await read_all(kafka.bootstrap_servers, topics["out"])
-    assert [record.value for record in outputs] == [b"out 0", b"out 2"]
-    gc.collect()
-    assert "never retrieved" not in caplog.text, "it was raised where somebody waited"

@@ -59,17 +59,6 @@ async def test_commits_follow_the_interval_except_after_a_pause(world):
 
 
 @pytest.mark.parametrize("world", [{"commit_interval_ms": 1000}], indirect=True)
-async def test_a_commit_is_expected_as_soon_as_there_is_something_to_commit(world):
-    await world.start()
-    await world.push(world.batch(1))
-    await world.until(lambda: len(world.acknowledged) == 1)
-    expected = Committer.expected
-    await world.push(world.batch(1))
-    await world.until(lambda: Committer.expected > expected)
-    assert len(Committer.boxes) == 1, "it is not its time yet"
-    await world.until(lambda: len(world.acknowledged) == 2)
-
-
 async def test_stopping_commits_what_is_processed(world):
     await world.start()
     await world.push(world.batch(10))
