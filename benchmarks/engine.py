@@ -16,7 +16,7 @@ import torch
 import typer
 
 from benchmarks.model import scorer as untrained
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Search, View
 from stream.config.settings import Settings

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from models.artifact import Manifest
-from models.measuring import untrained
-from models.registry import Registry
-from models.scorer import Scorer, make_golden
+from models.serving.artifact import Manifest
+from models.serving.measuring import untrained
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer, make_golden
 
 
 def scorer(architecture: str = "gru") -> Scorer:

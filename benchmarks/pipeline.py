@@ -15,7 +15,7 @@ from benchmarks.measures import Measure
 from benchmarks.model import scorer
 from benchmarks.part import Bench, Raw
 from models.networks import ARCHITECTURES
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 

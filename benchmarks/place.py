@@ -16,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.log import LogPlan, rows
 from benchmarks.model import publish
-from models.artifact import read_manifest
-from models.measuring import version_of
+from models.serving.artifact import read_manifest
+from models.serving.measuring import version_of
 from stream.broker import EmbeddedKafka
 from stream.config.settings import Settings, TopicSettings
 from stream.kafka.topics import create_topics, required_topics

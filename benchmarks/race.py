@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.contestants import Contestant, Run
 from benchmarks.place import Outputs, Place
 from benchmarks.processes import Program, Usage, machine_busy
-from models.measuring import version_of
+from models.serving.measuring import version_of
 from stream.config.settings import Settings
 
 _SAMPLE_S = 0.025

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 from aiokafka import TopicPartition
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from models.targets import shop_targets
 from schemas.events import EventType
 from stream.broker import EmbeddedKafka

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from models.data.split import VALIDATION
 from models.evaluate import log_loss, roc_auc
-from models.gather import Gathered, gather
-from models.scorer import Scorer
-from models.split import VALIDATION
-from models.train import probabilities_of
+from models.serving.scorer import Scorer
+from models.training.gather import Gathered, gather
+from models.training.train import probabilities_of
 from stream.config.settings import Settings, load_settings
 from stream.config.targets import targets_of
 from stream.learning.sources import FromFiles

@@ -31,7 +31,7 @@ class Target(msgspec.Struct, frozen=True):
     kind: str
     """"occurs": an event of `event_type` happens in (t, t + horizon]; "absent": none does;
     "hazard": one does, where none has in (t, t + after], see `models.survival`; "amount": how much
-    is spent in them, as a share of `most`, see `models.spend`."""
+    is spent in them, as a share of `most`, see `models.data.spend`."""
     event_type: int
     """Type code of the event that decides the label (see schemas.events.TYPE_CODES)."""
     horizon_ms: int

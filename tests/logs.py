@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.artifact import Manifest, script_bytes
+from models.data.spend import spend_target
 from models.encoding import encode_event
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
 from models.networks.gru import Gru
-from models.scorer import Scorer, manifest_of, network_spec
-from models.spend import spend_target
+from models.serving.artifact import Manifest, script_bytes
+from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets
 from schemas.codec import encode

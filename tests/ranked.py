@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from models.artifact import script_bytes
 from models.networks.next_head import RECENT, NextConfig, NextHead
-from models.rankings import CODES, Ranked
-from models.scorer import Scorer, network_spec
+from models.serving.artifact import script_bytes
+from models.serving.rankings import CODES, Ranked
+from models.serving.scorer import Scorer, network_spec
 from models.targets import Target
 from tests.logs import TARGETS, gru_manifest, random_gru
 

@@ -110,7 +110,9 @@ def test_measures_have_names_of_their_own():
 
 def test_stacks_are_told_apart_by_the_innermost_known_frame():
     stack = "run (stream/worker/worker.py:9);process (stream/pipeline/pipeline.py:7);"
-    assert stages.stage_of(f"{stack}_run (models/scorer.py:1);gru (torch/nn.py:2)") == "model"
+    assert (
+        stages.stage_of(f"{stack}_run (models/serving/scorer.py:1);gru (torch/nn.py:2)") == "model"
+    )
     assert stages.stage_of(f"{stack}decode (stream/pipeline/ingest.py:4)") == "decode"
     assert stages.stage_of(f"{stack}UserTable.drain (stream/pipeline/state.py:4)") == "changelog"
     assert stages.stage_of(f"{stack}UserTable.rows (stream/pipeline/state.py:4)") == "state"

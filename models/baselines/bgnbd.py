@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import features
 from models.errors import TrainingError
+from models.inputs import features
 from models.networks.process import ProcessParameters
 
 SOLVER_STEPS: Final = 200

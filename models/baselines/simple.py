@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models import features
 from models.errors import EvaluationError
 from models.evaluate import RecencyBaseline
+from models.inputs import features
 
 F64 = NDArray[np.float64]
 

@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import features
 from models.baselines import simple
 from models.baselines.bgnbd import fit_process
-from models.batches import Batches
+from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.evaluate import calibration_error, log_loss, pr_auc, roc_auc
 from models.evaluation.committee import fit_committee
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, Slice, TaskResult
-from models.eventlog import EventLog
-from models.fit import FitConfig, Progress, predict_logits
-from models.fitting import CONVEX, Sample, fit_network
-from models.linear import fit_logistic
+from models.fitting.batches import Batches
+from models.fitting.fit import FitConfig, Progress, predict_logits
+from models.fitting.linear import fit_logistic
+from models.fitting.recipe import CONVEX, Sample, fit_network
+from models.inputs import features
+from models.log.eventlog import EventLog
 from models.networks import build
 from models.networks.base import Network
 from models.networks.process import PurchaseProcess
-from models.scorer import network_spec
-from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
+from models.serving.scorer import network_spec
 
 PENALTIES: Final = (1e-5, 1e-3, 1e-2, 3e-2, 1e-1)
 NETWORKS: Final = ("logistic", "blend", "gru", "lstm", "lru", "transformer")

@@ -1,7 +1,8 @@
 """Users at fixed moments ("cuts"): what was known of each just before, and what came after.
 
 A history ends before the cut and a label begins with it, so an event at the very time of a cut is
-part of the label. Inputs come from `models.apply` and `models.features`, as in serving.
+part of the label. Inputs come from `models.inputs.apply` and `models.inputs.features`, as in
+serving.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models import features
-from models.apply import apply_in_order
-from models.dataset import Examples, window_start
+from models.data.dataset import Examples, window_start
+from models.data.spend import shares
+from models.data.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
 from models.errors import EvaluationError
-from models.eventlog import EventLog, OrderedLog, in_order
 from models.history import SessionRules, Trace, history_dtype
-from models.spend import shares
-from models.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
+from models.inputs import features
+from models.inputs.apply import apply_in_order
+from models.log.eventlog import EventLog, OrderedLog, in_order
 from models.targets import ABSENT, AMOUNT, Target
 
 F64 = NDArray[np.float64]

@@ -13,18 +13,18 @@ from typing import Final
 import numpy as np
 import torch
 
-from models.apply import apply_in_order
-from models.dataset import F32, I64, Index
+from models.data.dataset import F32, I64, Index
 from models.evaluation.results import Figures
-from models.eventlog import OrderedLog
-from models.features import event_inputs
 from models.history import SessionRules, history_dtype
+from models.inputs.apply import apply_in_order
+from models.inputs.features import event_inputs
+from models.log.eventlog import OrderedLog
 from models.networks import build
 from models.networks.base import Network
 from models.networks.next_head import RECENT, NextConfig, NextHead
-from models.next_fit import HEAD_FIT, Moments, Windows, fit_next, make_head, moments, states
-from models.next_judge import TOP, hits
-from models.scorer import network_spec
+from models.ranking.fit import HEAD_FIT, Moments, Windows, fit_next, make_head, moments, states
+from models.ranking.judge import TOP, hits
+from models.serving.scorer import network_spec
 from models.targets import shop_targets
 
 STATES: Final = ("gru",)

@@ -1,8 +1,8 @@
 """UCI Online Retail: how much a customer spends within 91 days.
 
 The moments, the customers and what is known of them are those of `online_retail_return`. Networks
-learn the share of a bound (`models/spend.py`); the bound is what nearly all spent less than at the
-training cuts. It holds for all models and for what they are judged by.
+learn the share of a bound (`models/data/spend.py`); the bound is what nearly all spent less than at
+the training cuts. It holds for all models and for what they are judged by.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from models import features
 from models.baselines import simple
-from models.calibrate import IDENTITY, fit_platt
+from models.data.spend import spend_figures, spend_target
+from models.data.split import CALIBRATION, VALIDATION
 from models.evaluation import online_retail_return
 from models.evaluation.contest import (
     ContestConfig,
@@ -28,11 +28,11 @@ from models.evaluation.contest import (
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, TaskResult
 from models.evaluation.sources import ONLINE_RETAIL, find, read_online_retail
-from models.eventlog import EventLog
-from models.fit import FitConfig
+from models.fitting.calibrate import IDENTITY, fit_platt
+from models.fitting.fit import FitConfig
 from models.history import PURCHASE
-from models.spend import spend_figures, spend_target
-from models.split import CALIBRATION, VALIDATION
+from models.inputs import features
+from models.log.eventlog import EventLog
 
 TASK: Final = "online_retail_spend"
 BOUND: Final = 0.99

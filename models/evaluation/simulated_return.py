@@ -16,23 +16,23 @@ import torch
 from numpy.typing import NDArray
 
 from models.baselines.bgnbd import fit_process
-from models.batches import Batches
-from models.candidates import Course, fit_candidates
-from models.dataset import DatasetConfig, Examples, build_examples
+from models.data.dataset import DatasetConfig, Examples, build_examples
+from models.data.split import STOPPING, TRAIN, VALIDATION, TimeSplit
 from models.evaluate import calibration_error
 from models.evaluation.contest import PENALTIES, ContestConfig, Say, judged
 from models.evaluation.results import F64, Figures, Kind, ModelResult, TaskResult
 from models.evaluation.simulated_shop import DAY, NETWORKS, SimulatedShop
-from models.eventlog import OrderedLog, in_order
-from models.fit import FitConfig, stopping_losses
+from models.fitting.batches import Batches
+from models.fitting.fit import FitConfig, stopping_losses
+from models.fitting.linear import fit_logistic
 from models.history import PURCHASE
-from models.linear import fit_logistic
+from models.log.eventlog import OrderedLog, in_order
 from models.networks import HIDDEN_SIZE, build
 from models.networks.process import PurchaseProcess
-from models.scorer import network_spec
-from models.split import STOPPING, TRAIN, VALIDATION, TimeSplit
+from models.serving.scorer import network_spec
 from models.survival import expected_wait, hazard_targets, survival
 from models.targets import OCCURS, Target
+from models.training.candidates import Course, fit_candidates
 
 TASK: Final = "simulated_return"
 EDGES: Final = tuple(round(days * DAY) for days in (0.25, 0.5, 1, 2, 4, 7, 10, 14))

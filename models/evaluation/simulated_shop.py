@@ -12,13 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.data.split import VALIDATION
 from models.evaluate import roc_auc
 from models.evaluation.contest import ContestConfig, Say, binary_task, judged
 from models.evaluation.cuts import Protocol, cut_points
 from models.evaluation.results import F64, ModelResult, TaskResult
-from models.eventlog import EventLog
 from models.history import PURCHASE
-from models.split import VALIDATION
+from models.log.eventlog import EventLog
 from models.targets import OCCURS, Target
 
 TASK: Final = "simulated_shop"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from models.encoding import category_code, hash64, item_code
 from models.errors import EvaluationError
-from models.eventlog import EventLog
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND, Events
+from models.log.eventlog import EventLog
 from schemas.events import TYPE_CODES
 
 SECOND: Final = 1000

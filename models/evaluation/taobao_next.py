@@ -20,8 +20,8 @@ from models.evaluation.nextevent import (
 )
 from models.evaluation.results import Figures, ModelResult, TaskResult
 from models.evaluation.sources import TAOBAO, find, read_taobao
-from models.eventlog import EventLog, OrderedLog, in_order
-from models.next_judge import TOP, distinct, hits
+from models.log.eventlog import EventLog, OrderedLog, in_order
+from models.ranking.judge import TOP, distinct, hits
 
 I64 = NDArray[np.int64]
 

@@ -1,8 +1,8 @@
 """Events of many users, in order of arrival, into their histories: one pass, one event at a time.
 
-The same rules as ``models/apply.py`` (in order) and ``models/insertion.py`` (out of order), which
-say them in NumPy; tests compare the two bit for bit. Integers only: what features make of them is
-``models/features.py``.
+The same rules as ``models/inputs/apply.py`` (in order) and ``models/inputs/insertion.py`` (out of
+order), which say them in NumPy; tests compare the two bit for bit. Integers only: what features
+make of them is ``models/inputs/features.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One event into the history of its user, in order or not.
 
-The rules are those of ``models/apply.py`` and ``models/insertion.py``, which say them in NumPy.
+The rules are those of ``models/inputs/apply.py`` and ``models/inputs/insertion.py``, which say them
+in NumPy.
 """
 
 from __future__ import annotations

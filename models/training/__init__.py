@@ -1,1 +1,1 @@
-"""What surrounds a fit: schedule, checkpoints, processes, sampling, tracking, tuning."""
+"""From an event log to a model that may be published."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from models.artifact import Artifact, open_script
 from models.errors import TrainingError
 from models.networks import build
 from models.networks.base import Network
 from models.networks.next_head import RECENT, NextConfig, NextHead
-from models.scorer import network_spec
+from models.serving.artifact import Artifact, open_script
+from models.serving.scorer import network_spec
 from models.targets import Target
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from models.devices import Precision
-    from models.measuring import Figure
-    from models.scorer import Scorer
+    from models.serving.measuring import Figure
+    from models.serving.scorer import Scorer
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,14 +52,14 @@ def scorer(
     import torch
 
     from models.devices import pick_device
-    from models.measuring import BATCHES, measure, untrained
+    from models.serving.measuring import BATCHES, measure, untrained
 
     where = pick_device(device)
     settings = read_settings(config, models_dir=models_dir)
 
     def opened(precision: "Precision") -> "Scorer":
-        from models.registry import Registry
-        from models.scorer import Scorer
+        from models.serving.registry import Registry
+        from models.serving.scorer import Scorer
         from stream.config.trust import manifest_check
 
         if version is None:

@@ -95,8 +95,8 @@ def _simulated() -> SimulatedShop:
 
     from models.encoding import hash64, item_code
     from models.evaluation.simulated_shop import SimulatedShop
-    from models.eventlog import EventLog
     from models.history import AMOUNT_UNIT, Events
+    from models.log.eventlog import EventLog
     from stream.simulate import Plan, simulate
     from stream.simulate.truth import user_id
 

@@ -29,8 +29,8 @@ def list_models(
     from rich.console import Console
     from rich.table import Column, Table
 
-    from models.artifact import Manifest
-    from models.registry import Registry
+    from models.serving.artifact import Manifest
+    from models.serving.registry import Registry
     from models.targets import judged
     from stream.kafka.announce import read_announced
     from stream.pipeline.rollout import Announced
@@ -72,10 +72,10 @@ def show(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from models.artifact import read_document, read_manifest
-    from models.card import CARD_MARKDOWN
-    from models.registry import Registry
-    from models.train import describe
+    from models.serving.artifact import read_document, read_manifest
+    from models.serving.registry import Registry
+    from models.training.card import CARD_MARKDOWN
+    from models.training.train import describe
     from stream.cli.training import figures_table
 
     registry = Registry(read_settings(config, models_dir=models_dir).models_dir)
@@ -116,9 +116,9 @@ def verify(
     Signatures are checked against models.trusted_keys, where that is set or --key is given.
     """
     from models.errors import ModelError, RegistryError
-    from models.registry import Registry
-    from models.scorer import Scorer
-    from models.signing import read_signature
+    from models.serving.registry import Registry
+    from models.serving.scorer import Scorer
+    from models.serving.signing import read_signature
     from stream.config.trust import manifest_check
 
     trust = {"trusted_keys": tuple(key)} if key else {}
@@ -152,7 +152,7 @@ def keygen(
     path: Annotated[Path, typer.Argument(help="Private key's file; the public one: PATH.pub.")],
 ) -> None:
     """Make a key pair: the trainer signs with the private key, workers trust the public one."""
-    from models.signing import generate_key
+    from models.serving.signing import generate_key
 
     public = generate_key(path)
     typer.echo(f"private key (models.signing_key, for the trainer alone): {path}")
@@ -170,7 +170,7 @@ def sign(
 ) -> None:
     """Sign published models whose digests are right; then announce them anew."""
     from models.errors import SigningError
-    from models.registry import Registry
+    from models.serving.registry import Registry
     from stream.config.trust import model_signer
 
     settings = read_settings(config, models_dir=models_dir, models={"signing_key": key})
@@ -197,9 +197,9 @@ def promote(
     """Verify a published model and tell running workers its role."""
     import asyncio
 
-    from models.artifact import read_manifest
-    from models.registry import Registry
-    from models.scorer import Scorer
+    from models.serving.artifact import read_manifest
+    from models.serving.registry import Registry
+    from models.serving.scorer import Scorer
     from stream.config.trust import manifest_check
     from stream.kafka.announce import announce
 

@@ -71,7 +71,7 @@ def train(
     """Train on the events, and publish a model if it beats the baselines."""
     import torch
 
-    from models.training.distributed import SINGLE, Group, processes
+    from models.fitting.distributed import SINGLE, Group, processes
     from schemas.errors import IntentStreamError
     from stream.cli.training import Shown, show_round, waiter
     from stream.learning.trainer import refresher_of, rounds, run_round

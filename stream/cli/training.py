@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from models.artifact import Manifest
-from models.fit import Progress as Epoch
-from models.next_judge import GAIN
-from models.train import describe
-from models.training.distributed import SINGLE, Group
+from models.fitting.distributed import SINGLE, Group
+from models.fitting.fit import Progress as Epoch
+from models.ranking.judge import GAIN
+from models.serving.artifact import Manifest
+from models.training.train import describe
 from stream.learning.trainer import Round
 
 _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece")

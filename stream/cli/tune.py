@@ -8,7 +8,7 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
-    from models.tune import Trial, Tuned
+    from models.training.tune import Trial, Tuned
 
 app = typer.Typer()
 
@@ -59,9 +59,9 @@ def tune(
     import torch
 
     from models.devices import pick_device
-    from models.eventlog import Until
-    from models.gather import gather
-    from models.tune import tune as search
+    from models.log.eventlog import Until
+    from models.training.gather import gather
+    from models.training.tune import tune as search
     from stream.cli.train import KAFKA, source_of
     from stream.cli.training import Shown
     from stream.config.durations import parse_duration
@@ -115,7 +115,7 @@ def _show(tuned: "Tuned", toml_out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from models.tune import as_toml
+    from models.training.tune import as_toml
     from stream.errors import TrainerError
 
     names = list(tuned.best.settings)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from models.training.config import Precision, Schedule
+from models.fitting.config import Precision, Schedule
 from schemas.events import MAX_PRICE
 from stream.config.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.secure_settings import Section
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 MAX_BINS = 32
 """Of a wait; each is told with every prediction."""
 MAX_VOCABULARY = 65_536
-"""As `models.rankings`, whose libraries settings do without."""
+"""As `models.serving.rankings`, whose libraries settings do without."""
 
 
 class TrainSettings(Section):
@@ -115,7 +115,7 @@ class EvidenceSettings(Section):
 
 
 class GateSettings(Section):
-    """What a new model must show on later data before it is published; see `models.gate`."""
+    """What a new model must show on later data to be published; see `models.training.gate`."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of the bootstrap intervals."""

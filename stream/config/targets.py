@@ -1,7 +1,7 @@
 """What is predicted; apart from the trainer, whose libraries a worker does not load."""
 
+from models.data.spend import spend_target
 from models.history import PURCHASE
-from models.spend import spend_target
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets
 from stream.config.settings import Settings

@@ -1,6 +1,6 @@
 """Which models are signed and believed, as the settings say."""
 
-from models.signing import ManifestCheck, Sign, TrustedKeys, signer
+from models.serving.signing import ManifestCheck, Sign, TrustedKeys, signer
 from stream.config.secure_settings import ModelSettings
 
 

@@ -26,7 +26,7 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
     counters: Counters | None = None
     """Totals as of the last commit; none before the first opening."""
     stability: dict[str, float] = {}
-    """Stability index of the model's inputs; see `models.drift`."""
+    """Stability index of the model's inputs; see `models.monitoring.drift`."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

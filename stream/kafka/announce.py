@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaProducer
 
-from models.artifact import MODEL_FILE, Manifest
-from models.registry import Registry
-from models.signing import read_signature
+from models.serving.artifact import MODEL_FILE, Manifest
+from models.serving.registry import Registry
+from models.serving.signing import read_signature
 from schemas.codec import decode, encode
 from schemas.control import ModelPublished
 from schemas.errors import InvalidMessage

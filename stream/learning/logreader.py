@@ -13,12 +13,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from models.columnar import read_parquet
 from models.encoding import columns, encode_event, hash64
-from models.eventlog import EventLog
 from models.history import Events
-from models.next_names import Catalogue, catalogue
-from models.spool import Spool
+from models.log.columnar import read_parquet
+from models.log.eventlog import EventLog
+from models.log.names import Catalogue, catalogue
+from models.log.spool import Spool
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.events import Event

@@ -1,8 +1,8 @@
 """Training that goes on: the first round reads the whole log, later ones only what is new.
 
-What was read is kept as histories and points (`models.rolling`); a later round gives the published
-model the new points and a reminder of old ones. Every `train.full_every` rounds a model is fitted
-from the beginning, on the points that are kept.
+What was read is kept as histories and points (`models.training.rolling`); a later round gives the
+published model the new points and a reminder of old ones. Every `train.full_every` rounds a model
+is fitted from the beginning, on the points that are kept.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.artifact import read_artifact
-from models.candidates import Course, Lesson
 from models.errors import ArtifactError, RegistryError
-from models.eventlog import EventLog, Until
-from models.features import FEATURE_VERSION
-from models.registry import Registry
-from models.rolling import Rolling
-from models.train import TrainConfig, Trained, train_on
+from models.inputs.features import FEATURE_VERSION
+from models.log.eventlog import EventLog, Until
+from models.serving.artifact import read_artifact
+from models.serving.registry import Registry
+from models.training.candidates import Course, Lesson
+from models.training.rolling import Rolling
+from models.training.train import TrainConfig, Trained, train_on
 from models.training.warm import warm_heads, warm_network
 from stream.config.trust import manifest_check
 from stream.kafka.erased import read_erased
 
 if TYPE_CHECKING:
-    from models.gather import Gathered
-    from models.scorer import Scorer
+    from models.serving.scorer import Scorer
     from models.targets import Target
+    from models.training.gather import Gathered
     from stream.config.settings import Settings
     from stream.learning.logreader import Count
     from stream.learning.sources import Source

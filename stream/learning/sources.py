@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from models.eventlog import LogParts
-from models.next_names import Names, Row, catalogue
-from models.spool import Spool
+from models.log.eventlog import LogParts
+from models.log.names import Names, Row, catalogue
+from models.log.spool import Spool
 from stream.config.settings import Settings
 from stream.kafka.erased import read_erased
 from stream.learning.logreader import Count, KafkaLog, read_files

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from models.fit import Progress, Report
-from models.tracking import Mlflow, TensorBoard, Tracker
+from models.fitting.fit import Progress, Report
+from models.training.tracking import Mlflow, TensorBoard, Tracker
 from stream.config.settings import Settings
 
 

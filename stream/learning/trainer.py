@@ -8,22 +8,22 @@ from pathlib import Path
 
 import structlog
 
-from models.artifact import Manifest
-from models.candidates import Course
-from models.dataset import DatasetConfig
+from models.data.dataset import DatasetConfig
 from models.errors import ArtifactError
-from models.eventlog import Until
-from models.fit import FitConfig, Report
-from models.gate import GateRules
+from models.fitting.config import RefreshConfig
+from models.fitting.distributed import SINGLE, Group
+from models.fitting.fit import FitConfig, Report
 from models.history import SessionRules
-from models.next_train import RankConfig
-from models.registry import Registry
-from models.scorer import Scorer
-from models.segments import Evidence
+from models.inputs.segments import Evidence
+from models.log.eventlog import Until
+from models.ranking.train import RankConfig
+from models.serving.artifact import Manifest
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer
 from models.targets import WAIT, questions
-from models.train import TrainConfig, train
-from models.training.config import RefreshConfig
-from models.training.distributed import SINGLE, Group
+from models.training.candidates import Course
+from models.training.gate import GateRules
+from models.training.train import TrainConfig, train
 from schemas.errors import IntentStreamError
 from stream.config.settings import Settings
 from stream.config.targets import targets_of

@@ -16,13 +16,13 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from models.artifact import read_artifact
 from models.errors import ModelError
-from models.explain import Attribution, attribute
-from models.features import FEATURE_VERSION, profile, ring_inputs
 from models.history import snapshot
-from models.registry import Registry
-from models.scorer import Scorer
+from models.inputs.features import FEATURE_VERSION, profile, ring_inputs
+from models.serving.artifact import read_artifact
+from models.serving.explain import Attribution, attribute
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer
 from models.training.warm import warm_network
 from schemas.codec import decode, decode_event
 from schemas.errors import InvalidMessage

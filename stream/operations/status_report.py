@@ -40,7 +40,7 @@ FRESH_MS: Final = 15_000
 MODELS: Final = 8
 """Models whose figures are shown, those told of last."""
 SEVERE: Final = 0.25
-"""Stability index from which on inputs have drifted; see `models.drift`."""
+"""Stability index from which on inputs have drifted; see `models.monitoring.drift`."""
 RATE_BEATS: Final = 10
 """Heartbeats that a rate is taken over."""
 COUNTERS: Final = (

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.changes import ChangeDetector
-from models.drift import LABEL, SCORE, SEVERE, DriftMonitor, Reference
 from models.evaluate import PROBABILITY_FLOOR
-from models.sequential import Comparison
+from models.monitoring.changes import ChangeDetector
+from models.monitoring.drift import LABEL, SCORE, SEVERE, DriftMonitor, Reference
+from models.monitoring.sequential import Comparison
 from schemas.monitoring import AlertOutcome, ModelMetrics, RankingMetrics, TargetMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.sequential import Look
+    from models.monitoring.sequential import Look
     from schemas.control import Rollout
     from schemas.outputs import ChurnAlert
     from stream.outcomes.joiner import Matured, OutcomeJoiner

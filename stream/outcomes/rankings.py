@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
-from models.next_judge import gain
+from models.ranking.judge import gain
 from stream.config.durations import DAY_MS
 from stream.outcomes.ranking_history import MAX_EVENTS, RankingHistory
 from stream.outcomes.ranking_window import JudgedRanking, RankingWindow

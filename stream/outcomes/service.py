@@ -17,10 +17,10 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from models.artifact import read_manifest
-from models.drift import Reference
 from models.errors import ModelError
-from models.registry import Registry
+from models.monitoring.drift import Reference
+from models.serving.artifact import read_manifest
+from models.serving.registry import Registry
 from models.targets import judged
 from schemas.codec import decode, decode_event, encode
 from schemas.errors import InvalidMessage

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from models.automation import automated
-from models.features import expected_gap, profile, ring_inputs
 from models.history import PURCHASE, Snapshot, snapshot
+from models.inputs.features import expected_gap, profile, ring_inputs
+from models.log.automation import automated
 from stream.errors import ScorerFailed
 from stream.pipeline.alerts import (
     AlertFields,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64, Events, Records
+    from models.inputs.features import F32
     from stream.config.settings import ChurnSettings, StateSettings
     from stream.pipeline.step import Judged
 

@@ -9,8 +9,8 @@ import numpy as np
 import xxhash
 from msgspec import UNSET
 
-from models.features import PROFILE_FEATURES
 from models.history import AMOUNT_UNIT
+from models.inputs.features import PROFILE_FEATURES
 from schemas.codec import decode_event, encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.outputs import (
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64
+    from models.inputs.features import F32
     from schemas.errors import InvalidMessage
     from schemas.pseudonym import Pseudonyms
     from stream.pipeline.erasure import Erasure

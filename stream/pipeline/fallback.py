@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import structlog
 
-from models.drift import Reference
-from models.joining import Joining
-from models.offload import Ready
+from models.monitoring.drift import Reference
+from models.serving.joining import Joining
+from models.serving.offload import Ready
 from stream.errors import ScorerFailed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64
-    from models.offload import Launch
+    from models.inputs.features import F32
+    from models.serving.offload import Launch
     from models.steps import Steps
     from stream.pipeline.hidden import ScorerLike
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.features import ring_inputs
+from models.inputs.features import ring_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64, Records
-    from models.offload import Launch
+    from models.inputs.features import F32
+    from models.serving.offload import Launch
     from models.steps import Steps
     from models.targets import Target
 
 
 class ScorerLike(Protocol):
-    """What the engine asks of a model (``models.scorer.Scorer``)."""
+    """What the engine asks of a model (``models.serving.scorer.Scorer``)."""
 
     version: str
     code: int

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.drift import FEATURE, DriftMonitor, Reference
+from models.monitoring.drift import FEATURE, DriftMonitor, Reference
 
 if TYPE_CHECKING:
-    from models.features import F32
+    from models.inputs.features import F32
 
 PER_BATCH: Final = 8
 """Users of a micro-batch that are looked at, at most."""

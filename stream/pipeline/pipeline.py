@@ -157,7 +157,7 @@ class Pipeline:
         self._scoring.replace(scorer)
 
     def stability(self) -> dict[str, float]:
-        """How far the inputs are from those of training; see `models.drift`. From any thread."""
+        """How far inputs are from those of training; `models.monitoring.drift`. From any thread."""
         return self._scoring.stability()
 
     def next_due(self) -> int | None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64
+    from models.inputs.features import F32
     from stream.pipeline.hidden import ScorerLike
 
     Window = tuple[I64, F32, I64]

@@ -2,7 +2,7 @@
 
 Most targets go there as they are. The bins of a hazard (`models.survival`) mean little one by one:
 what follows from them is told, the expected wait and the probability of no purchase within each
-horizon. The share of an amount (`models.spend`) is told in currency. Pure.
+horizon. The share of an amount (`models.data.spend`) is told in currency. Pure.
 
 Shapes: N predictions, K targets of the model, S probabilities that are told.
 """
@@ -23,8 +23,8 @@ from stream.kernels.predictions import DIGITS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64
+    from models.inputs.features import F32
     from models.targets import Target
 
 _NONE: Final = np.empty(0, np.int64)

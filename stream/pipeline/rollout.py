@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 import xxhash
 
-from models.features import ring_inputs
+from models.inputs.features import ring_inputs
 from stream.errors import ScorerFailed, TrainerError
 from stream.pipeline.fallback import CheckedScorer, checked
 from stream.pipeline.ranking import Ranks, ranks_of
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import Records
+    from models.inputs.features import F32
     from schemas.control import ModelPublished
     from schemas.control import Rollout as Role
     from stream.pipeline.hidden import ScorerLike

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.segments import Evidence
+from models.inputs.segments import Evidence
 from models.steps import windows_at
 from stream.pipeline.inputs import InputWatch
 from stream.pipeline.ranking import ranks_of
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64
+    from models.inputs.features import F32
     from stream.config.settings import Settings
     from stream.pipeline.churn import AlertDraft, ChurnWatch
     from stream.pipeline.emit import Emitter
@@ -92,7 +92,7 @@ class Scoring:
             self._inputs = InputWatch(self._serving.champion)
 
     def stability(self) -> dict[str, float]:
-        """How far the inputs are from those of training; see `models.drift`. From any thread."""
+        """How far inputs are from those of training; `models.monitoring.drift`. From any thread."""
         return self._inputs.indices()
 
     def silent(self, rows: NDArray[np.intp]) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.features import input_features, profile
 from models.history import Snapshot
+from models.inputs.features import input_features, profile
 from models.kernels.columns import Columns, EventColumns, Limits
 from models.kernels.history import DUPLICATE, LATE, REPLAYED, take_events
 from models.steps import Steps
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.features import F32
     from models.history import I64, Events, Records, SessionRules
-    from models.offload import Launch
+    from models.inputs.features import F32
+    from models.serving.offload import Launch
 
     Rows = NDArray[np.intp]
 

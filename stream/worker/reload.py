@@ -1,9 +1,9 @@
 """Follows `models.published`: verifies a new model, warms it up, swaps it in.
 
-Everything about a model, its signature first, is checked before it is opened (`models.artifact`,
-`models.signing`) and the opening happens off the event loop. A model that is refused is counted and
-logged with its reason, and the one before it goes on. A canary or shadow that is refused is not
-served, and the champion scores alone.
+Everything about a model, its signature first, is checked before it is opened
+(`models.serving.artifact`, `models.serving.signing`) and the opening happens off the event loop. A
+model that is refused is counted and logged with its reason, and the one before it goes on. A canary
+or shadow that is refused is not served, and the champion scores alone.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from models.errors import ArtifactError
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.codec import decode
 from schemas.control import ModelPublished
 from schemas.errors import IntentStreamError, InvalidMessage

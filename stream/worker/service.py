@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import structlog
 import torch
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.config.settings import Settings
 from stream.config.targets import targets_of
 from stream.config.trust import manifest_check

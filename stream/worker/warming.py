@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.artifact import script_bytes
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
 from models.networks.gru import Gru
-from models.scorer import Scorer, manifest_of, network_spec
+from models.serving.artifact import script_bytes
+from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
 from schemas.codec import encode
 from schemas.events import Purchase, View

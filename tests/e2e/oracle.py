@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from aiokafka import ConsumerRecord
 
-    from models.scorer import Scorer
+    from models.serving.scorer import Scorer
     from schemas.events import Event
     from tests.e2e.world import World
 

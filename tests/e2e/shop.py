@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from models.artifact import script_bytes
-from models.registry import Registry
-from models.scorer import Scorer, make_golden
+from models.serving.artifact import script_bytes
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer, make_golden
 from schemas.codec import encode
 from stream.kafka.announce import announce
 from stream.pipeline.ingest import partition_of

@@ -15,9 +15,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from models.encoding import hash64
-from models.eventlog import EventLog, LogParts
 from models.history import history_bytes
-from models.scorer import Scorer
+from models.log.eventlog import EventLog, LogParts
+from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.events import Event, View

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from models.history import history_bytes
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.events import Event, Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
 from stream.pipeline.ingest import partition_of

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 import xxhash
 
-from models.artifact import script_bytes
-from models.rankings import Ranking, files_of
-from models.registry import Registry
-from models.scorer import make_golden
+from models.serving.artifact import script_bytes
+from models.serving.rankings import Ranking, files_of
+from models.serving.registry import Registry
+from models.serving.scorer import make_golden
 from schemas.codec import decode_event
 from schemas.events import Event, Search
 from schemas.monitoring import ModelMetrics

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from models.scorer import RHYTHM_VERSION
-from models.signing import generate_key
+from models.serving.scorer import RHYTHM_VERSION
+from models.serving.signing import generate_key
 from schemas.codec import encode
 from schemas.events import Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction

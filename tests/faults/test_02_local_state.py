@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.storage.store import RocksStore
 from stream.storage.store_identity import StoreIdentity
 from tests.e2e.oracle import judge

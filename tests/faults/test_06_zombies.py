@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.events import Event
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put, wait_until

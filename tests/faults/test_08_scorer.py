@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.networks.gru import Gru
-from models.scorer import Scorer, network_spec
+from models.serving.scorer import Scorer, network_spec
 from schemas.events import Event
 from schemas.outputs import Prediction
 from stream.config.targets import targets_of

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import (
+from models.serving.artifact import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -32,9 +32,9 @@ from models.artifact import (
     script_bytes,
     sha256,
 )
-from models.registry import Registry
-from models.scorer import make_golden
-from models.signing import SIGNATURE_FILE, generate_key, signer, write_signature
+from models.serving.registry import Registry
+from models.serving.scorer import make_golden
+from models.serving.signing import SIGNATURE_FILE, generate_key, signer, write_signature
 from schemas.events import Event
 from schemas.outputs import Prediction
 from stream.kafka.announce import announce

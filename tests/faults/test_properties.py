@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.outputs import ChurnAlert, Prediction
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from models import features
-from models.artifact import Manifest, script_bytes
+from models.inputs import features
 from models.networks import build
-from models.scorer import manifest_of, network_spec
+from models.serving.artifact import Manifest, script_bytes
+from models.serving.scorer import manifest_of, network_spec
 from models.steps import NOTHING, STORED, Steps
 from models.targets import shop_targets
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from models.encoding import category_code, item_code
-from models.eventlog import EventLog
 from models.history import Events
-from models.next_names import Names, catalogue
+from models.log.eventlog import EventLog
+from models.log.names import Names, catalogue
 
 DAY = 86_400_000
 START = 1_600_000_000_000

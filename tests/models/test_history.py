@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.apply import apply_in_order
 from models.history import (
     Events,
     Records,
@@ -17,7 +16,8 @@ from models.history import (
     history_bytes,
     history_dtype,
 )
-from models.insertion import has_place, holds, insert
+from models.inputs.apply import apply_in_order
+from models.inputs.insertion import has_place, holds, insert
 from tests.oracle import Ev, UserHistory
 from tests.told import told
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import features
-from models.checks import Subject
+from models.checks.architecture import Subject
 from models.errors import ModelError
+from models.inputs import features
 from models.networks import build
 from models.networks.base import SteadyLinear, silent
 from models.networks.blend import Blend
@@ -18,7 +18,7 @@ from models.networks.lru import RADIUS_MAX, RADIUS_MIN, Recurrence
 from models.networks.process import ProcessParameters
 from models.networks.rhythm import Rhythm, RhythmConfig
 from models.networks.transformer import Transformer, TransformerConfig
-from models.scorer import network_spec
+from models.serving.scorer import network_spec
 from models.targets import shop_targets
 
 DAY = 86_400_000

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.artifact import open_script, script_bytes
 from models.errors import ModelError
 from models.networks.base import NetworkSpec
 from models.networks.next_head import NextConfig, NextHead
-from models.scorer import network_spec
+from models.serving.artifact import open_script, script_bytes
+from models.serving.scorer import network_spec
 from models.targets import shop_targets
 
 DAY = 86_400_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.features import INT_FEATURES, NUM_FEATURES
-from models.scorer import Scorer
+from models.inputs.features import INT_FEATURES, NUM_FEATURES
+from models.serving.scorer import Scorer
 from models.steps import NOTHING, STORED, Steps, advance_by_scan
 from tests.logs import gru_scorer
 

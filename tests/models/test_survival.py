@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from models import features
-from models.dataset import Examples, label_points
+from models.data.dataset import Examples, label_points
+from models.data.points import Points
+from models.data.split import TimeSplit
 from models.errors import ModelError
+from models.inputs import features
 from models.networks.process import ProcessParameters, PurchaseProcess
-from models.points import Points
-from models.scorer import network_spec
-from models.split import TimeSplit
+from models.serving.scorer import network_spec
 from models.survival import Bins, expected_wait, hazard_targets, survival, survival_at_edges
 from models.targets import OCCURS, Target, shop_targets
 from tests.models.shop import DAY, PURCHASE

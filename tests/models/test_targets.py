@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.dataset import DatasetConfig, build_examples
-from models.eventlog import in_order
+from models.data.dataset import DatasetConfig, build_examples
+from models.data.split import TimeSplit
+from models.log.eventlog import in_order
 from models.networks import build
-from models.scorer import Scorer, network_spec
-from models.split import TimeSplit
+from models.serving.scorer import Scorer, network_spec
 from models.survival import hazard_targets
 from models.targets import ABSENT, NAMES, OCCURS, judged, questions, shop_targets
 from schemas.events import EventType

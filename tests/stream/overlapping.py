@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from models.steps import Steps
 
 Numbers = tuple[np.ndarray, np.ndarray]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 
-from models.eventlog import EventLog
+from models.log.eventlog import EventLog
 from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.config.durations import DAY_MS

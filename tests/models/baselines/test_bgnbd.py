@@ -8,9 +8,9 @@ import torch
 
 from models.baselines.bgnbd import fit_bgnbd, fit_process
 from models.errors import TrainingError
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
 from models.networks.process import ProcessParameters, PurchaseProcess
-from models.scorer import network_spec
+from models.serving.scorer import network_spec
 from models.targets import shop_targets
 
 DAY = 24.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.baselines import simple
 from models.evaluate import roc_auc
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
 
 P = len(PROFILE_FEATURES)
 

@@ -13,8 +13,8 @@ from models.evaluate import log_loss
 from models.evaluation.contest import ContestConfig, binary_task, chosen_penalty
 from models.evaluation.cuts import Protocol, cut_points
 from models.evaluation.results import TaskResult, to_json
-from models.eventlog import EventLog
-from models.fit import FitConfig
+from models.fitting.fit import FitConfig
+from models.log.eventlog import EventLog
 from models.targets import OCCURS, Target
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 

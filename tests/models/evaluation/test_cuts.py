@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.errors import EvaluationError
 from models.evaluation.cuts import Protocol, cut_points
-from models.eventlog import EventLog
-from models.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
+from models.log.eventlog import EventLog
 from models.targets import ABSENT, OCCURS, Target
 from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, shop_log
 

@@ -10,9 +10,9 @@ from models.evaluation.contest import ContestConfig
 from models.evaluation.cuts import cut_points
 from models.evaluation.online_retail_spend import BASELINES, bound, evaluate, protocol
 from models.evaluation.sources import DAY
-from models.eventlog import EventLog
-from models.fit import FitConfig
+from models.fitting.fit import FitConfig
 from models.history import AMOUNT_UNIT, PURCHASE, Events
+from models.log.eventlog import EventLog
 
 START = int(np.datetime64("2010-12-01", "ms").astype(np.int64))
 DAYS = 373

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.evaluation.contest import ContestConfig
 from models.evaluation.simulated_return import EDGES, HORIZONS, JUDGED, evaluate, targets
-from models.fit import FitConfig
+from models.fitting.fit import FitConfig
 from tests.models.evaluation.test_simulated_shop import shop
 
 

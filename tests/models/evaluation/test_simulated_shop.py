@@ -6,7 +6,7 @@ import numpy as np
 
 from models.evaluation.contest import ContestConfig
 from models.evaluation.simulated_shop import DAY, SimulatedShop, evaluate, protocol
-from models.fit import FitConfig
+from models.fitting.fit import FitConfig
 from tests.models.shop import PURCHASE, START, log_of
 
 DAYS, USERS = 60, 150

@@ -21,8 +21,8 @@ from models.evaluation.sources import (
     read_online_retail,
     read_taobao,
 )
-from models.eventlog import in_order
 from models.history import PURCHASE, REFUND
+from models.log.eventlog import in_order
 
 SECOND = 1000
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.evaluation import taobao_interest_24h, taobao_purchase_24h
 from models.evaluation.contest import ContestConfig
 from models.evaluation.sources import DAY, TAOBAO, TAOBAO_START
-from models.fit import FitConfig
+from models.fitting.fit import FitConfig
 
 
 def test_each_task_has_labels_of_its_own(tmp_path: Path) -> None:

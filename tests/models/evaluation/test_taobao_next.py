@@ -7,8 +7,8 @@ import pytest
 
 from models.evaluation.contest import ContestConfig
 from models.evaluation.taobao_next import next_task
-from models.eventlog import EventLog
 from models.history import Events
+from models.log.eventlog import EventLog
 
 CONFIG = ContestConfig(seeds=(0, 1), networks=("gru", "blend"))
 

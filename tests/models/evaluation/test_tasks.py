@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.data.split import VALIDATION
 from models.errors import EvaluationError
 from models.evaluation import cdnow_return, online_retail_return, taobao_purchase_24h
 from models.evaluation.contest import ContestConfig
 from models.evaluation.cuts import Protocol, cut_points
 from models.evaluation.sources import CDNOW, DAY, TAOBAO, read_cdnow, read_taobao
 from models.evaluation.tasks import Sources, run
-from models.split import VALIDATION
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 

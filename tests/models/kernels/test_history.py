@@ -1,5 +1,4 @@
-"""The kernel of histories against its twins in NumPy, `models/apply.py` and `models/insertion.py`,
-byte for byte, whatever comes."""
+"""The kernel of histories against its twins in NumPy, byte for byte, whatever comes."""
 
 from __future__ import annotations
 
@@ -9,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.apply import apply_in_order
-from models.features import event_inputs, input_features, ring_inputs
 from models.history import Events, Records, SessionRules, Snapshot, history_dtype, snapshot
-from models.insertion import has_place, holds, insert
+from models.inputs.apply import apply_in_order
+from models.inputs.features import event_inputs, input_features, ring_inputs
+from models.inputs.insertion import has_place, holds, insert
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, take_events
 from models.steps import NOTHING

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.registry import Registry
-from models.scorer import make_golden
+from models.serving.registry import Registry
+from models.serving.scorer import make_golden
 from stream.cli.main import main
 from tests.conftest import Kafka
-from tests.models.test_artifact import unpublished
+from tests.models.serving.test_artifact import unpublished
 from tests.stream.kafka_tools import create_topics, read_all, unique
 
 Cli = Callable[..., tuple[str, str]]

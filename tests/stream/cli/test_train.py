@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.registry import Registry
+from models.serving.registry import Registry
 from schemas.codec import decode
 from schemas.control import ModelPublished
 from stream.config.durations import DAY_MS

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.artifact import MANIFEST_FILE, script_bytes
 from models.errors import ArtifactError, SigningError
-from models.registry import Registry
-from models.scorer import make_golden
-from models.signing import generate_key, read_signature
+from models.serving.artifact import MANIFEST_FILE, script_bytes
+from models.serving.registry import Registry
+from models.serving.scorer import make_golden
+from models.serving.signing import generate_key, read_signature
 from stream.config.secure_settings import ModelSettings
 from stream.config.settings import Settings, load_settings
 from stream.config.trust import manifest_check, model_signer

@@ -12,10 +12,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from models.encoding import hash64, item_code
-from models.eventlog import EventLog
 from models.history import Events
-from models.next_names import catalogue
-from models.spool import Spool
+from models.log.eventlog import EventLog
+from models.log.names import catalogue
+from models.log.spool import Spool
 from schemas.codec import encode
 from schemas.events import View
 from stream.errors import TopicLayoutError, TrainerError

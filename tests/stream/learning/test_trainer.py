@@ -7,9 +7,9 @@ import pytest
 
 from models.encoding import hash64
 from models.errors import DatasetError
-from models.fit import Progress
-from models.registry import Registry
-from models.scorer import Scorer
+from models.fitting.fit import Progress
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer
 from schemas.codec import decode, encode
 from schemas.control import EraseUser, ModelPublished
 from schemas.errors import IntentStreamError

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from models.artifact import script_bytes
-from models.rankings import Ranking, files_of
-from models.registry import Registry
-from models.scorer import Scorer, make_golden
+from models.serving.artifact import script_bytes
+from models.serving.rankings import Ranking, files_of
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer, make_golden
 from schemas.codec import encode
 from schemas.outputs import NextItem
 from stream.cli.main import main

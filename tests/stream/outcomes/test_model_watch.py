@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.drift import Reference
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
+from models.monitoring.drift import Reference
 from schemas.events import EventType, View
 from stream.outcomes.joiner import Matured, OutcomeJoiner
 from stream.outcomes.model_watch import ModelWatch, WatchRules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.next_judge import gain
+from models.ranking.judge import gain
 from stream.outcomes.ranking_window import JudgedRanking, RankingWindow
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 
-from models.next_judge import gain
+from models.ranking.judge import gain
 from schemas.events import Event, Search, View
 from schemas.outputs import Prediction
 from stream.config.durations import DAY_MS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.config.settings import Settings
 from stream.errors import ScorerFailed
 from stream.pipeline.fallback import RETRY_S, CheckedScorer, Lineup, checked

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import script_bytes
-from models.features import PROFILE_FEATURES
 from models.history import Events, SessionRules
+from models.inputs.features import PROFILE_FEATURES
 from models.networks import build
-from models.scorer import Scorer, manifest_of, network_spec
+from models.serving.artifact import script_bytes
+from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
 from stream.pipeline.hidden import encode_rows
 from stream.pipeline.layout import Layout

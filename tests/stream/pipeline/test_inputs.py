@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from models.drift import MODERATE, SEVERE, Reference
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
+from models.monitoring.drift import MODERATE, SEVERE, Reference
 from stream.pipeline.inputs import PER_BATCH, InputWatch
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from models.targets import Target
 from schemas.codec import encode
 from schemas.events import CartAdd, Favourite, Purchase, Refund, View

@@ -12,10 +12,10 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from models.artifact import script_bytes
-from models.features import PROFILE_FEATURES, ring_inputs
+from models.inputs.features import PROFILE_FEATURES, ring_inputs
 from models.networks import build
-from models.scorer import Scorer, manifest_of, network_spec
+from models.serving.artifact import script_bytes
+from models.serving.scorer import Scorer, manifest_of, network_spec
 from schemas.codec import decode, encode
 from schemas.outputs import NextCategory, NextItem, Prediction
 from stream.config.settings import Settings

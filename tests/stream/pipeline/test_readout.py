@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from msgspec import UNSET
 
+from models.data.spend import spend_target
 from models.history import AMOUNT_UNIT
-from models.scorer import Scorer
-from models.spend import spend_target
+from models.serving.scorer import Scorer
 from models.survival import expected_wait, hazard_targets, survival
 from schemas.outputs import Prediction
 from stream.kernels.predictions import DIGITS

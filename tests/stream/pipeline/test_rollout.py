@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from schemas.codec import decode
 from schemas.outputs import ChurnAlert, Prediction
 from stream.config.settings import Settings

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.joining import LARGE
-from models.scorer import Scorer
+from models.serving.joining import LARGE
+from models.serving.scorer import Scorer
 from models.steps import F32, Steps
 from stream.config.settings import Settings
 from stream.pipeline.fallback import checked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.apply import apply_in_order
 from models.history import ENTRY, Events, SessionRules
+from models.inputs.apply import apply_in_order
 from stream.pipeline.layout import Layout, indexed_due
 from stream.pipeline.state import UserTable
 from stream.storage.store_memory import MemoryStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import TARGETS, disordered, duplicated, judged_by_oracle

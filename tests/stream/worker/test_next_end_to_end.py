@@ -9,10 +9,10 @@ import pytest
 import torch
 from msgspec import UNSET
 
-from models.features import ring_inputs
-from models.next_judge import GAIN, RECENT
-from models.registry import Registry
-from models.scorer import Scorer
+from models.inputs.features import ring_inputs
+from models.ranking.judge import GAIN, RECENT
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import Event, Purchase, View
 from stream.config.durations import DAY_MS

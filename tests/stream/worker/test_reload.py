@@ -5,10 +5,10 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models.artifact import script_bytes
 from models.errors import ArtifactError
-from models.registry import Registry
-from models.scorer import Scorer, make_golden
+from models.serving.artifact import script_bytes
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer, make_golden
 from schemas.codec import encode
 from schemas.control import ModelPublished
 from stream.config.settings import Settings

@@ -16,6 +16,6 @@ def test_a_worker_loads_nothing_that_only_training_needs():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert {"torch", "models.scorer"} <= loaded
+    assert {"torch", "models.serving.scorer"} <= loaded
     assert not loaded & {"pyarrow", "duckdb", "sklearn", "optuna", "captum", "tensorboard"}
-    assert not loaded & {"models.train", "models.fit", "models.dataset"}
+    assert not loaded & {"models.training.train", "models.fitting.fit", "models.data.dataset"}

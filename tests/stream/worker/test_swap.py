@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.encoding import hash64
-from models.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES
 from models.steps import Steps
 from schemas.events import Purchase, View
 from stream.config.settings import Settings

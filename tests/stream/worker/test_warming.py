@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from numba.core.registry import CPUDispatcher
-from models.scorer import Scorer
+from models.serving.scorer import Scorer
 from stream.kafka.batch import batches_of
 from stream.pipeline.packed import Packed
 from stream.storage.restoring import Restoring

@@ -1,0 +1,1 @@
+"""The contract of an architecture, as checks for those who write one."""

@@ -1,0 +1,1 @@
+"""An event log -> labelled, point-in-time windows, split by time."""

@@ -1,0 +1,274 @@
+"""Event log -> labelled points in time, each seeing only what a worker would have seen then.
+
+The points and their inputs come from `models.data.points`, which runs the code that serves; a label
+is read off what followed. A label whose window is not over by the end of its slice is censored, not
+guessed; a purchase that was cancelled decides nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.points import Drawing, Points, draw, join, mix, uniform, window_start
+from models.data.spend import shares
+from models.data.split import CALIBRATION, SLICES, STOPPING, TimeSplit
+from models.errors import DatasetError
+from models.history import (
+    Events,
+    Records,
+    SessionRules,
+    history_dtype,
+    snapshot,
+)
+from models.log.automation import automated
+from models.log.cleaning import Cleaning, cancelled
+from models.log.eventlog import OrderedLog
+from models.targets import ABSENT, AMOUNT, Target
+
+__all__ = [
+    "F32",
+    "I64",
+    "DatasetConfig",
+    "Examples",
+    "Index",
+    "build_examples",
+    "check_classes",
+    "chunks",
+    "draw_points",
+    "label_points",
+    "window_start",
+]
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+Index = NDArray[np.intp]
+Kept = Callable[[tuple[NDArray[np.uint64], Records]], None]
+
+STOPPING_SHARE: Final = 0.5
+"""Share of the users of the calibration slice whose points end a fit and calibrate nothing."""
+_STOPPING_SALT: Final = 0x70
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """How points are drawn from an event log."""
+
+    history_length: int = 64
+    """Events that a network is shown before a point, at most."""
+    event_points: int = 10
+    """Points per user just after an event, at most; drawn at random."""
+    silence_points: int = 10
+    """Points per user at random times, most of them silent ones."""
+    min_orders: int = 2
+    """Orders that a user must have had for their absence to mean anything."""
+    calibration_share: float = 0.2
+    """Share of the usable time for early stopping and calibration, by different users."""
+    validation_share: float = 0.2
+    """Share of the usable time for judging."""
+    grace_ms: int = 600_000
+    """How late an event may arrive; a label waits this much longer."""
+    bot_session_events: int = 1000
+    """A user who ever had more events per session is no person and gives no points; 0: all do."""
+    sessions: SessionRules = field(default_factory=SessionRules)
+    """When a session and an order end; the same as in serving."""
+    cancel_window_ms: int = 86_400_000
+    """A purchase that is refunded in full within this time is no purchase to a label, which waits
+    this much longer to know."""
+    chunk_events: int = 200_000
+    """Events featurised at a time, which bounds memory."""
+    max_users: int = 100_000
+    """Users that are learnt from, at most; of more, a half, a quarter... is taken by hash."""
+    chunk_users: int = 10_000
+    """Users featurised at a time, likewise."""
+    min_points: int = 200
+    """Labelled points per slice and target below which nothing is trained."""
+    seed: int = 7
+    """Of the draw."""
+
+    @property
+    def drawing(self) -> Drawing:
+        """What `models.data.points` needs of it."""
+        return Drawing(
+            history_length=self.history_length,
+            event_points=self.event_points,
+            silence_points=self.silence_points,
+            min_orders=self.min_orders,
+            bot_session_events=self.bot_session_events,
+            sessions=self.sessions,
+            seed=self.seed,
+        )
+
+    @property
+    def settle_ms(self) -> int:
+        """How long after its window a label is still open: late events, cancellations."""
+        return self.grace_ms + self.cancel_window_ms
+
+
+@dataclass(slots=True)
+class Examples:
+    """Q points over N events. C, F, P, K: see `models/networks/base.py`."""
+
+    ids: I64
+    """[N,C] events that any point looks at, user by user in their order."""
+    nums: F32
+    """[N,F] of the same events."""
+    time: I64
+    """[N] when they happened, ms."""
+    event: Index
+    """[Q] last event that the point has seen."""
+    start: Index
+    """[Q] first event of the window that the point looks through."""
+    now: I64
+    """[Q] ms."""
+    profile: F32
+    """[Q,P]."""
+    labels: F32
+    """[Q,K] 1 or 0, of an amount its share; NaN where censored or not applicable."""
+    weight: F32
+    """[Q] of the point in a loss: less for users of many points."""
+    slice: NDArray[np.int8]
+    """[Q] TRAIN, STOPPING, CALIBRATION or VALIDATION."""
+    user: NDArray[np.uint64]
+    """[Q] hash of the user."""
+    seen: I64
+    """[Q] events of the user before the last one that the point has seen."""
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def of_slice(self, which: int) -> Index:
+        """Points of one slice of the split."""
+        return np.flatnonzero(self.slice == which)
+
+
+def build_examples(
+    ordered: OrderedLog, targets: tuple[Target, ...], split: TimeSplit, config: DatasetConfig
+) -> Examples:
+    """Draw and label points.
+
+    Raises:
+        DatasetError: a target has too few labels, or one class only, in a slice.
+    """
+    points = draw_points(ordered, targets, split.edges[3], config)
+    examples = label_points(points, targets, split)
+    check_classes(examples, targets, config)
+    return examples
+
+
+def draw_points(
+    ordered: OrderedLog,
+    targets: tuple[Target, ...],
+    until: int,
+    config: DatasetConfig,
+    found: Cleaning | None = None,
+    keep: Kept | None = None,
+) -> Points:
+    """Draw the points of a log up to `until`, ms.
+
+    Args:
+        ordered: the log; what is later than `until` is used for cancellations only.
+        targets: what is predicted.
+        until: see above.
+        config: how points are drawn.
+        found: takes the counts of programs and cancellations.
+        keep: is given the users and histories of each chunk.
+    """
+    parts = []
+    for lo, hi, rows, events in chunks(ordered, config):
+        users = ordered.log.users[ordered.starts[lo:hi]]
+        records = np.zeros(hi - lo, history_dtype(config.history_length))
+        gone = cancelled(rows, events, config.cancel_window_ms)
+        now = np.flatnonzero(events.time <= until)
+        stretch = (rows[now], events.take(now), ~gone[now])
+        parts.append(draw(records, users, *stretch, None, until, targets, config.drawing))
+        if found is not None:
+            found.count_kinds(stretch[1], ~stretch[2])
+            bots = automated(snapshot(records), config.bot_session_events)
+            found.bot_users += int(bots.sum())
+            found.bot_events += int(records["n"][bots].sum())
+        if keep is not None:
+            keep((users, records))
+    return join(parts)
+
+
+def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, int, Index, Events]]:
+    """Ranges of users with about `chunk_events` events each: (first, end, rows, events)."""
+    ends = np.append(ordered.starts[1:], len(ordered.log))
+    lo = 0
+    while lo < len(ends):
+        first = int(ordered.starts[lo])
+        hi = int(np.searchsorted(ends, first + config.chunk_events, side="right"))
+        hi = min(max(hi, lo + 1), lo + config.chunk_users)
+        rows = np.repeat(np.arange(hi - lo), ordered.sizes[lo:hi])
+        yield lo, hi, rows, ordered.log.events.take(slice(first, first + len(rows)))
+        lo = hi
+
+
+def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
+    """Label what is known by now; points without any label are left out."""
+    labels = np.empty((len(points), len(targets)), np.float32)
+    amounts = itertools.count()
+    for column, target in enumerate(targets):
+        following = points.following[:, column]
+        begin = points.now + target.after_ms
+        occurs = (following > begin) & (following <= points.now + target.horizon_ms)
+        # A window is known if all of it is, whatever is in it: else those in which something has
+        # happened already would be known more often than the others.
+        known = split.mature(points.now, target.horizon_ms) & points.eligible[:, column]
+        known &= (following <= points.now) | (following > begin)
+        if target.kind == ABSENT:
+            occurs = ~occurs
+        labels[:, column] = np.where(known, occurs, np.nan)
+        if target.kind == AMOUNT:
+            share = shares(points.spent[:, next(amounts)], target.most)
+            labels[:, column] = np.where(known, share, np.nan)
+    kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
+    _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
+    slices = split.slice_of(points.now[kept])
+    stops = uniform(mix(points.user[kept], _STOPPING_SALT)) < STOPPING_SHARE
+    slices[stops & (slices == CALIBRATION)] = STOPPING
+    return Examples(
+        ids=points.ids,
+        nums=points.nums,
+        time=points.time,
+        event=points.event[kept],
+        start=points.start[kept],
+        now=points.now[kept],
+        profile=points.profile[kept],
+        labels=labels[kept],
+        weight=(1 / np.sqrt(counts[of])).astype(np.float32),
+        slice=slices,
+        user=points.user[kept],
+        seen=points.seen[kept],
+    )
+
+
+def check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:
+    """Check that there is something to learn, stop, calibrate and judge by.
+
+    Raises:
+        DatasetError: a target has too few labels, or one class only, in a slice.
+    """
+    for which, name in enumerate(SLICES):
+        labels = examples.labels[examples.of_slice(which)]
+        for column, target in enumerate(targets):
+            known = labels[:, column][~np.isnan(labels[:, column])]
+            if len(known) < config.min_points:
+                raise DatasetError(
+                    f"target {target.name}: {len(known)} labelled points in the {name} slice, at "
+                    f"least {config.min_points} are needed; collect more events, shorten its "
+                    f"horizon ({target.horizon_ms} ms) or lower train.min_windows"
+                )
+            if known.min() == known.max():
+                raise DatasetError(
+                    f"target {target.name}: one class only in the {name} slice (all {len(known)} "
+                    f"labels are {known[0]:.0f}): nothing can be learnt; check that the log has "
+                    f"events of type {target.event_type} and that the horizon "
+                    f"({target.horizon_ms} ms) fits the shop"
+                )

@@ -1,0 +1,100 @@
+"""A network of an architecture, made and fitted from the beginning.
+
+What reads the profile only is a convex problem and needs nobody to say when to stop. What reads
+sequences starts from a fitted blend, so that it has only to learn what that leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import torch
+
+from models.data.dataset import F32, Examples, Index
+from models.data.split import TRAIN
+from models.fitting.checkpoint import Checkpoint
+from models.fitting.distributed import SINGLE, Group
+from models.fitting.fit import FitConfig, Report, fit_sequences
+from models.fitting.linear import fit_blend, fit_logistic
+from models.fitting.sampling import sample_negatives
+from models.networks import HIDDEN_SIZE, build
+from models.networks.base import Network, NetworkSpec
+from models.networks.sequence import SequenceNetwork
+
+CONVEX: Final = ("logistic", "blend")
+"""Architectures that read the profile only."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a network is fitted to."""
+
+    examples: Examples
+    points: Index
+    shift: F32 | None = None
+    """Of each target's logits in the sample [K], see `models.fitting.sampling`."""
+    histories: Index | None = None
+    """Points whose histories, not labels, the blend's process is fitted to; None: `points`."""
+
+    @classmethod
+    def of_training(cls, examples: Examples, config: FitConfig) -> Self:
+        """The training slice, with as many of its negatives as `config` wants."""
+        train = examples.of_slice(TRAIN)
+        return cls(*sample_negatives(examples, train, config.negatives, config.seed))
+
+
+def fit_network(
+    architecture: str,
+    spec: NetworkSpec,
+    sample: Sample,
+    stopping: Index,
+    config: FitConfig,
+    device: torch.device,
+    *,
+    hidden_size: int = HIDDEN_SIZE,
+    report: Report | None = None,
+    group: Group = SINGLE,
+    checkpoint: Checkpoint | None = None,
+) -> Network:
+    """Make and fit a network; weights are drawn from torch's generator as it stands.
+
+    Args:
+        architecture: one of `models.networks.ARCHITECTURES`.
+        spec: sizes and targets.
+        sample: see there.
+        stopping: points that say when a fit over sequences stops.
+        config: see there.
+        device: where sequences are fitted; the network comes back to the CPU.
+        hidden_size: width of the state.
+        report: called after each epoch over sequences.
+        group: the processes that fit it together.
+        checkpoint: where a fit over sequences is kept, so that it can go on.
+
+    Raises:
+        ModelError: there is no such architecture.
+        TrainingError: the loss became NaN.
+        CheckpointError: a checkpoint cannot be written, is damaged or belongs to another fit.
+    """
+    examples, points, shift = sample.examples, sample.points, sample.shift
+    if architecture == "blend":
+        return fit_blend(spec, examples, points, config, shift, sample.histories)
+    network = build(architecture, spec, hidden_size)
+    if not isinstance(network, SequenceNetwork):
+        fit_logistic(network, examples, points, config, shift)
+        return network
+    network.start_from(fit_blend(spec, examples, points, config, shift, sample.histories))
+    fit_sequences(
+        network,
+        examples,
+        points,
+        stopping,
+        config,
+        device,
+        architecture,
+        report,
+        shift=shift,
+        group=group,
+        checkpoint=checkpoint,
+    )
+    return network

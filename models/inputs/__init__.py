@@ -1,0 +1,1 @@
+"""Events and histories -> the arrays that a model sees."""

@@ -1,0 +1,114 @@
+"""What is wrong in an event log, taken out before anything is learnt, and counted.
+
+Events are judged one by one or within their user's own past, never against the log as a whole: what
+a point sees must not depend on what came after it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import PURCHASE, REFUND, Events
+from models.log.eventlog import EventLog, OrderedLog, in_order
+from schemas.events import MAX_PRICE
+
+EARLIEST: Final = 631_152_000_000
+"""1990-01-01: no shop has events from before it; broken clocks say 1970."""
+AMOUNT_LIMIT: Final = round(MAX_PRICE * 10_000)
+"""An amount beyond the highest price of the schema, in 1 / AMOUNT_UNIT, is no real one."""
+DAY: Final = 86_400_000
+
+
+class Cleaning(msgspec.Struct, eq=True):
+    """What was found in a log. Counts are of events unless they say otherwise."""
+
+    read: int = 0
+    """Valid events of the source."""
+    invalid: dict[str, int] = {}
+    """Entries of the source that are no valid event, by reason (prices, quantities, times...)."""
+    impossible_times: int = 0
+    """From before 1990 or from the future; left out."""
+    impossible_amounts: int = 0
+    """Price times quantity beyond what the schema allows as a price; left out."""
+    late: int = 0
+    """Left out because serving had sent them to the late topic."""
+    duplicates: int = 0
+    """Left out because the user had one of that id already."""
+    bot_users: int = 0
+    """Users who behave like programs; they give no points."""
+    bot_events: int = 0
+    """Their events."""
+    purchases: int = 0
+    refunds: int = 0
+    cancelled: int = 0
+    """Purchases that a refund took back in full and in time: they decide no label."""
+
+    def count_kinds(self, events: Events, gone: NDArray[np.bool_]) -> None:
+        """Count purchases, refunds, and which of N events are cancelled."""
+        self.purchases += int((events.type == PURCHASE).sum())
+        self.refunds += int((events.type == REFUND).sum())
+        self.cancelled += int(gone.sum())
+
+    def add(self, other: Cleaning) -> None:
+        """Take in what was found in another part of the log."""
+        for name in self.__struct_fields__:
+            if name != "invalid":
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason, count in other.invalid.items():
+            self.invalid[reason] = self.invalid.get(reason, 0) + count
+
+
+def possible(log: EventLog, now: int, found: Cleaning) -> EventLog:
+    """The events whose time and amount can be; `now` is the time of the run, ms."""
+    found.read += len(log)
+    time = log.events.time
+    in_time = (time >= EARLIEST) & (time <= now + DAY)
+    affordable = np.abs(log.events.amount) <= AMOUNT_LIMIT
+    found.impossible_times += int((~in_time).sum())
+    found.impossible_amounts += int((in_time & ~affordable).sum())
+    keep = in_time & affordable
+    return log if keep.all() else log.where(keep)
+
+
+def clean(log: EventLog, grace_ms: int | None, now: int, found: Cleaning) -> OrderedLog:
+    """Leave out what cannot be, what serving left out and what came twice; sort the rest."""
+    log = possible(log, now, found)
+    if not len(log):
+        return OrderedLog(log, np.empty(0, np.intp), 0, 0)
+    ordered = in_order(log, grace_ms)
+    found.late += ordered.late
+    found.duplicates += ordered.duplicates
+    return ordered
+
+
+def cancelled(rows: NDArray[np.intp], events: Events, window_ms: int) -> NDArray[np.bool_]:
+    """Which of N events, in order of row (user) and time, are purchases taken back in full.
+
+    A refund takes back the user's latest purchase of the same item and amount that lies at most
+    `window_ms` before it and was not taken back yet. Part of a quantity takes nothing back.
+    """
+    gone = np.zeros(len(rows), np.bool_)
+    refunds = np.flatnonzero(events.type == REFUND)
+    if not len(refunds) or window_ms == 0:
+        return gone
+    purchases = np.flatnonzero(events.type == PURCHASE)
+    both = np.concatenate([purchases, refunds])
+    line = np.stack([rows[both], events.item[both].astype(np.int64), events.amount[both]])
+    _, group = np.unique(line, axis=1, return_inverse=True)
+    of_purchase, of_refund = group[: len(purchases)], group[len(purchases) :]
+    by_group = np.lexsort((purchases, of_purchase))
+    ends = np.searchsorted(of_purchase[by_group], of_refund, side="right")
+    starts = np.searchsorted(of_purchase[by_group], of_refund, side="left")
+    for refund, start, end in zip(refunds, starts, ends, strict=True):
+        for place in range(end - 1, start - 1, -1):
+            purchase = purchases[by_group[place]]
+            if events.time[purchase] > events.time[refund] or gone[purchase]:
+                continue
+            if events.time[refund] - events.time[purchase] <= window_ms:
+                gone[purchase] = True
+            break
+    return gone

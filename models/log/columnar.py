@@ -1,0 +1,165 @@
+"""Parquet files of events -> columns, batch by batch, without an object per event.
+
+The columns are the fields of `schemas.events`: `event_id`, `type`, `user_id`, `event_time` (integer
+milliseconds or a timestamp), and `item_id`, `category_id`, `price`, `quantity` where there are any.
+Rows that are no valid event are left out and counted by reason, as the codec names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from models.encoding import category_code, hash64, item_code
+from models.errors import DatasetError
+from models.history import AMOUNT_UNIT, Events
+from models.log.eventlog import EventLog
+from models.log.names import Catalogue
+from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYPE_CODES
+
+NEEDED: Final = ("event_id", "type", "user_id", "event_time")
+OPTIONAL: Final = ("item_id", "category_id", "price", "quantity")
+BATCH_ROWS: Final = 65_536
+
+Bools = NDArray[np.bool_]
+
+
+def read_parquet(
+    path: Path,
+    invalid: dict[str, int],
+    stored_id: Callable[[str], str] = str,
+    names: Catalogue | None = None,
+) -> Iterator[EventLog]:
+    """Yield the events of a file in its order.
+
+    Args:
+        path: the file.
+        invalid: takes the counts of rows that are no valid event, "reason (field)" -> rows.
+        stored_id: the name under which a user is known to the workers.
+        names: take note of the names of what they are for.
+
+    Raises:
+        DatasetError: it is missing, damaged or has other columns.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(pq.ParquetFile(path))
+            missing = [name for name in NEEDED if name not in file.schema_arrow.names]
+            if missing:
+                raise DatasetError(
+                    f"{path}: no column {', '.join(missing)}; name the columns as the fields of "
+                    "events are (schemas/events.py), or choose another --format"
+                )
+            columns = [n for n in (*NEEDED, *OPTIONAL) if n in file.schema_arrow.names]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                yield _events(batch, invalid, stored_id, names or {})
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"cannot read {path} as Parquet: {error}") from error
+    pa.default_memory_pool().release_unused()
+
+
+def _events(
+    batch: pa.RecordBatch,
+    invalid: dict[str, int],
+    stored_id: Callable[[str], str],
+    names: Catalogue,
+) -> EventLog:
+    rows = _Rows(batch, invalid)
+    ids = rows.codes("event_id", hash64, np.uint64)
+    users = rows.codes("user_id", lambda user: hash64(stored_id(user)), np.uint64)
+    kind = rows.codes("type", lambda name: TYPE_CODES.get(name, 0), np.uint8)
+    rows.refuse(rows.good & (kind == 0), "unknown_type (type)")
+    time = rows.integers("event_time", 1, MAX_TIME)
+    item = rows.codes("item_id", item_code, np.uint32)
+    category = rows.codes("category_id", category_code, np.uint16)
+    price, priced = rows.numbers("price")
+    rows.refuse(priced & ~((price >= 0) & (price <= MAX_PRICE)), "out_of_range (price)")
+    quantity = rows.integers("quantity", 1, MAX_QUANTITY, absent=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        worth = np.rint(np.where(priced & rows.good, price * quantity * AMOUNT_UNIT, 0))
+    rows.refuse(worth >= 2.0**63, "out_of_range (price)")
+    keep = rows.good
+    amount = np.where(keep, worth, 0).astype(np.int64)
+    log = EventLog(users, Events(time, ids, kind, item, category, amount)).where(keep)
+    kept = np.flatnonzero(keep)
+    for what, known in names.items():
+        known.add(getattr(log.events, what), partial(rows.text, f"{what}_id", kept))
+    return log
+
+
+class _Rows:
+    """The rows of a batch, fewer good ones after every check."""
+
+    def __init__(self, batch: pa.RecordBatch, invalid: dict[str, int]) -> None:
+        self._batch = batch
+        self._invalid = invalid
+        self.good: Bools = np.ones(batch.num_rows, np.bool_)
+
+    def refuse(self, bad: Bools, reason: str) -> None:
+        """Count and leave out rows; each is counted once."""
+        bad = bad & self.good
+        if bad.any():
+            self._invalid[reason] = self._invalid.get(reason, 0) + int(bad.sum())
+            self.good &= ~bad
+
+    def codes(self, name: str, code: Callable[[str], int], kind: Any) -> NDArray[Any]:
+        """A number per text, 0 for none; needed texts must be there."""
+        column = self._column(name, pa.string())
+        if column is None:
+            return np.zeros(len(self.good), kind)
+        encoded = column.dictionary_encode()
+        texts = encoded.dictionary.to_pylist()
+        table = np.array([code(text) for text in texts] + [0], kind)
+        fits = np.array([1 <= len(text) <= MAX_ID_LENGTH for text in texts] + [True])
+        index = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        if name in NEEDED:
+            self.refuse(index == len(texts), f"null_value ({name})")
+        self.refuse(~fits[index], f"out_of_range ({name})")
+        found: NDArray[Any] = table[index]
+        return found
+
+    def text(self, name: str, kept: NDArray[np.intp], place: int) -> str:
+        """What a row has in a column of texts; `kept` are the rows that are counted."""
+        cell = self._batch.column(name).slice(int(kept[place]), 1)
+        text: str = cell.cast(pa.string())[0].as_py()
+        return text
+
+    def integers(self, name: str, low: int, high: int, absent: int = 0) -> NDArray[np.int64]:
+        """Whole numbers within bounds; `absent` where an optional one is null."""
+        column = self._column(name, pa.int64())
+        if column is None:
+            return np.full(len(self.good), absent, np.int64)
+        null = column.is_null().to_numpy(zero_copy_only=False)
+        if name in NEEDED:
+            self.refuse(null, f"null_value ({name})")
+        values = column.fill_null(absent).to_numpy(zero_copy_only=False)
+        self.refuse(~null & ((values < low) | (values > high)), f"out_of_range ({name})")
+        return np.asarray(values, np.int64)
+
+    def numbers(self, name: str) -> tuple[NDArray[np.float64], Bools]:
+        """Numbers, and where there is one."""
+        column = self._column(name, pa.float64())
+        if column is None:
+            return np.zeros(len(self.good)), np.zeros(len(self.good), np.bool_)
+        given = column.is_valid().to_numpy(zero_copy_only=False)
+        return column.fill_null(0).to_numpy(zero_copy_only=False), given
+
+    def _column(self, name: str, kind: pa.DataType) -> Any:
+        if name not in self._batch.schema.names:
+            return None
+        column = self._batch.column(name)
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("ms"), safe=False)
+        if pa.types.is_floating(column.type) and pa.types.is_integer(kind):
+            # A whole number that met a null on its way through a data frame.
+            column = pc.if_else(pc.is_nan(column), None, column)
+        return column.cast(kind)

@@ -1,0 +1,1 @@
+"""Whether what comes in, and what a model says, is still what it was."""

@@ -1,0 +1,1 @@
+"""What comes next, ranked: its windows, its fit, its figures."""

@@ -1,0 +1,1 @@
+"""A published model: its folder, its signature, and its scores."""

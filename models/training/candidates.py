@@ -1,0 +1,223 @@
+"""Candidates: networks fitted, or taught further, and calibrated, with their figures.
+
+They are fitted on the first slice of time, stopped and calibrated by different users of the second,
+and measured on the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from models.data.dataset import Examples, Index
+from models.data.spend import figures_of
+from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
+from models.devices import pick_device
+from models.evaluate import F64
+from models.fitting.batches import Batches
+from models.fitting.calibrate import Platt, fit_platt
+from models.fitting.checkpoint import Checkpoint
+from models.fitting.config import RefreshConfig
+from models.fitting.distributed import SINGLE, Group
+from models.fitting.fit import FitConfig, Report, fit_sequences, predict_logits
+from models.fitting.linear import fit_logistic
+from models.fitting.recipe import Sample, fit_network
+from models.fitting.sampling import sample_negatives
+from models.networks import ARCHITECTURES
+from models.networks.base import Network
+from models.networks.next_head import NextHead
+from models.networks.sequence import SequenceNetwork
+from models.serving.scorer import network_spec
+from models.targets import Target, questions
+
+MIN_STOPPING: Final = 2048
+"""Points that say when a refresh stops, at least."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How fits are run; what comes out does not depend on it."""
+
+    device: str = "auto"
+    report: Report | None = None
+    """Called after every epoch."""
+    group: Group = SINGLE
+    """The processes that fit together."""
+    checkpoints: Path | None = None
+    """Folder in which fits are kept while they run."""
+    resume: bool = False
+    """Go on with the fits that are kept there."""
+
+    def checkpoint(self, architecture: str) -> Checkpoint | None:
+        """Where the fit of an architecture is kept."""
+        if self.checkpoints is None:
+            return None
+        return Checkpoint(self.checkpoints / f"{architecture}.fit", resume=self.resume)
+
+    def clear(self) -> None:
+        """Remove what was kept: its fits are done."""
+        for architecture in ARCHITECTURES:
+            kept = self.checkpoint(architecture)
+            if kept is not None:
+                kept.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A published model and what it is to learn."""
+
+    architecture: str
+    network: Network
+    """With the published weights; they are changed."""
+    script: bytes
+    """The published file: the code stays what it is."""
+    fresh: Index
+    """Points that it has not learnt from."""
+    memory: Index
+    """Points that it is reminded of."""
+    heads: Mapping[str, NextHead] = field(default_factory=dict)
+    """What ranks, by what it ranks; they are changed too."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that may be published."""
+
+    architecture: str
+    network: Network
+    calibration: dict[str, Platt]
+    figures: Figures
+    """Of the validation slice, "target.metric"."""
+    probabilities: F64
+    """[J,K] of the points of the validation slice."""
+
+    def mean_log_loss(self, targets: tuple[Target, ...]) -> float:
+        """Over what is asked, on the validation slice; the bins of a wait are one question."""
+        sums: dict[str, float] = {}
+        for question, target in zip(questions(targets), targets, strict=True):
+            loss = self.figures[f"{target.name}.log_loss"]
+            sums[question] = sums.get(question, 0.0) + loss
+        return float(np.mean(list(sums.values())))
+
+
+def fit_candidates(
+    examples: Examples,
+    targets: tuple[Target, ...],
+    architectures: tuple[str, ...],
+    config: FitConfig,
+    hidden_size: int,
+    course: Course,
+) -> list[Candidate]:
+    """One candidate of each architecture, fitted from the beginning."""
+    spec = network_spec(targets)
+    stopping = examples.of_slice(STOPPING)
+    sample, fitted = Sample.of_training(examples, config), []
+    for architecture in architectures:
+        network = fit_network(
+            architecture,
+            spec,
+            sample,
+            stopping,
+            config,
+            pick_device(course.device),
+            hidden_size=hidden_size,
+            report=course.report,
+            group=course.group,
+            checkpoint=course.checkpoint(architecture),
+        )
+        fitted.append(measure(architecture, network, examples, targets))
+    return fitted
+
+
+def refreshed(
+    examples: Examples,
+    targets: tuple[Target, ...],
+    config: FitConfig,
+    refresh: RefreshConfig,
+    course: Course,
+    lesson: Lesson,
+) -> Candidate:
+    """The published model after new points and a reminder of old ones."""
+    fit = replace(
+        config,
+        epochs=refresh.epochs,
+        learning_rate=config.learning_rate * refresh.rate,
+    )
+    network = lesson.network
+    one = torch.ones(network.targets)
+    network.set_calibration(one, torch.zeros_like(one))
+    chosen = np.concatenate([lesson.fresh, lesson.memory])
+    stopping = _some(examples.of_slice(STOPPING), max(len(chosen), MIN_STOPPING), fit.seed)
+    sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
+    if isinstance(network, SequenceNetwork):
+        fit_sequences(
+            network,
+            sampled,
+            points,
+            stopping,
+            fit,
+            pick_device(course.device),
+            lesson.architecture,
+            course.report,
+            shift=shift,
+            group=course.group,
+            warm=True,
+        )
+    else:
+        # A convex problem: its solution on all points is near, and cheap from here.
+        fit_logistic(network, examples, examples.of_slice(TRAIN), config, warm=True)
+    return measure(lesson.architecture, network, examples, targets)
+
+
+def _some(points: Index, most: int, seed: int) -> Index:
+    """At most so many of the points."""
+    if len(points) <= most:
+        return points
+    drawn: Index = np.random.default_rng(seed).choice(points, most, replace=False)
+    return np.sort(drawn)
+
+
+def measure(
+    architecture: str, network: Network, examples: Examples, targets: tuple[Target, ...]
+) -> Candidate:
+    """Calibrate on the calibration slice, measure on the validation slice."""
+    cpu = torch.device("cpu")
+    points = np.concatenate([examples.of_slice(CALIBRATION), examples.of_slice(VALIDATION)])
+    logits = predict_logits(network, Batches(examples, points, 256, cpu), len(examples))
+    calibration: dict[str, Platt] = {}
+    found: Figures = {}
+    later = examples.of_slice(VALIDATION)
+    said = np.empty((len(later), len(targets)))
+    for column, target in enumerate(targets):
+        fit_on = labelled(examples, CALIBRATION, column)
+        platt = fit_platt(logits[fit_on, column], examples.labels[fit_on, column])
+        judged = labelled(examples, VALIDATION, column)
+        probabilities = platt.probabilities(logits[judged, column])
+        found |= named(target, figures_of(target, examples.labels[judged, column], probabilities))
+        calibration[target.name] = platt
+        said[:, column] = platt.probabilities(logits[later, column])
+    platts = [calibration[target.name] for target in targets]
+    network.set_calibration(
+        torch.tensor([platt.slope for platt in platts]),
+        torch.tensor([platt.shift for platt in platts]),
+    )
+    return Candidate(architecture, network, calibration, found, said)
+
+
+def labelled(examples: Examples, which: int, column: int) -> Index:
+    """The points of a slice whose label of a target is known."""
+    points = examples.of_slice(which)
+    found: Index = points[~np.isnan(examples.labels[points, column])]
+    return found
+
+
+def named(target: Target, values: Figures) -> Figures:
+    """The figures of a target by "target.metric"."""
+    return {f"{target.name}.{metric}": value for metric, value in values.items()}

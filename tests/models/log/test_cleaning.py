@@ -1,0 +1,86 @@
+"""What cannot be is left out and counted; what was cancelled decides nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.history import REFUND, Events
+from models.log.cleaning import AMOUNT_LIMIT, Cleaning, cancelled, clean, possible
+from models.log.eventlog import EventLog
+from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, shop_log
+
+NOW = START + 100 * DAY
+
+
+def test_impossible_times_and_amounts_are_left_out_and_counted() -> None:
+    log = log_of([1] * 5, [1, START, START + 5, NOW + 3 * DAY, START + 9], [VIEW] * 5)
+    log.events.amount[2] = AMOUNT_LIMIT + 1
+    found = Cleaning()
+    kept = possible(log, NOW, found)
+    assert kept.events.time.tolist() == [START, START + 9]
+    assert (found.read, found.impossible_times, found.impossible_amounts) == (5, 2, 1)
+
+
+def test_a_clock_from_the_future_makes_nothing_late() -> None:
+    log = log_of([1, 1], [START, START + 5], [VIEW, VIEW])
+    future = log_of([1], [NOW + 50 * DAY], [VIEW])
+    future.events.id[:] = 99
+    found = Cleaning()
+    ordered = clean(EventLog.join([future, log]), 1000, NOW, found)
+    assert len(ordered.log) == 2
+    assert (found.late, found.impossible_times) == (0, 1)
+
+
+def test_duplicates_and_late_events_are_counted() -> None:
+    log = shop_log(users=30)
+    again = log.take(np.arange(10))
+    found = Cleaning()
+    ordered = clean(EventLog.join([log, again]), None, NOW, found)
+    assert found.duplicates == 10
+    assert len(ordered.log) == len(log)
+    late = Cleaning()
+    clean(EventLog.join([log, again]), 1000, NOW, late)
+    assert late.late > 0
+
+
+def line(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, Events]:
+    """(user row, time in hours, type, item, amount)."""
+    users, times, types, items, amounts = (np.array(c) for c in zip(*rows, strict=True))
+    events = Events(
+        START + times.astype(np.int64) * 3_600_000,
+        np.arange(1, len(rows) + 1, dtype=np.uint64),
+        types.astype(np.uint8),
+        items.astype(np.uint32),
+        np.zeros(len(rows), np.uint16),
+        amounts.astype(np.int64),
+    )
+    return users.astype(np.intp), events
+
+
+@pytest.mark.parametrize(
+    ("rows", "gone"),
+    [
+        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 5, 100)], [True, False]),
+        ([(0, 0, PURCHASE, 5, 100), (0, 30, REFUND, 5, 100)], [False, False]),
+        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 5, 50)], [False, False]),
+        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 6, 100)], [False, False]),
+        ([(0, 0, PURCHASE, 5, 100), (1, 3, REFUND, 5, 100)], [False, False]),
+        ([(0, 0, REFUND, 5, 100), (0, 3, PURCHASE, 5, 100)], [False, False]),
+        (
+            # The latest one is taken back first, and each only once.
+            [(0, h, PURCHASE, 5, 100) for h in range(3)] + [(0, 4, REFUND, 5, 100)] * 2,
+            [False, True, True, False, False],
+        ),
+    ],
+)
+def test_a_full_refund_in_time_takes_back_one_purchase(
+    rows: list[tuple[int, int, int, int, int]], gone: list[bool]
+) -> None:
+    assert cancelled(*line(rows), DAY).tolist() == gone
+
+
+def test_reports_add_up() -> None:
+    one = Cleaning(read=3, invalid={"price": 1}, late=2)
+    one.add(Cleaning(read=4, invalid={"price": 1, "time": 5}, bot_users=1))
+    assert one == Cleaning(read=7, invalid={"price": 2, "time": 5}, late=2, bot_users=1)
