@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import structlog
@@ -43,13 +44,14 @@ class Kafka:
 
     bootstrap_servers: str
     broker: EmbeddedKafka
+    folder: Path
 
 
 def _run(factory: pytest.TempPathFactory, brokers: int) -> Iterator[Kafka]:
     folder = factory.mktemp("kafka") / "data"
     broker = EmbeddedKafka(folder, brokers)
     try:
-        yield Kafka(broker.start().bootstrap_servers, broker)
+        yield Kafka(broker.start().bootstrap_servers, broker, folder)
     finally:
         broker.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from tests.conftest import Kafka
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, wait_until
 from tests.e2e.world import World
+from tests.faults.evidence import transactions
 from tests.faults.ledger import FaultRow, Scale
 from tests.faults.traffic import Traffic, goes_on
 from tests.logs import disordered, duplicated, shop_log
@@ -64,4 +65,4 @@ def test_brokers_die_and_come_back(
         worker.stop()
         verdict, _ = judge(shop, scorer)
         attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
-        assert not verdict.wrong, verdict.wrong
+        assert not verdict.wrong, f"{verdict.wrong}\n{transactions(cluster.folder, shop)}"
