@@ -19,6 +19,8 @@ HOT_SHARE = 0.5
 
 def cases(sizes: Sizes) -> dict[str, tuple[LogPlan, int]]:
     """Case -> its log and the length of histories."""
+    if not sizes.grow_events:
+        return {}
     events, users = sizes.grow_events, min(sizes.users, sizes.grow_events // 4)
     usual = LogPlan(events, users)
     found = {USUAL: (usual, RING), HOT: (LogPlan(events, users, hot_share=HOT_SHARE), RING)}
@@ -70,6 +72,8 @@ def values(raws: Sequence[Raw], before: Mapping[str, float]) -> dict[str, float]
     for name in dict.fromkeys(name for raw in raws for name in raw):
         rows = [row for raw in raws for row in raw.get(name, [])]
         medians[name] = statistics.median(row["events_per_second"] for row in rows)
+    if not medians:
+        return {}
     usual = medians.pop(USUAL)
     hot = medians.pop(HOT) / usual
     found = {_measure_of(name): rate / usual for name, rate in medians.items()}

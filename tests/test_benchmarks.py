@@ -163,6 +163,11 @@ def test_ratios_are_those_of_medians_over_all_sittings():
     assert found["contestants"][ALO]["events_per_second"] == [100.0, 300.0, 200.0]
 
 
+def test_growth_may_be_left_out():
+    assert not growth.cases(sizes.QUICK)
+    assert not growth.values([{}], {bytes_held.MANY_USERS: 7.0})
+
+
 def test_growth_compares_with_the_usual():
     raw = {name: [{"events_per_second": 10.0}] for name in growth.cases(sizes.FULL)}
     raw[growth.HOT] = [{"events_per_second": 5.0}, {"events_per_second": 6.0}]
