@@ -68,7 +68,7 @@ QUICK: Final = Sizes(
     users=10_000,
     rounds=1,
     rounds_s=60.0,
-    allowed_s=4.0,
+    allowed_s=3.0,
     contestants=False,
     repeats=1,
     pipeline_events=50_000,
@@ -78,6 +78,6 @@ QUICK: Final = Sizes(
     grow_users=(),
     grow_partitions=(),
     grow_rings=(),
-    many_users=50_000,
+    many_users=20_000,
     processes=(),
 )
