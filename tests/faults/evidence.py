@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiokafka.record.memory_records import MemoryRecords
 
 from tests.e2e.world import World
@@ -30,15 +31,16 @@ _STATUS = ("empty", "ongoing", "prepare commit", "prepare abort", "committed", "
 def transactions(folder: Path, shop: World) -> str:
     """What each broker has of the outputs that are there twice, and of the transactions."""
     lines: list[str] = []
-    for topic in (shop.settings.topics.propensity, shop.settings.topics.churn):
-        for partition, offsets in _doubled(shop, topic).items():
+    topics = shop.settings.topics
+    for topic, name in ((topics.propensity, "prediction_id"), (topics.churn, "alert_id")):
+        for partition, offsets in _doubled(shop, topic, name).items():
             lines += [f"{topic}-{partition}: doubled at {offsets}"]
             for node in _nodes(folder):
                 lines += _around(node / f"{topic}-{partition}", offsets)
     for partition in shop.partitions:
         for node in _nodes(folder):
-            name = f"{shop.settings.changelog}-{partition}"
-            lines += [f"{node.parent.name} {name}: {_ends(node / name)}"]
+            changelog = f"{shop.settings.changelog}-{partition}"
+            lines += [f"{node.parent.name} {changelog}: {_ends(node / changelog)}"]
             lines += _notes(node, f"{shop.settings.app_id}-{partition}")
     return "\n".join(lines)
 
@@ -47,11 +49,14 @@ def _nodes(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("node-*/data/meta.properties"))
 
 
-def _doubled(shop: World, topic: str) -> dict[int, list[int]]:
-    """Partition -> offsets of the messages that a read_committed subscriber sees again."""
-    places: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+def _doubled(shop: World, topic: str, name: str) -> dict[int, list[int]]:
+    """Partition -> offsets of the messages that a read_committed subscriber sees again.
+
+    `name`: of the field that says which message it is; the last bits of a score may differ.
+    """
+    places: dict[tuple[int, str], list[int]] = defaultdict(list)
     for record in shop.raw(topic):
-        places[record.partition, record.value].append(record.offset)
+        places[record.partition, orjson.loads(record.value)[name]].append(record.offset)
     found: dict[int, list[int]] = defaultdict(list)
     for (partition, _), offsets in places.items():
         if len(offsets) > 1:

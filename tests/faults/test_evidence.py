@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import orjson
 import pytest
 from aiokafka import TopicPartition
 
@@ -31,7 +32,8 @@ def test_a_doubled_output_is_told_with_the_transactions_around_it(
             changelog=settings.changelog,
         )
         await committer.start()
-        for value in (b"once", b"twice", b"twice"):
+        for said, score in (("once", 0.1), ("twice", 0.2), ("twice", 0.2000001)):
+            value = orjson.dumps({"prediction_id": said, "score": score})
             outputs = {names.propensity: [(b"k", value)]}
             await committer.commit(Outbox(outputs, [(b"m", b"state")], [], 1, 1))
         await committer.producer.begin_transaction()

@@ -58,7 +58,6 @@ async def test_commits_follow_the_interval_except_after_a_pause(world):
     assert Committer.boxes[0].records == 1
 
 
-@pytest.mark.parametrize("world", [{"commit_interval_ms": 1000}], indirect=True)
 async def test_stopping_commits_what_is_processed(world):
     await world.start()
     await world.push(world.batch(10))
