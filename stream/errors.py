@@ -116,5 +116,9 @@ class TrainerError(StreamError):
     """The trainer cannot read the event log, or cannot announce a model."""
 
 
+class OutcomesError(StreamError):
+    """There is nothing to evaluate."""
+
+
 class ExplainError(StreamError):
     """A prediction that cannot be made again: its event or its model is not there."""

@@ -140,10 +140,7 @@ def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
         DatasetError: the log is empty.
     """
     if len(log) == 0:
-        raise DatasetError(
-            "the event log is empty; produce events first, or check the topic, --until and the "
-            "files"
-        )
+        raise DatasetError("the event log is empty; produce events first")
     late = 0
     if grace_ms is not None:
         keep = ~_late(log, grace_ms)

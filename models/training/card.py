@@ -204,10 +204,15 @@ def _target(target: Target) -> str:
 
 def _counts(cleaning: Cleaning) -> str:
     found: dict[str, int | dict[str, int]] = msgspec.structs.asdict(cleaning)
-    invalid = found.pop("invalid")
-    lines = [f"{name.replace('_', ' ')} {count:,}" for name, count in found.items() if count]
-    if isinstance(invalid, dict):
-        lines += [f"invalid ({reason}) {count:,}" for reason, count in invalid.items()]
+    counts: dict[str, int] = {}
+    by_kind: dict[str, int] = {}
+    for name, count in found.items():
+        text = name.replace("_", " ")
+        if isinstance(count, dict):
+            by_kind |= {f"{text} ({kind})": each for kind, each in count.items()}
+        else:
+            counts[text] = count
+    lines = [f"{text} {count:,}" for text, count in (counts | by_kind).items() if count]
     return ", ".join(lines) or "nothing"
 
 

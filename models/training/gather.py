@@ -111,7 +111,7 @@ def gather(
         DatasetError: the log is empty or too short, a target has too few labels or one class only
             in a slice, or an input peeks into the future.
     """
-    span = span_of(log, now)
+    span = span_of(log, now, invalid)
     split = split_of(span, targets, config)
     found = Cleaning(invalid=dict(invalid or {}))
     sample = UserSample(config.max_users)
@@ -142,20 +142,23 @@ def gather(
     return Gathered(examples, split, found, window_of(examples, targets, span, events, users))
 
 
-def span_of(log: LogParts, now: int) -> Span:
+def span_of(log: LogParts, now: int, invalid: dict[str, int] | None = None) -> Span:
     """When the possible events of a log happened.
 
+    Args:
+        log: the events.
+        now: time of the run, ms.
+        invalid: what the source refused, by reason; part of the message if no event is left.
+
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are none; counts what was read by why it cannot be used.
     """
     span = Span()
+    found = Cleaning(invalid=dict(invalid or {}))
     for part in log.parts():
-        span.add(possible(part, now, Cleaning()).events.time)
+        span.add(possible(part, now, found).events.time)
     if not len(span.minutes):
-        raise DatasetError(
-            "the event log is empty; produce events first, or check the topic, --until and the "
-            "files"
-        )
+        raise DatasetError(found.why_empty())
     return span
 
 

@@ -93,14 +93,16 @@ class Rolling:
         """Whether a log was taken in."""
         return self.cut > 0
 
-    def begin(self, log: LogParts, now: int) -> None:
+    def begin(self, log: LogParts, now: int, invalid: dict[str, int] | None = None) -> None:
         """Take in a whole log, part by part, in place of all before.
+
+        `invalid` counts what the source refused, by reason.
 
         Raises:
             DatasetError: it is empty, too short, or an input peeks into the future.
         """
-        self.span = span_of(log, now)
-        self.cleaning = Cleaning()
+        self.span = span_of(log, now, invalid)
+        self.cleaning = Cleaning(invalid={} if invalid is None else invalid)
         self.events = self.learned_until = 0
         self._sample.halvings = 0
         self.cut = split_of(self.span, self.targets, self.config).edges[3] - self.config.settle_ms

@@ -80,7 +80,7 @@ def replay(
 
     With --from as repaired there; without it unchanged, under the key and in the partition of their
     user (which heals wrong_partition, key_missing and key_mismatch). Exit status 1 if a line of
-    FILE could not be brought back.
+    FILE could not be brought back, or nothing is or was.
     """
     import asyncio
 
@@ -98,6 +98,11 @@ def replay(
     settings = read_settings(config, bootstrap_servers, data_dir, app_id=app_id)
     told = asyncio.run(bring_back(settings, choice, repairs, dry_run=dry_run))
     _tell(told, settings, dry_run=dry_run, as_json=as_json)
+    if not told.replayed and not told.before:
+        raise DeadLetterError(
+            f"nothing was brought back: {told.chosen:,} dead letters were chosen; see `intentstream"
+            " dlq show` for what there is, and add the repaired events to the lines of FILE"
+        )
     if repairs is not None and (told.refused or told.unknown):
         raise typer.Exit(1)
 

@@ -30,6 +30,8 @@ def outcomes(
 ) -> None:
     """Follow events, predictions and alerts; publish rolling figures, drift and verdicts.
 
+    With --once the exit status is 1 if there is no prediction.
+
     Rankings of the next category and item are judged by what came next.
 
     A canary that is surely worse than the champion is rolled back. With outcomes.http_port set,
@@ -37,6 +39,7 @@ def outcomes(
     """
     import msgspec
 
+    from stream.errors import OutcomesError
     from stream.logs import configure_logging
     from stream.outcomes.page import OutcomePages
     from stream.outcomes.service import OutcomeService
@@ -62,3 +65,12 @@ def outcomes(
     if as_json:
         for found in service.metrics:
             typer.echo(msgspec.json.encode(found).decode())
+    if once and not service.predictions:
+        raise OutcomesError(
+            f"there is no prediction in {settings.topics.propensity} to evaluate: run a worker,"
+            " and produce events for it"
+        )
+    if once and not service.metrics:
+        typer.echo(
+            f"no figures yet: none of {service.predictions:,} predictions has matured", err=True
+        )

@@ -62,7 +62,10 @@ def produce(
         Path | None, typer.Option("--json", help="Write the summary here; - is standard output.")
     ] = None,
 ) -> None:
-    """Replay FILE onto the events topic; every line is sent or counted with its reason."""
+    """Replay FILE onto the events topic; every line is sent or counted with its reason.
+
+    Exit status 1 if nothing was sent.
+    """
     from stream.cli.replaying import run_production
     from stream.replay.errors import ReplayError
     from stream.replay.pace import Pace, parse_speed
@@ -91,6 +94,7 @@ def produce(
 
 def _finish(report: Report, topic: str, json_out: Path | None) -> None:
     from stream.cli.replaying import show_figures, show_rejects, write_json
+    from stream.replay.errors import ReplayError
 
     if str(json_out) != "-":
         figures = {
@@ -111,6 +115,8 @@ def _finish(report: Report, topic: str, json_out: Path | None) -> None:
     if report.interrupted:
         typer.echo("interrupted: the rest of the file was not sent", err=True)
         raise typer.Exit(130)
+    if not report.sent:
+        raise ReplayError(report.why_nothing())
 
 
 def _moment(time: int | None) -> str:

@@ -119,8 +119,13 @@ def data_lines(manifest: Manifest) -> Iterator[str]:
     counts = {
         name.replace("_", " "): getattr(found, name)
         for name in found.__struct_fields__
-        if name not in {"read", "invalid"}
-    } | {f"invalid, {reason}": count for reason, count in sorted(found.invalid.items())}
+        if name not in {"read", "invalid", "impossible_units"}
+    }
+    counts |= {
+        f"times that look like {unit}": count
+        for unit, count in sorted(found.impossible_units.items())
+    }
+    counts |= {f"invalid, {reason}": count for reason, count in sorted(found.invalid.items())}
     seen = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
     for ranking in manifest.rankings:
         others = ", ".join(f"{name} {own[GAIN]:.4f}" for name, own in ranking.baselines.items())

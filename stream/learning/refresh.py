@@ -84,8 +84,7 @@ class Refresher:
         if state.begun:
             state.advance(EventLog.join([EventLog.none(), *log.parts()]), created_at)
         else:
-            state.begin(log, created_at)
-            state.cleaning.invalid = self.source.refused
+            state.begin(log, created_at, self.source.refused)
             state.position |= heeded
         self._forget()
         self.source.drop()

@@ -88,6 +88,8 @@ class OutcomeService:
         self.rankings = RankingJoiner(rules)
         self.metrics: list[ModelMetrics] = []
         """As published last."""
+        self.predictions = 0
+        """Read so far."""
         self.published_at: int | None = None
         """When that was, ms since the epoch; None before the first time."""
         worker = settings.worker
@@ -178,6 +180,7 @@ class OutcomeService:
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)
+        self.predictions += 1
         # Who abstains, and who speaks of a program, is not judged.
         if not prediction.automated:
             self.joiner.prediction(prediction)

@@ -23,6 +23,12 @@ class Tally:
         if len(self.lines) < MAX_EXAMPLES:
             self.lines.append(line)
 
+    @property
+    def places(self) -> str:
+        """The first lines, in words."""
+        more = ", ..." if self.count > len(self.lines) else ""
+        return f"line{'s' * (len(self.lines) > 1)} {', '.join(map(str, self.lines))}{more}"
+
 
 @dataclass(slots=True)
 class Report:
@@ -85,6 +91,21 @@ class Report:
         """Entries read that were neither sent nor counted under a reason; 0 unless interrupted."""
         known = self.sent + self.outside.count + self.rejected + self.beyond_limit
         return self.entries - known
+
+    def why_nothing(self) -> str:
+        """One line on why no event was sent: counts by reason, each with its first lines."""
+        rejected = sorted(
+            {**self.unparsed, **self.invalid}.items(), key=lambda item: -item[1].count
+        )
+        reasons = [f"{tally.count:,} {reason} ({tally.places})" for reason, tally in rejected]
+        if self.outside.count:
+            reasons.append(f"{self.outside.count:,} outside --since/--until ({self.outside.places})")
+        if self.unparsed.keys() or not self.lines:
+            reasons.append(f"check that the file is {self.format}")
+        return (
+            f"nothing was sent of {self.path}: {self.lines:,} lines read"
+            f"{': ' if reasons else ''}{'; '.join(reasons)}"
+        )
 
     @property
     def rate(self) -> float:

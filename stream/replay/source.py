@@ -7,10 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from models.encoding import hash64
 from schemas.codec import decode_event, encode
-from schemas.errors import InvalidEvent
+from schemas.errors import InvalidEvent, Reason
 from schemas.events import Event
+from schemas.times import time_fault, unit_of
 from stream.replay.adapter import Adapter, Kind, Rejected
 from stream.replay.errors import ReplayError
 from stream.replay.jsonl import JsonLines
@@ -25,6 +28,11 @@ from stream.replay.taobao import Taobao
 __all__ = ["ADAPTERS", "Order", "adapter_of", "parse_moment", "read_events", "read_rows"]
 
 Order = Literal["time", "file"]
+
+
+class _Time(msgspec.Struct):
+    event_time: int
+
 
 ADAPTERS: Final[dict[str, Adapter]] = {
     adapter.name: adapter
@@ -162,7 +170,7 @@ def _rows(
             value = parsed if isinstance(parsed, bytes) else encode(parsed)
             checked = decode_event(value)
         except InvalidEvent as error:
-            report.reject(_refused(line, error, own=isinstance(parsed, bytes)))
+            report.reject(_refused(line, error, parsed))
             continue
         except (UnicodeEncodeError, OverflowError):
             report.reject(Rejected(line, "out_of_range", "invalid"))
@@ -170,11 +178,30 @@ def _rows(
         if not low <= checked.event_time < high:
             report.outside.add(line)
             continue
+        fault = time_fault(checked.event_time)
+        if fault is not None:
+            report.reject(Rejected(line, f"event_time {fault}", "invalid"))
+            continue
         report.ready += 1
         yield Row(checked.event_time, hash64(checked.event_id), checked.user_id.encode(), value)
 
 
-def _refused(line: int, error: InvalidEvent, *, own: bool) -> Rejected:
+def _refused(line: int, error: InvalidEvent, parsed: Event | bytes) -> Rejected:
     reason = error.reason.value
+    own = isinstance(parsed, bytes)
     kind: Kind = "unparsed" if own and reason in _SYNTAX else "invalid"
-    return Rejected(line, f"{reason} ({error.field})" if error.field else reason, kind)
+    text = f"{reason} ({error.field})" if error.field else reason
+    if error.reason is Reason.WRONG_TYPE and (error.field or "").endswith("_id"):
+        text += ": an id is text, in quotes"
+    elif error.reason is Reason.WRONG_TYPE and error.field == "event_time":
+        text += ": an integer of milliseconds since 1970 is needed"
+    elif error.reason is Reason.OUT_OF_RANGE and error.field == "event_time":
+        unit = unit_of(_time_of(parsed))
+        text += f": looks like {unit}; milliseconds since 1970 are needed" if unit else ""
+    return Rejected(line, text, kind)
+
+
+def _time_of(parsed: Event | bytes) -> int:
+    if isinstance(parsed, bytes):
+        return msgspec.json.decode(parsed, type=_Time).event_time
+    return parsed.event_time

@@ -22,6 +22,27 @@ def test_impossible_times_and_amounts_are_left_out_and_counted() -> None:
     assert (found.read, found.impossible_times, found.impossible_amounts) == (5, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("per", "times", "unit"),
+    [
+        (1_000, 1, "seconds"),
+        (3_600_000, 1, "hours"),
+        (86_400_000, 1, "days"),
+        (1, 1_000, "microseconds"),
+        (1, 1_000_000, "nanoseconds"),
+    ],
+)
+def test_times_in_another_unit_are_named(per: int, times: int, unit: str) -> None:
+    log = log_of([1, 2], [START // per * times, (START + DAY) // per * times], [VIEW] * 2)
+    found = Cleaning(invalid={"truncated": 3})
+    assert len(possible(log, NOW, found)) == 0
+    assert found.impossible_units == {unit: 2}
+    assert found.why_empty() == (
+        f"no event can be used of 5 read: 3 invalid, truncated; 2 event_time looks like {unit},"
+        " milliseconds since 1970 are needed; mend the producer or the files"
+    )
+
+
 def test_a_clock_from_the_future_makes_nothing_late() -> None:
     log = log_of([1, 1], [START, START + 5], [VIEW, VIEW])
     future = log_of([1], [NOW + 50 * DAY], [VIEW])
@@ -81,6 +102,12 @@ def test_a_full_refund_in_time_takes_back_one_purchase(
 
 
 def test_reports_add_up() -> None:
-    one = Cleaning(read=3, invalid={"price": 1}, late=2)
+    one = Cleaning(read=3, invalid={"price": 1}, late=2, impossible_units={"days": 1})
     one.add(Cleaning(read=4, invalid={"price": 1, "time": 5}, bot_users=1))
-    assert one == Cleaning(read=7, invalid={"price": 2, "time": 5}, late=2, bot_users=1)
+    assert one == Cleaning(
+        read=7,
+        invalid={"price": 2, "time": 5},
+        late=2,
+        bot_users=1,
+        impossible_units={"days": 1},
+    )

@@ -184,7 +184,12 @@ DAYS_100 = range(0, 100 * DAY, DAY)
     ("lines", "settings", "message"),
     [
         ([], "", "the event log is empty"),
-        (["{", "null"], "", "the event log is empty"),
+        (["{", "null"], "", "no event can be used of 2 read: 1 invalid, truncated; 1 invalid"),
+        (
+            [LINE % (t, "view", t % 7, 1_600_000_000 + t) for t in range(2_400)],
+            "",
+            "2,400 invalid, event_time looks like seconds; milliseconds since 1970 are needed",
+        ),
         (
             [LINE % (t, "view", t % 7, 1_600_000_000_000 + t) for t in DAYS_100],
             "",
@@ -199,7 +204,7 @@ DAYS_100 = range(0, 100 * DAY, DAY)
         ([], "[train]\nprecision = 'float8'\n", "train.precision"),
         ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "intentstream[mlflow]"),
     ],
-    ids=["empty", "no event", "one class", "horizon", "architecture", "precision", "mlflow"],
+    ids=["empty", "no event", "seconds", "one class", "horizon", "architecture", "precision", "mlflow"],
 )
 def test_bad_input_ends_with_one_line_and_nothing_published(
     tmp_path: Path, cli: Cli, lines: list[str], settings: str, message: str

@@ -234,6 +234,16 @@ def test_the_command_shows_a_table_and_lines_and_brings_back(world):
     config = ("--config", str(world.config))
     missing = run_program("dlq", "replay", "--from", str(file), *config)
     assert (missing.returncode, "shop/1/77" in missing.stderr) == (1, True)
+    nothing = run_program("dlq", "replay", "--reason", "too_deep", *config)
+    assert nothing.returncode == 1
+    assert "nothing was brought back: 0 dead letters were chosen" in nothing.stderr
+
+
+@pytest.mark.kafka
+def test_outcomes_without_predictions_exit_with_one(world):
+    told = run_program("outcomes", "--once", "--config", str(world.config))
+    assert told.returncode == 1
+    assert "there is no prediction in" in told.stderr
 
 
 @pytest.mark.parametrize(

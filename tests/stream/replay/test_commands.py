@@ -75,6 +75,34 @@ def test_wrong_usage_is_one_line_with_a_remedy(tmp_path, capsys):
     assert run("produce", file, "--format", "csv") == 2
 
 
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", [], "0 lines read"),
+        ("{\n\nnull\n", [], "check that the file is jsonl"),
+        (
+            '{"type": "view", "event_id": "e", "user_id": "u", "event_time": 1600000000}\n',
+            [],
+            "1 event_time looks like seconds; milliseconds since 1970 are needed (line 1)",
+        ),
+        (
+            '{"type": "view", "event_id": "e", "user_id": "u", "event_time": 1600000000000}\n',
+            ["--until", "2020-01-01"],
+            "1 outside --since/--until (line 1)",
+        ),
+    ],
+    ids=["empty", "broken", "seconds", "window"],
+)
+def test_nothing_sent_is_an_error(target, tmp_path, capsys, text, options, message):
+    file = tmp_path / "events.jsonl"
+    file.write_text(text)
+    assert run("produce", file, "--format", "jsonl", *options, *target[1]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"intentstream: nothing was sent of {file}: ")
+    assert message in error
+
+
 def test_simulate_writes_events_and_truth(tmp_path, capsys):
     events, truth = tmp_path / "shop.jsonl", tmp_path / "truth.parquet"
     command = ["simulate", "--users", 50, "--events", 2_000, "--seed", 3, "--poison", 0.01]

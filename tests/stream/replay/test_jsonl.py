@@ -2,7 +2,7 @@ from stream.replay.report import Report
 from stream.replay.source import read_rows
 from tests.stream.replay.files import reasons, replayed
 
-GOOD = b'{ "type":"view", "event_id":"a", "user_id":"u\xc3\xa4", "event_time":5, "extra":[1] }'
+GOOD = b'{ "type":"view", "event_id":"a", "user_id":"u\xc3\xa4", "event_time":1600000000000, "extra":[1] }'
 FILE = b"\n".join(
     [
         GOOD,
@@ -21,7 +21,7 @@ def test_good_lines_keep_their_bytes_and_bad_ones_are_named(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(FILE)
     (row,) = read_rows(path, "jsonl", Report())
-    assert (row.time, row.key, row.value) == (5, "uä".encode(), GOOD)
+    assert (row.time, row.key, row.value) == (1_600_000_000_000, "uä".encode(), GOOD)
     _, report = replayed(path, "jsonl")
     assert reasons(report) == {
         "unparsed: blank line": 1,

@@ -1,11 +1,14 @@
+import json
+
 import pytest
 
 from stream.replay.errors import ReplayError
 from stream.replay.report import Report
 from stream.replay.source import ADAPTERS, adapter_of, parse_moment, read_events, read_rows
-from tests.stream.replay.files import replayed
+from tests.stream.replay.files import reasons, replayed
 
-FILE = "".join(f"u{n % 3},{n},c,pv,{time}\n" for n, time in enumerate([500, 300, 400, 300, 100]))
+BASE = 1_600_000_000
+FILE = "".join(f"u{n % 3},{n},c,pv,{BASE + time}\n" for n, time in enumerate([500, 300, 400, 300, 100]))
 
 
 @pytest.fixture
@@ -48,10 +51,10 @@ def test_order_ties_and_stable_ids(path):
 
 
 def test_window_is_half_open(path):
-    events, report = replayed(path, "taobao", since=300_000, until=500_000)
+    events, report = replayed(path, "taobao", since=(BASE + 300) * 1000, until=(BASE + 500) * 1000)
     assert ids(events) == ["2", "4", "3"]
     assert (report.outside.count, report.outside.lines) == (2, [1, 5])
-    assert ids(read_events(path, "taobao", order="file", since=400_000)) == ["1", "3"]
+    assert ids(read_events(path, "taobao", order="file", since=(BASE + 400) * 1000)) == ["1", "3"]
 
 
 def test_limit(path):
@@ -79,3 +82,36 @@ def test_unknown_format_and_missing_file(tmp_path):
     with pytest.raises(ReplayError, match="no such file"):
         read_rows(tmp_path / "x", "taobao", Report())
     assert all(adapter_of(name).name == name for name in ADAPTERS)
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        (BASE, "event_time looks like seconds; milliseconds since 1970 are needed"),
+        (BASE // 86_400, "event_time looks like days; milliseconds since 1970 are needed"),
+        (
+            BASE * 1_000_000,
+            "out_of_range (event_time): looks like microseconds; milliseconds since 1970 are"
+            " needed",
+        ),
+        (1, "event_time before 1990-01-01"),
+        ("2020-09-13", "wrong_type (event_time): an integer of milliseconds since 1970 is needed"),
+    ],
+)
+def test_times_in_another_unit_name_the_unit(tmp_path, time, reason):
+    path = tmp_path / "events.jsonl"
+    line = {"type": "view", "event_id": "e", "user_id": "u", "event_time": time}
+    path.write_text(json.dumps(line) + "\n")
+    events, report = replayed(path, "jsonl")
+    assert events == []
+    assert reasons(report) == {f"invalid: {reason}": 1}
+    assert report.why_nothing() == (
+        f"nothing was sent of {path}: 1 lines read: 1 {reason} (line 1)"
+    )
+
+
+def test_ids_that_are_numbers_name_the_field(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"type": "view", "event_id": "e", "user_id": 7, "event_time": 5}\n')
+    _, report = replayed(path, "jsonl")
+    assert reasons(report) == {"invalid: wrong_type (user_id): an id is text, in quotes": 1}
