@@ -99,7 +99,9 @@ class Report:
         )
         reasons = [f"{tally.count:,} {reason} ({tally.places})" for reason, tally in rejected]
         if self.outside.count:
-            reasons.append(f"{self.outside.count:,} outside --since/--until ({self.outside.places})")
+            reasons.append(
+                f"{self.outside.count:,} outside --since/--until ({self.outside.places})"
+            )
         if self.unparsed.keys() or not self.lines:
             reasons.append(f"check that the file is {self.format}")
         return (

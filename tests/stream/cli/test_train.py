@@ -204,7 +204,16 @@ DAYS_100 = range(0, 100 * DAY, DAY)
         ([], "[train]\nprecision = 'float8'\n", "train.precision"),
         ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "intentstream[mlflow]"),
     ],
-    ids=["empty", "no event", "seconds", "one class", "horizon", "architecture", "precision", "mlflow"],
+    ids=[
+        "empty",
+        "no event",
+        "seconds",
+        "one class",
+        "horizon",
+        "architecture",
+        "precision",
+        "mlflow",
+    ],
 )
 def test_bad_input_ends_with_one_line_and_nothing_published(
     tmp_path: Path, cli: Cli, lines: list[str], settings: str, message: str

@@ -2,7 +2,9 @@ from stream.replay.report import Report
 from stream.replay.source import read_rows
 from tests.stream.replay.files import reasons, replayed
 
-GOOD = b'{ "type":"view", "event_id":"a", "user_id":"u\xc3\xa4", "event_time":1600000000000, "extra":[1] }'
+GOOD = (
+    b'{ "type":"view", "event_id":"a", "user_id":"u\xc3\xa4", "event_time":1600000000000, "x":[1] }'
+)
 FILE = b"\n".join(
     [
         GOOD,

@@ -7,8 +7,11 @@ from stream.replay.report import Report
 from stream.replay.source import ADAPTERS, adapter_of, parse_moment, read_events, read_rows
 from tests.stream.replay.files import reasons, replayed
 
+NEEDED = "milliseconds since 1970 are needed"
 BASE = 1_600_000_000
-FILE = "".join(f"u{n % 3},{n},c,pv,{BASE + time}\n" for n, time in enumerate([500, 300, 400, 300, 100]))
+FILE = "".join(
+    f"u{n % 3},{n},c,pv,{BASE + time}\n" for n, time in enumerate([500, 300, 400, 300, 100])
+)
 
 
 @pytest.fixture
@@ -87,12 +90,11 @@ def test_unknown_format_and_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("time", "reason"),
     [
-        (BASE, "event_time looks like seconds; milliseconds since 1970 are needed"),
-        (BASE // 86_400, "event_time looks like days; milliseconds since 1970 are needed"),
+        (BASE, f"event_time looks like seconds; {NEEDED}"),
+        (BASE // 86_400, f"event_time looks like days; {NEEDED}"),
         (
             BASE * 1_000_000,
-            "out_of_range (event_time): looks like microseconds; milliseconds since 1970 are"
-            " needed",
+            f"out_of_range (event_time): looks like microseconds; {NEEDED}",
         ),
         (1, "event_time before 1990-01-01"),
         ("2020-09-13", "wrong_type (event_time): an integer of milliseconds since 1970 is needed"),
