@@ -68,6 +68,10 @@ class RecoveryError(StreamError):
     """The changelog cannot be read up to its end."""
 
 
+class LogUnreadable(StreamError):
+    """Records are on the broker, and nobody can make sense of their bytes; names the place."""
+
+
 class OpeningGivenUp(StreamError):
     """A partition was taken away while it was being opened: nothing is lost, nothing is wrong."""
 

@@ -19,7 +19,10 @@ from aiokafka.errors import (
 )
 
 from stream.errors import ClusterUnreachable, StreamError
+from stream.kafka.batches import install
 from stream.kafka.unheard import hear_out
+
+install()  # who makes a consumer ends it with what is here
 
 STOP_TIMEOUT_S: Final = 5.0
 _UNREACHABLE: Final = (

@@ -5,15 +5,15 @@ of bounded size. What is left belongs to the assignment under which it was fetch
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
 
 from stream.kafka.pace import Pace
-from stream.kafka.responses import Response, take_response, wait_for_response
+from stream.kafka.responses import Part, Response, take_response, wait_for_response
 from stream.pipeline.records import Records
 
 _NO_RECORDS: Final = Records.of(())
@@ -46,17 +46,27 @@ class _Rest:
     """What was fetched of a partition and not handed on yet."""
 
     assignment: Any
-    records: Records
+    parts: Iterator[Part]
+    """What is not decompressed yet."""
     start: int
     end: int
+    part: Part | None = None
+    """Its records are to be handed on next."""
 
-    def cut(self, tp: TopicPartition, limit: int) -> tuple[MicroBatch, "_Rest | None"]:
-        records = self.records
-        if len(records) <= limit:
-            return MicroBatch(tp, records, self.start, self.end), None
-        middle = int(records.offsets[limit - 1]) + 1
-        rest = _Rest(self.assignment, records[limit:], middle, self.end)
-        return MicroBatch(tp, records[:limit], self.start, middle), rest
+    @classmethod
+    def of(cls, assignment: Any, response: Response) -> Self:
+        return cls(assignment, response.parts(), response.start, response.end)
+
+    def cut(self, tp: TopicPartition, limit: int) -> MicroBatch:
+        """Take up to `limit` records; what is left begins where they end."""
+        records, end = part = self.part or next(self.parts)
+        self.part = None
+        if len(records) > limit:
+            self.part = Part(records[limit:], part.end)
+            records, end = records[:limit], int(records.offsets[limit - 1]) + 1
+        batch = MicroBatch(tp, records, self.start, end)
+        self.start = end
+        return batch
 
 
 class Fetching:
@@ -77,7 +87,8 @@ class Fetching:
 
         Raises:
             ConsumerStoppedError: the consumer is closed.
-            KafkaError: the broker refuses, or a batch is damaged.
+            KafkaError: the broker refuses.
+            LogUnreadable: a batch is damaged, or cannot be decompressed.
         """
         consumer, subscription = self._consumer, self._consumer._subscription  # noqa: SLF001
         if consumer._closed:  # noqa: SLF001
@@ -111,13 +122,12 @@ class Fetching:
         for tp in wanted:
             rest = self._rests.pop(tp, None)
             if rest is None and (response := self._take(tp)) is not None:
-                rest = _Rest(assignment, response.records(), response.start, response.end)
+                rest = _Rest.of(assignment, response)
             if rest is None:
                 continue
-            batch, left = rest.cut(tp, limit)
-            if left is not None:
-                self._rests[tp] = left
-            batches.append(batch)
+            batches.append(rest.cut(tp, limit))
+            if rest.start < rest.end:
+                self._rests[tp] = rest
         return batches
 
     def _take(self, tp: TopicPartition) -> Response | None:

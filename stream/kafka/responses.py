@@ -3,51 +3,42 @@
 Its consumer makes an object of eleven fields per record, which costs more than all the rest of
 reading. Here it fetches, retries and follows leaders as ever, and what has come is taken batch by
 batch, with its rules for transactions: aborted ones and markers are passed over. A kernel finds the
-records in the bytes of the batches that are left.
+records in the bytes of the batches that are left, once those are decompressed.
 """
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.memory_records import MemoryRecords
-from crc32c import crc32c
 
+from stream.kafka.batches import batch_end, unreadable
+from stream.kafka.codecs import MAGIC, CodecError, is_sound, plain_batch
 from stream.kernels.batches import COUNT_AT, COUNT_END, Places, find_records
 from stream.kernels.buffers import as_array
 from stream.pipeline.records import Records
 
-_LENGTH_AT: Final = 8
-_LENGTH_END: Final = 12
-_CRC_AT: Final = 17
-_CHECKED_FROM: Final = 21
-"""The checksum (CRC-32C) is of everything from here to the batch's end."""
-_MAGIC: Final = 2
+PART_BYTES: Final = 4 << 20
+"""Decompressed batches are gathered until they have so many bytes."""
 
 
-class WholeRecords(MemoryRecords):
-    """aiokafka's reader of batches; it keeps what it reads from within reach."""
+class Part(NamedTuple):
+    """Committed records of a response, in offset order, and the position behind them."""
 
-    def __init__(self, data: bytes) -> None:
-        """`data`: the batches of one partition in a fetch response, the last maybe cut off."""
-        super().__init__(data)
-        self.data = data
-
-
-# The fetcher offers no other place where the bytes of a response pass by.
-fetcher.MemoryRecords = WholeRecords
+    records: Records
+    end: int
 
 
 @dataclass(frozen=True)
 class Response:
     """What one fetch brought of one partition."""
 
+    tp: TopicPartition
     batches: list[Any]
     data: bytes
     """Holds the batches, one behind the other."""
@@ -58,34 +49,58 @@ class Response:
     aborted: PartitionRecords
     """Knows which transactions were aborted; its own position is used up."""
 
-    def records(self) -> Records:
-        """Find the committed records. To be called once; needs no event loop.
+    def parts(self) -> Iterator[Part]:
+        """Find the committed records; to be called once, needs no event loop.
+
+        Decompressed records come in parts of bounded size, all others in one; a part may be
+        without records.
 
         Raises:
-            CorruptRecordException: a batch is not what was written.
+            LogUnreadable: a batch is not what was written, or cannot be decompressed.
         """
-        committed = list(self._committed())
-        if any(batch.magic != _MAGIC or batch.compression_type for batch, _, _ in committed):
-            # Compressed, or older than any producer of today: aiokafka reads it one by one.
-            rows = [row for batch, _, _ in committed for row in batch if row.offset >= self.start]
+        run, reached = _Run(), self.start
+        for batch, begin, end in self._committed():
+            kind = _kind(batch)
+            if run.batches and (kind is not run.kind or run.size >= PART_BYTES):
+                yield Part(self._records(run), reached)
+                run = _Run()
+            run.kind = kind
+            self._add(run, batch, begin, end)
+            reached = batch.next_offset
+        yield Part(self._records(run), self.end)
+
+    def _add(self, run: "_Run", batch: Any, begin: int, end: int) -> None:
+        if run.kind is _Kind.COMPRESSED:
+            try:
+                plain = plain_batch(memoryview(self.data)[begin:end])
+            except CodecError as error:
+                raise unreadable(self.tp, batch.base_offset, error) from error
+            run.pieces.append(plain)
+            begin, end = run.size, run.size + len(plain)
+            run.size = end
+        run.batches.append(batch)
+        run.begins.append(begin)
+        run.ends.append(end)
+
+    def _records(self, run: "_Run") -> Records:
+        if run.kind is _Kind.OLD:
+            rows = [row for batch in run.batches for row in batch if row.offset >= self.start]
             return Records.of(rows)
-        begins = np.array([begin for _, begin, _ in committed], np.int64)
-        ends = np.array([end for _, _, end in committed], np.int64)
-        places = Places.empty(sum(_count(self.data, begin) for _, begin, _ in committed))
-        count = find_records(as_array(self.data), begins, ends, self.start, places)
+        data = b"".join(run.pieces) if run.pieces else self.data
+        places = Places.empty(sum(_count(data, begin) for begin in run.begins))
+        begins, ends = np.array(run.begins, np.int64), np.array(run.ends, np.int64)
+        count = find_records(as_array(data), begins, ends, self.start, places)
         if count < 0:
-            batch = committed[-1 - count][0]
-            raise CorruptRecordException(f"records from offset {batch.base_offset} are malformed")
-        return Records(self.data, places.first(count))
+            raise self._damaged(run.batches[-1 - count])
+        return Records(data, places.first(count))
 
     def _committed(self) -> Iterator[tuple[Any, int, int]]:
         """Yield the batches that hold committed records, and where each begins and ends."""
-        begin, data, view = 0, self.data, memoryview(self.data)
+        begin, view = 0, memoryview(self.data)
         for batch in self.batches:
-            length = int.from_bytes(data[begin + _LENGTH_AT : begin + _LENGTH_END], "big")
-            end = begin + _LENGTH_END + length
+            end = batch_end(view, begin)
             if not _is_sound(batch, view[begin:end]):
-                raise CorruptRecordException(f"records from offset {batch.base_offset} are damaged")
+                raise self._damaged(batch)
             if batch.producer_id is None or not self._is_passed_over(batch):
                 yield batch, begin, end
             begin = end
@@ -101,12 +116,42 @@ class Response:
             return True
         return bool(batch.is_transactional and batch.producer_id in producers)
 
+    def _damaged(self, batch: Any) -> Exception:
+        return unreadable(self.tp, batch.base_offset, CorruptRecordException())
+
+
+class _Kind(Enum):
+    """How the records of a batch are got at."""
+
+    PLAIN = 0
+    COMPRESSED = 1
+    OLD = 2
+    """Older than any producer of today: aiokafka reads it one by one."""
+
+
+def _kind(batch: Any) -> _Kind:
+    if batch.magic != MAGIC:
+        return _Kind.OLD
+    return _Kind.COMPRESSED if batch.compression_type else _Kind.PLAIN
+
+
+@dataclass
+class _Run:
+    """Batches of one kind that become one part."""
+
+    kind: _Kind = _Kind.PLAIN
+    batches: list[Any] = field(default_factory=list)
+    begins: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    """The decompressed batches, between whose `begins` and `ends` each lies when joined."""
+    size: int = 0
+    """Bytes of the pieces."""
+
 
 def _is_sound(batch: Any, data: memoryview) -> bool:
     """Whether a batch is what was written; aiokafka's own check takes seven times as long."""
-    if batch.magic != _MAGIC:
-        return bool(batch.validate_crc())
-    return crc32c(data[_CHECKED_FROM:]) == int.from_bytes(data[_CRC_AT:_CHECKED_FROM], "big")
+    return is_sound(data) if batch.magic == MAGIC else bool(batch.validate_crc())
 
 
 def _count(data: bytes, begin: int) -> int:
@@ -142,7 +187,7 @@ def take_response(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Response | 
             return None
         end = batches[-1].next_offset
         found._assignment.state_value(tp).consumed_to(end)  # noqa: SLF001
-        return Response(batches, memory.data, start, end, parts)
+        return Response(tp, batches, memory.data, start, end, parts)
     finally:
         fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
 

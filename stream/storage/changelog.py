@@ -25,16 +25,6 @@ STATE: Final = (USER_PREFIX[0], PARTITION_KEY[0])
 log = structlog.get_logger(__name__)
 
 
-def newest_values(response: Response) -> tuple[dict[bytes, bytes | None], int]:
-    """Return the last value of each key of a response, and how many records it holds.
-
-    Raises:
-        CorruptRecordException: a batch is not what was written.
-    """
-    records = response.records()
-    return dict(records.newest(STATE)), len(records)
-
-
 class ChangelogReader:
     """Reads from an offset to the end that was fixed before."""
 

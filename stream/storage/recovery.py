@@ -13,15 +13,16 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import KafkaError
 
-from stream.errors import RecoveryError
+from stream.errors import LogUnreadable, RecoveryError
 from stream.faults import stage
 from stream.health.vitals import Progress
 from stream.kafka.clients import failure_of, stop_consumer
-from stream.kafka.responses import Response
+from stream.kafka.responses import Part, Response
 from stream.pipeline.due_times import DueOf
-from stream.storage.changelog import ChangelogReader, newest_values
+from stream.pipeline.records import Records
+from stream.storage.changelog import STATE, ChangelogReader
 from stream.storage.restoring import Restoring
 from stream.storage.store import NO_OFFSET, RocksStore
 
@@ -109,10 +110,10 @@ async def recover(
             await _restore(reader, store, max(at, first), due_of, aside)
         else:
             await _catch_up(reader, store, max(at, first), due_of, aside)
-    except CorruptRecordException as error:
+    except LogUnreadable as error:
         raise RecoveryError(
-            f"{where}: the changelog is damaged on the broker: {error}; nothing is done with it:"
-            " let another replica lead the partition, or use another app_id and replay the events"
+            f"the changelog cannot be read: {error}; nothing is done with it; with another app_id"
+            " the events can be replayed"
         ) from error
     except KafkaError as error:
         raise failure_of(error, RecoveryError)(
@@ -149,10 +150,8 @@ async def _restore(
         return
     restoring = Restoring(store, due_of)
 
-    def absorb(response: Response) -> int:
-        records = response.records()
-        restoring.take(records, response.end - 1)
-        return len(records)
+    def absorb(part: Part) -> None:
+        restoring.take(part.records, part.end - 1)
 
     try:
         await _settled(aside(restoring.begin))
@@ -168,10 +167,8 @@ async def _catch_up(
 ) -> None:
     """Write the newest changes over older ones."""
 
-    def absorb(response: Response) -> int:
-        records, count = newest_values(response)
-        store.merge(records, due_of, response.end - 1)
-        return count
+    def absorb(part: Part) -> None:
+        store.merge(newest_values(part.records), due_of, part.end - 1)
 
     await _feed(reader, at, aside, absorb)
     if store.changelog_offset < reader.end - 1:
@@ -179,12 +176,14 @@ async def _catch_up(
 
 
 async def _feed(
-    reader: ChangelogReader, at: int, aside: Aside, absorb: Callable[[Response], int]
+    reader: ChangelogReader, at: int, aside: Aside, absorb: Callable[[Part], None]
 ) -> None:
-    """Write what is read while more of it is on its way; `absorb` returns how many records."""
+    """Write what is read while more of it is on its way."""
 
     def counted(response: Response) -> None:
-        reader.records += absorb(response)
+        for part in response.parts():
+            absorb(part)
+            reader.records += len(part.records)
 
     async with contextlib.aclosing(reader.responses(at)) as responses:
         writing: asyncio.Future[Any] | None = None
@@ -196,6 +195,11 @@ async def _feed(
         finally:
             if writing is not None:
                 await _settled(writing)
+
+
+def newest_values(records: Records) -> dict[bytes, bytes | None]:
+    """Return the last value of each key that is state; None where the key was deleted."""
+    return dict(records.newest(STATE))
 
 
 async def _settled(work: Awaitable[Any]) -> None:

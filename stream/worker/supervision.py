@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
-from stream.errors import TopicLayoutError, WorkerError
+from stream.errors import StreamError, TopicLayoutError, WorkerError
 from stream.health.health import Health, PartitionHealth, Phase, answer
 from stream.health.metrics import Metrics
 from stream.health.vitals import Sign
@@ -125,6 +125,8 @@ class Supervision:
         for service in (app, app.consumer, app.intake.thread, *app.agents.values()):
             if service.crashed or service.should_stop:
                 reason = getattr(service, "crash_reason", None)
+                if isinstance(reason, StreamError):
+                    raise reason  # it says what to do
                 raise WorkerError(
                     f"Faust's {service.label} ended: {reason!r}; restart the worker"
                 ) from reason

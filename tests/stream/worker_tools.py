@@ -34,11 +34,21 @@ class Bench:
         self._produced = Counter()
         self._worker = {"commit_interval_ms": 20, "batch_size": 200, **worker}
 
-    async def create(self) -> "Bench":
-        changelog = f"{self.app}.users.changelog"
-        await create_topics(self.bootstrap, self.source, self.output, partitions=self.partitions)
+    @property
+    def changelog(self) -> str:
+        return f"{self.app}.users.changelog"
+
+    async def create(self, **configs: str) -> "Bench":
+        """Make the topics; `configs` are of all three."""
         await create_topics(
-            self.bootstrap, changelog, partitions=self.partitions, cleanup_policy="compact"
+            self.bootstrap, self.source, self.output, partitions=self.partitions, **configs
+        )
+        await create_topics(
+            self.bootstrap,
+            self.changelog,
+            partitions=self.partitions,
+            cleanup_policy="compact",
+            **configs,
         )
         return self
 

@@ -11,12 +11,14 @@ import struct
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from stream.kafka.responses import Response, WholeRecords
-from stream.storage.changelog import newest_values
+from stream.errors import LogUnreadable
+from stream.kafka.batches import WholeRecords
+from stream.kafka.responses import Response
+from stream.pipeline.records import Records as Found
+from stream.storage import recovery
 
 TP = TopicPartition("app.users.changelog", 0)
 ABORT, COMMIT = 0, 1
@@ -61,7 +63,13 @@ def fetched(
     while memory.has_next():
         batches.append(memory.next_batch())
     parts = PartitionRecords(TP, memory, aborted, start, None, None, True, READ_COMMITTED)
-    return Response(batches, memory.data, start, batches[-1].next_offset, parts)
+    return Response(TP, batches, memory.data, start, batches[-1].next_offset, parts)
+
+
+def newest_values(response: Response) -> tuple[dict[bytes, bytes | None], int]:
+    """The state of a response, and how many records it holds."""
+    records = Found.together([part.records for part in response.parts()])
+    return recovery.newest_values(records), len(records)
 
 
 def test_the_last_value_of_each_key_counts_and_tombstones_stay():
@@ -140,12 +148,12 @@ def test_a_damaged_batch_is_named_and_nothing_is_made_of_it(what):
     damaged = batch(10, {10: (b"ub", b"the very value")})
     place = {"value": len(damaged) - 3, "attributes": ATTRIBUTES_AT + 1, "crc": CRC_AT}[what]
     damaged[place] ^= 0x40
-    with pytest.raises(CorruptRecordException, match="records from offset 10 are damaged"):
+    with pytest.raises(LogUnreadable, match="records from offset 10 are damaged"):
         newest_values(fetched(whole, damaged))
 
 
 def test_damage_in_what_was_aborted_is_damage_all_the_same():
     damaged = batch(0, {0: (b"ua", b"aborted")}, producer=1)
     damaged[-3] ^= 1
-    with pytest.raises(CorruptRecordException):
+    with pytest.raises(LogUnreadable):
         newest_values(fetched(damaged, marker(1, 1, ABORT), aborted=[(1, 0)]))

@@ -108,6 +108,25 @@ async def test_the_latest_committed_value_wins_and_timers_follow(place):
     assert place.store.changelog_offset == done.end_offset - 1
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_changelog_that_the_broker_compresses_is_read(kafka, place, codec):
+    changelog = TopicPartition(unique("compressed"), 0)
+    place.changelog = changelog
+    await create_topics(
+        kafka.bootstrap_servers, changelog.topic, cleanup_policy="compact", compression_type=codec
+    )
+    users = {b"u%d" % n: b"%d" % (n * 100) for n in range(2000)}
+    await place.commit(list(users.items()))
+    await place.commit([])  # its start waits for the marker of the one before
+    assert (await place.recover()).records == 2000  # restored
+    await place.commit([(b"u1", b"7"), (b"u2", None)])
+    await place.commit([])
+    assert (await place.recover()).records == 2  # caught up
+
+    del users[b"u2"]
+    assert place.contents() == users | {b"u1": b"7"}
+
+
 async def test_only_aborted_records_end_too(place):
     await place.commit([(b"ua", b"1")], abort=True)
 

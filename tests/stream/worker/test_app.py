@@ -37,6 +37,39 @@ async def test_a_worker_consumes_everything_once_and_stops_cleanly(bench):
     assert await bench.outputs() == bench.expected
 
 
+async def test_compressed_topics_are_consumed_and_restored(kafka, tmp_path):
+    """The broker compresses the source, the changelog and the outputs."""
+    bench = await Bench(kafka.bootstrap_servers, tmp_path).create(compression_type="zstd")
+    try:
+        await bench.produce(1500)
+        worker = bench.start()
+        await bench.all_committed(worker)
+        assert bench.end(worker) == 0
+
+        shutil.rmtree(tmp_path / "data")
+        await bench.produce(300)
+        worker = bench.start()
+        await bench.all_committed(worker)
+        assert bench.end(worker) == 0
+        assert await bench.outputs() == bench.expected
+    finally:
+        bench.close()
+
+
+async def test_a_batch_that_nobody_can_read_ends_the_worker(bench, kafka):
+    await bench.produce(50)
+    (segment,) = kafka.folder.glob(f"**/{bench.source}-1/*.log")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+
+    worker = bench.start()
+    assert worker.wait(PATIENCE_S) == 1
+    assert f"LogUnreadable: {bench.source}-1: records from offset 0 are damaged" in bench.log(
+        worker
+    )
+
+
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "after_recovery"])
 async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench, stage):
     await bench.produce(2000)
