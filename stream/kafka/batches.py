@@ -15,7 +15,14 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream.errors import LogUnreadable
-from stream.kafka.codecs import LENGTH_AT, LENGTH_END, MAGIC, CodecError, is_sound, plain_batch
+from stream.kafka.decompressing import (
+    LENGTH_AT,
+    LENGTH_END,
+    MAGIC,
+    CodecError,
+    is_sound,
+    plain_batch,
+)
 
 
 class WholeRecords(MemoryRecords):

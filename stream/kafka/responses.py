@@ -18,7 +18,7 @@ from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
 from stream.kafka.batches import batch_end, unreadable
-from stream.kafka.codecs import MAGIC, CodecError, is_sound, plain_batch
+from stream.kafka.decompressing import MAGIC, CodecError, is_sound, plain_batch
 from stream.kernels.batches import COUNT_AT, COUNT_END, Places, find_records
 from stream.kernels.buffers import as_array
 from stream.pipeline.records import Records

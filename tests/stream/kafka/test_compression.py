@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from stream.kafka.codecs import NAMES
+from stream.kafka.decompressing import NAMES
 from stream.kafka.fetching import Fetching
 from stream.kafka.responses import take_response, wait_for_response
 from stream.kafka.tail import open_tail

@@ -13,7 +13,7 @@ from crc32c import crc32c
 
 from stream.errors import LogUnreadable
 from stream.kafka.batches import NamingRecords, WholeRecords
-from stream.kafka.codecs import NAMES, CodecError, plain_batch
+from stream.kafka.decompressing import NAMES, CodecError, plain_batch
 from stream.kafka.responses import PART_BYTES, Response
 
 TP = TopicPartition("shop.events", 3)
