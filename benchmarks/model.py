@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.serving.artifact import Manifest
+from models.serving.manifest import Manifest
 from models.serving.measuring import untrained
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer, make_golden

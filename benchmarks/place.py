@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.log import LogPlan, rows
 from benchmarks.model import publish
-from models.serving.artifact import read_manifest
+from models.serving.manifest import read_manifest
 from models.serving.measuring import version_of
 from stream.broker import EmbeddedKafka
 from stream.config.settings import Settings, TopicSettings

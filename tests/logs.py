@@ -11,7 +11,8 @@ from models.data.spend import spend_target
 from models.encoding import encode_event
 from models.inputs.features import PROFILE_FEATURES
 from models.networks.gru import Gru
-from models.serving.artifact import Manifest, script_bytes
+from models.serving.artifact import script_bytes
+from models.serving.manifest import Manifest
 from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets

@@ -20,8 +20,6 @@ import io
 import os
 import shutil
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,80 +32,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.errors import ArtifactError, ModelError
+from models.errors import ArtifactError
 from models.files import read_bounded
-from models.log.cleaning import Cleaning
-from models.monitoring.drift import Reference
+from models.inputs.features import PROFILE_FEATURES
 from models.networks.base import Network
-from models.serving.rankings import Ranked, Ranking, read_ranked
+from models.serving.manifest import MANIFEST_FILE, Manifest, read_manifest, unreadable
+from models.serving.rankings import Ranked, read_ranked, script_file
 from models.serving.signing import SIGNATURE_FILE, ManifestCheck, Sign
-from models.survival import Bins
-from models.targets import Target
+from models.serving.unpacking import read_arrays, require_weights_unpacked
 
-MANIFEST_SCHEMA: Final = 1
 MODEL_FILE: Final = "model.pt"
-MANIFEST_FILE: Final = "manifest.json"
 GOLDEN_FILE: Final = "golden.npz"
-MANIFEST_BYTES: Final = 16 << 20
 FILE_BYTES: Final = 4 << 30
 """Longer files are refused before they are read: a model lies in memory as a whole."""
 
 Golden = Mapping[str, NDArray[Any]]
-
-
-class TrainingWindow(msgspec.Struct, frozen=True):
-    """The data that a model was fitted on."""
-
-    first_event: int = 0
-    """Earliest event time, ms."""
-    last_event: int = 0
-    """Latest event time, ms."""
-    events: int = 0
-    users: int = 0
-    examples: dict[str, int] = {}
-    """Labelled points per slice: train, calibration, validation, stopping."""
-    positives: dict[str, dict[str, float]] = {}
-    """Slice -> target -> share of its labels that are positive: how uneven the classes are."""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a published model is and how it was judged."""
-
-    version: str
-    architecture: str
-    feature_version: str
-    hidden_size: int
-    history_length: int
-    """Events of the ring that `encode` is given, at most."""
-    targets: tuple[Target, ...]
-    profile_features: tuple[str, ...]
-    reference_profile: tuple[float, ...]
-    """Training means of the profile features; what an alert's reasons are compared with."""
-    created_at: int
-    """ms since the epoch."""
-    torch_version: str
-    recurrent: bool = True
-    """Whether `scan` carries a state on; if not, `encode` makes each anew from the last events."""
-    schema: int = MANIFEST_SCHEMA
-    digests: dict[str, str] = {}
-    """File name -> SHA-256, hexadecimal."""
-    calibration: dict[str, dict[str, float]] = {}
-    """Target -> {slope, shift} of its Platt calibration."""
-    metrics: dict[str, float] = {}
-    """"purchase.roc_auc" and the like, on the validation slice."""
-    baselines: dict[str, dict[str, float]] = {}
-    """Baseline -> the same figures of it."""
-    window: TrainingWindow = TrainingWindow()
-    cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
-    """What was wrong in the log, and what was left out of it."""
-    choice: str = ""
-    """Why this architecture was chosen."""
-    cold_start: bool = False
-    """The model was not trained on the shop's data."""
-    reference: Reference = Reference()
-    """How features, scores and labels were distributed; what drift is measured against."""
-    rankings: tuple[Ranking, ...] = ()
-    """What it ranks, besides its targets, and how well."""
 
 
 @dataclass(frozen=True)
@@ -239,38 +178,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def read_manifest(folder: Path, check: ManifestCheck | None = None) -> Manifest:
-    """Read and judge the manifest of an artifact; no other file is touched.
-
-    Raises:
-        ArtifactError: missing, truncated, of an unknown schema, or refused by `check`.
-    """
-    data = _read(folder / MANIFEST_FILE, MANIFEST_BYTES)
-    if check is not None:
-        check(data, folder)
-    try:
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
-    except msgspec.DecodeError as error:
-        raise ArtifactError(
-            f"{folder / MANIFEST_FILE}: not a manifest: {error}; publish the model again"
-        ) from error
-    if schema != MANIFEST_SCHEMA:
-        raise ArtifactError(
-            f"{folder / MANIFEST_FILE}: manifest schema {schema}, this program reads "
-            f"{MANIFEST_SCHEMA}; use the matching release or publish the model again"
-        )
-    try:
-        return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise ArtifactError(
-            f"{folder / MANIFEST_FILE}: {error}; publish the model again"
-        ) from error
-
-
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
 def read_artifact(
     folder: Path,
     *,
@@ -302,27 +209,27 @@ def read_artifact(
             f"{folder}: trained on features {manifest.feature_version}, this worker computes "
             f"{feature_version}; train and publish a model with this release"
         )
-    try:
-        Bins.of(manifest.targets)
-    except ModelError as error:
-        raise ArtifactError(f"{folder}: {error}; train and publish a model") from error
+    if manifest.profile_features != PROFILE_FEATURES:
+        raise ArtifactError(
+            f"{folder}: its profile_features are not those of features {feature_version}; train and"
+            " publish a model with this release"
+        )
     script = _read_verified(folder, MODEL_FILE, manifest)
+    require_weights_unpacked(script, folder / MODEL_FILE)
     if expected_digest is not None and manifest.digests[MODEL_FILE] != expected_digest:
         raise ArtifactError(
             f"{folder / MODEL_FILE}: digest {manifest.digests[MODEL_FILE]} is not the announced "
             f"{expected_digest}; publish the model again"
         )
     packed = _read_verified(folder, GOLDEN_FILE, manifest)
-    try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            golden = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ArtifactError(f"{folder / GOLDEN_FILE}: {error}; publish the model again") from error
+    golden = read_arrays(packed, folder / GOLDEN_FILE)
     ranked = read_ranked(
         manifest.rankings,
         folder,
         lambda name, limit: _read_verified(folder, name, manifest, limit),
     )
+    for what, one in ranked.items():
+        require_weights_unpacked(one.script, folder / script_file(what))
     return Artifact(folder, manifest, script, golden, ranked)
 
 
@@ -335,18 +242,11 @@ def read_document(folder: Path, name: str, manifest: Manifest) -> bytes:
     return _read_verified(folder, name, manifest)
 
 
-def _read(path: Path, limit: int = FILE_BYTES) -> bytes:
-    try:
-        return read_bounded(path, limit)
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: {error.strerror or error}; the model was never published here, or its folder "
-            "is not mounted"
-        ) from error
-
-
 def _read_verified(folder: Path, name: str, manifest: Manifest, limit: int = FILE_BYTES) -> bytes:
-    data = _read(folder / name, limit)
+    try:
+        data = read_bounded(folder / name, limit)
+    except OSError as error:
+        raise unreadable(folder / name, error) from error
     expected = manifest.digests.get(name)
     if expected is None:
         raise ArtifactError(

@@ -5,6 +5,7 @@ The inputs are synthetic, so no user's data leaves with a model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -55,3 +56,36 @@ def require_close(
     worst = float(np.abs(found - expected).max(initial=0.0)) if same_shape else float("inf")
     if not worst <= tolerance:
         raise ArtifactError(f"{what} differs by {worst:.3g} (allowed {tolerance:.3g}) {otherwise}")
+
+
+def require_shapes(
+    version: str,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    hidden_size: int,
+    targets: int,
+) -> None:
+    """Refuse a model whose outputs have other shapes than its manifest promises.
+
+    Args:
+        version: of the model, for the error.
+        inputs: as `golden_inputs` gives them.
+        outputs: what the model makes of them, of them "hidden", "states" and "probabilities".
+        hidden_size: of the manifest, H.
+        targets: how many the manifest has, K.
+
+    Raises:
+        ArtifactError: one has another shape.
+    """
+    batch, length, _ = inputs["ids"].shape
+    expected = {
+        "hidden": (batch, hidden_size),
+        "states": (batch, length, hidden_size),
+        "probabilities": (batch, targets),
+    }
+    for name, shape in expected.items():
+        if outputs[name].shape != shape:
+            raise ArtifactError(
+                f"model {version}: {name} have shape {outputs[name].shape}, not {shape} as its"
+                " manifest promises; train and publish a model with this release"
+            )

@@ -13,7 +13,8 @@ import torch
 from models.devices import Precision
 from models.inputs import features
 from models.networks import build
-from models.serving.artifact import Manifest, script_bytes
+from models.serving.artifact import script_bytes
+from models.serving.manifest import Manifest
 from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.steps import NOTHING, STORED, Steps
 from models.targets import shop_targets

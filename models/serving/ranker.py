@@ -17,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from models.blocks import lengthened, run_in_blocks
+from models.errors import ArtifactError
 from models.serving.artifact import open_script
-from models.serving.rankings import Ranked, check_names
+from models.serving.manifest import MAX_LENGTH
+from models.serving.rankings import Ranked, check_names, script_file
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -42,7 +44,8 @@ class Ranker:
             device: where it computes.
 
         Raises:
-            ArtifactError: it cannot be opened, or the names are not those of its codes.
+            ArtifactError: it cannot be opened, its window has no length that can be, or the names
+                are not those of its codes.
         """
         module = open_script(ranked.script, device)
         codes: NDArray[np.int64] = module.codes.cpu().numpy()
@@ -50,6 +53,11 @@ class Ranker:
         self.names: NDArray[np.object_] = np.array(ranked.names, object)
         self.length: int = module.recent
         """Recent events R that it is shown, at most."""
+        if not 1 <= self.length <= MAX_LENGTH:
+            raise ArtifactError(
+                f"{script_file(what)} is shown {self.length} events, not 1 to {MAX_LENGTH}; publish"
+                " the model again"
+            )
         self._module = module
         self._device = device
         self._probed = codes[np.linspace(0, len(codes) - 1, PROBED).astype(np.intp)]

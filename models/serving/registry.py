@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from models.errors import ArtifactError, RegistryError
 from models.inputs.features import FEATURE_VERSION
-from models.serving.artifact import (
-    MANIFEST_FILE,
-    Golden,
-    Manifest,
-    read_artifact,
-    read_manifest,
-    write_artifact,
-)
+from models.serving.artifact import Golden, read_artifact, write_artifact
+from models.serving.manifest import MANIFEST_FILE, VERSION_PATTERN, Manifest, read_manifest
 from models.serving.signing import ManifestCheck, Sign, write_signature
-
-VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Registry:
             RegistryError: it is not there; the message lists what is.
         """
         path = self.path(version)
-        if not (path / MANIFEST_FILE).is_file():
+        if not _published(path):
             known = ", ".join(self.versions()) or "none"
             raise RegistryError(
                 f"{self.folder}: no model {version!r}; published here: {known}; "
@@ -64,7 +54,7 @@ class Registry:
         return sorted(
             entry.name
             for entry in self.folder.iterdir()
-            if VERSION_PATTERN.fullmatch(entry.name) and (entry / MANIFEST_FILE).is_file()
+            if VERSION_PATTERN.fullmatch(entry.name) and _published(entry)
         )
 
     def manifests(
@@ -120,3 +110,11 @@ class Registry:
         )
         write_signature(folder, signatures[0])
         return folder
+
+
+def _published(folder: Path) -> bool:
+    """Whether a manifest lies there, as far as this user may see."""
+    try:
+        return (folder / MANIFEST_FILE).is_file()
+    except OSError:
+        return False

@@ -13,7 +13,6 @@ The number of torch threads is the caller's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +29,10 @@ from models.kernels.recurrence import gru_states
 from models.monitoring.drift import Reference
 from models.networks.base import Network, NetworkSpec
 from models.networks.rhythm import Rhythm, RhythmConfig
-from models.serving.artifact import (
-    Artifact,
-    Golden,
-    Manifest,
-    open_script,
-    read_artifact,
-    script_bytes,
-)
-from models.serving.golden import GOLDEN_TOLERANCE, golden_inputs, require_close
+from models.serving.artifact import Artifact, Golden, open_script, read_artifact, script_bytes
+from models.serving.golden import GOLDEN_TOLERANCE, golden_inputs, require_close, require_shapes
+from models.serving.identity import Identity
+from models.serving.manifest import Manifest
 from models.serving.offload import Launch, Offload, Ready
 from models.serving.ranker import Ranker
 from models.serving.rankings import Ranked
@@ -52,6 +46,8 @@ I64 = NDArray[np.int64]
 REBUILT: Final = 16
 """A state of longer histories costs more to rebuild than to store."""
 WARM_UP_ROUNDS: Final = 3
+REASON_LENGTH: Final = 300
+"""Characters of what a model raises that are kept, the last ones."""
 RHYTHM_VERSION: Final = "rhythm-1"
 
 
@@ -62,29 +58,13 @@ def network_spec(targets: tuple[Target, ...]) -> NetworkSpec:
     )
 
 
-@dataclass(frozen=True)
-class _Identity:
-    """What the engine needs to know about the model besides its numbers."""
-
-    version: str
-    architecture: str
-    targets: tuple[Target, ...]
-    hidden_size: int
-    history_length: int
-    feature_version: str
-    cold_start: bool
-    reference_profile: F32
-    recurrent: bool = True
-    reference: Reference | None = None
-
-
 class Scorer:
     """One model on one device. Not thread-safe; cheap to hold two of."""
 
     def __init__(
         self,
         module: Any,
-        identity: _Identity,
+        identity: Identity,
         device: torch.device,
         golden: Golden,
         precision: Precision = "float32",
@@ -150,9 +130,13 @@ class Scorer:
             scorer = cls.of_artifact(artifact, device, precision)
             scorer.warm_up()
             scorer.verify_golden()
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except ArtifactError:
+            raise
+        except Exception as error:
+            # A model is code: it may raise whatever it likes, `torch.jit.Error` to begin with.
             raise ArtifactError(
-                f"{folder}: the model does not run as networks of this release do: {error}; train"
+                f"{folder}: the model does not run as networks of this release do:"
+                f" {type(error).__name__}: {' '.join(str(error).split())[-REASON_LENGTH:]}; train"
                 " and publish a model with this release"
             ) from error
         return scorer
@@ -164,7 +148,7 @@ class Scorer:
         """Open a verified artifact."""
         where = pick_device(device)
         module = open_script(artifact.script, where)
-        identity = _identity(artifact.manifest)
+        identity = Identity.of(artifact.manifest)
         return cls(module, identity, where, artifact.golden, precision, artifact.ranked)
 
     @classmethod
@@ -180,7 +164,7 @@ class Scorer:
         """Open a script that this process has just made (training, measuring, tests)."""
         where = pick_device(device)
         module = open_script(script, where)
-        return cls(module, _identity(manifest), where, golden or {}, precision, ranked)
+        return cls(module, Identity.of(manifest), where, golden or {}, precision, ranked)
 
     @classmethod
     def rhythm(
@@ -191,7 +175,7 @@ class Scorer:
     ) -> Scorer:
         """The closed-form model served before any is published, marked `cold_start`."""
         network = Rhythm(network_spec(of_purchases(targets)), config)
-        identity = _Identity(
+        identity = Identity(
             RHYTHM_VERSION,
             "rhythm",
             of_purchases(targets),
@@ -278,9 +262,15 @@ class Scorer:
         return self._rankers[what].rank(hidden_NH, ids_NRC, nums_NRF, length_N, k)
 
     def warm_up(self) -> None:
-        """Run every method a few times, so that the first event does not pay for set-up."""
+        """Run every method a few times, so that the first event does not pay for set-up.
+
+        Raises:
+            ArtifactError: a method returns another shape than it must.
+        """
+        inputs = golden_inputs(self.hidden_size)
         for _ in range(WARM_UP_ROUNDS):
-            self.golden_outputs(golden_inputs(self.hidden_size))
+            found = self.golden_outputs(inputs)
+            require_shapes(self.version, inputs, found, self.hidden_size, len(self.targets))
 
     def golden_outputs(self, inputs: Golden) -> dict[str, F32]:
         """What this model makes of golden inputs."""
@@ -300,6 +290,10 @@ class Scorer:
             ArtifactError: they differ by more than `tolerance`, or nothing was recorded.
         """
         try:
+            if len(self._golden["ids"]) == 0:
+                raise ArtifactError(
+                    f"model {self.version}: golden.npz is empty; publish the model again"
+                )
             outputs = self.golden_outputs(self._golden)
             for name, found in outputs.items():
                 require_close(
@@ -380,19 +374,4 @@ def manifest_of(network: Network, version: str, architecture: str, **figures: An
         profile_features=features.PROFILE_FEATURES,
         torch_version=str(torch.__version__),
         **figures,
-    )
-
-
-def _identity(manifest: Manifest) -> _Identity:
-    return _Identity(
-        manifest.version,
-        manifest.architecture,
-        manifest.targets,
-        manifest.hidden_size,
-        manifest.history_length,
-        manifest.feature_version,
-        manifest.cold_start,
-        np.array(manifest.reference_profile, np.float32),
-        manifest.recurrent,
-        manifest.reference,
     )

@@ -13,7 +13,7 @@ import msgspec
 
 from models.log.cleaning import Cleaning
 from models.ranking.judge import GAIN, TOP
-from models.serving.artifact import Manifest, TrainingWindow
+from models.serving.manifest import Manifest, TrainingWindow
 from models.serving.rankings import Ranking
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
 from models.training.gate import Check, GateRules, Verdict

@@ -20,7 +20,7 @@ from models.history import I64
 from models.log.cleaning import Cleaning, clean, possible
 from models.log.eventlog import LogParts
 from models.memory import give_back
-from models.serving.artifact import TrainingWindow
+from models.serving.manifest import TrainingWindow
 from models.targets import Target
 
 STRAY_SHARE: Final = 0.001

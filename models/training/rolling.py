@@ -29,7 +29,7 @@ from models.log.cleaning import Cleaning, cancelled, clean
 from models.log.eventlog import EventLog, LogParts
 from models.log.names import Row
 from models.memory import give_back
-from models.serving.artifact import TrainingWindow
+from models.serving.manifest import TrainingWindow
 from models.targets import Target
 from models.training.gather import Gathered, Span, UserSample, span_of, split_of, window_of
 

@@ -31,7 +31,8 @@ from models.monitoring.drift import Reference
 from models.networks.base import Network
 from models.networks.rhythm import Rhythm
 from models.ranking.train import Earlier, RankConfig, Rankings, rank_next
-from models.serving.artifact import Golden, Manifest, restated, script_bytes, sha256
+from models.serving.artifact import Golden, restated, script_bytes, sha256
+from models.serving.manifest import Manifest
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.targets import AMOUNT, Target, judged

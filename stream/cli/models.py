@@ -29,7 +29,7 @@ def list_models(
     from rich.console import Console
     from rich.table import Column, Table
 
-    from models.serving.artifact import Manifest
+    from models.serving.manifest import Manifest
     from models.serving.registry import Registry
     from models.targets import judged
     from stream.kafka.announce import read_announced
@@ -72,7 +72,8 @@ def show(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from models.serving.artifact import read_document, read_manifest
+    from models.serving.artifact import read_document
+    from models.serving.manifest import read_manifest
     from models.serving.registry import Registry
     from models.training.card import CARD_MARKDOWN
     from models.training.train import describe
@@ -197,7 +198,7 @@ def promote(
     """Verify a published model and tell running workers its role."""
     import asyncio
 
-    from models.serving.artifact import read_manifest
+    from models.serving.manifest import read_manifest
     from models.serving.registry import Registry
     from models.serving.scorer import Scorer
     from stream.config.trust import manifest_check

@@ -15,7 +15,7 @@ from rich.table import Table
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import Progress as Epoch
 from models.ranking.judge import GAIN
-from models.serving.artifact import Manifest
+from models.serving.manifest import Manifest
 from models.training.train import describe
 from stream.learning.trainer import Round
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from models.files import read_bounded
@@ -163,6 +163,8 @@ class ModelSettings(Section):
     """The trainer's private key, as `intentstream models keygen` makes it; a worker needs none."""
     require_signature: bool | None = None
     """Whether unsigned models are refused; unset: yes, once there are trusted keys."""
+    load_limit_ms: Annotated[int, Field(ge=1_000)] = 120_000
+    """A model that a worker cannot verify, open and try within this time is refused."""
 
     @model_validator(mode="after")
     def _verifiable(self) -> Self:

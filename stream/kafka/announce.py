@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaProducer
 
-from models.serving.artifact import MODEL_FILE, Manifest
+from models.serving.artifact import MODEL_FILE
+from models.serving.manifest import Manifest
 from models.serving.registry import Registry
 from models.serving.signing import read_signature
 from schemas.codec import decode, encode

@@ -17,7 +17,7 @@ from models.history import SessionRules
 from models.inputs.segments import Evidence
 from models.log.eventlog import Until
 from models.ranking.train import RankConfig
-from models.serving.artifact import Manifest
+from models.serving.manifest import Manifest
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import WAIT, questions

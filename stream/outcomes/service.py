@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from models.errors import ModelError
 from models.monitoring.drift import Reference
-from models.serving.artifact import read_manifest
+from models.serving.manifest import read_manifest
 from models.serving.registry import Registry
 from models.targets import judged
 from schemas.codec import decode, decode_event, encode

@@ -8,6 +8,7 @@ or shadow that is refused is not served, and the champion scores alone.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +26,12 @@ from stream.config.trust import manifest_check
 from stream.errors import WorkerError
 from stream.kafka.clients import stop_consumer
 from stream.pipeline.rollout import Announced, Trials
+from stream.worker.loading import deaths_remembered, in_bounded_time
 from stream.worker.worker import Worker
 
 READ_TIMEOUT_S: Final = 20.0
+OPENING: Final = "models-opening"
+"""Folder below the data folder with a file for each model that is being opened."""
 _POLL_MS: Final = 500
 
 log = structlog.get_logger(__name__)
@@ -164,10 +168,14 @@ class ModelFollower:
         version = published.version
         if version in self._refused:
             return None
+        limit_s = self._settings.models.load_limit_ms / 1000
         try:
-            scorer = await asyncio.to_thread(self._load, published, self._settings)
-        except (IntentStreamError, OSError) as error:
+            scorer = await in_bounded_time(partial(self._load, published, self._settings), limit_s)
+        except IntentStreamError as error:
             self._refuse(version, str(error))
+            return None
+        except Exception as error:  # noqa: BLE001  # whatever opening a model may raise
+            self._refuse(version, f"{type(error).__name__}: {error}")
             return None
         log.info("model is loaded", model=version, device=scorer.device, role=published.rollout)
         return scorer
@@ -194,14 +202,15 @@ def load_model(published: ModelPublished, settings: Settings) -> Scorer:
         ArtifactError: it must not be served; the message says why.
     """
     folder = _inside(settings.models_dir, published.uri)
-    scorer = Scorer.load(
-        folder,
-        settings.worker.device,
-        precision=settings.worker.precision,
-        expected_version=published.version,
-        expected_digest=published.digest,
-        check=manifest_check(settings.models, published.signature),
-    )
+    with deaths_remembered(settings.data_dir / OPENING, published.digest):
+        scorer = Scorer.load(
+            folder,
+            settings.worker.device,
+            precision=settings.worker.precision,
+            expected_version=published.version,
+            expected_digest=published.digest,
+            check=manifest_check(settings.models, published.signature),
+        )
     state = settings.state
     if scorer.hidden_size > state.hidden_size:
         raise ArtifactError(
@@ -213,7 +222,11 @@ def load_model(published: ModelPublished, settings: Settings) -> Scorer:
 
 
 def _inside(models_dir: Path, uri: str) -> Path:
-    folder = (models_dir / uri).resolve()
-    if not folder.is_relative_to(models_dir.resolve()):
+    try:
+        root, folder = models_dir.resolve(), (models_dir / uri).resolve()
+    except (OSError, RuntimeError) as error:
+        # Python before 3.13 raises a RuntimeError at a loop of links.
+        raise ArtifactError(f"{models_dir / uri} leads nowhere: {error}") from error
+    if not folder.is_relative_to(root):
         raise ArtifactError(f"the announced model lies outside {models_dir}: {uri}")
     return folder

@@ -23,18 +23,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.serving.artifact import (
-    GOLDEN_FILE,
-    MANIFEST_FILE,
-    MODEL_FILE,
-    Manifest,
-    read_manifest,
-    script_bytes,
-    sha256,
-)
+from models.serving.artifact import GOLDEN_FILE, MODEL_FILE, script_bytes, sha256
+from models.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from models.serving.registry import Registry
 from models.serving.scorer import make_golden
 from models.serving.signing import SIGNATURE_FILE, generate_key, signer, write_signature
+from models.serving.unpacking import GOLDEN_BYTES
 from schemas.events import Event
 from schemas.outputs import Prediction
 from stream.kafka.announce import announce
@@ -83,6 +77,14 @@ class NoNetwork(torch.nn.Module):
         return x
 
 
+class Raises(torch.nn.Module):
+    """A scripted network that raises in its warm-up, by TorchScript's own error."""
+
+    @torch.jit.export
+    def encode(self, ids: torch.Tensor, nums: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        raise ValueError("no such shop")
+
+
 @dataclass
 class Models:
     """The folder of models, as its owner and as an attacker use it."""
@@ -111,7 +113,11 @@ class Models:
         model = self.registry.path(version) / MODEL_FILE
         found = model.read_bytes() if model.is_file() else b""
         manifest = msgspec.structs.replace(manifest, digests={MODEL_FILE: sha256(found)}, **changes)
-        asyncio.run(announce(self.world.settings, manifest))
+        settings = self.world.settings
+        if self.registry.path(version).is_symlink():
+            # Where there is no folder to read a signature from the announcement has none.
+            settings = settings.model_copy(update={"models_dir": self.canary.with_name("none")})
+        asyncio.run(announce(settings, manifest))
 
     def fit_digests(self, folder: Path, **changes: object) -> Manifest:
         """Make the manifest agree with the files beside it."""
@@ -120,6 +126,13 @@ class Models:
         manifest = msgspec.structs.replace(manifest, digests=digests, **changes)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
         return manifest
+
+    def put_script(self, folder: Path, module: torch.nn.Module) -> None:
+        """Put another module in place of the network, with digests and signature that fit."""
+        (folder / MODEL_FILE).write_bytes(script_bytes(module))
+        self.fit_digests(folder)
+        if self.signed:
+            self.sign(folder, self.key)
 
     def sign(self, folder: Path, key: Path) -> None:
         write_signature(folder, signer(key)((folder / MANIFEST_FILE).read_bytes()))
@@ -181,12 +194,31 @@ def wrong_schema(models: Models, folder: Path) -> None:
 
 def no_network(models: Models, folder: Path) -> None:
     """Of another release, say: its signature is right."""
-    buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(NoNetwork()), buffer)
-    (folder / MODEL_FILE).write_bytes(buffer.getvalue())
+    models.put_script(folder, NoNetwork())
+
+
+def raising(models: Models, folder: Path) -> None:
+    models.put_script(folder, Raises())
+
+
+def without_means(models: Models, folder: Path) -> None:
+    """Not used before the first alert."""
+    models.fit_digests(folder, reference_profile=())
+    if models.signed:
+        models.sign(folder, models.key)
+
+
+def zeros_in_golden(models: Models, folder: Path) -> None:
+    """Small, and harmless if it were unpacked, but beyond the bound."""
+    np.savez_compressed(folder / GOLDEN_FILE, ids=np.zeros(GOLDEN_BYTES // 8))
     models.fit_digests(folder)
     if models.signed:
         models.sign(folder, models.key)
+
+
+def loop_of_links(_: Models, folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder.name)
 
 
 def gone(_: Models, folder: Path) -> None:
@@ -228,9 +260,13 @@ ALWAYS: list[Spoil] = [
     other_model,
     wrong_schema,
     no_network,
+    raising,
+    without_means,
+    zeros_in_golden,
+    loop_of_links,
     gone,
 ]
-PICKLES = ALWAYS[:4]
+PICKLES = [*ALWAYS[:4], raising, loop_of_links]
 SIGNED: list[Spoil] = [unsigned, signed_by_a_stranger, signature_of_another, refitted]
 
 
@@ -306,6 +342,10 @@ def test_a_tampered_model_is_refused_and_the_old_one_serves(
             wait_until(partial(shop.refused, version))
             assert not models.canary.exists()
             shop.events_are_scored_by("good")
+    with fault_row.attempt():
+        # All of them are still announced: one that starts now refuses each of them again.
+        shop.restart()
+        shop.events_are_scored_by("good")
     shop.worker.stop()
 
 

@@ -9,7 +9,8 @@ import torch
 
 from models.inputs import features
 from models.networks import build
-from models.serving.artifact import Manifest, script_bytes
+from models.serving.artifact import script_bytes
+from models.serving.manifest import Manifest
 from models.serving.scorer import manifest_of, network_spec
 from models.steps import NOTHING, STORED, Steps
 from models.targets import shop_targets

@@ -18,15 +18,13 @@ from models.networks import build
 from models.serving import artifact
 from models.serving.artifact import (
     GOLDEN_FILE,
-    MANIFEST_FILE,
     MODEL_FILE,
-    Manifest,
     read_artifact,
-    read_manifest,
     script_bytes,
     sha256,
     write_artifact,
 )
+from models.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.survival import hazard_targets
 from models.targets import shop_targets

@@ -15,7 +15,8 @@ from models.encoding import item_code
 from models.errors import ArtifactError
 from models.inputs.features import FEATURE_VERSION
 from models.networks.next_head import RECENT, NextConfig, NextHead
-from models.serving.artifact import MANIFEST_FILE, Manifest, read_artifact, read_manifest, sha256
+from models.serving.artifact import read_artifact, sha256
+from models.serving.manifest import MANIFEST_FILE, Manifest, read_manifest
 from models.serving.rankings import (
     CODES,
     MAX_VOCABULARY,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from models.errors import ArtifactError, RegistryError
-from models.serving.artifact import MANIFEST_FILE, Manifest
+from models.serving.manifest import MANIFEST_FILE, Manifest
 from models.serving.registry import Registry
 from tests.models.serving.test_artifact import unpublished
 

@@ -22,13 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from models.errors import ArtifactError, SigningError
 from models.inputs.features import FEATURE_VERSION
-from models.serving.artifact import (
-    MANIFEST_FILE,
-    MODEL_FILE,
-    read_artifact,
-    read_manifest,
-    write_artifact,
-)
+from models.serving.artifact import MODEL_FILE, read_artifact, write_artifact
+from models.serving.manifest import MANIFEST_FILE, read_manifest
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer, make_golden
 from models.serving.signing import (

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import ArtifactError, SigningError
-from models.serving.artifact import MANIFEST_FILE, script_bytes
+from models.serving.artifact import script_bytes
+from models.serving.manifest import MANIFEST_FILE
 from models.serving.registry import Registry
 from models.serving.scorer import make_golden
 from models.serving.signing import generate_key, read_signature

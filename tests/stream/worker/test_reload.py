@@ -1,16 +1,22 @@
 import asyncio
+import os
+import threading
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
+import torch
 from aiokafka import AIOKafkaProducer
 
 from models.errors import ArtifactError
-from models.serving.artifact import script_bytes
+from models.serving.artifact import GOLDEN_FILE, MODEL_FILE, script_bytes
+from models.serving.manifest import MANIFEST_FILE
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer, make_golden
+from models.serving.signing import SIGNATURE_FILE, generate_key
 from schemas.codec import encode
 from schemas.control import ModelPublished
+from stream.config.secure_settings import ModelSettings
 from stream.config.settings import Settings
 from stream.errors import WorkerError
 from stream.kafka.announce import announce, announcement, read_announced, withdraw
@@ -275,7 +281,16 @@ def test_models_that_must_not_be_served_are_refused(tmp_path):
     outside.mkdir()
     (tmp_path / "link").symlink_to(outside)
 
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "there").symlink_to("back")
+    (tmp_path / "back").symlink_to("there")
+    os.mkfifo(tmp_path / "pipe")
+
     for wrong, where in [
+        (msgspec.structs.replace(announced, uri="loop"), settings),
+        (msgspec.structs.replace(announced, uri="there/deeper"), settings),
+        (msgspec.structs.replace(announced, uri="pipe"), settings),
+        (msgspec.structs.replace(announced, uri="n" * 300), settings),
         (msgspec.structs.replace(announced, digest="0" * 64), settings),
         (msgspec.structs.replace(announced, version="other"), settings),
         (msgspec.structs.replace(announced, uri="gone"), settings),
@@ -284,3 +299,66 @@ def test_models_that_must_not_be_served_are_refused(tmp_path):
     ]:
         with pytest.raises(ArtifactError):
             load_model(wrong, where)
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, MANIFEST_FILE, GOLDEN_FILE, SIGNATURE_FILE])
+@pytest.mark.parametrize("kind", ["loop", "pipe", "device", "folder"])
+def test_file_that_is_none_is_refused(tmp_path, name, kind):
+    settings = Settings(models_dir=tmp_path, data_dir=tmp_path / "data", worker={"device": "cpu"})
+    announced = announcement(make(settings))
+    path = tmp_path / "gru-1" / name
+    path.unlink(missing_ok=True)
+    if kind == "loop":
+        path.symlink_to(name)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    generate_key(tmp_path / "key")
+    trust = ModelSettings(trusted_keys=(tmp_path / "key.pub",), require_signature=False)
+    with pytest.raises(ArtifactError, match=name):
+        load_model(announced, settings.model_copy(update={"models": trust}))
+
+
+class Odd(Exception):
+    """No error that anybody foresaw."""
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("error", [torch.jit.Error("odd"), Odd("odd"), MemoryError("odd")])
+async def test_whatever_loading_raises_is_a_refusal(settings, follow, error):
+    def load(published, _settings):
+        if published.version == "bad":
+            raise error
+        return Model(published.version)
+
+    await tell(settings, ("one", published("one")), ("bad", published("bad")))
+    await tell(settings, ("quiet", published("bad", rollout="shadow")))
+    follower, scorer = await follow(load)
+
+    assert scorer.version == "one"
+    assert follower.refusals == 1
+    async with Following(follower, scorer) as following:
+        await tell(settings, ("bad", published("bad")), ("two", published("two")))
+        await following.until(lambda: following.worker.scorer.version == "two")
+
+
+@pytest.mark.kafka
+async def test_model_that_never_opens_is_refused(settings):
+    limited = ModelSettings.model_construct(load_limit_ms=50)
+    release = threading.Event()
+
+    def load(published, _settings):
+        if published.version == "slow":
+            release.wait()
+        return Model(published.version)
+
+    await tell(settings, ("one", published("one")), ("slow", published("slow")))
+    follower = ModelFollower(settings.model_copy(update={"models": limited}), load)
+    scorer = await follower.start()
+    release.set()
+    await follower.close()
+
+    assert (scorer.version, follower.refusals) == ("one", 1)
