@@ -125,3 +125,20 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
         dict[str, float],
         Meta(description="Population stability index of the inputs, of the last users seen."),
     ] = {}
+    ahead: Annotated[
+        Count,
+        Meta(
+            description="Events that count as of their Kafka timestamp because their own time was "
+            "too far ahead of it."
+        ),
+    ] = 0
+    behind: Annotated[
+        Count, Meta(description="Events whose time is up to 14 hours behind their Kafka timestamp.")
+    ] = 0
+    offsets: Annotated[
+        dict[str, Count],
+        Meta(
+            description="Time-zone offset in milliseconds -> events whose time is off by it, as "
+            "those of a producer that writes local time as UTC."
+        ),
+    ] = {}

@@ -226,6 +226,28 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
     source: Annotated[
         Source, Meta(description="The user's last event that was applied before the decision.")
     ]
+    replayed: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="True when it was decided of the past: on events that reached Kafka long "
+            "after they happened, such as a replay of history. Not to be acted on."
+        ),
+    ] = UNSET
+    cold_start: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="True when it was decided before any trained model was published: the "
+            "risk is little more than a guess."
+        ),
+    ] = UNSET
+    decision_delay_ms: Annotated[
+        Duration | UnsetType,
+        Meta(
+            description="How long after `event_time` it was decided: milliseconds to the Kafka "
+            "timestamp of the event that led to it, or to the worker's clock. Absent where "
+            "neither is known."
+        ),
+    ] = UNSET
 
 
 class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableEnvironmentError
 
+from schemas.times import EARLIEST, LATEST
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.learning_settings import (
     EvidenceSettings,
@@ -107,7 +108,12 @@ class WorkerSettings(Section):
     max_event_bytes: int = Field(default=1 << 20, ge=64)
     """A larger record value is invalid."""
     max_future_ms: Millis = DAY_MS
-    """An event this far ahead of the wall clock is invalid; not applied in the event clock."""
+    """An event further ahead of its record's Kafka timestamp is refused as `future`. One that is
+    ahead by no more than this, but by more than state.grace_ms, counts as of that timestamp, so
+    that a wrong clock makes no other event late. Neither is applied on the event clock."""
+    earliest_ms: int = Field(default=EARLIEST, ge=1, lt=LATEST)
+    """An event from before this time (ms since 1970; 1990-01-01) is refused: it is in seconds or
+    days, or of a clock that was never set. A Kafka timestamp from before it counts as none."""
     check_partitioner: bool = True
     """Refuse an event whose partition is not the murmur2 one of its key."""
     cache_records: int = Field(default=100_000, ge=0)

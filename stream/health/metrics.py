@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
-
-    from stream.health.health import Health
+from stream.config.durations import HOUR_MS
+from stream.health.health import Health
 
 _BATCH = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -129,6 +129,16 @@ class _Now(Collector):
                 labels=["partition"],
             ),
         }
+        skewed = CounterMetricFamily(
+            "intentstream_skewed_events",
+            "Events whose time lies hours ahead of, or behind, their Kafka timestamp.",
+            labels=["partition", "way"],
+        )
+        zones = CounterMetricFamily(
+            "intentstream_zone_skewed_events",
+            "Of these, events that are off by a time zone: local time written as UTC.",
+            labels=["partition", "hours"],
+        )
         drift = GaugeMetricFamily(
             "intentstream_input_stability",
             "Population stability index of a model input against its training; 0.25 is severe.",
@@ -141,6 +151,10 @@ class _Now(Collector):
                 drift.add_metric([number, name], index)
             for outcome in ("accepted", "duplicate", "late", "invalid"):
                 events.add_metric([number, outcome], getattr(counters, outcome))
+            for way in ("ahead", "behind"):
+                skewed.add_metric([number, way], getattr(counters, way))
+            for offset, count in counters.offsets.items():
+                zones.add_metric([number, f"{offset / HOUR_MS:g}"], count)
             for kind in ("predictions", "alerts"):
                 sent.add_metric([number, kind], getattr(counters, kind))
             gauges["open"].add_metric([number], float(partition.state == "open"))
@@ -150,5 +164,7 @@ class _Now(Collector):
                 gauges["watermark"].add_metric([number], partition.watermark / 1000)
         yield events
         yield sent
+        yield skewed
+        yield zones
         yield drift
         yield from gauges.values()

@@ -102,8 +102,6 @@ class Bounds(NamedTuple):
     """What a plain event must keep to."""
 
     max_bytes: int
-    max_ahead: int
-    """ms that an event may lie ahead of its record's timestamp."""
     max_amount: int
     """1 / AMOUNT_UNIT."""
     partition: int
@@ -333,7 +331,7 @@ def parse_events(data: U8, places: Places, bounds: Bounds, out: Parsed) -> Any:
 
     Args:
         data: what holds the records.
-        places: where their keys and values lie, and their timestamps, ms.
+        places: where their keys and values lie.
         bounds: what plain events keep to.
         out: the columns.
     """
@@ -344,5 +342,6 @@ def parse_events(data: U8, places: Places, bounds: Bounds, out: Parsed) -> Any:
         if good and bounds.partitions > 0:
             hashed = murmur2(data, key, key_end - key) & 0x7FFFFFFF
             good = hashed % bounds.partitions == bounds.partition
-        good = good and _event(data, start, end, data, key, key_end, bounds.max_amount, i, out)
-        out.plain[i] = good and out.time[i] - places.timestamps[i] <= bounds.max_ahead
+        out.plain[i] = good and _event(
+            data, start, end, data, key, key_end, bounds.max_amount, i, out
+        )

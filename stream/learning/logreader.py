@@ -26,6 +26,7 @@ from stream.config.settings import Settings
 from stream.errors import TopicLayoutError, TrainerError
 from stream.kafka.clients import stop_consumer
 from stream.kafka.erased import read_erased
+from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.records import Record
 from stream.pipeline.state import USER_PREFIX
@@ -175,7 +176,7 @@ class KafkaLog:
                     partition=number,
                     partitions=len(numbers),
                     max_bytes=worker.max_event_bytes,
-                    max_future_ms=worker.max_future_ms if worker.clock == "wall" else None,
+                    times=EventTimes.of(self._settings),
                     check_partitioner=worker.check_partitioner,
                     pseudonyms=self._settings.privacy.pseudonyms,
                 )

@@ -30,6 +30,7 @@ from stream.kafka.sending import REFUSED, reason_of
 from stream.kafka.topics import create_topics, replayed_topic
 from stream.kafka.unheard import heard
 from stream.operations.letters import NOTHING, Choice, Repair, chosen, note_key, notes, place
+from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest, partition_of
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ async def _replay(
         partition=0,
         partitions=1,
         max_bytes=settings.worker.max_event_bytes,
-        max_future_ms=None if settings.worker.clock == "event" else settings.worker.max_future_ms,
+        times=EventTimes.of(settings),
         check_partitioner=False,
     )
     async for letter in chosen(settings, choice):

@@ -120,9 +120,11 @@ async def explain(settings: Settings, prediction_id: str) -> Explanation:
         BrokerError: the log cannot be read.
     """
     asked = Parsed.of(prediction_id)
+    # Time is not let pass, so that no timer forgets the user.
+    clock = "event" if settings.worker.clock == "event" else "wall"
     settings = settings.model_copy(
         update={
-            "worker": settings.worker.model_copy(update={"clock": "event", "emit": "every"}),
+            "worker": settings.worker.model_copy(update={"clock": clock, "emit": "every"}),
             "topics": settings.topics.model_copy(update={"events": asked.source.topic}),
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,6 +24,7 @@ from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
 from stream.errors import BrokerError
 from stream.kafka.tail import open_tail
+from stream.pipeline.event_times import zone_faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -240,6 +241,16 @@ class StatusReader:
             if version in served
             for alarm in found.alarms
         ]
+        offsets: Counter[int] = Counter()
+        for beat in live:
+            offsets.update({int(offset): count for offset, count in beat.offsets.items()})
+        ahead = sum(beat.ahead for beat in live)
+        alarms += zone_faults(ahead, sum(beat.behind for beat in live), offsets)
+        if ahead:
+            alarms.append(
+                f"{ahead:,} events were ahead of their arrival by more than the grace and count as"
+                " of their arrival: check the clocks of the producers"
+            )
         worst: dict[str, float] = {}
         for beat in live:
             for name, index in beat.stability.items():

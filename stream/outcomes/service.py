@@ -13,6 +13,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -33,6 +34,7 @@ from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.model_watch import ModelWatch, WatchRules
 from stream.outcomes.rankings import RankingJoiner
+from stream.pipeline.event_times import EventTimes
 from stream.pipeline.rollout import Announced
 
 if TYPE_CHECKING:
@@ -92,8 +94,7 @@ class OutcomeService:
         """Read so far."""
         self.published_at: int | None = None
         """When that was, ms since the epoch; None before the first time."""
-        worker = settings.worker
-        self._future_ms = None if worker.clock == "event" else worker.max_future_ms
+        self._times = EventTimes.of(settings)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.events: self._event,
             topics.propensity: self._prediction,
@@ -171,9 +172,11 @@ class OutcomeService:
 
     def _event(self, record: ConsumerRecord) -> None:
         event = decode_event(record.value)
-        if self._future_ms is not None and event.event_time > record.timestamp + self._future_ms:
+        if self._times.fault(event.event_time, record.timestamp) is not None:
             # Workers refuse it, and it would move the clock of its partition beyond all others.
             return
+        if (time := self._times.taken(event.event_time, record.timestamp)) != event.event_time:
+            event = msgspec.structs.replace(event, event_time=time)
         user = self.settings.privacy.stored_id(event.user_id)
         self.joiner.event(user, event.event_time, event.code, record.partition)
         self.rankings.event(user, event, record.partition, record.offset)

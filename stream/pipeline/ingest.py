@@ -6,6 +6,7 @@ Pure: what is valid depends on the record alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from schemas.codec import decode_event, validate_key
 from schemas.errors import InvalidEvent, Reason
 from stream.kernels.buffers import as_array
 from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
+from stream.pipeline.event_times import Skews
 from stream.pipeline.records import Records
 from stream.pipeline.state import USER_PREFIX
 
@@ -26,13 +28,12 @@ if TYPE_CHECKING:
 
     from models.history import I64
     from schemas.pseudonym import Pseudonyms
+    from stream.pipeline.event_times import EventTimes
     from stream.pipeline.records import Record
 
 MAX_AMOUNT: Final = 10**16
 """Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
 sum in 64 bits."""
-
-_NO_BOUND: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ class Decoded:
     sources: NDArray[np.intp]
     """Event -> index of its record."""
     refused: list[tuple[int, InvalidEvent]]
-    """(index of the record, why)."""
+    """(index of the record, why), by index."""
+    timestamps: I64
+    """Kafka timestamp per event, ms."""
+    skews: Skews
 
     def take(self, chosen: NDArray[np.intp]) -> Decoded:
         """The chosen events, in the same order, and nothing refused."""
@@ -56,6 +60,8 @@ class Decoded:
             events=self.events.take(chosen),
             sources=self.sources[chosen],
             refused=[],
+            timestamps=self.timestamps[chosen],
+            skews=Skews(),
         )
 
 
@@ -71,18 +77,18 @@ class Ingest:
         partition: int,
         partitions: int,
         max_bytes: int,
-        max_future_ms: int | None,
+        times: EventTimes,
         check_partitioner: bool,
         pseudonyms: Pseudonyms | None = None,
     ) -> None:
-        """``max_future_ms`` counts from the record's own broker timestamp; None: no bound.
+        """With ``pseudonyms`` the stored keys are made from them.
 
-        With ``pseudonyms`` the stored keys are made from them; partitions follow the records' keys.
+        Partitions follow the records' own keys.
         """
         self._partition = partition
         self._partitions = partitions if check_partitioner else 0
         self._max_bytes = max_bytes
-        self._max_future_ms = max_future_ms
+        self._times = times
         self._pseudonyms = pseudonyms
 
     def decode(self, batch: Iterable[Record]) -> Decoded:
@@ -92,15 +98,24 @@ class Ingest:
         refused: list[tuple[int, InvalidEvent]] = []
         for index in np.flatnonzero(~parsed.plain).tolist():
             try:
-                row = self._decode_one(*records[index])
+                row = self._decode_one(records[index].key, records[index].value)
             except InvalidEvent as error:
                 refused.append((index, error))
             else:
                 parsed.fill(index, row)
+        timestamps = records.timestamps
+        bad = parsed.plain & self._times.faulty(parsed.time, timestamps)
+        for index in np.flatnonzero(bad).tolist():
+            cause = self._times.fault(int(parsed.time[index]), int(timestamps[index]))
+            if cause is not None:
+                refused.append((index, cause))
+                parsed.plain[index] = False
+        refused.sort(key=itemgetter(0))
         events = Events(*parsed[:-1])
         sources = np.arange(len(records))
         keys: list[bytes] = records.keys  # type: ignore[assignment]  # None only where refused
         if refused:
+            timestamps = timestamps[parsed.plain]
             sources = np.flatnonzero(parsed.plain)
             events = events.take(sources)
             keys = [keys[index] for index in sources.tolist()]
@@ -109,27 +124,26 @@ class Ingest:
         else:
             made = self._pseudonyms.of
             keys = [USER_PREFIX + made(key.decode()).encode() for key in keys]
-        return Decoded(keys, records.offsets[sources], events, sources, refused)
+        events.time, skews = self._times.take(events.time, timestamps)
+        offsets = records.offsets[sources]
+        return Decoded(keys, offsets, events, sources, refused, timestamps, skews)
 
     def _parse(self, records: Records) -> Parsed:
         """The columns of the plain records."""
         parsed = Parsed.empty(len(records))
-        ahead = _NO_BOUND if self._max_future_ms is None else self._max_future_ms
-        bounds = Bounds(self._max_bytes, ahead, MAX_AMOUNT, self._partition, self._partitions)
+        bounds = Bounds(self._max_bytes, MAX_AMOUNT, self._partition, self._partitions)
         parse_events(as_array(records.data), records.places, bounds, parsed)
         return parsed
 
-    def _decode_one(
-        self, offset: int, timestamp: int, key: bytes | None, value: bytes | None
-    ) -> Row:
+    def _decode_one(self, key: bytes | None, value: bytes | None) -> Row:
         """The row of one record; raises InvalidEvent."""
-        del offset
         event = decode_event(value, self._max_bytes)
         validate_key(key, event.user_id)
         if self._partitions:
             self._check_partition(event.user_id.encode())
         row = encode_event(event)
-        self._check_bounds(timestamp, row)
+        if row[5] > MAX_AMOUNT:
+            raise InvalidEvent(Reason.OUT_OF_RANGE, "price", "price x quantity is beyond 10**12")
         return row
 
     def _check_partition(self, key: bytes) -> None:
@@ -141,18 +155,6 @@ class Ingest:
                 f"murmur2 of the key gives partition {belongs}, the record lies in"
                 f" {self._partition}: let every producer partition with murmur2 (librdkafka:"
                 " partitioner=murmur2_random)",
-            )
-
-    def _check_bounds(self, timestamp: int, row: Row) -> None:
-        if row[5] > MAX_AMOUNT:
-            raise InvalidEvent(Reason.OUT_OF_RANGE, "price", "price x quantity is beyond 10**12")
-        if self._max_future_ms is not None and row[0] > timestamp + self._max_future_ms:
-            ahead = row[0] - timestamp
-            raise InvalidEvent(
-                Reason.FUTURE,
-                "event_time",
-                f"{ahead} ms ahead of the record's timestamp, at most {self._max_future_ms} are"
-                " accepted: check the producer's clock and unit (milliseconds)",
             )
 
 

@@ -11,6 +11,7 @@ from stream.pipeline.packed import Messages
 
 if TYPE_CHECKING:
     from stream.config.settings import TopicSettings
+    from stream.pipeline.event_times import Skews
     from stream.pipeline.packed import Message, Packed
 
 Outputs = dict[str, Messages]
@@ -69,6 +70,22 @@ class Counters(msgspec.Struct, gc=False):
     alerts: int = 0
     erased: int = 0
     """Requests to forget a user that were carried out."""
+    ahead: int = 0
+    """Events that count as of their Kafka timestamp, as their own time was too far ahead of it."""
+    behind: int = 0
+    """Events that reached the broker hours after their time, see `Skews.behind`."""
+    offsets: dict[int, int] = {}
+    """Events whose time is off by a time zone, see `Skews.offsets`; replaced when it changes."""
+
+    def add_skews(self, skews: Skews) -> None:
+        """Count more events with wrong clocks."""
+        self.ahead += skews.ahead
+        self.behind += skews.behind
+        if skews.offsets:
+            found = self.offsets.copy()
+            for offset, count in skews.offsets.items():
+                found[offset] = found.get(offset, 0) + count
+            self.offsets = found
 
 
 class PartitionMeta(msgspec.Struct):

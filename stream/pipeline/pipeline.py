@@ -14,6 +14,7 @@ from stream.pipeline.alerts import Status
 from stream.pipeline.churn import ChurnWatch
 from stream.pipeline.emit import Emitter
 from stream.pipeline.erasure import Erasures
+from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.layout import Layout
 from stream.pipeline.outbox import (
@@ -81,7 +82,7 @@ class Pipeline:
             partition=partition,
             partitions=partitions,
             max_bytes=worker.max_event_bytes,
-            max_future_ms=None if self._clock == "event" else worker.max_future_ms,
+            times=EventTimes.of(settings),
             check_partitioner=worker.check_partitioner,
             pseudonyms=settings.privacy.pseudonyms,
         )
@@ -248,6 +249,7 @@ class Pipeline:
         counters = self._meta.counters
         counters.consumed += len(records)
         counters.invalid += len(decoded.refused)
+        counters.add_skews(decoded.skews)
         self._meta.source_offset = records[-1].offset + 1
         self._covered += len(records)
         self._moved = True

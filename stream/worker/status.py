@@ -91,6 +91,9 @@ class Heartbeats:
             canary_version=canary,
             shadow_version=shadow,
             stability=task.stability,
+            ahead=counters.ahead,
+            behind=counters.behind,
+            offsets={str(offset): count for offset, count in counters.offsets.items()},
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from models.history import history_bytes
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
@@ -150,7 +152,7 @@ def valid_events(world: World) -> list[Event]:
     """The events of the log, partition after partition, without those that are none."""
     events: list[Event] = []
     worker = world.settings.worker
-    ahead = worker.max_future_ms if worker.clock != "event" else 2**62
+    replay, grace = worker.clock == "event", world.settings.state.grace_ms
     log = world.raw(world.settings.topics.events)
     for record in sorted(log, key=lambda r: (r.partition, r.offset)):
         with contextlib.suppress(InvalidEvent):
@@ -159,8 +161,10 @@ def valid_events(world: World) -> list[Event]:
             if (
                 record.key == key
                 and partition_of(key, partitions) == record.partition
-                and event.event_time <= record.timestamp + ahead
+                and (replay or event.event_time <= record.timestamp + worker.max_future_ms)
             ):
+                if not replay and event.event_time > record.timestamp + grace:
+                    event = msgspec.structs.replace(event, event_time=record.timestamp)
                 events.append(event)
     return events
 

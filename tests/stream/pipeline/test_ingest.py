@@ -7,6 +7,9 @@ import pytest
 from models.encoding import encode_event
 from schemas.codec import encode
 from schemas.events import Purchase, View
+from schemas.times import EARLIEST
+from stream.config.durations import DAY_MS
+from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest, partition_of
 from stream.testing import PipedRecord
 
@@ -18,7 +21,7 @@ def ingest(**changes: object) -> Ingest:
         "partition": 0,
         "partitions": 1,
         "max_bytes": 10_000,
-        "max_future_ms": 1000,
+        "times": EventTimes(earliest=EARLIEST, ahead=100, future=1000),
         "check_partitioner": True,
     }
     return Ingest(**{**options, **changes})  # type: ignore[arg-type]
@@ -68,7 +71,45 @@ def test_bounds(event: Purchase | View, reason: str) -> None:
 
 def test_the_future_is_open_without_a_bound() -> None:
     event = View(event_id="1", user_id="u", event_time=T * 2)
-    assert ingest(max_future_ms=None).decode([record(0, event)]).refused == []
+    assert ingest(times=EventTimes(EARLIEST, None, None)).decode([record(0, event)]).refused == []
+
+
+@pytest.mark.parametrize("value", ['{"type":"view"', '{"properties":{},"type":"view"'])
+@pytest.mark.parametrize(
+    ("time", "reason", "detail"),
+    [
+        (T // 1000, "out_of_range", "looks like seconds"),
+        (T // DAY_MS, "out_of_range", "looks like days"),
+        (1, "out_of_range", "before 1990-01-01"),
+        (T * 60, "out_of_range", "after the year 2099"),
+        (T + 1001, "future", "check the producer's clock"),
+    ],
+)
+def test_impossible_times_are_refused_by_either_decoder(
+    value: str, time: int, reason: str, detail: str
+) -> None:
+    text = f'{value},"event_id":"1","user_id":"u","event_time":{time}}}'.encode()
+    good = encode(View(event_id="2", user_id="u", event_time=T))
+    records = [PipedRecord(i, T, b"u", v) for i, v in enumerate([good, text, good])]
+    decoded = ingest().decode(records)
+    ((index, cause),) = decoded.refused
+    assert (index, cause.reason, cause.field) == (1, reason, "event_time")
+    assert detail in cause.detail
+    assert decoded.offsets.tolist() == [0, 2]
+
+
+def test_an_event_ahead_counts_as_of_its_arrival() -> None:
+    events = [View(event_id=str(t), user_id="u", event_time=T + t) for t in (0, 100, 101, 1000)]
+    decoded = ingest().decode([record(i, e) for i, e in enumerate(events)])
+    assert decoded.events.time.tolist() == [T, T + 100, T, T]
+    assert decoded.skews.ahead == 2
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0])
+def test_no_timestamp_is_not_the_future(timestamp: int) -> None:
+    event = View(event_id="1", user_id="u", event_time=T)
+    decoded = ingest().decode([PipedRecord(0, timestamp, b"u", encode(event))])
+    assert (decoded.refused, decoded.events.time.tolist()) == ([], [T])
 
 
 def test_a_producer_with_another_partitioner_is_caught() -> None:
