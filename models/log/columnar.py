@@ -1,8 +1,9 @@
 """Parquet files of events -> columns, batch by batch, without an object per event.
 
 The columns are the fields of `schemas.events`: `event_id`, `type`, `user_id`, `event_time` (integer
-milliseconds or a timestamp), and `item_id`, `category_id`, `price`, `quantity` where there are any.
-Rows that are no valid event are left out and counted by reason, as the codec names it.
+milliseconds, a timestamp, a date or ISO text), and `item_id`, `category_id`, `price`, `quantity`
+where there are any; `models.log.arrow` says which types they may have. Rows that are no valid event
+are left out and counted by reason, as the codec names it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.encoding import category_code, hash64, item_code
 from models.errors import DatasetError
 from models.history import AMOUNT_UNIT, Events
+from models.log.arrow import Column, check_names
 from models.log.eventlog import EventLog
 from models.log.names import Catalogue
 from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYPE_CODES
+from schemas.times import UNITS
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
 OPTIONAL: Final = ("item_id", "category_id", "price", "quantity")
 BATCH_ROWS: Final = 65_536
+_REMEDY: Final = (
+    "name the columns as the fields of events are (schemas/events.py), or choose another --format"
+)
 
 Bools = NDArray[np.bool_]
 
@@ -48,37 +53,28 @@ def read_parquet(
         names: take note of the names of what they are for.
 
     Raises:
-        DatasetError: it is missing, damaged or has other columns.
+        DatasetError: it is missing, damaged, has other columns, or one that holds no such values.
     """
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(pq.ParquetFile(path))
-            missing = [name for name in NEEDED if name not in file.schema_arrow.names]
-            if missing:
-                raise DatasetError(
-                    f"{path}: no column {', '.join(missing)}; name the columns as the fields of "
-                    "events are (schemas/events.py), or choose another --format"
-                )
-            columns = [n for n in (*NEEDED, *OPTIONAL) if n in file.schema_arrow.names]
+            there = file.schema_arrow.names
+            check_names(path, there, NEEDED, _REMEDY)
+            columns = [n for n in (*NEEDED, *OPTIONAL) if n in there]
+            check_names(path, there, tuple(columns), _REMEDY)
             for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                yield _events(batch, invalid, stored_id, names or {})
+                yield _events(_Rows(path, batch, invalid), stored_id, names or {})
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"cannot read {path} as Parquet: {error}") from error
     pa.default_memory_pool().release_unused()
 
 
-def _events(
-    batch: pa.RecordBatch,
-    invalid: dict[str, int],
-    stored_id: Callable[[str], str],
-    names: Catalogue,
-) -> EventLog:
-    rows = _Rows(batch, invalid)
+def _events(rows: _Rows, stored_id: Callable[[str], str], names: Catalogue) -> EventLog:
     ids = rows.codes("event_id", hash64, np.uint64)
     users = rows.codes("user_id", lambda user: hash64(stored_id(user)), np.uint64)
     kind = rows.codes("type", lambda name: TYPE_CODES.get(name, 0), np.uint8)
     rows.refuse(rows.good & (kind == 0), "unknown_type (type)")
-    time = rows.integers("event_time", 1, MAX_TIME)
+    time = rows.times("event_time")
     item = rows.codes("item_id", item_code, np.uint32)
     category = rows.codes("category_id", category_code, np.uint16)
     price, priced = rows.numbers("price")
@@ -99,7 +95,8 @@ def _events(
 class _Rows:
     """The rows of a batch, fewer good ones after every check."""
 
-    def __init__(self, batch: pa.RecordBatch, invalid: dict[str, int]) -> None:
+    def __init__(self, path: Path, batch: pa.RecordBatch, invalid: dict[str, int]) -> None:
+        self._path = path
         self._batch = batch
         self._invalid = invalid
         self.good: Bools = np.ones(batch.num_rows, np.bool_)
@@ -113,10 +110,10 @@ class _Rows:
 
     def codes(self, name: str, code: Callable[[str], int], kind: Any) -> NDArray[Any]:
         """A number per text, 0 for none; needed texts must be there."""
-        column = self._column(name, pa.string())
+        column = self._column(name)
         if column is None:
             return np.zeros(len(self.good), kind)
-        encoded = column.dictionary_encode()
+        encoded = column.texts().dictionary_encode()
         texts = encoded.dictionary.to_pylist()
         table = np.array([code(text) for text in texts] + [0], kind)
         fits = np.array([1 <= len(text) <= MAX_ID_LENGTH for text in texts] + [True])
@@ -129,37 +126,41 @@ class _Rows:
 
     def text(self, name: str, kept: NDArray[np.intp], place: int) -> str:
         """What a row has in a column of texts; `kept` are the rows that are counted."""
-        cell = self._batch.column(name).slice(int(kept[place]), 1)
-        text: str = cell.cast(pa.string())[0].as_py()
+        cell = self._batch.slice(int(kept[place]), 1)
+        text: str = Column.of(self._path, cell, name).texts()[0].as_py()
         return text
 
+    def times(self, name: str) -> NDArray[np.int64]:
+        """Times, ms, of which each must be there and possible."""
+        values, missing, wrong = Column.of(self._path, self._batch, name).times()
+        self.refuse(missing, f"null_value ({name})")
+        self.refuse(wrong, f"wrong_type ({name})")
+        for unit, low, high in UNITS:
+            if low > MAX_TIME:
+                looks = (values >= low) & (values < high)
+                self.refuse(looks, f"out_of_range ({name}): looks like {unit}")
+        self.refuse((values < 1) | (values > MAX_TIME), f"out_of_range ({name})")
+        return values
+
     def integers(self, name: str, low: int, high: int, absent: int = 0) -> NDArray[np.int64]:
-        """Whole numbers within bounds; `absent` where an optional one is null."""
-        column = self._column(name, pa.int64())
+        """Whole numbers within bounds; `absent` where one is null."""
+        column = self._column(name)
         if column is None:
             return np.full(len(self.good), absent, np.int64)
-        null = column.is_null().to_numpy(zero_copy_only=False)
-        if name in NEEDED:
-            self.refuse(null, f"null_value ({name})")
-        values = column.fill_null(absent).to_numpy(zero_copy_only=False)
-        self.refuse(~null & ((values < low) | (values > high)), f"out_of_range ({name})")
-        return np.asarray(values, np.int64)
+        values, missing, wrong = column.integers()
+        self.refuse(wrong, f"wrong_type ({name})")
+        values = np.where(missing, absent, values)
+        self.refuse(~missing & ((values < low) | (values > high)), f"out_of_range ({name})")
+        return values
 
     def numbers(self, name: str) -> tuple[NDArray[np.float64], Bools]:
         """Numbers, and where there is one."""
-        column = self._column(name, pa.float64())
+        column = self._column(name)
         if column is None:
             return np.zeros(len(self.good)), np.zeros(len(self.good), np.bool_)
-        given = column.is_valid().to_numpy(zero_copy_only=False)
-        return column.fill_null(0).to_numpy(zero_copy_only=False), given
+        return column.numbers()
 
-    def _column(self, name: str, kind: pa.DataType) -> Any:
+    def _column(self, name: str) -> Column | None:
         if name not in self._batch.schema.names:
             return None
-        column = self._batch.column(name)
-        if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.timestamp("ms"), safe=False)
-        if pa.types.is_floating(column.type) and pa.types.is_integer(kind):
-            # A whole number that met a null on its way through a data frame.
-            column = pc.if_else(pc.is_nan(column), None, column)
-        return column.cast(kind)
+        return Column.of(self._path, self._batch, name)

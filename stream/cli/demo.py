@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.options import BootstrapServers, ConfigFile, DataDir
+from stream.cli.options import BootstrapServers, ConfigFile, DataDir, Dates, Decimals, wanted
 from stream.cli.produce import Format
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stream.demo.plan import Plan
     from stream.demo.run import Options
     from stream.demo.view import View
+    from stream.replay.adapter import Wanted
 
 app = typer.Typer()
 
@@ -35,6 +36,8 @@ def demo(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Replay at most this many events of it.")
     ] = None,
+    dates: Dates = None,
+    decimal: Decimals = None,
     seconds: Annotated[float, typer.Option(min=5, help="How long the live part takes.")] = 120,
     headless: Annotated[
         bool, typer.Option("--headless", help="Lines instead of the live picture.")
@@ -65,7 +68,7 @@ def demo(
         config, {"kafka": {"bootstrap_servers": bootstrap_servers}, "data_dir": data_dir}
     )
     place = Place(settings.data_dir / "demo")
-    plan = _plan(data, format_, limit)
+    plan = _plan(data, format_, limit, wanted(dates, decimal))
     options = Options(seconds, settings.kafka.bootstrap_servers, config)
     _check_writable(json_out)
     with locked(place):
@@ -77,11 +80,11 @@ def demo(
         raise DemoError("the figures do not add up: " + "; ".join(found))
 
 
-def _plan(data: Path | None, format_: Format | None, limit: int | None) -> "Plan":
+def _plan(data: Path | None, format_: Format | None, limit: int | None, wanted: "Wanted") -> "Plan":
     from stream.demo.plan import BUNDLED, plan_bundled, plan_for
 
     if data is not None and format_ is not None:
-        return plan_for(data, format_.value, limit)
+        return plan_for(data, format_.value, limit, wanted)
     return plan_bundled() if limit is None else plan_for(BUNDLED, Format.ONLINE_RETAIL, limit)
 
 

@@ -1,11 +1,15 @@
 """Options that commands share, and how they become settings."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream.config.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from stream.replay.adapter import Wanted
 
 ConfigFile = Annotated[
     Path | None,
@@ -23,6 +27,39 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of local state. [default: var]"),
 ]
+
+
+class DateOrder(StrEnum):
+    """Order of day and month."""
+
+    DMY = "dmy"
+    MDY = "mdy"
+
+
+class DecimalSign(StrEnum):
+    """What stands in front of the decimals."""
+
+    POINT = "."
+    COMMA = ","
+
+
+Dates = Annotated[
+    DateOrder | None,
+    typer.Option("--dates", help="Day or month first, where the file does not tell by itself."),
+]
+Decimals = Annotated[
+    DecimalSign | None,
+    typer.Option("--decimal", help="Decimal sign, where the file does not tell by itself."),
+]
+
+
+def wanted(dates: DateOrder | None, decimal: DecimalSign | None) -> "Wanted":
+    """How the user says that a file is written."""
+    from stream.replay.adapter import Wanted
+
+    return Wanted(
+        None if dates is None else dates.value, None if decimal is None else decimal.value
+    )
 
 
 def broker_folder(settings: Settings) -> Path:

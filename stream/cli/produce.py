@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+from stream.cli.options import (
+    BootstrapServers,
+    ConfigFile,
+    DataDir,
+    Dates,
+    Decimals,
+    read_settings,
+    wanted,
+)
 from stream.replay.report import Report
 
 app = typer.Typer()
@@ -54,6 +62,8 @@ def produce(
     sort_memory: Annotated[
         int, typer.Option(min=1, help="MiB for sorting; what does not fit goes to disk.")
     ] = 256,
+    dates: Dates = None,
+    decimal: Decimals = None,
     topic: Annotated[str | None, typer.Option(help="Topic; default: the events topic.")] = None,
     bootstrap_servers: BootstrapServers = None,
     data_dir: DataDir = None,
@@ -87,6 +97,7 @@ def produce(
         until=high,
         limit=limit,
         memory_bytes=sort_memory << 20,
+        wanted=wanted(dates, decimal),
     )
     run_production(settings, rows, report, topic=topic, pace=pace, total=limit)
     _finish(report, topic or settings.topics.events, json_out)
@@ -116,7 +127,7 @@ def _finish(report: Report, topic: str, json_out: Path | None) -> None:
         typer.echo("interrupted: the rest of the file was not sent", err=True)
         raise typer.Exit(130)
     if not report.sent:
-        raise ReplayError(report.why_nothing())
+        raise ReplayError(f"nothing was sent: {report.why_nothing()}")
 
 
 def _moment(time: int | None) -> str:

@@ -5,13 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+from stream.cli.options import (
+    BootstrapServers,
+    ConfigFile,
+    DataDir,
+    Dates,
+    Decimals,
+    read_settings,
+    wanted,
+)
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from schemas.errors import IntentStreamError
     from stream.learning.sources import Source
     from stream.learning.trainer import Round
+    from stream.replay.adapter import Wanted
 
 app = typer.Typer()
 
@@ -29,6 +38,8 @@ def train(
     format_name: Annotated[
         str, typer.Option("--format", help="What the files are: parquet, or as for `produce`.")
     ] = "jsonl",
+    dates: Dates = None,
+    decimal: Decimals = None,
     until: Annotated[
         str | None,
         typer.Option(help="Last event time to learn from: unix seconds, ms or an ISO date."),
@@ -93,7 +104,7 @@ def train(
     interval = _interval(every)
     last = parse_moment(until) if until else None
     torch.set_num_threads(threads)
-    events = source_of(settings, source or [KAFKA], format_name)
+    events = source_of(settings, source or [KAFKA], format_name, wanted(dates, decimal))
 
     kept = refresh or interval is not None
     refresher = refresher_of(settings, events, kept=refresh) if kept else None
@@ -126,7 +137,7 @@ def train(
             show_round(outcome, json_out)
 
 
-def source_of(settings: Settings, names: list[str], format_name: str) -> "Source":
+def source_of(settings: Settings, names: list[str], format_name: str, wanted: "Wanted") -> "Source":
     """Kafka or files, as `--from` names them.
 
     Raises:
@@ -139,7 +150,7 @@ def source_of(settings: Settings, names: list[str], format_name: str) -> "Source
         return FromKafka(settings)
     if KAFKA in names:
         raise TrainerError(f"--from {KAFKA} cannot be mixed with files: give one or the other")
-    return FromFiles(tuple(Path(name) for name in names), format_name, settings)
+    return FromFiles(tuple(Path(name) for name in names), format_name, settings, wanted)
 
 
 def _interval(text: str | None) -> int | None:

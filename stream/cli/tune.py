@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
+from stream.cli.options import (
+    BootstrapServers,
+    ConfigFile,
+    DataDir,
+    Dates,
+    Decimals,
+    read_settings,
+    wanted,
+)
 
 if TYPE_CHECKING:
     from models.training.tune import Trial, Tuned
@@ -32,6 +40,8 @@ def tune(
     format_name: Annotated[
         str, typer.Option("--format", help="What the files are: parquet, or as for `produce`.")
     ] = "jsonl",
+    dates: Dates = None,
+    decimal: Decimals = None,
     until: Annotated[
         str | None,
         typer.Option(help="Last event time to learn from: unix seconds, ms or an ISO date."),
@@ -78,7 +88,7 @@ def tune(
     except ValueError as error:
         raise TrainerError(f"--for: {error}") from error
     torch.set_num_threads(threads)
-    events = source_of(settings, source or [KAFKA], format_name)
+    events = source_of(settings, source or [KAFKA], format_name, wanted(dates, decimal))
     chosen = config_of(settings, drop_late=events.in_arrival_order)
     targets = targets_of(settings)
     with Shown() as shown:
@@ -89,6 +99,7 @@ def tune(
         chosen.dataset,
         drop_late=chosen.drop_late,
         now=time.time_ns() // 1_000_000,
+        invalid=events.refused,
     )
     tuned = search(
         gathered.examples,

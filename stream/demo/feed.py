@@ -28,6 +28,7 @@ class Feed:
             since=plan.since,
             until=plan.until,
             limit=plan.limit,
+            wanted=plan.wanted,
         )
         self._next: Row | None = None
         self._begun = False

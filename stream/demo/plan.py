@@ -8,7 +8,7 @@ horizons fit into it, which is what the trainer needs.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from models.targets import shop_targets
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.demo.errors import DemoError
 from stream.outcomes.joiner import OutcomeRules
+from stream.replay.adapter import AS_FOUND, Wanted
 from stream.replay.report import Report
 from stream.replay.source import Order, read_rows
 
@@ -87,6 +88,8 @@ class Plan:
     min_orders: int
     """Orders from which on a user can be lost."""
     limit: int | None = None
+    wanted: Wanted = AS_FOUND
+    """How the file writes dates and decimals, where it does not tell by itself."""
 
     def overrides(self) -> dict[str, Any]:
         """Settings for trainer and worker, without the thresholds."""
@@ -149,7 +152,9 @@ def plan_bundled() -> Plan:
     )
 
 
-def plan_for(file: Path, format_name: str, limit: int | None = None) -> Plan:
+def plan_for(
+    file: Path, format_name: str, limit: int | None = None, wanted: Wanted = AS_FOUND
+) -> Plan:
     """Look through a file once, and scale everything to the time that it spans.
 
     Raises:
@@ -158,14 +163,15 @@ def plan_for(file: Path, format_name: str, limit: int | None = None) -> Plan:
     """
     report = Report()
     order: Order = "file" if limit is None else "time"
-    rows = read_rows(file, format_name, report, order=order, limit=limit)
+    rows = read_rows(file, format_name, report, order=order, limit=limit, wanted=wanted)
     times = np.frombuffer(array("q", (row.time for row in rows)), np.int64)
     if len(times) == 0:
-        raise DemoError(f"{file}: no line of it is an event of format {format_name}")
+        raise DemoError(report.why_nothing())
     first, last = (int(t) for t in np.quantile(times, [_STRAY, 1 - _STRAY]))
     slack = round((last - first) * _SLACK)
     inside = times[(times >= first - slack) & (times <= last + slack)]
-    return scaled(file, format_name, int(inside.min()), int(inside.max()) + 1, limit)
+    plan = scaled(file, format_name, int(inside.min()), int(inside.max()) + 1, limit)
+    return replace(plan, wanted=wanted)
 
 
 def scaled(file: Path, format_name: str, since: int, until: int, limit: int | None = None) -> Plan:

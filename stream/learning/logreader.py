@@ -30,6 +30,7 @@ from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.records import Record
 from stream.pipeline.state import USER_PREFIX
+from stream.replay.adapter import AS_FOUND, Wanted
 from stream.replay.report import Report
 from stream.replay.source import read_rows
 
@@ -210,6 +211,7 @@ def read_files(
     count: Count | None = None,
     stored_id: Callable[[str], str] = str,
     names: Catalogue | None = None,
+    wanted: Wanted = AS_FOUND,
 ) -> dict[str, int]:
     """Append the events of files to `spool`, in their order, as if each arrived when it happened.
 
@@ -220,6 +222,7 @@ def read_files(
         count: called as events are read.
         stored_id: gives the name under which a user is known to the workers.
         names: take note of the names of what they are for.
+        wanted: how the files write dates and decimals, where they do not tell by themselves.
 
     Returns:
         How many lines or rows gave no event, by reason.
@@ -233,7 +236,7 @@ def read_files(
         parts = (
             read_parquet(path, invalid, stored_id, names)
             if format_name == PARQUET
-            else _read_lines(path, format_name, invalid, stored_id, names or {})
+            else _read_lines(path, format_name, invalid, stored_id, names or {}, wanted)
         )
         for part in parts:
             spool.append(part, part.events.time)
@@ -248,10 +251,11 @@ def _read_lines(
     invalid: dict[str, int],
     stored_id: Callable[[str], str],
     names: Catalogue,
+    wanted: Wanted,
 ) -> Iterator[EventLog]:
     report = Report()
     # The log is sorted by user later on: the order of the file is good enough.
-    lines = read_rows(path, format_name, report, order="file")
+    lines = read_rows(path, format_name, report, order="file", wanted=wanted)
     while chunk := [decode_event(line.value) for line in islice(lines, _FILE_ROWS)]:
         users = [hash64(stored_id(event.user_id)) for event in chunk]
         events = columns([encode_event(event) for event in chunk])

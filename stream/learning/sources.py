@@ -12,6 +12,7 @@ from models.log.spool import Spool
 from stream.config.settings import Settings
 from stream.kafka.erased import read_erased
 from stream.learning.logreader import Count, KafkaLog, read_files
+from stream.replay.adapter import AS_FOUND, Wanted
 
 
 class Source(Protocol):
@@ -87,6 +88,8 @@ class FromFiles:
     format_name: str = "jsonl"
     settings: Settings | None = None
     """With a broker: users who asked it to be forgotten are left out."""
+    wanted: Wanted = AS_FOUND
+    """How the files write dates and decimals, where they do not tell by themselves."""
     refused: dict[str, int] = field(default_factory=dict)
     names: dict[str, Names] = field(default_factory=dict)
     in_arrival_order = False
@@ -100,7 +103,9 @@ class FromFiles:
         wanted = () if settings is None else settings.train.rank
         self.names.update(catalogue(what for what in wanted if what not in self.names))
         self.refused.update(
-            read_files(spool, self.paths, self.format_name, count, stored_id, self.names)
+            read_files(
+                spool, self.paths, self.format_name, count, stored_id, self.names, self.wanted
+            )
         )
         if settings is not None and settings.kafka.bootstrap_servers:
             spool.forget(asyncio.run(read_erased(settings)).keep)

@@ -4,25 +4,28 @@ An adapter only maps. Whether an event is valid is judged once, by `schemas.code
 refuses exactly what a worker would refuse.
 """
 
-import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from schemas.events import Event
 
 __all__ = [
+    "AS_FOUND",
     "Adapter",
+    "DateOrder",
+    "Decimal",
     "Kind",
     "LineError",
     "Parsed",
     "ParsedLine",
     "Rejected",
+    "Wanted",
+    "identifier",
     "integer",
-    "milliseconds",
-    "price_of",
+    "user_of",
 ]
 
 
@@ -31,6 +34,16 @@ Kind = Literal["unparsed", "invalid"]
 
 
 _MAX_DIGITS: Final = 20
+_NO_IDS: Final = frozenset(
+    {
+        *("", "nan", "null", "none", "na", "n/a", "<na>", "(not set)"),
+        "00000000-0000-0000-0000-000000000000",
+    }
+)
+_FLOAT_ID: Final = re.compile(r"\d+\.0+")
+_SCIENTIFIC_ID: Final = re.compile(r"\d(?:\.\d+)?[eE]\+\d{2,3}")
+_EXACT: Final = 2**53
+"""Whole numbers up to this are exact in double precision."""
 
 
 class LineError(ValueError):
@@ -70,19 +83,78 @@ ParsedLine = tuple[int, Parsed]
 """Line in the file, counted from 1, and what it gave."""
 
 
+DateOrder = Literal["dmy", "mdy"]
+Decimal = Literal[".", ","]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the user says a file is written; None: the file is to tell."""
+
+    dates: DateOrder | None = None
+    """Order of day and month where the year is not in front."""
+    decimal: Decimal | None = None
+    """The decimal sign."""
+
+
+AS_FOUND: Final = Wanted()
+
+
 class Adapter(Protocol):
     """Reads one public dataset's own files."""
 
     name: str
     """As given to `--format`; the first part of every event id."""
 
-    def read(self, path: Path) -> Iterator[ParsedLine]:
-        """Yield every line of the file, in file order.
+    def fits(self, line: bytes) -> bool:
+        """Whether a file that begins with this line may be one of this format."""
+        ...
+
+    def read(self, path: Path, wanted: Wanted = AS_FOUND) -> Iterator[ParsedLine]:
+        """Yield every line of the file, in file order; `wanted` says how it writes values.
 
         Raises:
-            ReplayError: the file is missing, unreadable, or of another format altogether.
+            ReplayError: the file is missing, unreadable, of another format altogether, or leaves
+                open what `wanted` could say.
         """
         ...
+
+
+def identifier(text: str) -> str | None:
+    """Read an id as text; None where there is none.
+
+    No id is: empty text, what data frames and analytics write for a missing value (nan, null,
+    None, NA, (not set)), and the nil UUID. A whole number that met a missing one in a data frame
+    ("17850.0") is read as that number.
+
+    Raises:
+        LineError: a number so large, or in such a notation, that it has lost digits.
+    """
+    text = text.strip()
+    if text.isdecimal():
+        return text
+    if text.lower() in _NO_IDS:
+        return None
+    if _FLOAT_ID.fullmatch(text):
+        whole = text.partition(".")[0]
+        if int(whole) > _EXACT:
+            raise LineError("id is a number that lost digits: write ids as text", "invalid")
+        return whole
+    if _SCIENTIFIC_ID.fullmatch(text):
+        raise LineError("id is in scientific notation: write ids as text", "invalid")
+    return text
+
+
+def user_of(text: str) -> str:
+    """Read the id of a user.
+
+    Raises:
+        LineError: there is none, or it has lost digits.
+    """
+    user = identifier(text)
+    if user is None:
+        raise LineError("no user", "invalid")
+    return user
 
 
 def integer(text: str) -> int:
@@ -94,35 +166,3 @@ def integer(text: str) -> int:
     if not (text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= _MAX_DIGITS):
         raise LineError("time is not a number")
     return int(text)
-
-
-def milliseconds(text: str) -> int:
-    """Read "2019-10-01 00:00:00 UTC" or ISO 8601 as milliseconds; without a zone it is UTC.
-
-    Raises:
-        LineError: it is no date.
-    """
-    try:
-        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
-    except ValueError:
-        raise LineError("time is not a date") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
-
-
-def price_of(text: str) -> float | None:
-    """Read a price; an empty text is none.
-
-    Raises:
-        LineError: it is no finite number.
-    """
-    if not text:
-        return None
-    try:
-        price = float(text)
-    except ValueError:
-        raise LineError("price is not a number") from None
-    if not math.isfinite(price):
-        raise LineError("price is not a number")
-    return price

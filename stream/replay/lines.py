@@ -1,32 +1,48 @@
-"""Lines of text files, plain or compressed, numbered, and bounded in length."""
+"""Lines of text files, plain or compressed, numbered, and bounded in length.
 
-import csv
+What a file is, its first bytes tell, not its name: compressions, UTF-8 and UTF-16 with or without a
+byte order mark, and line ends of any system.
+"""
+
+import codecs
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from schemas.events import Event
-from stream.replay.adapter import LineError, ParsedLine, Rejected
 from stream.replay.errors import ReplayError
 
-__all__ = ["MAX_LINE_BYTES", "check_header", "read_lines", "read_table"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["MAX_LINE_BYTES", "first_line", "read_lines"]
 
 MAX_LINE_BYTES: Final = 8 << 20
 """A longer line is rejected unread, so that a file without line ends needs no memory."""
-_COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+_COMPRESSIONS: Final = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_NO_TEXT: Final = {
+    b"PAR1": "a Parquet file: `train --format parquet` reads events from it, and online-retail"
+    " takes it where its name ends in .parquet",
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive: save the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
+}
 _BUFFER: Final = 1 << 20
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line's number, from 1, and its bytes without the line end; None if too long.
 
-    Files ending in .gz, .zst, .bz2 or .lz4 are decompressed on the way.
+    Gzip, zstd, bz2 and lz4 are decompressed, UTF-16 becomes UTF-8, a byte order mark is left out.
 
     Raises:
-        ReplayError: the file is missing, is no file, or its compression is damaged.
+        ReplayError: the file is missing, is no text file, or its compression is damaged.
     """
     try:
         with _open(path) as stream:
@@ -41,72 +57,92 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                 yield number, None
     except (OSError, pa.ArrowInvalid) as error:
         raise ReplayError(f"cannot read {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ReplayError(
+            f"cannot read {path}: it begins as UTF-16 and does not go on so ({error.reason}); save"
+            " it as UTF-8"
+        ) from error
+
+
+def first_line(path: Path) -> bytes:
+    """The first line of a text file, its first 64 KiB at most; empty for an empty file.
+
+    Raises:
+        ReplayError: as `read_lines`.
+    """
+    for _, line in read_lines(path):
+        return (line or b"")[: 64 << 10]
+    return b""
 
 
 def _open(path: Path) -> IO[bytes]:
-    compression = _COMPRESSIONS.get(path.suffix.lower())
-    if compression is None:
-        return path.open("rb", buffering=_BUFFER)
-    return io.BufferedReader(pa.input_stream(str(path), compression=compression), _BUFFER)
+    stream: IO[bytes] = path.open("rb", buffering=_BUFFER)
+    magic = _peek(stream)[:4]
+    for begin, kind in _NO_TEXT.items():
+        if magic.startswith(begin):
+            stream.close()
+            raise ReplayError(f"{path} is {kind}")
+    for begin, compression in _COMPRESSIONS.items():
+        if magic.startswith(begin):
+            stream.close()
+            arrow = pa.input_stream(str(path), compression=compression)
+            stream = io.BufferedReader(arrow, _BUFFER)
+    begin = _peek(stream)
+    encoding = _wide_encoding(begin[:4])
+    if encoding is not None:
+        stream = io.BufferedReader(_Recoded(stream, encoding), _BUFFER)
+        begin = _peek(stream)
+    if b"\r" in begin and b"\n" not in begin:
+        stream = io.BufferedReader(_Recoded(stream, None), _BUFFER)
+    if _peek(stream).startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+    return stream
 
 
-def check_header(path: Path, expected: Sequence[str]) -> None:
-    """Check that the first line of a CSV file names exactly the expected columns.
+def _peek(stream: IO[bytes]) -> bytes:
+    return stream.peek(_BUFFER)[:_BUFFER] if isinstance(stream, io.BufferedReader) else b""
 
-    Raises:
-        ReplayError: it does not; the message shows both.
+
+def _wide_encoding(begin: bytes) -> str | None:
+    """The UTF-16 that text begins in; None if it is another encoding."""
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = [byte == 0 for byte in begin]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
+
+
+class _Recoded(io.RawIOBase):
+    """UTF-16 as UTF-8; or, without an encoding, bytes whose lines end in CR as such that end in LF.
+
+    Raises UnicodeDecodeError where the text is not of the encoding.
     """
-    for _, line in read_lines(path):
-        text = (line or b"")[:1000].decode("utf-8-sig", "replace")
-        if [name.strip().strip('"') for name in text.split(",")] != list(expected):
-            raise ReplayError(
-                f"{path}, line 1: the columns must be {','.join(expected)}, but the line is"
-                f" {text[:200]!r}; choose another --format"
-            )
-        return
-    raise ReplayError(f"{path} is empty: expected a first line {','.join(expected)}")
 
+    def __init__(self, stream: IO[bytes], encoding: str | None) -> None:
+        self._stream = stream
+        self._decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)()
+        self._left = b""
 
-def read_table(
-    path: Path,
-    columns: int,
-    to_event: Callable[[int, list[str]], Event],
-    *,
-    header: bool,
-    encoding: str = "utf-8",
-) -> Iterator[ParsedLine]:
-    """Parse a CSV file line by line.
+    def readable(self) -> bool:
+        return True
 
-    Args:
-        path: the file.
-        columns: number of fields of a good line.
-        to_event: makes an event of the line number and the fields, or raises `LineError`.
-        header: whether the first line names the columns and is passed over.
-        encoding: of the text.
-    """
-    for number, line in read_lines(path):
-        if header and number == 1:
-            continue
-        try:
-            yield number, to_event(number, _fields(line, columns, encoding))
-        except LineError as error:
-            yield number, Rejected(number, error.reason, error.kind)
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer)
+        while not self._left:
+            data = self._stream.read(_BUFFER)
+            if self._decoder is None:
+                self._left = data.replace(b"\r", b"\n")
+            else:
+                # Half a character at the end of a cut file is no reason to refuse the rest.
+                self._left = self._decoder.decode(data).encode()
+            if not data:
+                break
+        size = min(len(view), len(self._left))
+        view[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
 
-
-def _fields(line: bytes | None, columns: int, encoding: str) -> list[str]:
-    if line is None:
-        raise LineError(f"longer than {MAX_LINE_BYTES} bytes")
-    try:
-        text = line.decode(encoding)
-    except UnicodeDecodeError:
-        raise LineError(f"not {encoding}") from None
-    try:
-        # One line is one record here: a lone quote must not swallow the lines that follow.
-        fields = next(csv.reader([text]), []) if '"' in text else text.split(",")
-    except csv.Error:
-        raise LineError("broken quoting") from None
-    if len(fields) != columns:
-        if not text:
-            raise LineError("blank line")
-        raise LineError(f"{columns} columns expected")
-    return fields
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

@@ -1,4 +1,4 @@
-"""UCI "Online Retail": one event per invoice line, from Parquet or CSV.
+"""UCI "Online Retail" and "Online Retail II": one event per invoice line, from Parquet or CSV.
 
 A purchase, or a refund where the invoice number starts with `C`; the invoice is the session. Times
 are the shop's local times without a zone; they are taken as UTC. In a Parquet file a line is a row,
@@ -6,31 +6,32 @@ counted from 1; in a CSV file it is a line of text, the header being line 1.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.log.arrow import Column, check_names
 from schemas.events import Event, Purchase, Refund
-from stream.replay.adapter import LineError, ParsedLine, Rejected, milliseconds, price_of
+from stream.replay.adapter import AS_FOUND, LineError, ParsedLine, Rejected, Wanted, identifier
+from stream.replay.conventions import Cells, Conventions
 from stream.replay.errors import ReplayError
-from stream.replay.lines import check_header, read_table
+from stream.replay.tables import Columns, fits, open_table, read_fields, read_table
 
-_COLUMNS: Final = (
-    "InvoiceNo",
-    "StockCode",
-    "Description",
-    "Quantity",
-    "InvoiceDate",
-    "UnitPrice",
-    "CustomerID",
-    "Country",
-)
-_NEEDED: Final = [name for name in _COLUMNS if name != "Description"]
+_COLUMNS: Final[Columns] = {
+    "InvoiceNo": ("Invoice",),
+    "StockCode": (),
+    "Quantity": (),
+    "InvoiceDate": (),
+    "UnitPrice": ("Price",),
+    "CustomerID": ("Customer ID",),
+    "Country": (),
+}
+"""In the order in which an event is made of them; version II has other names."""
 _ROWS: Final = 16_384
 
 
@@ -39,75 +40,82 @@ class OnlineRetail:
 
     name = "online-retail"
 
-    def read(self, path: Path) -> Iterator[ParsedLine]:
+    def fits(self, line: bytes) -> bool:
+        """Whether a file that begins with this line may be one of this format."""
+        return fits(line, _COLUMNS)
+
+    def read(self, path: Path, wanted: Wanted = AS_FOUND) -> Iterator[ParsedLine]:
         """Yield every row of the file, in file order."""
         if path.suffix.lower() == ".parquet":
             return _read_parquet(path)
-        check_header(path, _COLUMNS)
         # The file in circulation is not UTF-8; only the unused description leaves ASCII.
-        return read_table(path, len(_COLUMNS), _csv_event, header=True, encoding="latin-1")
+        table = open_table(path, _COLUMNS, fallback="latin-1")
+
+        def cells() -> Cells:
+            return (
+                (line, [time], [quantity, price])
+                for line, (_, _, quantity, time, price, *_) in read_fields(table)
+            )
+
+        return read_table(table, partial(_csv_event, Conventions(path, wanted, cells)))
 
 
-def _csv_event(line: int, fields: list[str]) -> Event:
-    invoice, item, _, quantity, time, price, customer, country = fields
-    try:
-        units = float(quantity)
-    except ValueError:
-        raise LineError("quantity is not a number") from None
+def _csv_event(conventions: Conventions, line: int, fields: list[str]) -> Event:
+    invoice, item, quantity, time, price, customer, country = fields
     return _event(
-        line, invoice, item, units, _milliseconds(time), price_of(price), customer, country
+        line,
+        invoice.strip(),
+        identifier(item),
+        conventions.number(quantity, "quantity"),
+        conventions.milliseconds(time),
+        conventions.price(price),
+        identifier(customer),
+        country,
     )
-
-
-def _milliseconds(text: str) -> int:
-    try:
-        return milliseconds(text)
-    except LineError:
-        pass
-    try:
-        moment = datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=UTC)
-    except ValueError:
-        raise LineError("time is not a date") from None
-    return round(moment.timestamp() * 1000)
 
 
 def _read_parquet(path: Path) -> Iterator[ParsedLine]:
     line = 0
     try:
         with pq.ParquetFile(path) as file:
-            missing = [name for name in _NEEDED if name not in file.schema_arrow.names]
-            if missing:
-                raise ReplayError(
-                    f"{path}: no column {', '.join(missing)}; choose another --format"
-                )
-            for batch in file.iter_batches(_ROWS, columns=_NEEDED):
-                for row in zip(*_columns(batch), strict=True):
+            names = _names(path, file.schema_arrow.names)
+            for batch in file.iter_batches(_ROWS, columns=names):
+                for row in zip(*_columns(path, batch, names), strict=True):
                     line += 1
                     yield line, _row_event(line, row)
     except (OSError, pa.ArrowException) as error:
         raise ReplayError(f"cannot read {path}, row {line + 1}: {error}") from error
 
 
-def _columns(batch: pa.RecordBatch) -> list[list[Any]]:
-    types = {"InvoiceDate": pa.timestamp("ms"), "Quantity": pa.float64(), "UnitPrice": pa.float64()}
-    columns = []
-    for name in _NEEDED:
-        column = batch.column(name)
-        if name in types:
-            column = column.cast(types[name], safe=False)
-        if name == "InvoiceDate":
-            column = column.cast(pa.int64())
-        columns.append(column.to_pylist())
-    return columns
+def _names(path: Path, there: list[str]) -> list[str]:
+    """The file's own names of the columns."""
+    names = [
+        next((each for each in (name, *others) if each in there), name)
+        for name, others in _COLUMNS.items()
+    ]
+    check_names(path, there, tuple(names), "choose another --format")
+    return names
+
+
+def _columns(path: Path, batch: pa.RecordBatch, names: list[str]) -> list[list[Any]]:
+    invoice, item, quantity, time, price, customer, country = (
+        Column.of(path, batch, name) for name in names
+    )
+    moments, missing, wrong = time.times()
+    moments = np.where(missing | wrong, 0, moments)
+    columns: list[list[Any]] = [invoice.texts().to_pylist(), item.texts().to_pylist()]
+    for units, given in (quantity.numbers(), price.numbers()):
+        columns.append(np.where(given, units, np.nan).tolist())
+    columns.insert(3, moments.tolist())
+    return [*columns, customer.texts().to_pylist(), country.texts().to_pylist()]
 
 
 def _row_event(line: int, row: tuple[Any, ...]) -> Event | Rejected:
-    invoice, item, units, time, price, customer, country = row
-    if None in (invoice, units, time):
+    invoice, item, units, time, price, user, country = row
+    if invoice is None or units != units or not time:  # noqa: PLR0124  # NaN
         return Rejected(line, "empty invoice, quantity or date")
-    user = "" if customer is None or str(customer) == "nan" else str(customer)
     try:
-        return _event(line, str(invoice), item or "", units, time, price, user, country or "")
+        return _event(line, invoice, item, units, time, price, user, country or "")
     except LineError as error:
         return Rejected(line, error.reason, error.kind)
 
@@ -115,16 +123,16 @@ def _row_event(line: int, row: tuple[Any, ...]) -> Event | Rejected:
 def _event(
     line: int,
     invoice: str,
-    item: str,
+    item: str | None,
     units: float,
     time: int,
     price: float | None,
-    user: str,
+    user: str | None,
     country: str,
 ) -> Event:
     cancelled = invoice.startswith("C")
     quantity = -units if cancelled else units
-    if not user:
+    if user is None:
         raise LineError("no user", "invalid")
     if not quantity > 0:
         raise LineError("quantity has the wrong sign for the invoice", "invalid")
@@ -134,10 +142,10 @@ def _event(
         raise LineError("price is not positive", "invalid")
     return (Refund if cancelled else Purchase)(
         event_id=f"online-retail-{line}",
-        user_id=user.removesuffix(".0"),
+        user_id=user,
         event_time=time,
         session_id=invoice,
-        item_id=item or None,
+        item_id=item,
         price=price,
         quantity=int(quantity),
         currency="GBP",

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from schemas.events import CartAdd, Event, Purchase, View
-from stream.replay.adapter import ParsedLine, Rejected
+from stream.replay.adapter import AS_FOUND, ParsedLine, Rejected, Wanted
 from stream.replay.lines import MAX_LINE_BYTES, read_lines
 
 _TYPES: Final[dict[str, type[Event]]] = {"clicks": View, "carts": CartAdd, "orders": Purchase}
@@ -34,8 +34,13 @@ class Otto:
 
     name = "otto"
 
-    def read(self, path: Path) -> Iterator[ParsedLine]:
+    def fits(self, line: bytes) -> bool:
+        """Whether a file that begins with this line may be one of this format."""
+        return line.startswith(b"{") and b'"session"' in line and b'"events"' in line
+
+    def read(self, path: Path, wanted: Wanted = AS_FOUND) -> Iterator[ParsedLine]:
         """Yield the events of every line of the file, in file order."""
+        del wanted
         sessions = msgspec.json.Decoder(_Session)
         for number, line in read_lines(path):
             if line is None:

@@ -4,26 +4,28 @@
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from schemas.events import CartAdd, CartRemove, Event, Purchase, View
-from stream.replay.adapter import LineError, ParsedLine, milliseconds, price_of
-from stream.replay.lines import check_header, read_table
+from stream.replay.adapter import AS_FOUND, LineError, ParsedLine, Wanted, identifier, user_of
+from stream.replay.conventions import Cells, Conventions
+from stream.replay.tables import Columns, fits, open_table, read_fields, read_table
 
-_COLUMNS: Final = (
-    "event_time",
-    "event_type",
-    "product_id",
-    "category_id",
-    "category_code",
-    "brand",
-    "price",
-    "user_id",
-    "user_session",
-)
+_COLUMNS: Final[Columns] = {
+    "event_time": (),
+    "event_type": (),
+    "product_id": (),
+    "category_id": (),
+    "category_code": (),
+    "brand": (),
+    "price": (),
+    "user_id": (),
+    "user_session": (),
+}
 _TYPES: Final[dict[str, type[Event]]] = {
     "view": View,
     "cart": CartAdd,
@@ -37,13 +39,22 @@ class Rees46:
 
     name = "rees46"
 
-    def read(self, path: Path) -> Iterator[ParsedLine]:
+    def fits(self, line: bytes) -> bool:
+        """Whether a file that begins with this line may be one of this format."""
+        return fits(line, _COLUMNS)
+
+    def read(self, path: Path, wanted: Wanted = AS_FOUND) -> Iterator[ParsedLine]:
         """Yield every data line of the file, in file order."""
-        check_header(path, _COLUMNS)
-        return read_table(path, len(_COLUMNS), _event, header=True)
+        table = open_table(path, _COLUMNS)
+
+        def cells() -> Cells:
+            return ((line, [fields[0]], [fields[6]]) for line, fields in read_fields(table))
+
+        conventions = Conventions(path, wanted, cells)
+        return read_table(table, partial(_event, conventions))
 
 
-def _event(line: int, fields: list[str]) -> Event:
+def _event(conventions: Conventions, line: int, fields: list[str]) -> Event:
     time, behaviour, item, category, path, brand, price, user, session = fields
     kind = _TYPES.get(behaviour)
     if kind is None:
@@ -55,11 +66,11 @@ def _event(line: int, fields: list[str]) -> Event:
     }
     return kind(
         event_id=f"rees46-{line}",
-        user_id=user,
-        event_time=milliseconds(time),
+        user_id=user_of(user),
+        event_time=conventions.milliseconds(time),
         session_id=session or None,
-        item_id=item or None,
-        category_id=category or None,
-        price=price_of(price),
+        item_id=identifier(item),
+        category_id=identifier(category),
+        price=conventions.price(price),
         properties=free or None,
     )

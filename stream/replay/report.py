@@ -93,7 +93,7 @@ class Report:
         return self.entries - known
 
     def why_nothing(self) -> str:
-        """One line on why no event was sent: counts by reason, each with its first lines."""
+        """One line on why no event is ready: counts by reason, each with its first lines."""
         rejected = sorted(
             {**self.unparsed, **self.invalid}.items(), key=lambda item: -item[1].count
         )
@@ -105,7 +105,7 @@ class Report:
         if self.unparsed.keys() or not self.lines:
             reasons.append(f"check that the file is {self.format}")
         return (
-            f"nothing was sent of {self.path}: {self.lines:,} lines read"
+            f"no event of {self.path} can be used: {self.lines:,} lines read"
             f"{': ' if reasons else ''}{'; '.join(reasons)}"
         )
 

@@ -11,10 +11,24 @@ from typing import Final
 import msgspec
 
 from schemas.events import CartAdd, Event, Purchase, View
-from stream.replay.adapter import LineError, ParsedLine, integer
-from stream.replay.lines import check_header, read_table
+from stream.replay.adapter import (
+    AS_FOUND,
+    LineError,
+    ParsedLine,
+    Wanted,
+    identifier,
+    integer,
+    user_of,
+)
+from stream.replay.tables import Columns, fits, open_table, read_table
 
-_COLUMNS: Final = ("timestamp", "visitorid", "event", "itemid", "transactionid")
+_COLUMNS: Final[Columns] = {
+    "timestamp": (),
+    "visitorid": (),
+    "event": (),
+    "itemid": (),
+    "transactionid": (),
+}
 _TYPES: Final[dict[str, type[Event]]] = {
     "view": View,
     "addtocart": CartAdd,
@@ -27,10 +41,14 @@ class RetailRocket:
 
     name = "retailrocket"
 
-    def read(self, path: Path) -> Iterator[ParsedLine]:
+    def fits(self, line: bytes) -> bool:
+        """Whether a file that begins with this line may be one of this format."""
+        return fits(line, _COLUMNS)
+
+    def read(self, path: Path, wanted: Wanted = AS_FOUND) -> Iterator[ParsedLine]:
         """Yield every data line of the file, in file order."""
-        check_header(path, _COLUMNS)
-        return read_table(path, len(_COLUMNS), _event, header=True)
+        del wanted
+        return read_table(open_table(path, _COLUMNS), _event)
 
 
 def _event(line: int, fields: list[str]) -> Event:
@@ -38,12 +56,14 @@ def _event(line: int, fields: list[str]) -> Event:
     kind = _TYPES.get(behaviour)
     if kind is None:
         raise LineError("unknown event")
-    free = {"transaction_id": msgspec.Raw(msgspec.json.encode(transaction))}
+    order = identifier(transaction)
+    free = {"transaction_id": msgspec.Raw(msgspec.json.encode(order))}
+    user = user_of(visitor)
     return kind(
         event_id=f"retailrocket-{line}",
-        user_id=visitor,
+        user_id=user,
         event_time=integer(time),
-        anonymous_id=visitor or None,
-        item_id=item or None,
-        properties=free if transaction else None,
+        anonymous_id=user,
+        item_id=identifier(item),
+        properties=free if order else None,
     )

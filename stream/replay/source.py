@@ -14,9 +14,10 @@ from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent, Reason
 from schemas.events import Event
 from schemas.times import time_fault, unit_of
-from stream.replay.adapter import Adapter, Kind, Rejected
+from stream.replay.adapter import AS_FOUND, Adapter, Kind, Rejected, Wanted
 from stream.replay.errors import ReplayError
 from stream.replay.jsonl import JsonLines
+from stream.replay.lines import first_line
 from stream.replay.online_retail import OnlineRetail
 from stream.replay.order import MEMORY_BYTES, Row, in_time_order
 from stream.replay.otto import Otto
@@ -94,6 +95,7 @@ def read_rows(
     until: int | None = None,
     limit: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
+    wanted: Wanted = AS_FOUND,
 ) -> Iterator[Row]:
     """Yield the file's events as records: key `user_id`, value the event in JSON.
 
@@ -110,6 +112,7 @@ def read_rows(
         until: first event time no longer to take.
         limit: most events to yield. In file order nothing is read beyond it.
         memory_bytes: budget of the sort.
+        wanted: how the file writes dates and decimals, where it does not tell by itself.
 
     Raises:
         ReplayError: unknown format, or a file that cannot be read as this format.
@@ -117,9 +120,11 @@ def read_rows(
     adapter = adapter_of(format_name)
     report.path = str(path)
     report.format = format_name
+    if path.is_dir():
+        raise ReplayError(f"{path} is a folder: name one file of it")
     if not path.is_file():
         raise ReplayError(f"no such file: {path}")
-    rows = _rows(adapter, path, report, since, until)
+    rows = _rows(adapter, path, report, since, until, wanted)
     if order == "file":
         return islice(rows, limit)
     return _limited(in_time_order(rows, memory_bytes=memory_bytes), limit, report)
@@ -138,6 +143,22 @@ def read_events(
     return (decode_event(row.value) for row in rows)
 
 
+def _check_format(adapter: Adapter, path: Path) -> None:
+    """Refuse a file that is of another format by its first line.
+
+    Raises:
+        ReplayError: it is; names that format.
+    """
+    if path.suffix.lower() == ".parquet" and adapter.name == OnlineRetail.name:
+        return
+    line = first_line(path)
+    if adapter.fits(line):
+        return
+    other = next((each.name for each in ADAPTERS.values() if each.fits(line)), None)
+    if other is not None:
+        raise ReplayError(f"{path}, line 1: not {adapter.name} but {other}: pass --format {other}")
+
+
 def _limited(rows: Iterator[Row], limit: int | None, report: Report) -> Iterator[Row]:
     yielded = 0
     for row in islice(rows, limit):
@@ -147,12 +168,18 @@ def _limited(rows: Iterator[Row], limit: int | None, report: Report) -> Iterator
 
 
 def _rows(
-    adapter: Adapter, path: Path, report: Report, since: int | None, until: int | None
+    adapter: Adapter,
+    path: Path,
+    report: Report,
+    since: int | None,
+    until: int | None,
+    wanted: Wanted,
 ) -> Iterator[Row]:
     low = since if since is not None else -math.inf
     high = until if until is not None else math.inf
     last = 0
-    for line, parsed in adapter.read(path):
+    _check_format(adapter, path)
+    for line, parsed in adapter.read(path, wanted):
         if line != last:
             report.lines += 1
             last = line

@@ -105,7 +105,7 @@ def test_too_little_data_is_refused(tmp_path):
     with pytest.raises(DemoError, match=r"spans 2\.0 h"):
         plan_for(lines(tmp_path / "short.jsonl", [T0, T0 + 2 * HOUR]), "jsonl")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DemoError, match="no line"):
+    with pytest.raises(DemoError, match="can be used: 0 lines read"):
         plan_for(tmp_path / "empty.jsonl", "jsonl")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from stream.replay.adapter import LineError, integer, milliseconds, price_of
+from stream.replay.adapter import LineError, identifier, integer, user_of
 
 
 @pytest.mark.parametrize(
@@ -17,26 +17,28 @@ def test_integer_reads_nothing_else(text):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "id_"),
     [
-        "2019-10-01 00:00:00 UTC",
-        "2019-10-01",
-        "2019-10-01T00:00:00Z",
-        "2019-10-01T02:00:00+02:00",
+        ("17850", "17850"),
+        (" u 1 ", "u 1"),
+        ("17850.0", "17850"),
+        ("9007199254740993", "9007199254740993"),
+        ("007", "007"),
+        ("1E10", "1E10"),
+        *((text, None) for text in ("", " ", "nan", "NaN", "NULL", "None", "<NA>", "(not set)")),
+        ("00000000-0000-0000-0000-000000000000", None),
     ],
 )
-def test_dates_are_utc_unless_they_say_otherwise(text):
-    assert milliseconds(text) == 1_569_888_000_000
+def test_ids_are_text_and_missing_ones_are_none(text, id_):
+    assert identifier(text) == id_
 
 
-def test_no_date():
-    with pytest.raises(LineError, match="time is not a date"):
-        milliseconds("yesterday")
+@pytest.mark.parametrize("text", ["9007199254740993.0", "5.41e+12", "5E+12"])
+def test_ids_that_lost_digits_are_refused(text):
+    with pytest.raises(LineError, match="write ids as text"):
+        identifier(text)
 
 
-def test_prices():
-    assert price_of("") is None
-    assert price_of("12.50") == 12.5
-    for text in ("nan", "inf", "1e999", "free"):
-        with pytest.raises(LineError, match="price is not a number"):
-            price_of(text)
+def test_a_missing_user_is_named():
+    with pytest.raises(LineError, match="no user"):
+        user_of("nan")

@@ -99,7 +99,7 @@ def test_nothing_sent_is_an_error(target, tmp_path, capsys, text, options, messa
     file.write_text(text)
     assert run("produce", file, "--format", "jsonl", *options, *target[1]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"intentstream: nothing was sent of {file}: ")
+    assert error.startswith(f"intentstream: nothing was sent: no event of {file} can be used: ")
     assert message in error
 
 

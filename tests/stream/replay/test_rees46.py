@@ -41,7 +41,7 @@ def test_lines_become_events(tmp_path):
         "unparsed: unknown event_type": 1,
         "unparsed: price is not a number": 1,
         "invalid: out_of_range (price)": 1,
-        "invalid: out_of_range (user_id)": 1,
+        "invalid: no user": 1,
         "unparsed: time is not a date": 1,
     }
     assert report.unparsed["time is not a date"].lines == [8]

@@ -108,7 +108,7 @@ def test_times_in_another_unit_name_the_unit(tmp_path, time, reason):
     assert events == []
     assert reasons(report) == {f"invalid: {reason}": 1}
     assert report.why_nothing() == (
-        f"nothing was sent of {path}: 1 lines read: 1 {reason} (line 1)"
+        f"no event of {path} can be used: 1 lines read: 1 {reason} (line 1)"
     )
 
 

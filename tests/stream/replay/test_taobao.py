@@ -22,7 +22,7 @@ def test_lines_become_events(tmp_path):
     assert reasons(report) == {
         "invalid: out_of_range (event_time)": 1,
         "unparsed: unknown behaviour": 1,
-        "invalid: out_of_range (user_id)": 1,
+        "invalid: no user": 1,
         "unparsed: time is not a number": 1,
         "unparsed: 5 columns expected": 1,
     }
