@@ -6,9 +6,11 @@ the grace, and any duplication, ends in the same bytes. Serving keeps it inside 
 that both see the same features.
 
 The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id
-hash) sits in slot ``r % R``. What lies outside the ring is kept only in forms that do not depend on
-order (integer counts and sums, first and last times) or that can be repaired when an event is
-inserted (orders, sessions).
+hash) sits in slot ``r % R``. While all R of them are within the grace of the latest, an event may
+still belong before them: those that left the ring are then kept in the overflow
+(``models/overflow.py``) as long as they are within the grace, and one more, which the next goes on
+from. What lies outside is kept only in forms that do not depend on order (integer counts and sums,
+first and last times) or that can be repaired when an event is inserted (orders, sessions).
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("n", "<u4"),  # accepted events
     ("orders", "<u4"),  # purchases more than the session gap apart
     ("sessions", "<u4"),
-    ("reserved", "<u4"),
+    ("overflow", "<u4"),  # entries kept beyond the ring, see models/overflow.py
 ]
 
 
@@ -167,12 +169,16 @@ def chronological(record: np.void) -> NDArray[np.void]:
     return np.roll(ring, -(n % size))
 
 
-def history_bytes(record: np.void) -> bytes:
-    """The canonical bytes of one history: its header, then its entries oldest first."""
+def history_bytes(record: np.void, overflow: NDArray[np.void] | None = None) -> bytes:
+    """The canonical bytes of one history: its header, then its entries oldest first.
+
+    ``overflow``: the entries beyond the ring, where the record says that there are any.
+    """
     head = np.zeros(1, np.dtype(HEADER))
     for name in head.dtype.names or ():
         head[name] = record[name]
-    return head.tobytes() + chronological(record).tobytes()
+    older = b"" if overflow is None else overflow.tobytes()
+    return head.tobytes() + older + chronological(record).tobytes()
 
 
 def entries_of(events: Events, session_age: I64, flags: NDArray[np.uint8]) -> NDArray[np.void]:

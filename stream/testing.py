@@ -23,8 +23,9 @@ from stream.pipeline.state import USER_PREFIX
 from stream.storage.store_memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from models.overflow import Held
     from schemas.events import Event
     from stream.pipeline.hidden import ScorerLike
     from stream.pipeline.packed import Message
@@ -191,16 +192,28 @@ class PipelineDriver:
 
     def histories(self) -> dict[str, bytes]:
         """The canonical history of every user."""
-        return {user: history_bytes(record) for user, record in self.records().items()}
+        layout = layout_of(self.settings)
+        return {
+            user: history_bytes(record, held.entries)
+            for user, (record, held) in _whole_records(self.store, layout)
+        }
+
+
+def layout_of(settings: Settings) -> Layout:
+    """How records lie under ``settings``."""
+    return Layout(settings.state.ring, settings.state.hidden_size)
 
 
 def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]:
     """User id -> record, of every user in a store."""
-    layout = Layout(settings.state.ring, settings.state.hidden_size)
-    out: dict[str, np.void] = {}
+    return {user: record for user, (record, _) in _whole_records(store, layout_of(settings))}
+
+
+def _whole_records(
+    store: MemoryStore, layout: Layout
+) -> Iterator[tuple[str, tuple[np.void, Held]]]:
     after = USER_PREFIX
     while page := store.scan(after, 10_000):
         for key, value in page:
-            out[key[len(USER_PREFIX) :].decode()] = layout.row(key, value)
+            yield key[len(USER_PREFIX) :].decode(), layout.whole(key, value)
         after = page[-1][0]
-    return out

@@ -35,16 +35,25 @@ class UserHistory:
         newest = self.accepted[-1].time if self.accepted else event.time
         if self.ttl is not None and event.time - newest > self.ttl:
             self.accepted.clear()
-        kept = self.accepted[-self.ring :]
-        if any(e.id == event.id for e in kept):
+        if any(e.id == event.id for e in self.held()):
             return "duplicate"
         if self.accepted and event.time < self.accepted[-1].time - self.grace:
             return "late"
-        full = len(self.accepted) >= self.ring
-        if full and (event.time, event.id) < (kept[0].time, kept[0].id):
-            return "late"
         bisect.insort(self.accepted, event)
         return "accepted"
+
+    def held(self) -> list[Ev]:
+        """The last events, as many as the ring has slots, and all that are within the grace.
+
+        Of those before, the newest is held too where the whole ring is within the grace.
+        """
+        kept = self.accepted[-self.ring :]
+        older = self.accepted[: -self.ring]
+        since = self.accepted[-1].time - self.grace if self.accepted else 0
+        if not older or kept[0].time < since:
+            return kept
+        settled = sum(e.time < since for e in older)
+        return older[max(settled - 1, 0) :] + kept
 
     def aggregates(self) -> dict[str, object]:
         """Everything that the header and the ring of the record must say."""
@@ -83,6 +92,7 @@ class UserHistory:
             "evicted_purchase": max((e.time for e in gone if e.type == PURCHASE), default=0),
             "spend": spend,
             "counts": counts,
+            "overflow": len(self.held()) - min(len(events), self.ring),
             "orders": orders,
             "sessions": sessions,
             "ring": [

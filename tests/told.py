@@ -19,6 +19,7 @@ NAMES = (
     "spend",
     "orders",
     "sessions",
+    "overflow",
 )
 
 

@@ -15,56 +15,86 @@ from models.history import (
     entries_of,
     signed_amount,
 )
+from models.overflow import Held
 
 
-def holds(record: np.void, event_id: int, skip: int = 0) -> bool:
-    """Whether the ring of ``record`` holds an event of this id hash.
-
-    ``skip`` newer events are about to be appended: what they will push out does not count.
-    """
-    ring = record["ring"]
-    n, size = int(record["n"]), len(ring)
-    first = max(n - size, n + skip - size, 0)
-    slots = np.arange(first, n) % size
-    return bool((ring["id"][slots] == np.uint64(event_id)).any())
+def holds(record: np.void, held: Held, event_id: int) -> bool:
+    """Whether the ring of ``record`` or its overflow holds an event of this id hash."""
+    return any(
+        bool((entries["id"] == np.uint64(event_id)).any())
+        for entries in (chronological(record), held.entries)
+    )
 
 
-def has_place(record: np.void, time: int, event_id: int) -> bool:
-    """Whether an event would land inside the ring: a full one has no place before its oldest."""
+def has_place(record: np.void, held: Held, time: int, event_id: int, most: int) -> bool:
+    """Whether all events after this one are held one by one, at most ``most`` beyond the ring."""
     n, size = int(record["n"]), len(record["ring"])
-    if n < size:
+    if n < size or (time, event_id) >= _key(record["ring"][n % size]):
         return True
-    oldest = record["ring"][n % size]
-    return (time, event_id) > (int(oldest["time"]), int(oldest["id"]))
+    if n == size + len(held.entries) and len(held.entries) < most:
+        return True
+    return len(held.entries) > 0 and (time, event_id) > _key(held.entries[0])
 
 
-def insert(record: np.void, event: Events, rules: SessionRules) -> None:
+def insert(
+    record: np.void, held: Held, event: Events, rules: SessionRules, grace: int, most: int
+) -> Held:
     """Put one event (N = 1) where it belongs in ``record``, as if it had arrived in order.
 
-    The caller has checked ``has_place`` and that the ring does not hold the event.
+    The caller has checked ``has_place`` and that neither the ring nor the overflow, ``held``, has
+    the event. The new overflow is returned.
     """
-    entries = chronological(record)
+    entries = np.concatenate([held.entries, chronological(record)])
     new = entries_of(event, np.zeros(1, np.int64), np.zeros(1, np.uint8))
-    key = (int(event.time[0]), int(event.id[0]))
-    at = _place(entries, key)
-    before = _starts(entries[at:])
+    at = _place(entries, _key(new[0]))
+    old = _starts(entries[at:])
     entries = np.concatenate([entries[:at], new, entries[at:]])
-    _repair(record, entries, at, rules)
-    after = _starts(entries[at:])
-    record["sessions"] = int(record["sessions"]) + after[0] - before[0]
-    record["orders"] = int(record["orders"]) + after[1] - before[1]
+    _repair(held.purchase, entries, at, rules)
+    starts = _starts(entries[at:])
+    record["sessions"] = int(record["sessions"]) + starts[0] - old[0]
+    record["orders"] = int(record["orders"]) + starts[1] - old[1]
     _count(record, event)
-    entries = _evict(record, entries)
     n, size = int(record["n"]), len(record["ring"])
-    record["ring"][(n - len(entries) + np.arange(len(entries))) % size] = entries
-    newest = entries[-1]
+    left, kept = entries[: max(len(entries) - size, 0)], entries[-size:]
+    record["ring"][(n - len(kept) + np.arange(len(kept))) % size] = kept
+    newest = kept[-1]
     record["last_time"], record["last_id"] = newest["time"], newest["id"]
     record["session_start"] = int(newest["time"]) - int(newest["session_age"])
+    return _settled(record, left, held.purchase, grace, most)
+
+
+def settle(record: np.void, held: Held, left: np.void, grace: int, most: int) -> Held:
+    """Return the overflow after an event that was appended pushed ``left`` out of the ring."""
+    return _settled(record, np.append(held.entries, left), held.purchase, grace, most)
+
+
+def _settled(record: np.void, left: NDArray[np.void], purchase: int, grace: int, most: int) -> Held:
+    """The overflow, of all entries that are known before the ring; notes what left it."""
+    bought = left["time"][left["type"] == PURCHASE]
+    if len(left):
+        record["evicted_time"] = left["time"][-1]
+    if len(bought):
+        record["evicted_purchase"] = bought[-1]
+    since = int(record["last_time"]) - grace
+    oldest = record["ring"][int(record["n"]) % len(record["ring"])]
+    if int(record["n"]) <= len(record["ring"]) or int(oldest["time"]) < since:
+        record["overflow"] = 0
+        return Held(left[:0], int(record["evicted_purchase"]))
+    settled = int(np.count_nonzero(left["time"] < since))
+    first = max(settled - 1, len(left) - most, 0)
+    gone = left[:first]
+    bought = gone["time"][gone["type"] == PURCHASE]
+    record["overflow"] = len(left) - first
+    return Held(left[first:].copy(), int(bought[-1]) if len(bought) else purchase)
+
+
+def _key(entry: np.void) -> tuple[int, int]:
+    return int(entry["time"]), int(entry["id"])
 
 
 def _place(entries: NDArray[np.void], key: tuple[int, int]) -> int:
     at = len(entries)
-    while at > 0 and (int(entries["time"][at - 1]), int(entries["id"][at - 1])) > key:
+    while at > 0 and _key(entries[at - 1]) > key:
         at -= 1
     return at
 
@@ -74,11 +104,14 @@ def _starts(entries: NDArray[np.void]) -> tuple[int, int]:
     return int(np.count_nonzero(flags & SESSION_START)), int(np.count_nonzero(flags & ORDER_START))
 
 
-def _repair(record: np.void, entries: NDArray[np.void], at: int, rules: SessionRules) -> None:
-    """Set session ages and flags anew from ``at`` on; what lies before keeps its own."""
+def _repair(purchase: int, entries: NDArray[np.void], at: int, rules: SessionRules) -> None:
+    """Set session ages and flags anew from ``at`` on; what lies before keeps its own.
+
+    ``purchase``: the newest one before all entries, 0 for none.
+    """
     earlier = entries[:at]
     bought = earlier["time"][earlier["type"] == PURCHASE]
-    last_purchase = int(bought[-1]) if len(bought) else int(record["evicted_purchase"])
+    last_purchase = int(bought[-1]) if len(bought) else purchase
     previous, session = None, 0
     if at:
         previous = int(entries["time"][at - 1])
@@ -106,13 +139,3 @@ def _count(record: np.void, event: Events) -> None:
         first = int(record["first_purchase"])
         record["first_purchase"] = time if first == 0 else min(first, time)
         record["last_purchase"] = max(int(record["last_purchase"]), time)
-
-
-def _evict(record: np.void, entries: NDArray[np.void]) -> NDArray[np.void]:
-    if len(entries) <= len(record["ring"]):
-        return entries
-    oldest = entries[0]
-    record["evicted_time"] = oldest["time"]
-    if oldest["type"] == PURCHASE:
-        record["evicted_purchase"] = oldest["time"]
-    return entries[1:]

@@ -30,6 +30,7 @@ class Columns(NamedTuple):
     n: NDArray[np.uint32]
     orders: NDArray[np.uint32]
     sessions: NDArray[np.uint32]
+    overflow: NDArray[np.uint32]
     ring_time: I64
     ring_id: NDArray[np.uint64]
     ring_item: NDArray[np.uint32]
@@ -83,6 +84,8 @@ class Limits(NamedTuple):
     is wanted."""
     recurrent: bool
     """If not, every state is made anew of the newest events."""
+    most: int = 4096
+    """Entries beyond the ring, at most, that are kept of a user while they are within the grace."""
     shown: int = 0
     """Newest events that are wanted of every accepted event besides, at most the ring; 0: none."""
 

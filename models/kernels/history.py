@@ -14,38 +14,64 @@ import numpy as np
 from models.history import TYPE_SLOTS
 from models.kernels.columns import After, new_inputs, room
 from models.kernels.jit import kernel
-from models.kernels.one_event import UNIT, append, clear, has_place, insert, knows
+from models.kernels.one_event import (
+    UNIT,
+    append,
+    arena_place,
+    clear,
+    has_place,
+    held_from,
+    insert,
+    knows,
+)
 from models.steps import NOTHING
 
 if TYPE_CHECKING:
     from models.history import I64
     from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+    from models.kernels.overflow import OverflowColumns
 
 ACCEPTED, REPLAYED, DUPLICATE, LATE = 0, 1, 2, 3
 """Verdicts."""
+WHOLE = 1024
+"""A recurrent state that an event out of order unsettles is made again of the whole history, where
+that is held one by one and has at most so many events; else of its newest part."""
 
 
 @kernel
-def _ring_inputs(h: Columns, row: int, length: int, inputs: Inputs, used: int) -> int:
+def _newest_inputs(
+    h: Columns, o: OverflowColumns, row: int, length: int, inputs: Inputs, used: int
+) -> int:
     """The newest ``length`` events as inputs behind the ``used`` ones; how many are used then."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
-    oldest = max(n - size, 0)
-    for rank in range(max(n - length, oldest), n):
-        slot = rank % size
-        time = h.ring_time[row, slot]
+    oldest = held_from(h, row)
+    first: Any = max(n - length, oldest)
+    for rank in range(first, n):
+        place, slot = arena_place(h, o, row, rank), rank % size
+        if place < 0:
+            time = h.ring_time[row, slot]
+            inputs.session_age[used] = h.ring_session_age[row, slot]
+            inputs.amount[used] = h.ring_amount[row, slot]
+            inputs.item[used] = h.ring_item[row, slot]
+            inputs.category[used] = h.ring_category[row, slot]
+            inputs.type[used] = h.ring_type[row, slot]
+        else:
+            time = o.time[place]
+            inputs.session_age[used] = o.session_age[place]
+            inputs.amount[used] = o.amount[place]
+            inputs.item[used] = o.item[place]
+            inputs.category[used] = o.category[place]
+            inputs.type[used] = o.type[place]
         if rank == 0:
             gap = 0
-        elif rank > oldest:
+        elif rank == n - size or rank == oldest:
+            gap = time - h.evicted_time[row]
+        elif place < 0:
             gap = time - h.ring_time[row, (rank - 1) % size]
         else:
-            gap = time - h.evicted_time[row]
+            gap = time - o.time[place - 1]
         inputs.time[used] = time
         inputs.gap[used] = gap
-        inputs.session_age[used] = h.ring_session_age[row, slot]
-        inputs.amount[used] = h.ring_amount[row, slot]
-        inputs.item[used] = h.ring_item[row, slot]
-        inputs.category[used] = h.ring_category[row, slot]
-        inputs.type[used] = h.ring_type[row, slot]
         inputs.first[used] = rank == 0
         used += 1
     return used
@@ -69,6 +95,7 @@ def _note(h: Columns, row: int, after: After, a: int) -> None:
 @kernel
 def take_events(
     h: Columns,
+    o: OverflowColumns,
     source_offset: I64,
     rows: I64,
     offsets: I64,
@@ -80,6 +107,7 @@ def take_events(
 
     Args:
         h: the histories.
+        o: what they hold beyond their rings; changed in place unless it has to grow.
         source_offset: per record the last source offset applied; moved on.
         rows: record of each event.
         offsets: source offset of each event, rising.
@@ -89,10 +117,10 @@ def take_events(
 
     Returns:
         (verdicts_N, late_by_N, accepted_A, before_A, forgotten_A, start_A, after, inputs, M,
-        shown_A, windows, W): ``before`` and ``start`` as in ``Steps``; ``forgotten``: the event
-        came after the time to live and its history begins with it; the first M of ``inputs``
+        shown_A, windows, W, overflow): ``before`` and ``start`` as in ``Steps``; ``forgotten``: the
+        event came after the time to live and its history begins with it; the first M of ``inputs``
         count. ``shown`` is where in ``windows`` the newest events up to each one begin, W of them
-        in all; 0 where none are wanted.
+        in all; 0 where none are wanted. ``overflow`` takes the place of ``o``.
     """
     count, size = len(rows), h.ring_time.shape[1]
     wanted = limits.rebuilt > 0
@@ -127,19 +155,19 @@ def take_events(
             continue
         fresh = False
         if h.n[row] > 0 and limits.ttl > 0 and time - h.last_time[row] > limits.ttl:
-            clear(h, row)
+            clear(h, o, row)
             fresh = True
         last = h.last_time[row]
-        if knows(h, row, event_id):
+        if knows(h, o, row, event_id):
             verdicts[i] = DUPLICATE
             continue
         inputs = room(inputs, used, length + 1)
         start[a] = used
         if h.n[row] == 0 or time > last or (time == last and event_id > h.last_id[row]):
-            gap, age = append(h, row, events, i, limits)
+            gap, age, o = append(h, o, row, events, i, limits)
             before[a] = NOTHING if fresh or not limits.recurrent else newest[row] - 1
             if wanted and not limits.recurrent:
-                used = _ring_inputs(h, row, length, inputs, used)
+                used = _newest_inputs(h, o, row, length, inputs, used)
             elif wanted:
                 inputs.time[used] = time
                 inputs.gap[used] = gap
@@ -150,18 +178,22 @@ def take_events(
                 inputs.type[used] = events.type[i]
                 inputs.first[used] = h.n[row] == 1
                 used += 1
-        elif time < last - limits.grace or not has_place(h, row, time, event_id):
+        elif time < last - limits.grace or not has_place(h, o, row, time, event_id, limits.most):
             verdicts[i] = LATE
             late_by[i] = last - time
             continue
         else:
-            insert(h, row, events, i, limits)
+            o = insert(h, o, row, events, i, limits)
             before[a] = NOTHING
             if wanted:
-                used = _ring_inputs(h, row, length, inputs, used)
+                window, known = length, np.int64(h.n[row])
+                if limits.recurrent and known <= WHOLE and held_from(h, row) == 0:
+                    window = max(length, known)  # as if all had come in order
+                inputs = room(inputs, used, window)
+                used = _newest_inputs(h, o, row, window, inputs, used)
         if span > 0:
             shown[a] = seen
-            seen = _ring_inputs(h, row, span, windows, seen)
+            seen = _newest_inputs(h, o, row, span, windows, seen)
         source_offset[row] = offsets[i]
         accepted[a] = i
         forgotten[a] = fresh
@@ -183,4 +215,5 @@ def take_events(
         shown[:a],
         windows,
         seen,
+        o,
     )

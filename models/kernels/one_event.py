@@ -12,26 +12,38 @@ import numpy as np
 
 from models.history import AMOUNT_UNIT, ORDER_START, PURCHASE, REFUND, SESSION_START
 from models.kernels.jit import kernel
+from models.kernels.overflow import (
+    drop_overflow,
+    find_overflow,
+    note_place,
+    open_place,
+    settle,
+    take_in,
+    with_room,
+)
 
 if TYPE_CHECKING:
     from models.kernels.columns import Columns, EventColumns, Limits
+    from models.kernels.overflow import OverflowColumns
 
 UNIT = np.float64(AMOUNT_UNIT)
 
 
 @kernel
-def knows(h: Columns, row: int, event_id: np.uint64) -> bool:
-    """Whether the ring holds an event of this id hash."""
+def knows(h: Columns, o: OverflowColumns, row: int, event_id: np.uint64) -> bool:
+    """Whether the ring or the overflow holds an event of this id hash."""
     used = min(np.int64(h.n[row]), h.ring_time.shape[1])
-    for slot in range(used):  # noqa: SIM110  # numba knows no generator expressions
+    for slot in range(used):
         if h.ring_id[row, slot] == event_id:
             return True
-    return False
+    return find_overflow(h, o, row, event_id) >= 0
 
 
 @kernel
-def clear(h: Columns, row: int) -> None:
+def clear(h: Columns, o: OverflowColumns, row: int) -> None:
     """A history without events."""
+    if h.overflow[row]:
+        drop_overflow(h, o, row)
     h.first_time[row] = 0
     h.last_time[row] = 0
     h.last_id[row] = 0
@@ -66,8 +78,10 @@ def _count(h: Columns, row: int, kind: Any, amount: int) -> None:
 
 
 @kernel
-def append(h: Columns, row: int, events: EventColumns, i: int, limits: Limits) -> tuple[int, int]:
-    """One event behind all others of its user: (gap, session age), ms."""
+def append(
+    h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
+) -> tuple[int, int, OverflowColumns]:
+    """One event behind all others of its user: (gap and session age, ms; the overflow)."""
     time, kind = events.time[i], np.int64(events.type[i])
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     gap = 0 if n == 0 else time - h.last_time[row]
@@ -87,16 +101,35 @@ def append(h: Columns, row: int, events: EventColumns, i: int, limits: Limits) -
         h.last_purchase[row] = time
     slot = n % size
     if n >= size:
-        h.evicted_time[row] = h.ring_time[row, slot]
-        if h.ring_type[row, slot] == PURCHASE:
-            h.evicted_purchase[row] = h.ring_time[row, slot]
+        oldest = h.ring_time[row, (n + 1) % size] if size > 1 else time
+        o = _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
     h.ring_flags[row, slot] = flags
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
-    return gap, time - session
+    return gap, time - session, o
+
+
+@kernel
+def _evict(
+    h: Columns, o: OverflowColumns, row: int, slot: int, oldest: int, last: int, limits: Limits
+) -> OverflowColumns:
+    """A ring entry leaves; ``oldest``, ``last``: times of the ring's oldest and newest entry then.
+
+    While a whole ring lies within the grace, events may still come before it: what left it is kept.
+    """
+    since = last - limits.grace
+    if oldest >= since:
+        o = take_in(h, o, row, slot)
+        settle(h, o, row, since, limits.most)
+    elif h.overflow[row]:
+        drop_overflow(h, o, row)
+    h.evicted_time[row] = h.ring_time[row, slot]
+    if h.ring_type[row, slot] == PURCHASE:
+        h.evicted_purchase[row] = h.ring_time[row, slot]
+    return o
 
 
 @kernel
@@ -110,20 +143,64 @@ def _write(h: Columns, row: int, slot: int, events: EventColumns, i: int) -> Non
 
 
 @kernel
-def has_place(h: Columns, row: int, time: int, event_id: np.uint64) -> Any:
-    """Whether an event would land inside the ring: a full one has no place before its oldest."""
+def _in_front(h: Columns, row: int, time: int, event_id: np.uint64) -> Any:
+    """Whether an event belongs before all of a full ring."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     if n < size:
-        return True
+        return False
     slot = n % size
     oldest = h.ring_time[row, slot]
-    return time > oldest or (time == oldest and event_id > h.ring_id[row, slot])
+    return time < oldest or (time == oldest and event_id < h.ring_id[row, slot])
 
 
 @kernel
-def insert(h: Columns, row: int, events: EventColumns, i: int, limits: Limits) -> None:
-    """One event where it belongs, before later ones; its place is in the ring."""
-    time, event_id, kind = events.time[i], events.id[i], np.int64(events.type[i])
+def has_place(
+    h: Columns, o: OverflowColumns, row: int, time: int, event_id: np.uint64, most: int
+) -> Any:
+    """Whether all events after this one are held one by one, at most ``most`` beyond the ring."""
+    if not _in_front(h, row, time, event_id):
+        return True
+    count = np.int64(h.overflow[row])
+    if h.n[row] == h.ring_time.shape[1] + count and count < most:
+        return True
+    if count == 0:
+        return False
+    at = o.base[row] + o.head[row]
+    return time > o.time[at] or (time == o.time[at] and event_id > o.id[at])
+
+
+@kernel
+def insert(
+    h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
+) -> OverflowColumns:
+    """One event where it belongs, before later ones; it has a place. The overflow."""
+    time, kind = events.time[i], np.int64(events.type[i])
+    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+    if _in_front(h, row, time, events.id[i]):
+        o, at = _insert_overflow(h, o, row, events, i)
+    else:
+        o, at = _insert_ring(h, o, row, events, i, limits)
+    _count(h, row, kind, events.amount[i])
+    _repair(h, o, row, at, limits)
+    if h.overflow[row]:
+        settle(h, o, row, h.last_time[row] - limits.grace, limits.most)
+    h.first_time[row] = min(h.first_time[row], time)
+    if kind == PURCHASE:
+        first = h.first_purchase[row]
+        h.first_purchase[row] = time if first == 0 else min(first, time)
+        h.last_purchase[row] = max(h.last_purchase[row], time)
+    newest = n % size
+    h.last_time[row], h.last_id[row] = h.ring_time[row, newest], h.ring_id[row, newest]
+    h.session_start[row] = h.ring_time[row, newest] - np.int64(h.ring_session_age[row, newest])
+    return o
+
+
+@kernel
+def _insert_ring(
+    h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
+) -> Any:
+    """Write an event where it belongs in the ring; (the overflow, the event's rank)."""
+    time, event_id = events.time[i], events.id[i]
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     oldest = max(n - size, 0)
     at = n
@@ -133,56 +210,136 @@ def insert(h: Columns, row: int, events: EventColumns, i: int, limits: Limits) -
         if other < time or (other == time and h.ring_id[row, slot] <= event_id):
             break
         at -= 1
-    previous, session = -1, 0
-    if at > oldest:
-        previous = h.ring_time[row, (at - 1) % size]
-        session = previous - np.int64(h.ring_session_age[row, (at - 1) % size])
-    bought = h.evicted_purchase[row]
-    back = at - 1
-    while back >= oldest:
-        if h.ring_type[row, back % size] == PURCHASE:
-            bought = h.ring_time[row, back % size]
-            break
-        back -= 1
     if n >= size:
-        h.evicted_time[row] = h.ring_time[row, n % size]
-        if h.ring_type[row, n % size] == PURCHASE:
-            h.evicted_purchase[row] = h.ring_time[row, n % size]
-    sessions, orders = np.int64(h.sessions[row]), np.int64(h.orders[row])
+        first = time if at == oldest + 1 else h.ring_time[row, (n + 1) % size]
+        o = _evict(h, o, row, n % size, first, h.last_time[row], limits)
     for rank in range(n - 1, at - 1, -1):
-        source, target = rank % size, (rank + 1) % size
-        flags = np.int64(h.ring_flags[row, source])
-        sessions -= flags & SESSION_START
-        orders -= (flags & ORDER_START) >> 1
-        h.ring_time[row, target] = h.ring_time[row, source]
-        h.ring_id[row, target] = h.ring_id[row, source]
-        h.ring_item[row, target] = h.ring_item[row, source]
-        h.ring_amount[row, target] = h.ring_amount[row, source]
-        h.ring_category[row, target] = h.ring_category[row, source]
-        h.ring_type[row, target] = h.ring_type[row, source]
+        _copy_slot(h, row, rank % size, (rank + 1) % size)
     _write(h, row, at % size, events, i)
-    for rank in range(at, n + 1):
-        slot = rank % size
-        now = h.ring_time[row, slot]
+    h.ring_flags[row, at % size] = 0
+    return o, at
+
+
+@kernel
+def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int) -> Any:
+    """Write an event where it belongs before the ring; (the overflow, the event's rank)."""
+    time, event_id = events.time[i], events.id[i]
+    n, size, count = np.int64(h.n[row]), h.ring_time.shape[1], np.int64(h.overflow[row])
+    o = with_room(h, o, row, 1)
+    begin, place = o.base[row] + o.head[row], count
+    while place > 0:
+        other = o.time[begin + place - 1]
+        if other < time or (other == time and o.id[begin + place - 1] <= event_id):
+            break
+        place -= 1
+    at = open_place(h, o, row, place)
+    o.time[at], o.id[at], o.item[at] = time, event_id, events.item[i]
+    o.amount[at] = np.float32(events.amount[i] / UNIT)
+    o.category[at], o.type[at], o.flags[at] = events.category[i], events.type[i], 0
+    note_place(o, row, at)
+    if place == count:
+        h.evicted_time[row] = time
+    if events.type[i] == PURCHASE:
+        h.evicted_purchase[row] = max(h.evicted_purchase[row], time)
+    # All ranks in the ring are one higher from now on, and so are their slots.
+    _rotate(h.ring_time[row])
+    _rotate(h.ring_id[row])
+    _rotate(h.ring_item[row])
+    _rotate(h.ring_session_age[row])
+    _rotate(h.ring_amount[row])
+    _rotate(h.ring_category[row])
+    _rotate(h.ring_type[row])
+    _rotate(h.ring_flags[row])
+    return o, n - size - count + place
+
+
+@kernel
+def _rotate(values: Any) -> None:
+    last = values[-1]
+    for at in range(len(values) - 1, 0, -1):
+        values[at] = values[at - 1]
+    values[0] = last
+
+
+@kernel
+def _copy_slot(h: Columns, row: int, source: int, target: int) -> None:
+    h.ring_time[row, target] = h.ring_time[row, source]
+    h.ring_id[row, target] = h.ring_id[row, source]
+    h.ring_item[row, target] = h.ring_item[row, source]
+    h.ring_amount[row, target] = h.ring_amount[row, source]
+    h.ring_category[row, target] = h.ring_category[row, source]
+    h.ring_type[row, target] = h.ring_type[row, source]
+    h.ring_flags[row, target] = h.ring_flags[row, source]
+
+
+@kernel
+def held_from(h: Columns, row: int) -> Any:
+    """Rank of the oldest event that is held one by one, in the overflow or the ring."""
+    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+    return max(n - size - np.int64(h.overflow[row]), 0)
+
+
+@kernel
+def arena_place(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
+    """Where in the arena the event of a rank lies; -1 if it is in the ring."""
+    first = np.int64(h.n[row]) - h.ring_time.shape[1]
+    if rank >= first:
+        return -1
+    return o.base[row] + o.head[row] + rank - (first - np.int64(h.overflow[row]))
+
+
+@kernel
+def _time_type(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
+    place = arena_place(h, o, row, rank)
+    if place >= 0:
+        return o.time[place], np.int64(o.type[place])
+    slot = rank % h.ring_time.shape[1]
+    return h.ring_time[row, slot], np.int64(h.ring_type[row, slot])
+
+
+@kernel
+def _bought_before(h: Columns, o: OverflowColumns, row: int, at: int) -> Any:
+    """Time of the newest purchase before a rank, 0 for none."""
+    oldest = held_from(h, row)
+    for rank in range(at - 1, oldest - 1, -1):
+        time, kind = _time_type(h, o, row, rank)
+        if kind == PURCHASE:
+            return time
+    return o.purchase[row] if h.overflow[row] else h.evicted_purchase[row]
+
+
+@kernel
+def _repair(h: Columns, o: OverflowColumns, row: int, at: int, limits: Limits) -> None:
+    """Set session ages and flags anew from a rank on; what lies before keeps its own."""
+    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+    previous: Any = -1
+    session: Any = 0
+    if at > held_from(h, row):
+        previous, _ = _time_type(h, o, row, at - 1)
+        place = arena_place(h, o, row, at - 1)
+        if place >= 0:
+            session = previous - np.int64(o.session_age[place])
+        else:
+            session = previous - np.int64(h.ring_session_age[row, (at - 1) % size])
+    bought = _bought_before(h, o, row, at)
+    sessions, orders = np.int64(h.sessions[row]), np.int64(h.orders[row])
+    for rank in range(at, n):
+        now, kind = _time_type(h, o, row, rank)
         new = 0
         if previous < 0 or now - previous > limits.gap or now - session > limits.longest:
             session, new = now, SESSION_START
-            sessions += 1
-        if h.ring_type[row, slot] == PURCHASE:
+        if kind == PURCHASE:
             if bought == 0 or now - bought > limits.gap:
                 new |= ORDER_START
-                orders += 1
             bought = now
-        h.ring_session_age[row, slot] = now - session
-        h.ring_flags[row, slot] = new
+        place, slot = arena_place(h, o, row, rank), rank % size
+        if place >= 0:
+            old = np.int64(o.flags[place])
+            o.session_age[place], o.flags[place] = now - session, new
+        else:
+            old = np.int64(h.ring_flags[row, slot])
+            h.ring_session_age[row, slot], h.ring_flags[row, slot] = now - session, new
+        sessions += (new & SESSION_START) - (old & SESSION_START)
+        orders += ((new & ORDER_START) - (old & ORDER_START)) >> 1
         previous = now
     h.sessions[row], h.orders[row] = sessions, orders
-    _count(h, row, kind, events.amount[i])
-    h.first_time[row] = min(h.first_time[row], time)
-    if kind == PURCHASE:
-        first = h.first_purchase[row]
-        h.first_purchase[row] = time if first == 0 else min(first, time)
-        h.last_purchase[row] = max(h.last_purchase[row], time)
-    newest = n % size
-    h.last_time[row], h.last_id[row] = h.ring_time[row, newest], h.ring_id[row, newest]
-    h.session_start[row] = h.ring_time[row, newest] - np.int64(h.ring_session_age[row, newest])

@@ -166,6 +166,10 @@ class StateSettings(Section):
     hidden_size: int = Field(default=64, ge=1, le=1024)
     ring: int = Field(default=64, ge=1, le=1024)
     """Events of a user's history that are kept one by one."""
+    overflow: int = Field(default=4096, ge=1, le=1 << 20)
+    """Events of a user beyond the ring, at most, that are kept while they are within the grace, so
+    that any order of them ends in the same state. What belongs before the oldest one that is kept
+    then counts as late."""
     bot_session_events: int = Field(default=1000, ge=0)
     """A user with more events per session, on average, is taken for a program: predictions say so,
     no alert is raised, and training leaves the user out. 0: nobody is."""

@@ -1,16 +1,17 @@
-"""Rows of the user table <-> stored records of layout 4, many at once.
+"""Rows of the user table <-> stored records of layout 5, many at once.
 
 See `stream/pipeline/layout.py` for the layouts.
 
 A stored record is
 
     the row's first 8 bytes | indexed_due, 8 bytes | the rest of the head, packed
-    | the used ring slots, packed | seal
+    | the used ring slots, packed
+    | of few users the overflow: 8 bytes of its own, its entries, packed | seal
 
 Packed is as in Cap'n Proto: per word of 8 bytes a tag whose bits say which bytes are not zero, then
 those; after a tag of 0 comes the number of further zero words. Times and counts have leading zeros.
 A slot's first word, its time, is packed as the distance from the slot before. Layout 3 had the ring
-as it is.
+as it is, layout 4 no overflow (`models/overflow.py`), whose length is a field of the head.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Places(NamedTuple):
     entry: int
     """Length of a ring entry."""
     slots: int
+    overflow: int
+    """`overflow`, 4 bytes: entries beyond the ring."""
     due: int
     """`indexed_due`, kept apart."""
     model: int
@@ -90,22 +93,36 @@ def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: int) -> in
 
 
 @kernel
-def _pack_ring(row: U8, places: Places, slots: int, out: U8, at: int) -> int:
-    """Pack the first slots of the ring; where in ``out`` they end."""
+def _pack_entries(source: U8, first: int, entry: int, count: int, out: U8, at: int) -> int:
+    """Pack entries that begin at ``first``; where in ``out`` they end."""
     zeros, before = 0, np.uint64(0)
-    for slot in range(slots):
-        begin = places.fixed + slot * places.entry
-        time = read64(row, begin)
+    for begin in range(first, first + count * entry, entry):
+        time = read64(source, begin)
         at, zeros = _pack_word(time - before, out, at, zeros)
         before = time
-        for rest in range(begin + 8, begin + places.entry, 8):
-            at, zeros = _pack_word(read64(row, rest), out, at, zeros)
+        for rest in range(begin + 8, begin + entry, 8):
+            at, zeros = _pack_word(read64(source, rest), out, at, zeros)
     return at
 
 
 @kernel
+def _write64(out: U8, at: int, word: np.uint64) -> None:
+    for b in range(8):
+        out[at + b] = (word >> np.uint64(8 * b)) & np.uint64(255)
+
+
+@kernel
 def pack_rows(
-    table: U8, rows: I64, events: I64, places: Places, rebuilt: int, out: U8, ends: I64
+    table: U8,
+    rows: I64,
+    events: I64,
+    held: I64,
+    older: U8,
+    purchases: I64,
+    places: Places,
+    rebuilt: int,
+    out: U8,
+    ends: I64,
 ) -> None:
     """Write the stored form of ``table[rows]``.
 
@@ -113,18 +130,26 @@ def pack_rows(
         table: the arena, rows x bytes.
         rows: which.
         events: events of each row's history.
+        held: entries of each row's overflow.
+        older: these entries, row by row.
+        purchases: the newest purchase before each row's overflow, ms.
         places: where things lie.
         rebuilt: a history of at most so many events is stored without the model's state.
         out: room for all of them.
         ends: where in ``out`` each ends, to be filled.
     """
-    at = 0
+    at = taken = 0
     for i in range(len(rows)):
         row, begin = table[rows[i]], at
         out[at : at + 8] = row[:8]
         out[at + 8 : at + 16] = row[places.due : places.due + 8]
         at = _pack_head(row, places, events[i] <= rebuilt, out, at + PLAIN_BYTES)
-        at = _pack_ring(row, places, min(events[i], places.slots), out, at)
+        slots = min(events[i], places.slots)
+        at = _pack_entries(row, places.fixed, places.entry, slots, out, at)
+        if held[i] > 0:
+            _write64(out, at, np.uint64(purchases[i]))
+            at = _pack_entries(older, taken, places.entry, held[i], out, at + 8)
+            taken += held[i] * places.entry
         sealed = xxh3_64(out, begin, at - begin)
         for b in range(8):  # big-endian, as xxhash's digest
             out[at + b] = (sealed >> np.uint64(56 - 8 * b)) & np.uint64(255)
@@ -165,32 +190,56 @@ def unpack_head(data: U8, at: int, end: int, row: U8, places: Places) -> int:
 
 
 @kernel
-def _unpack_ring(data: U8, at: int, end: int, row: U8, places: Places) -> bool:
-    """Fill the ring; whether it is one."""
-    limit = places.fixed + places.slots * places.entry
-    at, filled = _unpack(data, at, end, row, places.fixed, limit)
-    if at != end or filled > limit or (filled - places.fixed) % places.entry:
-        return False
+def _unpack_entries(data: U8, at: int, end: int, row: U8, first: int, entry: int, most: int) -> int:
+    """Fill at most ``most`` entries that begin at ``first``; where in ``data`` they end, or -1."""
+    limit = first + most * entry
+    at, filled = _unpack(data, at, end, row, first, limit)
+    if filled > limit or (filled - first) % entry:
+        return -1
     time = np.uint64(0)
-    for begin in range(places.fixed, filled, places.entry):
+    for begin in range(first, filled, entry):
         time += read64(row, begin)
-        for b in range(8):
-            row[begin + b] = (time >> np.uint64(8 * b)) & np.uint64(255)
-    return True
+        _write64(row, begin, time)
+    return at
+
+
+@kernel
+def unpack_overflow(data: U8, at: int, end: int, entry: int, out: U8) -> Any:
+    """Fill entries of zeros from what lies behind a ring: the purchase before them, -1 if damaged.
+
+    Args:
+        data: holds the record.
+        at: where the overflow begins.
+        end: where it ends.
+        entry: length of an entry.
+        out: room for as many entries as the record says.
+    """
+    if at + 8 > end:
+        return -1
+    ended = _unpack_entries(data, at + 8, end, out, 0, entry, len(out) // entry)
+    return np.int64(read64(data, at)) if ended == end else -1
 
 
 @kernel
 def unpack_rows(
-    data: U8, ends: I64, expected: U8, table: U8, rows: I64, places: Places, verdicts: I64
+    data: U8,
+    ends: I64,
+    expected: U8,
+    table: U8,
+    rows: I64,
+    places: Places,
+    verdicts: I64,
+    overflows: I64,
 ) -> None:
     """Fill ``table[rows]``, whose rings are zero, from stored records one behind the other.
 
     ``expected``: the six bytes with which records of this layout and these sizes begin.
+    ``overflows``: to be filled with where in ``data`` each overflow begins, -1 for none.
     """
     begin = 0
     for i in range(len(rows)):
         end, row = ends[i] - SEAL_BYTES, table[rows[i]]
-        verdicts[i] = GOOD
+        verdicts[i], overflows[i] = GOOD, -1
         if end - begin < PLAIN_BYTES:
             verdicts[i] = OTHER
         for b in range(6):
@@ -205,10 +254,14 @@ def unpack_rows(
             row[: places.fixed] = 0
             row[:8] = data[begin : begin + 8]
             at = unpack_head(data, begin + PLAIN_BYTES, end, row, places)
-            if at < 0 or not _unpack_ring(data, at, end, row, places):
+            if at >= 0:
+                at = _unpack_entries(data, at, end, row, places.fixed, places.entry, places.slots)
+            row[places.due : places.due + 8] = data[begin + 8 : begin + 16]
+            held = row[places.overflow : places.overflow + 4].any()
+            if at < 0 or (at < end) != held:
                 verdicts[i] = DAMAGED
-            else:
-                row[places.due : places.due + 8] = data[begin + 8 : begin + 16]
+            elif held:
+                overflows[i] = at
         begin = ends[i]
 
 

@@ -1,9 +1,10 @@
 """The form of stored user records: sealed, versioned, and how an older one becomes the newest.
 
-Layout 4 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+Layout 5 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
 status), the entry of the timer index, the rest of the row's head and the used ring slots without
-their zero bytes, and the xxh3-64 of it all (the seal). A short history is stored without the
-model's state, which is made of it again, to the bit. Layout 3 had the ring with its zero bytes;
+their zero bytes, of few users the events beyond the ring, and the xxh3-64 of it all (the seal). A
+short history is stored without the model's state, which is made of it again, to the bit. Layout 4
+had nothing beyond the ring; layout 3 had the ring with its zero bytes;
 layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its seal;
 layout 1 had no seal.
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,11 @@ from xxhash import xxh3_64_digest
 
 from models.history import ENTRY, HEADER, I64
 from models.kernels.xxh3 import U8
+from models.overflow import Held
 from stream.errors import StateLayoutError, StoreCorrupt
 from stream.kernels.buffers import cut, joined
 from stream.kernels.sealing import (
+    DAMAGED,
     GOOD,
     OTHER,
     PLAIN_BYTES,
@@ -37,11 +40,15 @@ from stream.kernels.sealing import (
     packed_bound,
     slot_bound,
     unpack_head,
+    unpack_overflow,
     unpack_rows,
 )
 from stream.pipeline.due_times import NO_DUE
 
-LAYOUT_VERSION: Final = 4
+if TYPE_CHECKING:
+    from models.overflow import Overflow
+
+LAYOUT_VERSION: Final = 5
 _BEGIN_BYTES: Final = 6
 _DUE_SINCE_3: Final = 8
 _DUE: Final = struct.Struct("<q")
@@ -66,6 +73,9 @@ SERVING: Final = [
 ]
 _OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(SERVING).fields or {}).items()}
 _HIDDEN_AT: Final = np.dtype(SERVING).itemsize
+_OVERFLOW_AT: Final = {name: int(at[1]) for name, at in (np.dtype(HEADER).fields or {}).items()}[
+    "overflow"
+]
 
 
 def seal(unsealed: bytes) -> bytes:
@@ -98,6 +108,13 @@ def _from_3(value: bytes) -> bytes:
     return layout.sealed_anew(np.concatenate((head, data[at:])))
 
 
+def _from_4(value: bytes) -> bytes:
+    """Layout 4 had nothing beyond the ring. What is damaged stays damaged."""
+    if not _is_sealed(value):
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    return seal(_NEWEST + value[2:-SEAL_BYTES])
+
+
 def _is_sealed(value: bytes) -> bool:
     return xxh3_64_digest(value[:-SEAL_BYTES]) == value[-SEAL_BYTES:]
 
@@ -114,7 +131,12 @@ def _begin(value: bytes) -> list[int]:
     return numbers
 
 
-MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {1: _from_1, 2: _from_2, 3: _from_3}
+MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+}
 """Layout -> what makes a stored record of it one of a later layout."""
 
 
@@ -144,25 +166,41 @@ class Layout:
             fixed=self.fixed,
             entry=ENTRY.itemsize,
             slots=self.ring,
+            overflow=_HIDDEN_AT + 4 * self.hidden + _OVERFLOW_AT,
             due=_OFFSETS["indexed_due"],
             model=_OFFSETS["model"],
             hidden=_HIDDEN_AT,
             hidden_end=_HIDDEN_AT + 4 * self.hidden,
         )
 
-    def packed(self, table: U8, rows: NDArray[np.intp], rebuilt: int = 0) -> list[bytes]:
+    def packed(
+        self,
+        table: U8,
+        rows: NDArray[np.intp],
+        rebuilt: int = 0,
+        overflow: Overflow | None = None,
+    ) -> list[bytes]:
         """The stored form of rows of a table of bytes.
 
         A history of at most ``rebuilt`` events, all of them in the ring, is stored without the
-        model's state.
+        model's state. ``overflow``: what the rows hold beyond their rings; none of them anything
+        unless given.
         """
         places = self.places
         records = table.view(self.dtype)[:, 0]
         events = records["n"][rows].astype(np.int64)
-        ring = np.minimum(events, self.ring).sum() * slot_bound(places)
-        out = np.empty(int(ring) + len(rows) * packed_bound(places), np.uint8)
+        held = records["overflow"][rows].astype(np.int64)
+        older, purchases = np.empty(0, np.uint8), np.zeros(len(rows), np.int64)
+        crowded = np.flatnonzero(held)
+        if len(crowded) and overflow is not None:
+            found = [overflow.of(records, row) for row in rows[crowded].tolist()]
+            older = np.concatenate([one.entries for one in found]).view(np.uint8)
+            purchases[crowded] = [one.purchase for one in found]
+        slots = (np.minimum(events, self.ring) + held).sum() * slot_bound(places)
+        out = np.empty(int(slots) + len(rows) * packed_bound(places), np.uint8)
         ends = np.empty(len(rows), np.int64)
-        pack_rows(table, rows, events, places, min(rebuilt, self.ring), out, ends)
+        short = min(rebuilt, self.ring)
+        pack_rows(table, rows, events, held, older, purchases, places, short, out, ends)
         return cut(out, ends)
 
     def sealed_anew(self, body: U8) -> bytes:
@@ -174,30 +212,48 @@ class Layout:
 
     def unpack(
         self, keys: Sequence[bytes], values: list[bytes], table: U8, rows: NDArray[np.intp]
-    ) -> None:
+    ) -> dict[int, Held]:
         """Fill rows of a table of bytes, with rings of zeros, from stored records of any layout.
+
+        Returns:
+            What rows hold beyond their rings, of those that do.
 
         Raises:
             StateLayoutError: one has other sizes, or a newer layout; names both and what to do.
             StoreCorrupt: one is not what was written.
         """
-        verdicts = self._unpack(values, table, rows)
+        verdicts, held = self._unpack(values, table, rows)
         others = np.flatnonzero(verdicts == OTHER).tolist()
         if others:
             newest = [self._newest(keys[i], values[i]) for i in others]
-            verdicts[others] = self._unpack(newest, table, rows[others])
+            verdicts[others], more = self._unpack(newest, table, rows[others])
+            held |= more
         for i in np.flatnonzero(verdicts != GOOD).tolist():
             raise StoreCorrupt(
                 f"record {keys[i]!r} is damaged: its seal does not fit its {len(values[i])} bytes;"
                 " the local state is restored, and if that does not heal it, the changelog is"
                 " damaged: use another app_id and replay the events"
             )
+        return held
 
-    def _unpack(self, values: list[bytes], table: U8, rows: NDArray[np.intp]) -> I64:
+    def _unpack(
+        self, values: list[bytes], table: U8, rows: NDArray[np.intp]
+    ) -> tuple[I64, dict[int, Held]]:
         expected = np.array([LAYOUT_VERSION, self.ring, self.hidden], "<u2").view(np.uint8)
-        verdicts = np.empty(len(values), np.int64)
-        unpack_rows(*joined(values), expected, table, rows, self.places, verdicts)
-        return verdicts
+        verdicts, begins = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
+        data, ends = joined(values)
+        unpack_rows(data, ends, expected, table, rows, self.places, verdicts, begins)
+        held = {}
+        for i in np.flatnonzero(begins >= 0).tolist():
+            count = int(table.view(self.dtype)["overflow"][rows[i], 0])
+            # Of a damaged record the count may be anything; packed, an entry has a byte at least.
+            entries = np.zeros(min(count, len(values[i])), ENTRY)
+            last, out = ends[i] - SEAL_BYTES, entries.view(np.uint8)
+            purchase = unpack_overflow(data, begins[i], last, ENTRY.itemsize, out)
+            if purchase < 0 or len(entries) < count:
+                verdicts[i] = DAMAGED
+            held[int(rows[i])] = Held(entries, int(purchase))
+        return verdicts, held
 
     def _newest(self, key: bytes, value: bytes) -> bytes:
         """A record of an older layout in the newest."""
@@ -220,10 +276,14 @@ class Layout:
 
     def row(self, key: bytes, value: bytes) -> np.void:
         """One stored record as a row; raises as `unpack`."""
+        return self.whole(key, value)[0]
+
+    def whole(self, key: bytes, value: bytes) -> tuple[np.void, Held]:
+        """One stored record as a row, and what it holds beyond its ring; raises as `unpack`."""
         table = np.zeros((1, self.dtype.itemsize), np.uint8)
-        self.unpack([key], [value], table, np.zeros(1, np.intp))
+        held = self.unpack([key], [value], table, np.zeros(1, np.intp))
         record: np.void = table.view(self.dtype)[0, 0]
-        return record
+        return record, held.get(0) or Held(np.empty(0, ENTRY), int(record["evicted_purchase"]))
 
 
 def indexed_due(value: bytes) -> int | None:

@@ -87,7 +87,10 @@ class Pipeline:
             pseudonyms=settings.privacy.pseudonyms,
         )
         self._rules = TimeRules(
-            SessionRules(state.session_gap_ms, state.session_max_ms), state.grace_ms, state.ttl_ms
+            SessionRules(state.session_gap_ms, state.session_max_ms),
+            state.grace_ms,
+            state.ttl_ms,
+            state.overflow,
         )
         layout = Layout(state.ring, state.hidden_size)
         self._table = UserTable(layout, store, worker.cache_records // partitions)

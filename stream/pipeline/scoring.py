@@ -145,6 +145,7 @@ class Scoring:
             events,
             scorer,
             self._rules,
+            table.overflow,
             table.scratch,
             shown=shown,
         )

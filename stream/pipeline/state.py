@@ -1,7 +1,8 @@
 """The whole user record, and the write-back table of one partition's records.
 
 A record is one row of a NumPy arena: the serving fields, the hidden state, then the history
-(``models/history.py``) with the ring last. How it is stored is in ``stream/pipeline/layout.py``.
+(``models/history.py``) with the ring last; few users hold more than that (``models/overflow.py``).
+How it is stored is in ``stream/pipeline/layout.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.overflow import Overflow
 from stream.pipeline.layout import LAYOUT_VERSION, Layout, indexed_due
 
 if TYPE_CHECKING:
@@ -64,7 +66,9 @@ class UserTable:
         self._free: list[int] = []
         self._key_of: list[bytes] = []
         at_once = min(capacity + capacity // 4, _RESERVED_BYTES // layout.dtype.itemsize)
-        self._allocate(max(_START_ROWS, at_once))
+        first = max(_START_ROWS, at_once)
+        self._allocate(first)
+        self.overflow = Overflow(first)
 
     def _allocate(self, rows: int) -> None:
         self.records: Records = np.zeros(rows, self.layout.dtype)
@@ -89,6 +93,7 @@ class UserTable:
         count = len(self._key_of)
         old = self._columns()
         self._allocate(rows)
+        self.overflow.grow(rows)
         for target, source in zip(self._columns(), old, strict=True):
             target[:count] = source[:count]
 
@@ -136,7 +141,9 @@ class UserTable:
         if not found:
             return
         there = [values[i] for i in found]
-        self.layout.unpack([keys[i] for i in found], there, self._bytes, rows[found])  # type: ignore[arg-type]
+        held = self.layout.unpack([keys[i] for i in found], there, self._bytes, rows[found])  # type: ignore[arg-type]
+        for row, entries in held.items():
+            self.overflow.put(self.records, row, entries)
         due = [indexed_due(value) or 0 for value in there]  # type: ignore[arg-type]
         self._stored_due[rows[found]] = due
 
@@ -174,6 +181,7 @@ class UserTable:
         del self._row_of[self._key_of[row]]
         self._key_of[row] = b""
         self._bytes[row] = 0
+        self.overflow.release(row)
         self._dirty[row] = False
         self._stored_due[row] = 0
         self._free.append(row)
@@ -195,7 +203,7 @@ class UserTable:
         keys = self._key_of
         puts += zip(
             [keys[row] for row in rows.tolist()],
-            self.layout.packed(self._bytes, rows, rebuilt),
+            self.layout.packed(self._bytes, rows, rebuilt, self.overflow),
             strict=True,
         )
         listed = self.records["indexed_due"][rows]
@@ -212,6 +220,7 @@ class UserTable:
         """All drained changes are in the store: clean rows may leave memory. Row numbers expire."""
         self._leaving.clear()
         self._drained = self._drained[:0]
+        self.overflow.tidy(self.records)
         excess = len(self._row_of) - self._capacity
         if excess <= 0:
             return

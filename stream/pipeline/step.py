@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from models.history import I64, Events, Records, SessionRules
     from models.inputs.features import F32
+    from models.overflow import Overflow
     from models.serving.offload import Launch
 
     Rows = NDArray[np.intp]
@@ -42,6 +43,8 @@ class TimeRules:
     grace: int
     ttl: int
     """A user silent for longer starts from nothing; 0 = never."""
+    most: int = 4096
+    """Events beyond the ring, at most, that are kept of a user while they are within the grace."""
 
 
 @dataclass(slots=True)
@@ -93,12 +96,14 @@ def judge(
     events: Events,
     scorer: ScorerLike,
     rules: TimeRules,
+    overflow: Overflow,
     newest: I64 | None = None,
     *,
     shown: int = 0,
 ) -> Judging:
     """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
+    ``overflow``: what the records hold beyond their rings.
     ``newest``: room for one number per record, all of them 0, before and after. ``shown``: so many
     newest events are wanted of each accepted one.
     """
@@ -113,6 +118,7 @@ def judge(
         rules.ttl,
         scorer.history_length if width else 0,
         scorer.recurrent,
+        rules.most,
         0 if twice else shown,
     )
     if newest is None:
@@ -130,8 +136,10 @@ def judge(
         begin,
         windows,
         seen,
+        overflow.columns,
     ) = take_events(
         Columns.of(records),
+        overflow.columns,
         records["offset"],
         rows,
         offsets,

@@ -17,11 +17,13 @@ from models.history import (
     history_dtype,
 )
 from models.inputs.apply import apply_in_order
-from models.inputs.insertion import has_place, holds, insert
+from models.inputs.insertion import has_place, holds, insert, settle
+from models.overflow import Held
 from tests.oracle import Ev, UserHistory
 from tests.told import told
 
 RING, RULES = 8, SessionRules(gap=100, longest=500)
+MOST = 1000
 
 
 def columns(events: list[Ev]) -> Events:
@@ -39,18 +41,24 @@ def oracle() -> UserHistory:
     return UserHistory(ring=RING, gap=RULES.gap, longest=RULES.longest, grace=300)
 
 
-def feed_serially(record: np.void, records: Records, events: list[Ev], grace: int = 300) -> None:
+def feed_serially(record: np.void, records: Records, events: list[Ev], grace: int = 300) -> Held:
+    held = Held.none()
     for e in events:
         one = columns([e])
-        if holds(record, e.id):
+        if holds(record, held, e.id):
             continue
         n = int(record["n"])
         if n and (e.time, e.id) < (int(record["last_time"]), int(record["last_id"])):
-            if e.time < int(record["last_time"]) - grace or not has_place(record, e.time, e.id):
+            late = e.time < int(record["last_time"]) - grace
+            if late or not has_place(record, held, e.time, e.id, MOST):
                 continue
-            insert(record, one, RULES)
+            held = insert(record, held, one, RULES, grace, MOST)
         else:
+            left = record["ring"][n % RING].copy()
             apply_in_order(records, np.zeros(1, np.intp), one, RULES)
+            if n >= RING:
+                held = settle(record, held, left, grace, MOST)
+    return held
 
 
 ev = st.builds(
@@ -122,7 +130,7 @@ def test_any_shuffle_within_the_grace_ends_in_the_same_bytes(seed: int) -> None:
     jittered = sorted(events, key=lambda e: e.time + rng.randrange(250))
     jittered += rng.sample(jittered[-5:], 2)
     a, b = (np.zeros(1, history_dtype(RING)) for _ in range(2))
-    feed_serially(a[0], a, events)
-    feed_serially(b[0], b, jittered)
-    assert history_bytes(a[0]) == history_bytes(b[0])
+    held = feed_serially(a[0], a, events)
+    other = feed_serially(b[0], b, jittered)
+    assert history_bytes(a[0], held.entries) == history_bytes(b[0], other.entries)
     assert a.tobytes() == b.tobytes()

@@ -8,12 +8,21 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.history import Events, Records, SessionRules, Snapshot, history_dtype, snapshot
+from models.history import (
+    Events,
+    Records,
+    SessionRules,
+    Snapshot,
+    chronological,
+    history_dtype,
+    snapshot,
+)
 from models.inputs.apply import apply_in_order
 from models.inputs.features import event_inputs, input_features, ring_inputs
-from models.inputs.insertion import has_place, holds, insert
+from models.inputs.insertion import has_place, holds, insert, settle
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, take_events
+from models.overflow import Held, Overflow
 from models.steps import NOTHING
 
 HOUR = 3_600_000
@@ -31,6 +40,7 @@ class Plain:
         self.inputs: list[tuple[np.ndarray, np.ndarray]] = []
         self.windows: list[tuple[np.ndarray, np.ndarray]] = []
         self.anew: list[bool] = []
+        self.held = [Held.none() for _ in records]
 
     def take(self, row: int, offset: int, event: Events) -> None:
         verdict = self._judge(row, offset, event)
@@ -50,27 +60,45 @@ class Plain:
         if anew:
             self.records[row] = np.zeros((), self.records.dtype)
             record = self.records[row]
-        if holds(record, event_id):
+            self.held[row] = Held.none()
+        held, most = self.held[row], limits.most
+        if holds(record, held, event_id):
             return DUPLICATE
         known = int(record["n"]) > 0
+        bound = limits.rebuilt
         if not known or (time, event_id) > (int(record["last_time"]), int(record["last_id"])):
+            left = record["ring"][int(record["n"]) % len(record["ring"])].copy()
+            full = int(record["n"]) >= len(record["ring"])
             trace = apply_in_order(self.records, np.array([row]), event, RULES)
+            if full:
+                self.held[row] = settle(record, held, left, limits.grace, most)
             inputs = event_inputs(trace)
-        elif time < last - limits.grace or not has_place(record, time, event_id):
+        elif time < last - limits.grace or not has_place(record, held, time, event_id, most):
             return LATE
         else:
-            insert(record, event, RULES)
-            ids, nums, used = ring_inputs(self.records, np.array([row]), limits.rebuilt)
-            inputs, anew = (ids[0, : used[0]], nums[0, : used[0]]), True
+            self.held[row] = insert(record, held, event, RULES, limits.grace, most)
+            inputs, anew = self._newest(row, bound, whole=limits.recurrent), True
         if not limits.recurrent:
-            ids, nums, used = ring_inputs(self.records, np.array([row]), limits.rebuilt)
-            inputs, anew = (ids[0, : used[0]], nums[0, : used[0]]), True
+            inputs, anew = self._newest(row, bound), True
         self.inputs.append(inputs)
         self.anew.append(anew)
         if limits.shown:
-            ids, nums, used = ring_inputs(self.records, np.array([row]), limits.shown)
-            self.windows.append((ids[0, : used[0]], nums[0, : used[0]]))
+            self.windows.append(self._newest(row, limits.shown))
         return ACCEPTED
+
+    def _newest(self, row: int, length: int, *, whole: bool = False) -> tuple[np.ndarray, ...]:
+        """The inputs of the newest events; of all if so wanted and all are held one by one."""
+        record, held = self.records[row], self.held[row]
+        n, size = int(record["n"]), len(record["ring"])
+        if whole and n == min(n, size) + len(held.entries):
+            # As one ring that is large enough.
+            record = np.zeros(1, history_dtype(max(n, 1)))
+            record["n"] = n
+            record["ring"][0, :n] = np.concatenate([held.entries, chronological(self.records[row])])
+            ids, nums, used = ring_inputs(record, np.zeros(1, np.intp), n)
+        else:
+            ids, nums, used = ring_inputs(self.records, np.array([row]), length)
+        return ids[0, : used[0]], nums[0, : used[0]]
 
 
 def told(state: Snapshot | tuple[np.ndarray, ...], i: int) -> tuple[int, ...]:
@@ -109,7 +137,8 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     recurrent = rng.random() < 0.7
     shown = rng.choice((0, 2, 6))
     ttl = rng.choice((0, 50 * HOUR))
-    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, shown)
+    most = rng.choice((1, 2, 5, 4096))
+    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, most, shown)
     rows, offsets, events = drawn(rng, count)
     records, twins = (np.zeros(USERS, history_dtype(ring)) for _ in range(2))
     applied, twin_applied = (np.full(USERS, -1) for _ in range(2))
@@ -118,12 +147,13 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         plain.take(int(rows[i]), int(offsets[i]), events.take(slice(i, i + 1)))
 
     verdicts, states, inputs, windows, anew = [], [], [], [], []
-    newest = np.zeros(USERS, np.int64)
+    newest, overflow = np.zeros(USERS, np.int64), Overflow(USERS)
     lo = 0
     while lo < count:  # in batches of any size
         part = slice(lo, lo + rng.randrange(1, 30))
         verdict, late_by, accepted, before, _, start, after, found, used, *recent = take_events(
             Columns.of(records),
+            overflow.columns,
             applied,
             rows[part],
             offsets[part],
@@ -131,6 +161,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
             limits,
             newest,
         )
+        overflow.columns = recent.pop()
         verdicts += verdict.tolist()
         assert (late_by[verdict != LATE] == 0).all()
         states += [told(Snapshot(*after), i) for i in range(len(accepted))]
@@ -150,6 +181,10 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     assert states == plain.states
     assert anew == plain.anew
     assert records.tobytes() == twins.tobytes()
+    for row in range(USERS):
+        held = overflow.of(records, row)
+        assert held.entries.tobytes() == plain.held[row].entries.tobytes()
+        assert held.purchase == plain.held[row].purchase
     assert applied.tolist() == twin_applied.tolist()
     found, wanted = [*inputs, *(windows if shown else [])], [*plain.inputs, *plain.windows]
     for (ids, nums), (want_ids, want_nums) in zip(found, wanted, strict=True):

@@ -9,6 +9,7 @@ import torch
 from models.history import Events, SessionRules
 from models.inputs.features import PROFILE_FEATURES
 from models.networks import build
+from models.overflow import Overflow
 from models.serving.artifact import script_bytes
 from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.targets import shop_targets
@@ -69,10 +70,12 @@ def run(scorer: Scorer, cuts: list[int], *, disorder: bool) -> tuple[np.ndarray,
     records["offset"] = -1
     records["model"] = scorer.code
     scores = np.full((EVENTS, len(scorer.targets)), np.nan, np.float32)
+    overflow = Overflow(len(records))
     for lo, hi in zip([0, *cuts], [*cuts, EVENTS], strict=True):
         part = slice(lo, hi)
         offsets = np.arange(lo, hi)
-        judging = judge(records, rows[part], offsets, events.take(part), scorer, RULES)
+        part_events = events.take(part)
+        judging = judge(records, rows[part], offsets, part_events, scorer, RULES, overflow)
         judged = judging.finish()
         scores[lo + judged.accepted] = judged.probabilities
     return records, scores

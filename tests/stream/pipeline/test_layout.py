@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.history import ENTRY
+from models.overflow import Held, Overflow
 from stream.config.settings import Settings
 from stream.errors import StateLayoutError, StoreCorrupt
 from stream.kernels.buffers import joined
@@ -63,6 +64,7 @@ def table_of(layout: Layout, rows: int, seed: int = 0) -> np.ndarray:
     records["layout"], records["ring_size"] = LAYOUT_VERSION, layout.ring
     records["hidden_size"] = layout.hidden
     records["n"] = rng.integers(1, 2 * layout.ring + 1, rows)
+    records["overflow"] = 0
     for row, n in zip(table, records["n"].tolist(), strict=True):
         row[layout.fixed + min(n, layout.ring) * ENTRY.itemsize :] = 0
     return table
@@ -202,7 +204,53 @@ def test_an_older_record_keeps_all_it_says(number: int) -> None:
         assert indexed_due(value) == (int(row["indexed_due"]) or None)
 
 
-def test_layout_3_is_unpacked_to_what_layout_4_is() -> None:
+def crowd(layout: Layout, rows: int, seed: int = 0) -> tuple[np.ndarray, Overflow]:
+    """A table of which every second row holds entries beyond its ring."""
+    rng = np.random.default_rng(seed)
+    table, overflow = table_of(layout, rows), Overflow(rows)
+    records = table.view(layout.dtype)[:, 0]
+    for row in range(0, rows, 2):
+        records["n"][row] = 500
+        count = int(rng.integers(1, 400))
+        entries = rng.integers(0, 256, (count, ENTRY.itemsize), np.uint8).view(ENTRY)[:, 0]
+        overflow.put(records, row, Held(entries, int(rng.integers(2**40))))
+    return table, overflow
+
+
+def test_what_is_beyond_the_ring_comes_back_whole() -> None:
+    table, overflow = crowd(LAYOUT, 30)
+    records = table.view(LAYOUT.dtype)[:, 0]
+    values = LAYOUT.packed(table, np.arange(30), overflow=overflow)
+    again = np.zeros_like(table)
+    found = LAYOUT.unpack([b"u"] * 30, values, again, np.arange(30))
+    assert np.array_equal(again[:, : LAYOUT.fixed], table[:, : LAYOUT.fixed])
+    assert sorted(found) == list(range(0, 30, 2))
+    for row, held in found.items():
+        want = overflow.of(records, row)
+        assert held.entries.tobytes() == want.entries.tobytes()
+        assert held.purchase == want.purchase
+
+
+def test_damage_beyond_the_ring_is_found() -> None:
+    table, overflow = crowd(LAYOUT, 2)
+    (value,) = LAYOUT.packed(table, np.zeros(1, np.intp), overflow=overflow)
+    for damaged in (value[:-8], value[:-9] + value[-8:], seal(value[:-20]), seal(value)):
+        with pytest.raises(StoreCorrupt, match="damaged"):
+            LAYOUT.row(b"uann", damaged)
+
+
+def test_layout_4_is_layout_5_of_users_without_a_crowd() -> None:
+    straight = PipelineDriver(gru_scorer(), SETTINGS)
+    straight.pipe(shop_log(5, 120, users=6, days=9)[:80], batch=16)
+    older = by_layout(4)
+    for key, value in straight.store.scan(b"u", 100):
+        was = older.get(key)
+        assert was is not None
+        assert len(value) == len(was)
+        assert Layout(8, 64).row(key, was) == Layout(8, 64).row(key, value)
+
+
+def test_layout_3_is_unpacked_to_what_layout_5_is() -> None:
     straight = PipelineDriver(gru_scorer(), SETTINGS)
     straight.pipe(shop_log(5, 120, users=6, days=9)[:80], batch=16)
     older = by_layout(3)
@@ -213,7 +261,7 @@ def test_layout_3_is_unpacked_to_what_layout_4_is() -> None:
         assert len(value) < len(was)
 
 
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [2, 3, 4])
 def test_damage_of_an_older_layout_is_found(number: int) -> None:
     for key, value in by_layout(number).scan(b"u", 100):
         for damaged in (value[:60], value[:-1], value[:50] + bytes([value[50] ^ 1]) + value[51:]):
