@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from models.history import AMOUNT_UNIT, Events
+from models.history import AMOUNT_UNIT, EVENT_COLUMNS, Events
 
 if TYPE_CHECKING:
     from schemas.events import Event
 
-Row = tuple[int, int, int, int, int, int]
-"""(time, id, type, item, category, amount) of one event, in the order of ``Events``."""
+Row = tuple[int, int, int, int, int, int, int, int]
+"""(time, id, type, item, category, amount, order, quantity) of one event, as in ``Events``."""
 
 
 def hash64(text: str) -> int:
@@ -33,10 +33,15 @@ def category_code(category_id: str | None) -> int:
     )
 
 
+def order_code(order_id: str | None) -> int:
+    """1 .. 2**32 - 1 for an order id, 0 for none: the same hash as of an item id."""
+    return item_code(order_id)
+
+
 def encode_event(event: Event) -> Row:
     """One event as a row of ``Events``."""
-    price = event.price
-    amount = 0 if price is None else round(price * (event.quantity or 1) * AMOUNT_UNIT)
+    price, quantity = event.price, event.quantity or 1
+    amount = 0 if price is None else round(price * quantity * AMOUNT_UNIT)
     return (
         event.event_time,
         hash64(event.event_id),
@@ -44,17 +49,13 @@ def encode_event(event: Event) -> Row:
         item_code(event.item_id),
         category_code(event.category_id),
         amount,
+        order_code(event.order_id),
+        quantity,
     )
 
 
 def columns(rows: list[Row]) -> Events:
     """N rows as columns."""
-    time, ids, types, items, categories, amounts = zip(*rows, strict=True) if rows else ((),) * 6
-    return Events(
-        np.array(time, np.int64),
-        np.array(ids, np.uint64),
-        np.array(types, np.uint8),
-        np.array(items, np.uint32),
-        np.array(categories, np.uint16),
-        np.array(amounts, np.int64),
-    )
+    kinds = list(EVENT_COLUMNS.values())
+    values = zip(*rows, strict=True) if rows else ((),) * len(kinds)
+    return Events(*(np.array(v, kind) for v, kind in zip(values, kinds, strict=True)))

@@ -31,6 +31,11 @@ REFUND: Final = TYPE_CODES["refund"]
 
 SESSION_START: Final = 1
 ORDER_START: Final = 2
+LINE: Final = 4
+"""Flag of an entry that is a line of an order: a purchase, or a refund."""
+ORDERS_KEPT: Final = 8
+"""Different orders of a user that are told apart: a line joins, and a refund takes back, only one
+of the last so many (the order of the newest line first)."""
 
 TYPE_SLOTS: Final = 8
 """Slots of the per-type counters; slot 0 stays empty, a type's code is its slot."""
@@ -47,7 +52,9 @@ ENTRY: Final = np.dtype(
         ("amount", "<f4"),  # price x quantity, currency units
         ("category", "<u2"),  # hash of category_id, 0 = none
         ("type", "u1"),  # schemas.events.TYPE_CODES
-        ("flags", "u1"),  # SESSION_START | ORDER_START
+        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE
+        ("order", "<u4"),  # hash of order_id, 0 = none; purchases and refunds only
+        ("quantity", "<u4"),  # units of purchases and refunds, else 0
     ]
 )
 
@@ -60,12 +67,19 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("last_purchase", "<i8"),
     ("evicted_time", "<i8"),  # newest event that left the ring
     ("evicted_purchase", "<i8"),  # newest purchase that left the ring
+    ("last_order", "<i8"),  # when the newest order began
+    ("past_order", "<i8"),  # when the newest order began of those whose first line is not held
     ("spend", "<i8"),  # purchases less refunds, 1 / AMOUNT_UNIT
     ("counts", "<u4", (TYPE_SLOTS,)),
     ("n", "<u4"),  # accepted events
-    ("orders", "<u4"),  # purchases more than the session gap apart
+    ("orders", "<u4"),  # orders that were not given back, see models/orders.py
     ("sessions", "<u4"),
     ("overflow", "<u4"),  # entries kept beyond the ring, see models/overflow.py
+    # The orders of the lines before all that are held, that of the newest line first:
+    ("past_code", "<u4", (ORDERS_KEPT,)),  # hash of order_id, 0 = none
+    ("past_units", "<u4", (ORDERS_KEPT,)),  # not given back yet
+    ("past_amount", "<f8", (ORDERS_KEPT,)),  # not given back yet, currency units
+    ("past_items", "<u8", (ORDERS_KEPT,)),  # bit item % 64 per item of its lines
 ]
 
 
@@ -95,20 +109,35 @@ class Events:
     category: NDArray[np.uint16]
     amount: I64
     """Price x quantity in 1 / AMOUNT_UNIT, never negative."""
+    order: NDArray[np.uint32]
+    """Hash of order_id, 0 = none."""
+    quantity: NDArray[np.uint32]
+    """Units, at least 1."""
 
     def __len__(self) -> int:
         return len(self.time)
 
     def take(self, index: NDArray[np.intp] | slice) -> Events:
         """The events at ``index``, in that order."""
-        return Events(
-            self.time[index],
-            self.id[index],
-            self.type[index],
-            self.item[index],
-            self.category[index],
-            self.amount[index],
-        )
+        return Events(*(getattr(self, name)[index] for name in self.__slots__))
+
+    @staticmethod
+    def none() -> Events:
+        """Columns without events."""
+        return Events(*(np.empty(0, kind) for kind in EVENT_COLUMNS.values()))
+
+
+EVENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "time": np.int64,
+    "id": np.uint64,
+    "type": np.uint8,
+    "item": np.uint32,
+    "category": np.uint16,
+    "amount": np.int64,
+    "order": np.uint32,
+    "quantity": np.uint32,
+}
+"""Columns of ``Events`` in their order -> their types."""
 
 
 @dataclass(slots=True)
@@ -191,7 +220,10 @@ def entries_of(events: Events, session_age: I64, flags: NDArray[np.uint8]) -> ND
     entries["amount"] = amount_of(events.amount)
     entries["category"] = events.category
     entries["type"] = events.type
-    entries["flags"] = flags
+    line = (events.type == PURCHASE) | (events.type == REFUND)
+    entries["flags"] = flags | (line * LINE).astype(np.uint8)
+    entries["order"] = np.where(line, events.order, 0)
+    entries["quantity"] = np.where(line, events.quantity, 0)
     return entries
 
 

@@ -7,13 +7,14 @@ bytes looked at again, to map msgspec's text to a stable `Reason`.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from schemas.errors import InvalidEvent, InvalidMessage, Reason
-from schemas.events import TYPE_CODES, Event
+from schemas.events import OPTIONAL_FIELDS, TYPE_CODES, Event
 
 __all__ = [
     "MAX_DEPTH",
@@ -37,6 +38,7 @@ class _Tag(msgspec.Struct):
     type: msgspec.Raw
 
 
+_OBJECTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EVENTS: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
 _TAGS: Final = msgspec.json.Decoder(_Tag)
 _ENCODER: Final = msgspec.json.Encoder()
@@ -49,6 +51,9 @@ _LEVELS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _HALF_PAIR: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u|\\?\Z)")
 _NON_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf)", re.IGNORECASE)
+_FRACTION: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_INTEGERS: Final = frozenset({"event_time", "quantity", "schema_version"})
+_INTEGER_DIGITS: Final = 18
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _AT: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `([^`]*)`")
@@ -69,8 +74,48 @@ def decode_event(payload: bytes | None, max_bytes: int = MAX_EVENT_BYTES) -> Eve
         if len(payload) <= _SHALLOW_BYTES and len(payload) <= max_bytes:  # type: ignore[arg-type]
             return _EVENTS.decode(payload.decode())  # type: ignore[union-attr]
         return _decode_long(payload, max_bytes)  # type: ignore[arg-type]
+    except msgspec.ValidationError as error:
+        return _decode_tolerantly(payload, error)  # type: ignore[arg-type]
     except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
         raise _explain(InvalidEvent, payload, error) from None
+
+
+def _decode_tolerantly(payload: bytes, refused: msgspec.ValidationError) -> Event:
+    """Decode an event whose optional fields may be empty texts and whose integers may be 1.0.
+
+    Exporters of tables write both. The schema asks producers for neither, but readers take them.
+
+    Args:
+        payload: JSON in UTF-8.
+        refused: why the strict decoder did not take it.
+
+    Raises:
+        InvalidEvent: it is no event either way.
+    """
+    error: Exception = refused
+    try:
+        fields = _OBJECTS.decode(payload)
+        kept = {
+            name: _whole(bytes(raw)) if name in _INTEGERS else raw
+            for name, raw in fields.items()
+            if name not in OPTIONAL_FIELDS or bytes(raw) != b'""'
+        }
+        # A second tag stays an error: the mapping would hide it.
+        if kept != fields and "$.type" not in str(refused):
+            return _EVENTS.decode(_ENCODER.encode(kept))
+    except msgspec.MsgspecError as again:
+        error = again
+    raise _explain(InvalidEvent, payload, error) from None
+
+
+def _whole(raw: bytes) -> msgspec.Raw:
+    """A whole number such as 1.0 or 1e0 written as an integer; anything else as it is."""
+    if not _FRACTION.fullmatch(raw):
+        return msgspec.Raw(raw)
+    number = Decimal(raw.decode())
+    if number.adjusted() < _INTEGER_DIGITS and number == number.to_integral_value():
+        return msgspec.Raw(str(int(number)).encode())
+    return msgspec.Raw(raw)
 
 
 def _decode_long(payload: bytes, max_bytes: int) -> Event:

@@ -1,7 +1,8 @@
 """Behaviour events: what a shop puts on `shop.events`, one struct per type, tagged by `type`.
 
 On the wire an event is one JSON object. Unknown fields are ignored, so that producers may be newer
-than readers; an optional field may be absent or null. The record key is `user_id` in UTF-8.
+than readers; an optional field may be absent, null or an empty text. A whole number may be written
+as 1.0 or 1e0. The record key is `user_id` in UTF-8.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from enum import IntEnum
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import fields
 
 __all__ = [
     "EVENT_TYPES",
@@ -18,6 +20,9 @@ __all__ = [
     "MAX_QUANTITY",
     "MAX_QUERY_LENGTH",
     "MAX_TIME",
+    "MAX_TIMEZONE_LENGTH",
+    "OPTIONAL_FIELDS",
+    "TIMEZONE_PATTERN",
     "TYPE_CODES",
     "TYPE_NAMES",
     "Behaviour",
@@ -28,6 +33,7 @@ __all__ = [
     "Favourite",
     "Id",
     "Milliseconds",
+    "Money",
     "Purchase",
     "Refund",
     "Search",
@@ -43,6 +49,15 @@ MAX_QUANTITY: Final = 1_000_000
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 """A non-empty identifier of at most 256 characters, compared exactly."""
+Money = Annotated[float, Meta(ge=0, le=MAX_PRICE)]
+"""An amount in the event's `currency`, finite and not negative."""
+TIMEZONE_PATTERN: Final = (
+    r"^(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9]|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*)$(?!\n)"
+)
+"""`Z`, a UTC offset such as `+02:00` or `-0330`, or a name in the form of the IANA database.
+
+Whether the database has the name is not checked: its releases differ."""
+MAX_TIMEZONE_LENGTH: Final = 64
 Milliseconds = Annotated[int, Meta(gt=0, le=MAX_TIME)]
 """Milliseconds since the epoch, UTC."""
 
@@ -94,7 +109,7 @@ class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     item_id: Annotated[Id | None, Meta(description="The product acted on.")] = None
     category_id: Annotated[Id | None, Meta(description="Category of the product.")] = None
     price: Annotated[
-        Annotated[float, Meta(ge=0, le=MAX_PRICE)] | None,
+        Money | None,
         Meta(description="Price of one unit in `currency`, finite and not negative."),
     ] = None
     quantity: Annotated[
@@ -112,6 +127,32 @@ class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     properties: Annotated[
         dict[str, Raw] | None,
         Meta(description="Free fields of the producer; carried, never interpreted."),
+    ] = None
+    order_id: Annotated[
+        Id | None,
+        Meta(
+            description="The order that a purchase is a line of, or that a refund takes back. Lines"
+            " without one are an order of their own as long as no more than the session gap lies"
+            " between them."
+        ),
+    ] = None
+    order_discount: Annotated[
+        Money | None,
+        Meta(
+            description="What the order of this line costs less than its lines do, in `currency`;"
+            " carried, not subtracted from `price`."
+        ),
+    ] = None
+    tax: Annotated[
+        Money | None,
+        Meta(description="Tax contained in `price` x `quantity`, in `currency`; carried only."),
+    ] = None
+    timezone: Annotated[
+        Annotated[str, Meta(max_length=MAX_TIMEZONE_LENGTH, pattern=TIMEZONE_PATTERN)] | None,
+        Meta(
+            description="Where the user's clock was: a name of the IANA database such as"
+            " Europe/Berlin, a UTC offset such as +02:00, or Z. `event_time` stays UTC."
+        ),
     ] = None
 
 
@@ -156,6 +197,9 @@ class Refund(Behaviour, frozen=True, tag="refund"):
 
     code: ClassVar[int] = EventType.REFUND.value
 
+
+OPTIONAL_FIELDS: Final = frozenset(field.name for field in fields(Behaviour) if not field.required)
+"""Fields that may be absent; an empty text in one counts as absent."""
 
 Event = View | Search | Favourite | CartAdd | CartRemove | Purchase | Refund
 

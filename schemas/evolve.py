@@ -31,6 +31,8 @@ WIDENED: Final = "old readers would refuse new messages"
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _JSON_TYPES: Final = {str: "string", int: "integer", bool: "boolean"}
+_TAG: Final = "type"
+_FEWEST_TAGS: Final = 2
 _EXACT: Final = ("pattern", "format", "contentEncoding", "multipleOf")
 
 
@@ -80,7 +82,7 @@ class _Comparison:
             if references in self._seen:
                 return
             self._seen.add(references)
-        before, after = _shape(old, self._old), _shape(new, self._new)
+        before, after = _expanded(_shape(old, self._old)), _expanded(_shape(new, self._new))
         if before.nullable != after.nullable:
             rule, why = (
                 ("null no longer allowed", NARROWED)
@@ -157,12 +159,31 @@ def _shape(node: Node, document: Node) -> _Shape:
         variants = {_tag_of(option, tag): option for option in options if option.get("properties")}
         nullable = any(option.get("type") == "null" for option in options)
         return _Shape(nullable, node, variants, tag)
+    stripped = {
+        keyword: [value for value in node[keyword] if value != null]
+        for keyword, null in (("type", "null"), ("enum", None))
+        if isinstance(node.get(keyword), list) and null in node[keyword]
+    }
+    if stripped:
+        return _Shape(nullable=True, body={**node, **stripped}, variants=None, tag=None)
     plain = [option for option in options if option.get("type") != "null"]
     nullable = len(plain) < len(options)
     if len(plain) == 1:
         inner = _shape(plain[0], document)
         return _Shape(nullable or inner.nullable, inner.body, inner.variants, inner.tag)
     return _Shape(nullable, {**node, "anyOf": plain} if options else node, None, None)
+
+
+def _expanded(shape: _Shape) -> _Shape:
+    """The shape; one object with several values of `type` as the union that it stands for."""
+    properties = shape.body.get("properties", {})
+    tags = properties.get(_TAG, {}).get("enum", ())
+    if shape.variants is not None or len(tags) < _FEWEST_TAGS:
+        return shape
+    variants = {
+        tag: {**shape.body, "properties": {**properties, _TAG: {"enum": [tag]}}} for tag in tags
+    }
+    return _Shape(shape.nullable, shape.body, variants, _TAG)
 
 
 def _resolve(node: Node, document: Node) -> Node:

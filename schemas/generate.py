@@ -13,7 +13,11 @@ import msgspec
 
 from schemas import evolve
 from schemas.channels import CHANNELS, DOCUMENTS, Channel
+from schemas.codec import encode
 from schemas.errors import IncompatibleSchema, SchemaError
+from schemas.events import Purchase
+from schemas.examples import EXAMPLES
+from schemas.strict import merge_variants, without_unions
 
 __all__ = ["ASYNCAPI_FILE", "GENERATED", "SCHEMA_SUFFIX", "Check", "build", "check", "generate"]
 
@@ -26,6 +30,7 @@ CONTRACT_VERSION: Final = "1.0.0"
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _KAFKA_BINDING: Final = "0.5.0"
+_EVENT: Final = "What a user did: one JSON object per event, keyed by `user_id`."
 _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 Document = dict[str, Any]
@@ -112,8 +117,28 @@ def _read(path: Path) -> str | None:
 
 
 def _schema(stem: str) -> Document:
-    schema = msgspec.json.schema(DOCUMENTS[stem])
-    return {"$schema": _DIALECT, "$id": f"urn:intentstream:schema:{stem}", **schema}
+    kind = DOCUMENTS[stem]
+    schema: Document = msgspec.json.schema(kind)
+    if "discriminator" in schema:
+        schema, shown = merge_variants(schema, "Event", _EVENT), Purchase
+    else:
+        shown = kind
+        schema = {"title": _title(kind.__name__), **schema}
+    return {
+        "$schema": _DIALECT,
+        "$id": f"urn:intentstream:schema:{stem}",
+        **without_unions(schema, schema),
+        "examples": [_example(shown)],
+    }
+
+
+def _example(struct: type[msgspec.Struct]) -> Document:
+    shown: Document = json.loads(encode(EXAMPLES[struct]))
+    return shown
+
+
+def _title(name: str) -> str:
+    return _WORD.sub(" ", name)
 
 
 def _asyncapi() -> Document:
@@ -140,7 +165,7 @@ def _asyncapi() -> Document:
                 for channel in CHANNELS
                 for struct in channel.messages
             },
-            "schemas": _plain_references(schemas),
+            "schemas": _plain_references(without_unions(schemas, {"$defs": schemas})),
         },
     }
 
@@ -176,9 +201,10 @@ def _message(channel: Channel, struct: type[msgspec.Struct]) -> Document:
     name = struct.__name__
     return {
         "name": name,
-        "title": _WORD.sub(" ", name),
+        "title": _title(name),
         "summary": (struct.__doc__ or "").partition("\n")[0],
         "contentType": "application/json",
+        "examples": [{"name": "usual", "payload": _example(struct)}],
         "payload": {"$ref": f"#/components/schemas/{name}"},
         "bindings": {
             "kafka": {

@@ -19,6 +19,13 @@ class Ev:
     item: int = 0
     category: int = 0
     amount: int = 0
+    order: int = 0
+    quantity: int = 1
+
+
+def line_of(e: Ev) -> tuple[int, int]:
+    """What the ring says of the order: nothing but of purchases and refunds."""
+    return (e.order, e.quantity) if e.type in (PURCHASE, REFUND) else (0, 0)
 
 
 @dataclass
@@ -76,6 +83,8 @@ class UserHistory:
                 spend += e.amount
             if e.type == REFUND:
                 spend -= e.amount
+            if e.type in (PURCHASE, REFUND):
+                flag |= 4
             counts[e.type] += 1
             ages.append(e.time - start)
             flags.append(flag)
@@ -96,7 +105,7 @@ class UserHistory:
             "orders": orders,
             "sessions": sessions,
             "ring": [
-                (e.time, e.id, e.item, age, e.category, e.type, flag)
+                (e.time, e.id, e.item, age, e.category, e.type, flag, *line_of(e))
                 for e, age, flag in zip(events, ages, flags, strict=True)
             ][-self.ring :],
         }

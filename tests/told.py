@@ -26,6 +26,6 @@ NAMES = (
 def told(record: np.void) -> dict[str, object]:
     out: dict[str, object] = {name: int(record[name]) for name in NAMES}
     out["counts"] = [int(c) for c in record["counts"]]
-    fields = "time id item session_age category type flags"
+    fields = "time id item session_age category type flags order quantity"
     out["ring"] = [tuple(int(e[f]) for f in fields.split()) for e in chronological(record)]
     return out

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoding import category_code, hash64, item_code
+from models.encoding import category_code, hash64, item_code, order_code
 from models.errors import EvaluationError
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND, Events
 from models.log.eventlog import EventLog
@@ -77,7 +77,8 @@ def read_online_retail(path: Path) -> EventLog:
         """
         select CustomerID::bigint::varchar as customer, InvoiceDate as time,
                abs(Quantity) * UnitPrice as spent, InvoiceNo like 'C%' as cancelled,
-               StockCode as item
+               StockCode as item, least(abs(Quantity), 1000000)::bigint as units,
+               case when InvoiceNo like 'C%' then '' else InvoiceNo end as invoice
         from read_parquet(?)
         where CustomerID is not null and not isnan(CustomerID) and UnitPrice > 0
               and (Quantity < 0) = (InvoiceNo like 'C%')
@@ -85,7 +86,15 @@ def read_online_retail(path: Path) -> EventLog:
     )
     time = rows["time"].astype("datetime64[ms]").astype(np.int64)
     kind = np.where(rows["cancelled"], REFUND, PURCHASE).astype(np.uint8)
-    return _log(rows["customer"], time, kind, amount=rows["spent"], item=rows["item"])
+    return _log(
+        rows["customer"],
+        time,
+        kind,
+        amount=rows["spent"],
+        item=rows["item"],
+        order=rows["invoice"],
+        quantity=rows["units"],
+    )
 
 
 def read_taobao(path: Path) -> EventLog:
@@ -132,6 +141,8 @@ def _log(
     amount: NDArray[Any] | None = None,
     item: NDArray[Any] | None = None,
     category: NDArray[Any] | None = None,
+    order: NDArray[Any] | None = None,
+    quantity: NDArray[Any] | None = None,
 ) -> EventLog:
     size = len(time)
     money = np.zeros(size) if amount is None else np.asarray(amount, np.float64)
@@ -142,6 +153,8 @@ def _log(
         item=_codes(item, item_code, np.uint32, size),
         category=_codes(category, category_code, np.uint16, size),
         amount=np.round(money * AMOUNT_UNIT).astype(np.int64),
+        order=_codes(order, order_code, np.uint32, size),
+        quantity=np.ones(size, np.uint32) if quantity is None else quantity.astype(np.uint32),
     )
     return EventLog(_codes(customer, hash64, np.uint64, size), events)
 
@@ -150,4 +163,4 @@ def _codes(names: NDArray[Any] | None, code: Any, kind: Any, size: int) -> NDArr
     if names is None:
         return np.zeros(size, kind)
     distinct, place = np.unique(names.astype(str), return_inverse=True)
-    return np.array([code(name) for name in distinct], kind)[place]
+    return np.array([code(name) if name else 0 for name in distinct], kind)[place]

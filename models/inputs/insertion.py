@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import (
+    LINE,
     ORDER_START,
     PURCHASE,
+    REFUND,
     SESSION_START,
     Events,
     SessionRules,
@@ -124,6 +126,8 @@ def _repair(purchase: int, entries: NDArray[np.void], at: int, rules: SessionRul
             if last_purchase == 0 or time - last_purchase > rules.gap:
                 flags |= ORDER_START
             last_purchase = time
+        if entries["type"][i] in (PURCHASE, REFUND):
+            flags |= LINE
         entries["session_age"][i] = time - session
         entries["flags"][i] = flags
         previous = time

@@ -25,12 +25,18 @@ class Columns(NamedTuple):
     last_purchase: I64
     evicted_time: I64
     evicted_purchase: I64
+    last_order: I64
+    past_order: I64
     spend: I64
     counts: NDArray[np.uint32]
     n: NDArray[np.uint32]
     orders: NDArray[np.uint32]
     sessions: NDArray[np.uint32]
     overflow: NDArray[np.uint32]
+    past_code: NDArray[np.uint32]
+    past_units: NDArray[np.uint32]
+    past_amount: NDArray[np.float64]
+    past_items: NDArray[np.uint64]
     ring_time: I64
     ring_id: NDArray[np.uint64]
     ring_item: NDArray[np.uint32]
@@ -39,6 +45,8 @@ class Columns(NamedTuple):
     ring_category: NDArray[np.uint16]
     ring_type: NDArray[np.uint8]
     ring_flags: NDArray[np.uint8]
+    ring_order: NDArray[np.uint32]
+    ring_quantity: NDArray[np.uint32]
 
     @classmethod
     def of(cls, records: Records) -> Columns:
@@ -61,6 +69,8 @@ class EventColumns(NamedTuple):
     item: NDArray[np.uint32]
     category: NDArray[np.uint16]
     amount: I64
+    order: NDArray[np.uint32]
+    quantity: NDArray[np.uint32]
 
     @classmethod
     def of(cls, events: Events) -> EventColumns:

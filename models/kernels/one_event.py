@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.history import AMOUNT_UNIT, ORDER_START, PURCHASE, REFUND, SESSION_START
+from models.history import AMOUNT_UNIT, LINE, ORDER_START, PURCHASE, REFUND, SESSION_START
 from models.kernels.jit import kernel
 from models.kernels.overflow import (
     drop_overflow,
@@ -52,11 +52,17 @@ def clear(h: Columns, o: OverflowColumns, row: int) -> None:
     h.last_purchase[row] = 0
     h.evicted_time[row] = 0
     h.evicted_purchase[row] = 0
+    h.last_order[row] = 0
+    h.past_order[row] = 0
     h.spend[row] = 0
     h.counts[row] = 0
     h.n[row] = 0
     h.orders[row] = 0
     h.sessions[row] = 0
+    h.past_code[row] = 0
+    h.past_units[row] = 0
+    h.past_amount[row] = 0
+    h.past_items[row] = 0
     h.ring_time[row] = 0
     h.ring_id[row] = 0
     h.ring_item[row] = 0
@@ -65,6 +71,8 @@ def clear(h: Columns, o: OverflowColumns, row: int) -> None:
     h.ring_category[row] = 0
     h.ring_type[row] = 0
     h.ring_flags[row] = 0
+    h.ring_order[row] = 0
+    h.ring_quantity[row] = 0
 
 
 @kernel
@@ -105,7 +113,7 @@ def append(
         o = _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
-    h.ring_flags[row, slot] = flags
+    h.ring_flags[row, slot] = flags | (LINE if is_line(kind) else 0)
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
@@ -140,6 +148,15 @@ def _write(h: Columns, row: int, slot: int, events: EventColumns, i: int) -> Non
     h.ring_amount[row, slot] = np.float32(events.amount[i] / UNIT)
     h.ring_category[row, slot] = events.category[i]
     h.ring_type[row, slot] = events.type[i]
+    line = is_line(events.type[i])
+    h.ring_order[row, slot] = events.order[i] if line else np.uint32(0)
+    h.ring_quantity[row, slot] = events.quantity[i] if line else np.uint32(0)
+
+
+@kernel
+def is_line(kind: Any) -> bool:
+    """Whether an event of this type is a line of an order."""
+    return bool(kind in (PURCHASE, REFUND))
 
 
 @kernel
@@ -236,6 +253,9 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     o.time[at], o.id[at], o.item[at] = time, event_id, events.item[i]
     o.amount[at] = np.float32(events.amount[i] / UNIT)
     o.category[at], o.type[at], o.flags[at] = events.category[i], events.type[i], 0
+    line = is_line(events.type[i])
+    o.order[at] = events.order[i] if line else np.uint32(0)
+    o.quantity[at] = events.quantity[i] if line else np.uint32(0)
     note_place(o, row, at)
     if place == count:
         h.evicted_time[row] = time
@@ -250,6 +270,8 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     _rotate(h.ring_category[row])
     _rotate(h.ring_type[row])
     _rotate(h.ring_flags[row])
+    _rotate(h.ring_order[row])
+    _rotate(h.ring_quantity[row])
     return o, n - size - count + place
 
 
@@ -270,6 +292,8 @@ def _copy_slot(h: Columns, row: int, source: int, target: int) -> None:
     h.ring_category[row, target] = h.ring_category[row, source]
     h.ring_type[row, target] = h.ring_type[row, source]
     h.ring_flags[row, target] = h.ring_flags[row, source]
+    h.ring_order[row, target] = h.ring_order[row, source]
+    h.ring_quantity[row, target] = h.ring_quantity[row, source]
 
 
 @kernel
@@ -332,6 +356,8 @@ def _repair(h: Columns, o: OverflowColumns, row: int, at: int, limits: Limits) -
             if bought == 0 or now - bought > limits.gap:
                 new |= ORDER_START
             bought = now
+        if is_line(kind):
+            new |= LINE
         place, slot = arena_place(h, o, row, rank), rank % size
         if place >= 0:
             old = np.int64(o.flags[place])

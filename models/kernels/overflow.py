@@ -33,6 +33,8 @@ class OverflowColumns(NamedTuple):
     category: NDArray[np.uint16]
     type: NDArray[np.uint8]
     flags: NDArray[np.uint8]
+    order: NDArray[np.uint32]
+    quantity: NDArray[np.uint32]
     seen: NDArray[np.uint32]
     """[K] Per segment a filter of the ids that were in it: 32 bits an entry."""
     base: I64
@@ -82,6 +84,8 @@ def _move(o: OverflowColumns, source: int, target: int) -> None:
     o.category[target] = o.category[source]
     o.type[target] = o.type[source]
     o.flags[target] = o.flags[source]
+    o.order[target] = o.order[source]
+    o.quantity[target] = o.quantity[source]
 
 
 @kernel
@@ -95,6 +99,8 @@ def _arena(size: int, base: I64, room: I64, head: I64, purchase: I64, free: I64)
         np.zeros(size, np.uint16),
         np.zeros(size, np.uint8),
         np.zeros(size, np.uint8),
+        np.zeros(size, np.uint32),
+        np.zeros(size, np.uint32),
         np.zeros(size, np.uint32),
         base,
         room,
@@ -130,6 +136,8 @@ def _grown(o: OverflowColumns, size: int) -> OverflowColumns:
     grown.category[:used] = o.category[:used]
     grown.type[:used] = o.type[:used]
     grown.flags[:used] = o.flags[:used]
+    grown.order[:used] = o.order[:used]
+    grown.quantity[:used] = o.quantity[:used]
     grown.seen[:used] = o.seen[:used]
     return grown
 
@@ -186,6 +194,8 @@ def take_in(h: Columns, o: OverflowColumns, row: int, slot: int) -> OverflowColu
     o.category[at] = h.ring_category[row, slot]
     o.type[at] = h.ring_type[row, slot]
     o.flags[at] = h.ring_flags[row, slot]
+    o.order[at] = h.ring_order[row, slot]
+    o.quantity[at] = h.ring_quantity[row, slot]
     _note_id(o, o.base[row], o.room[row], o.id[at])
     return o
 
@@ -229,7 +239,7 @@ def fill_overflow(
     h: Columns, o: OverflowColumns, row: int, fields: Any, purchase: int
 ) -> OverflowColumns:
     """Put entries, one array per field as in ``ENTRY``, into a row that has none; the arena."""
-    time, event_id, item, session_age, amount, category, kind, flags = fields
+    time, event_id, item, session_age, amount, category, kind, flags, order, quantity = fields
     count = len(time)
     o.head[row] = 0
     o = with_room(h, o, row, count)
@@ -248,6 +258,7 @@ def fill_overflow(
             kind[i],
             flags[i],
         )
+        o.order[at], o.quantity[at] = order[i], quantity[i]
         note_place(o, row, at)
     h.overflow[row], o.purchase[row] = np.uint32(count), purchase
     return o

@@ -1,9 +1,9 @@
 """Parquet files of events -> columns, batch by batch, without an object per event.
 
 The columns are the fields of `schemas.events`: `event_id`, `type`, `user_id`, `event_time` (integer
-milliseconds, a timestamp, a date or ISO text), and `item_id`, `category_id`, `price`, `quantity`
-where there are any; `models.log.arrow` says which types they may have. Rows that are no valid event
-are left out and counted by reason, as the codec names it.
+milliseconds, a timestamp, a date or ISO text), and `item_id`, `category_id`, `price`, `quantity`,
+`order_id` where there are any; `models.log.arrow` says which types they may have. Rows that are no
+valid event are left out and counted by reason, as the codec names it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.encoding import category_code, hash64, item_code
+from models.encoding import category_code, hash64, item_code, order_code
 from models.errors import DatasetError
 from models.history import AMOUNT_UNIT, Events
 from models.log.arrow import Column, check_names
@@ -29,7 +29,7 @@ from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYP
 from schemas.times import UNITS
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
-OPTIONAL: Final = ("item_id", "category_id", "price", "quantity")
+OPTIONAL: Final = ("item_id", "category_id", "price", "quantity", "order_id")
 BATCH_ROWS: Final = 65_536
 _REMEDY: Final = (
     "name the columns as the fields of events are (schemas/events.py), or choose another --format"
@@ -77,6 +77,7 @@ def _events(rows: _Rows, stored_id: Callable[[str], str], names: Catalogue) -> E
     time = rows.times("event_time")
     item = rows.codes("item_id", item_code, np.uint32)
     category = rows.codes("category_id", category_code, np.uint16)
+    order = rows.codes("order_id", order_code, np.uint32)
     price, priced = rows.numbers("price")
     rows.refuse(priced & ~((price >= 0) & (price <= MAX_PRICE)), "out_of_range (price)")
     quantity = rows.integers("quantity", 1, MAX_QUANTITY, absent=1)
@@ -85,7 +86,9 @@ def _events(rows: _Rows, stored_id: Callable[[str], str], names: Catalogue) -> E
     rows.refuse(worth >= 2.0**63, "out_of_range (price)")
     keep = rows.good
     amount = np.where(keep, worth, 0).astype(np.int64)
-    log = EventLog(users, Events(time, ids, kind, item, category, amount)).where(keep)
+    units = np.where(keep, quantity, 1).astype(np.uint32)
+    columns = Events(time, ids, kind, item, category, amount, order, units)
+    log = EventLog(users, columns).where(keep)
     kept = np.flatnonzero(keep)
     for what, known in names.items():
         known.add(getattr(log.events, what), partial(rows.text, f"{what}_id", kept))
@@ -118,6 +121,8 @@ class _Rows:
         table = np.array([code(text) for text in texts] + [0], kind)
         fits = np.array([1 <= len(text) <= MAX_ID_LENGTH for text in texts] + [True])
         index = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        if name not in NEEDED and "" in texts:  # an empty text counts as absent
+            index = np.where(index == texts.index(""), len(texts), index)
         if name in NEEDED:
             self.refuse(index == len(texts), f"null_value ({name})")
         self.refuse(~fits[index], f"out_of_range ({name})")

@@ -35,17 +35,7 @@ class EventLog:
     @staticmethod
     def none() -> EventLog:
         """A log without events."""
-        return EventLog(
-            np.empty(0, np.uint64),
-            Events(
-                np.empty(0, np.int64),
-                np.empty(0, np.uint64),
-                np.empty(0, np.uint8),
-                np.empty(0, np.uint32),
-                np.empty(0, np.uint16),
-                np.empty(0, np.int64),
-            ),
-        )
+        return EventLog(np.empty(0, np.uint64), Events.none())
 
     @staticmethod
     def join(parts: list[EventLog]) -> EventLog:

@@ -29,6 +29,8 @@ ROW: Final = np.dtype(
         ("amount", "<i8"),
         ("arrived", "<i8"),
         ("item", "<u4"),
+        ("order", "<u4"),
+        ("quantity", "<u4"),
         ("category", "<u2"),
         ("type", "u1"),
         ("unused", "u1"),

@@ -119,6 +119,8 @@ def _simulated() -> SimulatedShop:
         item=items[shop.item],
         category=(shop.item % plan.categories + 1).astype(np.uint16),
         amount=np.round(shop.prices[shop.item] * shop.quantity * AMOUNT_UNIT).astype(np.int64),
+        order=np.zeros(len(shop.time), np.uint32),
+        quantity=shop.quantity.astype(np.uint32),
     )
     order = np.argsort(names)
 

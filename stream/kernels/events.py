@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.encoding import Row
 from models.history import AMOUNT_UNIT, I64
 from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8, xxh3_64
@@ -22,6 +23,7 @@ from schemas.events import (
     MAX_QUANTITY,
     MAX_QUERY_LENGTH,
     MAX_TIME,
+    MAX_TIMEZONE_LENGTH,
     TYPE_CODES,
 )
 from stream.kernels.batches import Places
@@ -40,9 +42,13 @@ _FIELDS: Final = (
     "schema_version",
     "anonymous_id",
     "query",
+    "order_id",
+    "order_discount",
+    "tax",
+    "timezone",
 )
 _EVENT_ID, _USER_ID, _EVENT_TIME, _TYPE, _ITEM, _CATEGORY, _PRICE, _QUANTITY = range(8)
-_CURRENCY, _SESSION, _VERSION, _ANONYMOUS, _QUERY = range(8, 13)
+_CURRENCY, _SESSION, _VERSION, _ANONYMOUS, _QUERY, _ORDER, _DISCOUNT, _TAX, _TIMEZONE = range(8, 17)
 _REQUIRED: Final = 0b1111
 
 _MAX_CURRENCY: Final = 16
@@ -75,13 +81,16 @@ class Parsed(NamedTuple):
     item: NDArray[np.uint32]
     category: NDArray[np.uint16]
     amount: I64
+    order: NDArray[np.uint32]
+    quantity: NDArray[np.uint32]
     plain: NDArray[np.bool_]
     """Whether the row is filled; if not, `decode_event` has to look at the record."""
 
-    def fill(self, index: int, row: tuple[int, int, int, int, int, int]) -> None:
-        """Set a row: time, id, type, item, category, amount."""
+    def fill(self, index: int, row: Row) -> None:
+        """Set a row."""
         self.time[index], self.id[index], self.type[index] = row[:3]
-        self.item[index], self.category[index], self.amount[index] = row[3:]
+        self.item[index], self.category[index], self.amount[index] = row[3:6]
+        self.order[index], self.quantity[index] = row[6:]
         self.plain[index] = True
 
     @classmethod
@@ -94,6 +103,8 @@ class Parsed(NamedTuple):
             np.zeros(count, np.uint32),
             np.zeros(count, np.uint16),
             np.zeros(count, np.int64),
+            np.zeros(count, np.uint32),
+            np.zeros(count, np.uint32),
             np.zeros(count, np.bool_),
         )
 
@@ -221,9 +232,51 @@ def _longest(field: int) -> int:
         return _MAX_CURRENCY
     if field == _QUERY:
         return MAX_QUERY_LENGTH
-    if field in (_EVENT_TIME, _PRICE, _QUANTITY, _VERSION):
+    if field == _TIMEZONE:
+        return MAX_TIMEZONE_LENGTH
+    if field in (_EVENT_TIME, _PRICE, _QUANTITY, _VERSION, _DISCOUNT, _TAX):
         return -1
     return MAX_ID_LENGTH
+
+
+@kernel
+def _largest(field: int) -> int:
+    """Largest whole number in a field."""
+    if field == _EVENT_TIME:
+        return MAX_TIME
+    return MAX_QUANTITY if field == _QUANTITY else _MAX_VERSION
+
+
+@kernel
+def _between(data: U8, at: int, low: int, high: int) -> bool:
+    """Whether two digits are a number within bounds."""
+    tens, ones = np.int64(data[at]) - 48, np.int64(data[at + 1]) - 48
+    return bool(0 <= tens <= 9 and 0 <= ones <= 9 and low <= 10 * tens + ones <= high)
+
+
+@kernel
+def _timezone(data: U8, at: int, length: int) -> bool:
+    """Whether text is what `schemas.events.TIMEZONE_PATTERN` matches."""
+    if data[at] == 43 or data[at] == 45:
+        if length == 6 and data[at + 3] != 58:
+            return False
+        if length not in (5, 6):
+            return False
+        return _between(data, at + 1, 0, 23) and _between(data, at + length - 2, 0, 59)
+    begins = True  # of a part between slashes
+    for i in range(length):
+        byte = data[at + i]
+        letter = 65 <= byte <= 90 or 97 <= byte <= 122
+        if byte == 47:
+            if begins:
+                return False
+            begins = True
+            continue
+        other = 48 <= byte <= 57 or byte in (95, 43, 45)
+        if not letter and (i == 0 or not other):
+            return False
+        begins = False
+    return not begins
 
 
 @kernel
@@ -260,11 +313,14 @@ def _event(
         if at >= end:
             return False
         longest = _longest(field)
-        if data[at] == 34 and longest > 0:
+        optional = field > _TYPE
+        if optional and data[at] == 34 and at + 1 < end and data[at + 1] == 34:
+            at += 2  # an empty text counts as absent
+        elif data[at] == 34 and longest > 0:
             begin = at + 1
             at = _text(data, begin, end)
             length = at - begin
-            if at < 0 or length > longest or (length == 0 and field != _QUERY):
+            if at < 0 or length > longest or length == 0:
                 return False
             if field == _EVENT_ID:
                 out.id[i] = max(xxh3_64(data, begin, length), np.uint64(1))
@@ -284,26 +340,34 @@ def _event(
             elif field == _CATEGORY:
                 low = xxh3_64(data, begin, length) & np.uint64(0xFFFF)
                 out.category[i] = max(low, np.uint64(1))
+            elif field == _ORDER:
+                low = xxh3_64(data, begin, length) & np.uint64(0xFFFFFFFF)
+                out.order[i] = max(low, np.uint64(1))
+            elif field == _TIMEZONE and not _timezone(data, begin, length):
+                return False
             at += 1
         elif 48 <= data[at] <= 57 and longest < 0:
             at, value, decimals = _number(data, at, end)
-            if at < 0 or (decimals > 0 and field != _PRICE):
+            if at < 0:
                 return False
-            if field == _PRICE:
-                price = np.float64(value) / _POWERS[decimals]
-                if price > MAX_PRICE:
+            if field in (_PRICE, _DISCOUNT, _TAX):
+                money = np.float64(value) / _POWERS[decimals]
+                if money > MAX_PRICE:
                     return False
-            elif field == _EVENT_TIME:
-                if value < 1 or value > MAX_TIME:
+                if field == _PRICE:
+                    price = money
+            else:
+                scale: Any = np.int64(_POWERS[decimals])
+                if value % scale != 0:
                     return False
-                out.time[i] = value
-            elif field == _QUANTITY:
-                if value < 1 or value > MAX_QUANTITY:
+                value //= scale  # 1.0 is an integer
+                if value < 1 or value > _largest(field):
                     return False
-                quantity = value
-            elif value < 1 or value > _MAX_VERSION:
-                return False
-        elif _null(data, at, end) and field > _TYPE and field != _VERSION:
+                if field == _EVENT_TIME:
+                    out.time[i] = value
+                elif field == _QUANTITY:
+                    quantity = value
+        elif _null(data, at, end) and optional and field != _VERSION:
             at += 4
         else:
             return False
@@ -321,6 +385,7 @@ def _event(
         if amount > max_amount:
             return False
         out.amount[i] = np.int64(amount)
+        out.quantity[i] = quantity
         return True
     return False
 

@@ -10,8 +10,9 @@ A stored record is
 
 Packed is as in Cap'n Proto: per word of 8 bytes a tag whose bits say which bytes are not zero, then
 those; after a tag of 0 comes the number of further zero words. Times and counts have leading zeros.
-A slot's first word, its time, is packed as the distance from the slot before. Layout 3 had the ring
-as it is, layout 4 no overflow (`models/overflow.py`), whose length is a field of the head.
+A slot's first word, its time, is packed as the distance from the slot before; only lines of orders
+have the word that tells of orders. The overflow (`models/overflow.py`) has its length in the head.
+Layouts 3 and 4 had neither, and layout 3 the ring as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.history import I64
+from models.history import I64, LINE
 from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8, read64, xxh3_64
 
@@ -37,6 +38,10 @@ class Places(NamedTuple):
     """Length of the head; the ring follows."""
     entry: int
     """Length of a ring entry."""
+    common: int
+    """So much of it is packed of every entry, the rest of those with `LINE` in their flags."""
+    flags: int
+    """Where in an entry its flags are."""
     slots: int
     overflow: int
     """`overflow`, 4 bytes: entries beyond the ring."""
@@ -93,14 +98,16 @@ def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: int) -> in
 
 
 @kernel
-def _pack_entries(source: U8, first: int, entry: int, count: int, out: U8, at: int) -> int:
+def _pack_entries(source: U8, first: int, places: Places, count: int, out: U8, at: int) -> int:
     """Pack entries that begin at ``first``; where in ``out`` they end."""
-    zeros, before = 0, np.uint64(0)
-    for begin in range(first, first + count * entry, entry):
+    before = np.uint64(0)
+    for begin in range(first, first + count * places.entry, places.entry):
+        zeros = 0
         time = read64(source, begin)
         at, zeros = _pack_word(time - before, out, at, zeros)
         before = time
-        for rest in range(begin + 8, begin + entry, 8):
+        size = places.entry if source[begin + places.flags] & LINE else places.common
+        for rest in range(begin + 8, begin + size, 8):
             at, zeros = _pack_word(read64(source, rest), out, at, zeros)
     return at
 
@@ -145,10 +152,10 @@ def pack_rows(
         out[at + 8 : at + 16] = row[places.due : places.due + 8]
         at = _pack_head(row, places, events[i] <= rebuilt, out, at + PLAIN_BYTES)
         slots = min(events[i], places.slots)
-        at = _pack_entries(row, places.fixed, places.entry, slots, out, at)
+        at = _pack_entries(row, places.fixed, places, slots, out, at)
         if held[i] > 0:
             _write64(out, at, np.uint64(purchases[i]))
-            at = _pack_entries(older, taken, places.entry, held[i], out, at + 8)
+            at = _pack_entries(older, taken, places, held[i], out, at + 8)
             taken += held[i] * places.entry
         sealed = xxh3_64(out, begin, at - begin)
         for b in range(8):  # big-endian, as xxhash's digest
@@ -190,33 +197,41 @@ def unpack_head(data: U8, at: int, end: int, row: U8, places: Places) -> int:
 
 
 @kernel
-def _unpack_entries(data: U8, at: int, end: int, row: U8, first: int, entry: int, most: int) -> int:
+def _unpack_entries(
+    data: U8, at: int, end: int, row: U8, first: int, places: Places, most: int
+) -> int:
     """Fill at most ``most`` entries that begin at ``first``; where in ``data`` they end, or -1."""
-    limit = first + most * entry
-    at, filled = _unpack(data, at, end, row, first, limit)
-    if filled > limit or (filled - first) % entry:
-        return -1
     time = np.uint64(0)
-    for begin in range(first, filled, entry):
+    for begin in range(first, first + most * places.entry, places.entry):
+        if at >= end:
+            break
+        common = begin + places.common
+        at, filled = _unpack(data, at, end, row, begin, common)
+        if at < 0 or filled != common:
+            return -1
+        if row[begin + places.flags] & LINE and places.entry > places.common:
+            at, filled = _unpack(data, at, end, row, common, begin + places.entry)
+            if at < 0 or filled != begin + places.entry:
+                return -1
         time += read64(row, begin)
         _write64(row, begin, time)
     return at
 
 
 @kernel
-def unpack_overflow(data: U8, at: int, end: int, entry: int, out: U8) -> Any:
+def unpack_overflow(data: U8, at: int, end: int, places: Places, out: U8) -> Any:
     """Fill entries of zeros from what lies behind a ring: the purchase before them, -1 if damaged.
 
     Args:
         data: holds the record.
         at: where the overflow begins.
         end: where it ends.
-        entry: length of an entry.
+        places: where things lie.
         out: room for as many entries as the record says.
     """
     if at + 8 > end:
         return -1
-    ended = _unpack_entries(data, at + 8, end, out, 0, entry, len(out) // entry)
+    ended = _unpack_entries(data, at + 8, end, out, 0, places, len(out) // places.entry)
     return np.int64(read64(data, at)) if ended == end else -1
 
 
@@ -255,7 +270,7 @@ def unpack_rows(
             row[:8] = data[begin : begin + 8]
             at = unpack_head(data, begin + PLAIN_BYTES, end, row, places)
             if at >= 0:
-                at = _unpack_entries(data, at, end, row, places.fixed, places.entry, places.slots)
+                at = _unpack_entries(data, at, end, row, places.fixed, places, places.slots)
             row[places.due : places.due + 8] = data[begin + 8 : begin + 16]
             held = row[places.overflow : places.overflow + 4].any()
             if at < 0 or (at < end) != held:

@@ -3,10 +3,8 @@
 Layout 5 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
 status), the entry of the timer index, the rest of the row's head and the used ring slots without
 their zero bytes, of few users the events beyond the ring, and the xxh3-64 of it all (the seal). A
-short history is stored without the model's state, which is made of it again, to the bit. Layout 4
-had nothing beyond the ring; layout 3 had the ring with its zero bytes;
-layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its seal;
-layout 1 had no seal.
+short history is stored without the model's state, which is made of it again, to the bit. For
+layouts 1 to 4 see `stream/pipeline/old_layouts.py`.
 
 A worker writes the newest layout only and reads all older ones: a record is migrated when it is
 read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
@@ -16,13 +14,12 @@ needs no pause, and a worker that comes upon what a newer one wrote leaves it al
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_digest
 
 from models.history import ENTRY, HEADER, I64
 from models.kernels.xxh3 import U8
@@ -33,17 +30,16 @@ from stream.kernels.sealing import (
     DAMAGED,
     GOOD,
     OTHER,
-    PLAIN_BYTES,
     SEAL_BYTES,
     Places,
     pack_rows,
     packed_bound,
     slot_bound,
-    unpack_head,
     unpack_overflow,
     unpack_rows,
 )
 from stream.pipeline.due_times import NO_DUE
+from stream.pipeline.old_layouts import fill_from_old, old_row
 
 if TYPE_CHECKING:
     from models.overflow import Overflow
@@ -73,55 +69,25 @@ SERVING: Final = [
 ]
 _OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(SERVING).fields or {}).items()}
 _HIDDEN_AT: Final = np.dtype(SERVING).itemsize
+_ENTRY_OFFSETS: Final = {name: int(at[1]) for name, at in (ENTRY.fields or {}).items()}
+_FLAGS_AT: Final = _ENTRY_OFFSETS["flags"]
+_COMMON: Final = _ENTRY_OFFSETS["order"]
 _OVERFLOW_AT: Final = {name: int(at[1]) for name, at in (np.dtype(HEADER).fields or {}).items()}[
     "overflow"
 ]
 
 
-def seal(unsealed: bytes) -> bytes:
-    """With the seal behind it."""
-    return unsealed + xxh3_64_digest(unsealed)
-
-
-def _from_1(value: bytes) -> bytes:
-    """Layout 1 had no seal."""
-    return seal(b"\x02\x00" + value[2:])
-
-
-def _from_2(value: bytes) -> bytes:
-    """Layout 2 was not packed. What is damaged stays damaged."""
-    layout, body = _layout_of(value), value[:-SEAL_BYTES]
-    if not _is_sealed(value) or not layout.fixed <= len(body) <= layout.dtype.itemsize:
-        return _NEWEST + value[2:_BEGIN_BYTES]
-    return layout.sealed_anew(np.frombuffer(body, np.uint8))
-
-
-def _from_3(value: bytes) -> bytes:
-    """Layout 3 had the ring as it is. What is damaged stays damaged."""
-    layout = _layout_of(value)
-    places, data = layout.places, np.frombuffer(value[:-SEAL_BYTES], np.uint8)
-    head = np.zeros(layout.fixed, np.uint8)
-    at = unpack_head(data, PLAIN_BYTES, len(data), head, places) if _is_sealed(value) else -1
-    if not 0 <= at <= len(data) <= at + places.slots * places.entry:
-        return _NEWEST + value[2:_BEGIN_BYTES]
-    head[:8], head[places.due : places.due + 8] = data[:8], data[8:PLAIN_BYTES]
-    return layout.sealed_anew(np.concatenate((head, data[at:])))
-
-
-def _from_4(value: bytes) -> bytes:
-    """Layout 4 had nothing beyond the ring. What is damaged stays damaged."""
-    if not _is_sealed(value):
-        return _NEWEST + value[2:_BEGIN_BYTES]
-    return seal(_NEWEST + value[2:-SEAL_BYTES])
-
-
-def _is_sealed(value: bytes) -> bool:
-    return xxh3_64_digest(value[:-SEAL_BYTES]) == value[-SEAL_BYTES:]
-
-
-def _layout_of(value: bytes) -> Layout:
+def _migrated(value: bytes) -> bytes:
+    """A record of an older layout in the newest. What is damaged stays damaged."""
     _, ring, hidden = _begin(value)
-    return Layout(ring, hidden)
+    old = old_row(value, ring, hidden)
+    if old is None:
+        return _NEWEST + value[2:_BEGIN_BYTES]
+    layout = Layout(ring, hidden)
+    table = np.zeros((1, layout.dtype.itemsize), np.uint8)
+    fill_from_old(table.view(layout.dtype)[0, 0], old)
+    table[0, :2] = np.frombuffer(_NEWEST, np.uint8)
+    return layout.packed(table, np.zeros(1, np.intp))[0]
 
 
 def _begin(value: bytes) -> list[int]:
@@ -131,13 +97,8 @@ def _begin(value: bytes) -> list[int]:
     return numbers
 
 
-MIGRATIONS: Final[dict[int, Callable[[bytes], bytes]]] = {
-    1: _from_1,
-    2: _from_2,
-    3: _from_3,
-    4: _from_4,
-}
-"""Layout -> what makes a stored record of it one of a later layout."""
+MIGRATIONS: Final = tuple(range(1, LAYOUT_VERSION))
+"""Older layouts whose records are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +126,8 @@ class Layout:
         return Places(
             fixed=self.fixed,
             entry=ENTRY.itemsize,
+            common=_COMMON,
+            flags=_FLAGS_AT,
             slots=self.ring,
             overflow=_HIDDEN_AT + 4 * self.hidden + _OVERFLOW_AT,
             due=_OFFSETS["indexed_due"],
@@ -202,13 +165,6 @@ class Layout:
         short = min(rebuilt, self.ring)
         pack_rows(table, rows, events, held, older, purchases, places, short, out, ends)
         return cut(out, ends)
-
-    def sealed_anew(self, body: U8) -> bytes:
-        """The stored form of the beginning of a row, up to its last used ring slot."""
-        whole = np.zeros((1, self.dtype.itemsize), np.uint8)
-        whole[0, : len(body)] = body
-        whole[0, :2] = np.frombuffer(_NEWEST, np.uint8)
-        return self.packed(whole, np.zeros(1, np.intp))[0]
 
     def unpack(
         self, keys: Sequence[bytes], values: list[bytes], table: U8, rows: NDArray[np.intp]
@@ -249,7 +205,7 @@ class Layout:
             # Of a damaged record the count may be anything; packed, an entry has a byte at least.
             entries = np.zeros(min(count, len(values[i])), ENTRY)
             last, out = ends[i] - SEAL_BYTES, entries.view(np.uint8)
-            purchase = unpack_overflow(data, begins[i], last, ENTRY.itemsize, out)
+            purchase = unpack_overflow(data, begins[i], last, self.places, out)
             if purchase < 0 or len(entries) < count:
                 verdicts[i] = DAMAGED
             held[int(rows[i])] = Held(entries, int(purchase))
@@ -258,8 +214,8 @@ class Layout:
     def _newest(self, key: bytes, value: bytes) -> bytes:
         """A record of an older layout in the newest."""
         layout, ring, hidden = _begin(value)
-        while layout in MIGRATIONS and (ring, hidden) == (self.ring, self.hidden):
-            value = MIGRATIONS[layout](value)
+        if layout in MIGRATIONS and (ring, hidden) == (self.ring, self.hidden):
+            value = _migrated(value)
             layout, _, _ = _begin(value)
         if (layout, ring, hidden) == (LAYOUT_VERSION, self.ring, self.hidden):
             return value

@@ -150,6 +150,8 @@ def _event(
         quantity=int(quantity),
         currency="GBP",
         properties={"country": msgspec.Raw(_country(country))} if country else None,
+        # A cancellation has a number of its own, which is that of no order.
+        order_id=None if cancelled else invoice,
     )
 
 

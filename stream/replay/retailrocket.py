@@ -66,4 +66,5 @@ def _event(line: int, fields: list[str]) -> Event:
         anonymous_id=user,
         item_id=identifier(item),
         properties=free if order else None,
+        order_id=order,
     )

@@ -69,6 +69,8 @@ def log_of(who: list[int], times: list[int], types: list[int], seed: int = 0) ->
         rng.integers(1, 50, size).astype(np.uint32),
         rng.integers(0, 5, size).astype(np.uint16),
         rng.integers(0, 500_000, size),
+        np.zeros(size, np.uint32),
+        np.ones(size, np.uint32),
     )
     return EventLog(np.array(who, np.uint64) + np.uint64(1), events).take(order)
 

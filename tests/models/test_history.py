@@ -34,6 +34,8 @@ def columns(events: list[Ev]) -> Events:
         np.array([e.item for e in events], np.uint32),
         np.array([e.category for e in events], np.uint16),
         np.array([e.amount for e in events], np.int64),
+        np.array([e.order for e in events], np.uint32),
+        np.array([e.quantity for e in events], np.uint32),
     )
 
 

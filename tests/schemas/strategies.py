@@ -37,6 +37,10 @@ events: st.SearchStrategy[Event] = st.sampled_from(list(EVENT_TYPES.values())).f
         quantity=_optional(st.integers(1, MAX_QUANTITY)),
         currency=_optional(st.text(st.characters(codec="utf-8"), min_size=1, max_size=16)),
         query=_optional(st.text(st.characters(codec="utf-8"), max_size=200)),
+        order_id=_optional(texts),
+        order_discount=_optional(st.floats(0, MAX_PRICE)),
+        tax=_optional(st.floats(0, MAX_PRICE)),
+        timezone=_optional(st.sampled_from(("Z", "+02:00", "-0330", "Europe/Berlin", "Etc/GMT+3"))),
         properties=_optional(st.dictionaries(texts, raw_values, max_size=4)),
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from copy import copy
 from functools import partial
@@ -14,8 +15,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
+from schemas.events import EVENT_TYPES, Event
 from schemas.evolve import NARROWED, WIDENED, compare
-from schemas.generate import DOCUMENTS
+from schemas.generate import DOCUMENTS, GENERATED
 
 
 class Inner(Struct):
@@ -275,3 +277,23 @@ def test_what_passes_is_readable_in_both_directions(old, new, kept):
 def test_every_message_is_compatible_with_itself(stem):
     document = msgspec.json.schema(DOCUMENTS[stem])
     assert compare(document, document) == []
+
+
+def events_schema() -> dict[str, Any]:
+    text = (GENERATED / "event.schema.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def test_event_types_may_be_added_and_not_removed() -> None:
+    before, after = events_schema(), events_schema()
+    after["properties"]["type"]["enum"].append("wish")
+    assert compare(before, after) == []
+    assert [str(found) for found in compare(after, before)] == [f"<wish>: type removed: {NARROWED}"]
+
+
+def test_one_object_is_compatible_with_the_union_it_replaces() -> None:
+    union, merged = msgspec.json.schema(Event), events_schema()
+    assert compare(union, merged) == compare(merged, union) == []
+    merged["properties"]["price"]["maximum"] = 5
+    assert len(compare(union, merged)) == len(EVENT_TYPES)

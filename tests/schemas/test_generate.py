@@ -14,7 +14,7 @@ from hypothesis import given
 
 from schemas import generate
 from schemas.channels import CHANNELS, DOCUMENTS
-from schemas.codec import encode
+from schemas.codec import decode, decode_event, encode
 from schemas.errors import IncompatibleSchema, SchemaError
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
 from tests.schemas.strategies import events
@@ -51,10 +51,77 @@ def test_the_committed_documents_are_up_to_date():
 def test_every_schema_is_valid_and_describes_its_fields(stem):
     document = load(f"{stem}{generate.SCHEMA_SUFFIX}")
     jsonschema.Draft202012Validator.check_schema(document)
-    for name, struct in document["$defs"].items():
+    for name, struct in {"": document, **document.get("$defs", {})}.items():
+        if "$ref" in struct:
+            continue
         assert struct["description"], name
         for field, body in struct.get("properties", {}).items():
             assert field == "type" or body["description"], f"{name}.{field}"
+
+
+def parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema and all schemas in it."""
+    yield schema
+    inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+    inner += [schema[name] for name in ("items", "additionalProperties") if name in schema]
+    for child in inner:
+        yield from parts(child)
+
+
+@pytest.mark.parametrize("stem", DOCUMENTS)
+def test_every_schema_keeps_to_ajvs_strict_mode(stem):
+    """Its rules (ajv 8, `strict: true`): known keywords, no unions, types beside bounds."""
+    document = load(f"{stem}{generate.SCHEMA_SUFFIX}")
+    known = {
+        *("$schema", "$id", "$defs", "$ref", "title", "description", "examples", "default"),
+        *("type", "enum", "properties", "required", "additionalProperties", "items", "pattern"),
+        *("minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "contentEncoding"),
+    }
+    kinds = {
+        "string": {"minLength", "maxLength", "pattern"},
+        "number": {"minimum", "maximum", "exclusiveMinimum"},
+        "integer": {"minimum", "maximum", "exclusiveMinimum"},
+        "object": {"properties", "required", "additionalProperties"},
+        "array": {"items"},
+    }
+    assert document["title"]
+    for node in parts(document):
+        assert node.keys() <= known
+        types = node.get("type", [])
+        named = [kind for kind in ([types] if isinstance(types, str) else types) if kind != "null"]
+        assert len(named) <= 1
+        bounds = node.keys() & set().union(*kinds.values())
+        assert bounds <= (kinds.get(named[0], set()) if named else set())
+
+
+@pytest.mark.parametrize("stem", DOCUMENTS)
+def test_the_example_is_valid_and_decodes(stem):
+    (example,) = load(f"{stem}{generate.SCHEMA_SUFFIX}")["examples"]
+    VALIDATORS[stem].validate(example)
+    kind = DOCUMENTS[stem]
+    payload = json.dumps(example).encode()
+    message = decode_event(payload) if stem == "event" else decode(kind, payload)
+    assert json.loads(encode(message)) == example
+
+
+@pytest.mark.parametrize("stem", DOCUMENTS)
+def test_an_error_in_one_field_gives_one_message(stem):
+    (example,) = load(f"{stem}{generate.SCHEMA_SUFFIX}")["examples"]
+    for field in example:
+        for wrong in ([], "", {}, True):
+            found = list(VALIDATORS[stem].iter_errors({**example, field: wrong}))
+            assert len(found) <= 1 or wrong == {}, field
+        absent = {name: value for name, value in example.items() if name != field}
+        assert len(list(VALIDATORS[stem].iter_errors(absent))) <= 1
+
+
+def test_every_message_has_an_example():
+    messages = load(generate.ASYNCAPI_FILE)["components"]["messages"]
+    schemas = load(generate.ASYNCAPI_FILE)["components"]
+    for name, message in messages.items():
+        (example,) = message["examples"]
+        assert example["name"], name
+        jsonschema.validate(example["payload"], {**message["payload"], "components": schemas})
 
 
 @given(events)

@@ -42,7 +42,7 @@ def log() -> EventLog:
     events = plain.events
     amount = np.where(events.type == PURCHASE, events.amount // 5 * dear, events.amount)
     columns = (events.time, events.id, events.type, events.item, events.category)
-    return EventLog(plain.users, Events(*columns, amount))
+    return EventLog(plain.users, Events(*columns, amount, events.order, events.quantity))
 
 
 @pytest.fixture(scope="module")

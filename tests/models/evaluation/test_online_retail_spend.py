@@ -36,6 +36,8 @@ def shop(seed: int = 0) -> EventLog:
         item=np.zeros(size, np.uint32),
         category=np.zeros(size, np.uint16),
         amount=np.round(np.array(amounts) * AMOUNT_UNIT).astype(np.int64),
+        order=np.zeros(size, np.uint32),
+        quantity=np.ones(size, np.uint32),
     )
     return EventLog(users=np.array(users, np.uint64), events=events)
 

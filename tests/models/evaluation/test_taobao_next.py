@@ -31,6 +31,8 @@ def habits(users: int = 60, length: int = 30) -> EventLog:
         np.array(items, np.uint32),
         (np.array(items) % 20 + 1).astype(np.uint16),
         np.zeros(size, np.int64),
+        np.zeros(size, np.uint32),
+        np.ones(size, np.uint32),
     )
     return EventLog(np.array(who, np.uint64), events)
 

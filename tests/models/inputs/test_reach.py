@@ -21,6 +21,8 @@ def events(times: list[int]) -> Events:
         np.array(times, np.uint32),
         np.ones(size, np.uint16),
         np.zeros(size, np.int64),
+        np.zeros(size, np.uint32),
+        np.ones(size, np.uint32),
     )
 
 

@@ -122,6 +122,8 @@ def drawn(rng: random.Random, count: int) -> tuple[np.ndarray, np.ndarray, Event
         np.array([rng.randrange(2**32) for _ in range(count)], np.uint32),
         np.array([rng.randrange(2**16) for _ in range(count)], np.uint16),
         np.array([rng.randrange(10**9) for _ in range(count)], np.int64),
+        np.array([rng.choice((0, 0, 1, 2, rng.randrange(12))) for _ in range(count)], np.uint32),
+        np.array([rng.randrange(1, 4) for _ in range(count)], np.uint32),
     )
     offsets = np.array([max(i - rng.choice((0, 0, 0, 3)), 0) for i in range(count)])
     return np.array(rows), np.sort(offsets), events

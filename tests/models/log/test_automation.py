@@ -21,6 +21,8 @@ def after_each(times: list[int]) -> Snapshot:
         np.zeros(size, np.uint32),
         np.zeros(size, np.uint16),
         np.zeros(size, np.int64),
+        np.zeros(size, np.uint32),
+        np.ones(size, np.uint32),
     )
     records = np.zeros(1, history_dtype(8))
     return apply_in_order(records, np.zeros(size, np.intp), events, SessionRules()).snapshot

@@ -75,6 +75,8 @@ def line(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, Events
         items.astype(np.uint32),
         np.zeros(len(rows), np.uint16),
         amounts.astype(np.int64),
+        np.zeros(len(rows), np.uint32),
+        np.ones(len(rows), np.uint32),
     )
     return users.astype(np.intp), events
 

@@ -28,6 +28,8 @@ def log_from(rows: list[tuple[int, int, int]]) -> EventLog:
             np.arange(size, dtype=np.uint32),
             np.zeros(size, np.uint16),
             np.zeros(size, np.int64),
+            np.zeros(size, np.uint32),
+            np.ones(size, np.uint32),
         ),
     )
 

@@ -12,10 +12,10 @@ from aiokafka.partitioner import murmur2 as murmur2_in_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.encoding import encode_event
+from models.encoding import encode_event, order_code
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
-from schemas.events import EVENT_TYPES, Event, Purchase
+from schemas.events import EVENT_TYPES, OPTIONAL_FIELDS, Event, Purchase
 from stream.kernels.buffers import as_array
 from stream.kernels.events import Bounds, Parsed, murmur2, parse_events
 from stream.pipeline.ingest import MAX_AMOUNT
@@ -111,7 +111,16 @@ def test_damage_is_never_taken_for_something_else(rng: random.Random) -> None:
         text(event_time=253_402_300_800_000),
         text(quantity=0),
         text(quantity=1_000_001),
-        text(quantity=2.0),
+        text(quantity=2.5),
+        text(quantity=0.0),
+        text(timezone="+24:00"),
+        text(timezone="Europe/"),
+        text(timezone="9/Berlin"),
+        text(timezone="+02:0"),
+        text(tax=1e10),
+        text(order_discount=-1),
+        text(order_id="x" * 257),
+        text(user_id=""),
         text(price=1_000_000_000.5),
         text(price=-1),
         text(schema_version=0),
@@ -140,6 +149,55 @@ def test_damage_is_never_taken_for_something_else(rng: random.Random) -> None:
 )
 def test_what_is_not_plain_is_left_alone(value: bytes) -> None:
     assert not is_plain(value)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONAL_FIELDS - {"properties"}))
+def test_an_empty_text_counts_as_absent(name: str) -> None:
+    whole = {**EXAMPLE, "order_id": "o-1"}
+    absent = {key: value for key, value in whole.items() if key != name}
+    empty = json.dumps({**whole, name: ""}).encode()
+    assert is_plain(empty)
+    assert encode_event(decode_event(empty)) == encode_event(
+        decode_event(json.dumps(absent).encode())
+    )
+
+
+@pytest.mark.parametrize("number", ["3.0", "3.000", "3e0", "0.3e1", "30E-1"])
+@pytest.mark.parametrize("name", ["quantity", "schema_version", "event_time"])
+def test_a_whole_number_may_have_a_point(name: str, number: str) -> None:
+    value = text(**{name: 777}).replace(b"777", number.encode())
+    assert is_plain(value) == ("e" not in number.lower())
+    assert getattr(decode_event(value), name) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Z", "UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+3"),
+        *("EST5EDT", "+02:00", "-0330", "+23:59", "Africa/Porto-Novo"),
+    ],
+)
+def test_time_zones_that_are_taken(name: str) -> None:
+    assert is_plain(text(timezone=name))
+    assert decode_event(text(timezone=name)).timezone == name
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(st.text("+-:/_09258aZ", max_size=8))
+def test_time_zones_are_judged_alike(name: str) -> None:
+    taken = is_plain(text(timezone=name))
+    try:
+        decode_event(text(timezone=name))
+    except InvalidEvent:
+        assert not taken
+    else:
+        assert taken
+
+
+def test_orders_and_quantities_are_read() -> None:
+    value = text(order_id="o-1", order_discount=2.5, tax=0.19)
+    assert is_plain(value)
+    assert encode_event(decode_event(value))[6:] == (order_code("o-1"), 3)
 
 
 def test_white_space_does_not_matter() -> None:

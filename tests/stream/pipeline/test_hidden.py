@@ -59,6 +59,8 @@ def log(*, disorder: bool) -> tuple[np.ndarray, Events]:
         rng.integers(1, 1 << 32, EVENTS).astype(np.uint32),
         rng.integers(1, 1 << 16, EVENTS).astype(np.uint16),
         rng.integers(1, 10**6, EVENTS),
+        np.zeros(EVENTS, np.uint32),
+        np.ones(EVENTS, np.uint32),
     )
     return rows.astype(np.intp), events
 

@@ -22,6 +22,8 @@ def append(table: UserTable, row: int, *times: int) -> None:
         np.zeros(n, np.uint32),
         np.zeros(n, np.uint16),
         np.zeros(n, np.int64),
+        np.zeros(n, np.uint32),
+        np.ones(n, np.uint32),
     )
     apply_in_order(table.records, np.full(n, row, np.intp), events, SessionRules())
     table.touch(np.array([row]))

@@ -1,0 +1,170 @@
+"""Records of layouts 1 to 4: how they were stored, and what of today's record they hold.
+
+Layout 4 was packed as layout 5 is, without the words of orders; layout 3 had the ring with its zero
+bytes; layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its
+seal; layout 1 had no seal. All four have the same row. It knew no order ids: what it counted as an
+order was purchases more than the session gap apart.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from xxhash import xxh3_64_digest
+
+from models.history import LINE, ORDER_START, PURCHASE, REFUND, TYPE_SLOTS
+from models.kernels.xxh3 import U8
+from stream.kernels.sealing import (
+    GOOD,
+    PLAIN_BYTES,
+    SEAL_BYTES,
+    Places,
+    unpack_head,
+    unpack_rows,
+)
+
+_SERVING: Final = [
+    ("layout", "<u2"),
+    ("ring_size", "<u2"),
+    ("hidden_size", "<u2"),
+    ("status", "u1"),
+    ("disarmed", "u1"),
+    ("offset", "<i8"),
+    ("due", "<i8"),
+    ("indexed_due", "<i8"),
+    ("since", "<i8"),
+    ("raised_at", "<i8"),
+    ("cooldown_until", "<i8"),
+    ("risk", "<f4"),
+    ("raised_by", "<u4"),
+    ("risk_model", "<u8"),
+    ("model", "<u8"),
+]
+_HEADER: Final = [
+    ("first_time", "<i8"),
+    ("last_time", "<i8"),
+    ("last_id", "<u8"),
+    ("session_start", "<i8"),
+    ("first_purchase", "<i8"),
+    ("last_purchase", "<i8"),
+    ("evicted_time", "<i8"),
+    ("evicted_purchase", "<i8"),
+    ("spend", "<i8"),
+    ("counts", "<u4", (TYPE_SLOTS,)),
+    ("n", "<u4"),
+    ("orders", "<u4"),
+    ("sessions", "<u4"),
+    ("reserved", "<u4"),
+]
+_ENTRY: Final = np.dtype(
+    [
+        ("time", "<i8"),
+        ("id", "<u8"),
+        ("item", "<u4"),
+        ("session_age", "<u4"),
+        ("amount", "<f4"),
+        ("category", "<u2"),
+        ("type", "u1"),
+        ("flags", "u1"),
+    ]
+)
+_OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(_SERVING).fields or {}).items()}
+_PACKED: Final = 4
+_RING_AS_IT_IS: Final = 3
+_SEALED: Final = 2
+
+
+def old_dtype(ring: int, hidden: int) -> np.dtype[np.void]:
+    """The row of layouts 1 to 4."""
+    return np.dtype([*_SERVING, ("hidden", "<f4", (hidden,)), *_HEADER, ("ring", _ENTRY, (ring,))])
+
+
+def old_row(value: bytes, ring: int, hidden: int) -> np.void | None:
+    """The row of a stored record of layout 1 to 4, None if it is not as written.
+
+    Args:
+        value: the record.
+        ring: slots of its ring.
+        hidden: numbers of its model's state.
+    """
+    dtype = old_dtype(ring, hidden)
+    row = np.zeros(dtype.itemsize, np.uint8)
+    filled = {
+        _PACKED: _fill_packed,
+        _RING_AS_IT_IS: _fill_head_packed,
+        _SEALED: _fill_sealed,
+    }.get(value[0], _fill_body)(value, row, _places(dtype, ring, hidden))
+    record: np.void = row.view(dtype)[0]
+    return record if filled else None
+
+
+def fill_from_old(record: np.void, old: np.void) -> None:
+    """Fill a row of zeros with what an old row holds.
+
+    The orders of lines that have left the ring are unknown: the last of them counts as one unit.
+    """
+    for name in old.dtype.names or ():
+        if name not in ("ring", "reserved"):
+            record[name] = old[name]
+    ring, before = record["ring"], old["ring"]
+    for name in _ENTRY.names or ():
+        ring[name] = before[name]
+    line = (before["type"] == PURCHASE) | (before["type"] == REFUND)
+    ring["flags"] |= (line * LINE).astype(np.uint8)
+    ring["quantity"] = line
+    record["past_order"] = old["evicted_purchase"]
+    began = before["time"][(before["flags"] & ORDER_START) != 0]
+    record["last_order"] = max([int(old["evicted_purchase"]), *began.tolist()])
+    record["past_units"][0] = old["evicted_purchase"] > 0
+
+
+def _places(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:
+    begin = np.dtype(_SERVING).itemsize
+    return Places(
+        fixed=dtype.itemsize - ring * _ENTRY.itemsize,
+        entry=_ENTRY.itemsize,
+        common=_ENTRY.itemsize,
+        flags=_ENTRY.itemsize - 1,
+        slots=ring,
+        overflow=dtype.itemsize - ring * _ENTRY.itemsize - 4,  # zero
+        due=_OFFSETS["indexed_due"],
+        model=_OFFSETS["model"],
+        hidden=begin,
+        hidden_end=begin + 4 * hidden,
+    )
+
+
+def _fill_packed(value: bytes, row: U8, places: Places) -> bool:
+    ends, first = np.array([len(value)]), np.zeros(1, np.intp)
+    verdicts, overflows = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    data = np.frombuffer(value, np.uint8)
+    unpack_rows(data, ends, data[:6], row[np.newaxis], first, places, verdicts, overflows)
+    return bool(verdicts[0] == GOOD)
+
+
+def _fill_head_packed(value: bytes, row: U8, places: Places) -> bool:
+    if not _is_sealed(value):
+        return False
+    data = np.frombuffer(value[:-SEAL_BYTES], np.uint8)
+    at = unpack_head(data, PLAIN_BYTES, len(data), row, places)
+    if not 0 <= at <= len(data) <= at + places.slots * places.entry:
+        return False
+    row[:8], row[places.due : places.due + 8] = data[:8], data[8:PLAIN_BYTES]
+    row[places.fixed : places.fixed + len(data) - at] = data[at:]
+    return True
+
+
+def _fill_sealed(value: bytes, row: U8, places: Places) -> bool:
+    return _is_sealed(value) and _fill_body(value[:-SEAL_BYTES], row, places)
+
+
+def _fill_body(value: bytes, row: U8, places: Places) -> bool:
+    if not places.fixed <= len(value) <= len(row):
+        return False
+    row[: len(value)] = np.frombuffer(value, np.uint8)
+    return True
+
+
+def _is_sealed(value: bytes) -> bool:
+    return xxh3_64_digest(value[:-SEAL_BYTES]) == value[-SEAL_BYTES:]
