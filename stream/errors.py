@@ -60,6 +60,10 @@ class CommitFenced(CommitError):
     """Another worker took the partition over: this one must change nothing any more."""
 
 
+class TransactionUndecided(StreamError):
+    """A transaction lacks its marker, and whether it was committed cannot be known."""
+
+
 class RecordTooLarge(CommitError):
     """The broker refuses a record because of its size."""
 

@@ -47,9 +47,11 @@ class Kafka:
     folder: Path
 
 
-def _run(factory: pytest.TempPathFactory, brokers: int) -> Iterator[Kafka]:
+def _run(
+    factory: pytest.TempPathFactory, brokers: int, properties: dict[str, str] | None = None
+) -> Iterator[Kafka]:
     folder = factory.mktemp("kafka") / "data"
-    broker = EmbeddedKafka(folder, brokers)
+    broker = EmbeddedKafka(folder, brokers, properties)
     try:
         yield Kafka(broker.start().bootstrap_servers, broker, folder)
     finally:
@@ -66,4 +68,5 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 @pytest.fixture(scope="session")
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Three brokers, replication 3, min.insync.replicas 2; leave all of them running."""
-    yield from _run(tmp_path_factory, 3)
+    # Tests kill brokers, and wait until their sessions have ended.
+    yield from _run(tmp_path_factory, 3, {"broker.session.timeout.ms": "4000"})

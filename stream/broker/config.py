@@ -7,6 +7,12 @@ from pathlib import Path
 from stream.broker.process import LOOPBACK
 
 REPLICAS = 3
+SESSION_MS = 9_000
+"""A broker that sends no heartbeat for this long loses its partitions to the copies; Kafka's own
+default. A killed one may rejoin only once its session has ended."""
+LONE_SESSION_MS = 15_000
+"""The same where no copy takes over: a machine that is too busy for that long would have partitions
+without a leader, which a commit does not wait for (`stream/kafka/markers.py`)."""
 _HEAP = "512m"
 JVM = (
     f"-Xmx{_HEAP}",
@@ -75,8 +81,7 @@ def server_properties(
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": in_sync,
-        # A killed broker may rejoin only once its old session has ended.
-        "broker.session.timeout.ms": "4000",
+        "broker.session.timeout.ms": str(SESSION_MS if len(nodes) >= REPLICAS else LONE_SESSION_MS),
         "broker.heartbeat.interval.ms": "500",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",

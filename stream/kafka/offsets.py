@@ -1,16 +1,32 @@
 """Where a partition starts to read: the offset its durable state and its group agree on."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaClient, TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 
 from stream.errors import OffsetError
-from stream.kafka.clients import failure_of, stop_consumer
+from stream.kafka.clients import failure_of
+from stream.kafka.protocol import FetchOffsets
+from stream.kafka.transactions import connected, existing, first_offsets, patiently, stable_ends
+
+_ANSWER_S: Final = 30.0
+_PENDING_S: Final = 5.0
+"""How long a pending transactional commit is waited for. The earlier owner is shut out by then, so
+one that lasts longer lost its marker (`stream/kafka/markers.py`)."""
+_POLL_S: Final = 0.05
+_UNSTABLE: Final = 88
+"""Error code: a transaction that is not decided yet would replace the offset."""
 
 log = structlog.get_logger(__name__)
+
+
+class PendingCommit(KafkaError):
+    """A transaction that is not decided yet would replace a committed offset."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,8 @@ class SourceOffsets:
     begin: int
     end: int
     """End of what a read_committed consumer may see."""
+    pending: bool = False
+    """Whether a transaction without its marker would replace `committed`."""
 
 
 async def source_offsets(
@@ -33,26 +51,66 @@ async def source_offsets(
         ClusterUnreachable: it does not answer.
         OffsetError: it refuses to tell.
     """
-    consumer = AIOKafkaConsumer(
-        group_id=group,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        **client_options,
-    )
     try:
-        await consumer.start()
-        consumer.assign([tp])
-        committed = await consumer.committed(tp)
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
+        async with connected(client_options) as client:
+            await existing(client, [tp])
+            committed, pending = await _settled(client, group, tp)
+            begin = (await patiently(client, lambda: first_offsets(client, [tp]), _ANSWER_S))[tp]
+            end = (await patiently(client, lambda: stable_ends(client, [tp]), _ANSWER_S))[tp]
     except KafkaError as error:
         raise failure_of(error, OffsetError)(
             f"{tp.topic}-{tp.partition}: the broker does not tell the offsets of group {group}:"
             f" {error!r}"
         ) from error
-    finally:
-        await stop_consumer(consumer)
-    return SourceOffsets(committed, begin, end)
+    return SourceOffsets(committed, begin, end, pending)
+
+
+async def committed_offset(
+    client: AIOKafkaClient, group: str, tp: TopicPartition, *, stable: bool = True
+) -> int | None:
+    """Return the group's committed offset, None if there is none (KIP-447).
+
+    Raises:
+        PendingCommit: `stable` is asked for and a transaction would replace it.
+        KafkaError: the coordinator does not answer, or refuses.
+    """
+    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    request = FetchOffsets(group, [(tp.topic, [tp.partition])], stable=stable)
+    try:
+        answer = (await client.send(node, request)).to_object()
+    except NotImplementedError as error:
+        raise IncompatibleBrokerVersion(
+            "the broker cannot tell stable offsets: Kafka 2.5 or newer is needed"
+        ) from error
+    (topic,) = answer["topics"]
+    (found,) = topic["partitions"]
+    code = answer["error_code"] or found["error_code"]
+    if code == _UNSTABLE:
+        raise PendingCommit(f"{tp.topic}-{tp.partition}")
+    if code:
+        raise for_code(code)(group)
+    offset: int = found["offset"]
+    return None if offset < 0 else offset
+
+
+async def _settled(
+    client: AIOKafkaClient, group: str, tp: TopicPartition
+) -> tuple[int | None, bool]:
+    """Return the committed offset, and whether it would still be replaced after a while."""
+    deadline = asyncio.get_running_loop().time() + _PENDING_S
+    while True:
+        try:
+            return await patiently(
+                client, lambda: committed_offset(client, group, tp), _ANSWER_S
+            ), False
+        except PendingCommit:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+        await asyncio.sleep(_POLL_S)
+    before = await patiently(
+        client, lambda: committed_offset(client, group, tp, stable=False), _ANSWER_S
+    )
+    return before, True
 
 
 def starting_offset(tp: TopicPartition, known: SourceOffsets, state_offset: int) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -41,9 +41,12 @@ class AtLeastOnce(OneProducer):
         source: TopicPartition,
         changelog: str,
         commit_offset: CommitOffset,
+        outputs: Iterable[str] = (),
     ) -> None:
         """`commit_offset` must refuse when this worker has left the consumer group."""
-        super().__init__(client_options, app_id=app_id, source=source, changelog=changelog)
+        super().__init__(
+            client_options, app_id=app_id, source=source, changelog=changelog, outputs=outputs
+        )
         self._commit_offset = commit_offset
         self._ahead: list[Outputs] = []
         self._sending: asyncio.Task[None] | None = None

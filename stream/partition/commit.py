@@ -5,6 +5,7 @@ broker has: the partition closes it, forgets its memory and opens again from wha
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -18,14 +19,19 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from stream.errors import CommitError, CommitFenced
+from stream.errors import ClusterUnreachable, CommitError, CommitFenced, TransactionUndecided
 from stream.kafka.clients import failure_of, stop_producer
+from stream.kafka.markers import (
+    REPAIR_TIMEOUT_MS,
+    TRANSACTION_TIMEOUT_MS,
+    decide,
+    outcome_before,
+    waiting_partitions,
+)
 from stream.kafka.sending import MAX_BATCH_BYTES, REFUSED, reason_of
+from stream.kafka.transactions import Outcome
 from stream.pipeline.outbox import Outbox, Outputs
 
-TRANSACTION_TIMEOUT_MS: Final = 300_000
-"""How long the broker lets a transaction stay open. A successor ends it at once, so this only has
-to outlast a stalled broker."""
 START_TIMEOUT_S: Final = 60.0
 CONFIRM_TIMEOUT_S: Final = 3.0
 _FENCED: Final = (
@@ -44,6 +50,18 @@ class Committer(Protocol):
 
     async def start(self) -> None:
         """Shut out every earlier owner of the partition; nothing is read before this."""
+
+    async def settle(self, changelog_offset: int) -> None:
+        """Decide what an earlier owner's last transaction left undecided; before anything is read.
+
+        Args:
+            changelog_offset: of the last changelog record in the local state, -1 if none: what is
+                there was committed.
+
+        Raises:
+            ClusterUnreachable: a partition has no leader.
+            TransactionUndecided: nothing tells whether it was committed.
+        """
 
     def send(self, outputs: Outputs) -> None:
         """Begin to send outputs ahead of the commit that covers them, at least once only.
@@ -84,9 +102,19 @@ class OneProducer:
         app_id: str,
         source: TopicPartition,
         changelog: str,
+        outputs: Iterable[str] = (),
     ) -> None:
-        """`client_options` are those of every Kafka client of the worker."""
+        """Connect to nothing yet.
+
+        Args:
+            client_options: those of every Kafka client of the worker.
+            app_id: consumer group, and begin of the transactional id.
+            source: partition whose offsets are committed.
+            changelog: topic of the state; its partition has the source's number.
+            outputs: topics written to, in the partition of the same number.
+        """
         self.group = app_id
+        self.options_of_clients = client_options
         self.options = {
             **client_options,
             "acks": "all",
@@ -99,6 +127,9 @@ class OneProducer:
         self._where = f"{source.topic}-{source.partition}"
         self.changelog = changelog
         self.producer: AIOKafkaProducer | None = None
+        self._transactional_id = f"{app_id}-{source.partition}"
+        self._written = [TopicPartition(name, source.partition) for name in (changelog, *outputs)]
+        self._undecided: dict[TopicPartition, int | None] = {}
 
     async def start(self) -> None:
         """Connect, and shut out every earlier owner of the partition where there is a way to.
@@ -111,9 +142,11 @@ class OneProducer:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 self.producer = await self.started(started)
-        except (KafkaError, TimeoutError) as error:
+        except BaseException as error:
             for producer in started:
                 await stop_producer(producer)
+            if not isinstance(error, KafkaError | TimeoutError):
+                raise
             raise failure_of(error, CommitError)(
                 f"{self._where}: the producer cannot start: {error!r}; check the broker and the"
                 " ACLs of the transactional id"
@@ -124,15 +157,57 @@ class OneProducer:
         raise NotImplementedError
 
     async def transactional(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
-        """Initialise the transactional id: fences its holder and ends its open transaction."""
+        """Initialise the transactional id: fences its holder and ends its open transaction.
+
+        Where that one, or the one before, is left without a marker, it gets it here.
+        """
+        outcome, open_before = await outcome_before(
+            self.options_of_clients, self._transactional_id, self._written
+        )
+        if open_before and outcome is not Outcome.UNKNOWN:
+            repairing = await self._initialised(REPAIR_TIMEOUT_MS[outcome], started)
+            await decide(repairing, self._written, outcome)
+            await stop_producer(repairing)
+        producer = await self._initialised(TRANSACTION_TIMEOUT_MS, started)
+        self._undecided = await waiting_partitions(producer, self._written)
+        return producer
+
+    async def _initialised(
+        self, timeout_ms: int, started: list[AIOKafkaProducer]
+    ) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            transactional_id=f"{self.group}-{self.source.partition}",
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=timeout_ms,
             **self.options,
         )
         started.append(producer)
         await producer.start()
         return producer
+
+    async def settle(self, changelog_offset: int) -> None:
+        """Decide what an earlier owner left undecided; see `Committer.settle`."""
+        # Where the client may not see the producers another app's transaction is the likelier one.
+        left = {tp: begin for tp, begin in self._undecided.items() if begin is not None}
+        producer = self.producer
+        if not left or producer is None:
+            return
+        begin = left.get(TopicPartition(self.changelog, self.source.partition))
+        manager = producer._txn_manager  # noqa: SLF001  # at least once has no transactions
+        if manager.transactional_id is None or begin is None or changelog_offset < begin:
+            places = sorted(f"{tp.topic}-{tp.partition} at {at}" for tp, at in left.items())
+            raise TransactionUndecided(
+                f"{self._where}: the last transaction of {self._transactional_id} has no marker in"
+                f" {', '.join(places)}, and nothing tells whether it was committed: compare the"
+                " group's offset with the source offsets of the messages there; if it lies before"
+                " them, end the transaction with `kafka-transactions.sh abort` and start again"
+            )
+        try:
+            await decide(producer, self._written, Outcome.COMMITTED)
+        except KafkaError as error:
+            raise failure_of(error, CommitError)(
+                f"{self._where}: the last transaction's markers cannot be written: {error!r}"
+            ) from error
+        self._undecided = {}
 
     async def commit(self, outbox: Outbox) -> int:
         """Make all of the outbox durable, or raise; see `Committer.commit`."""
@@ -170,7 +245,7 @@ class OneProducer:
                 await self._commit(self.confirmation(offset), "in_confirmation")
         except CommitFenced:
             raise
-        except (CommitError, TimeoutError) as error:
+        except (ClusterUnreachable, CommitError, TimeoutError) as error:
             log.warning(
                 "nobody says whose partition it is", partition=self._where, error=str(error)
             )

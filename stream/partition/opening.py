@@ -175,14 +175,17 @@ async def open_partition(
     try:
         progress.enter("shutting out earlier owners")
         await committer.start()
+        progress.enter("opening the folder")
+        local = await folder.open()
+        progress.enter("settling the last transaction")
+        await committer.settle(local.changelog_offset)
         progress.enter("asking for offsets")
         known = await source_offsets(options, settings.app_id, tp)
         changelog = TopicPartition(settings.changelog, tp.partition)
-        progress.enter("opening the folder")
         store, recovered = await recover(
             options,
             changelog,
-            await folder.open(),
+            local,
             due_of=parts.due_of,
             reset=folder.reset,
             aside=parts.engine.run_aside,
@@ -192,6 +195,9 @@ async def open_partition(
         behind = folder.writing_behind(store)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, behind)
         offset = starting_offset(tp, known, pipeline.source_offset)
+        if known.pending:
+            # Any decided commit of this partition's producer id replaces what lost its marker.
+            await committer.confirm(offset)
         if eraser is not None:
             # All of them before the first event, so that each finds its place among the events.
             await eraser.start(pipeline.erase_offset, progress)

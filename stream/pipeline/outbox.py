@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 Outputs = dict[str, Messages]
 """Topic -> messages in order."""
+OUTPUT_KINDS: Final = ("late", "dead_letter", "propensity", "shadow", "churn", "erased")
+"""Fields of `TopicSettings` that name the topics a partition writes to, beside its changelog."""
+
+
+def output_topics(topics: TopicSettings) -> dict[str, str]:
+    """Kind of output -> its topic."""
+    return {kind: getattr(topics, kind) for kind in OUTPUT_KINDS}
 
 
 class Gathered:
@@ -23,7 +30,7 @@ class Gathered:
 
     def __init__(self, topics: TopicSettings) -> None:
         """Hold none; ``topics`` names where each kind goes."""
-        self._topics = topics
+        self._topics = output_topics(topics)
         self._outputs: Outputs = {}
 
     def __bool__(self) -> bool:
@@ -31,9 +38,9 @@ class Gathered:
         return bool(self._outputs)
 
     def put(self, kind: str, messages: list[Message] | Packed) -> None:
-        """Add messages of a kind, which is a field of `TopicSettings`."""
+        """Add messages of a kind, which is one of `OUTPUT_KINDS`."""
         if messages:
-            self._outputs.setdefault(getattr(self._topics, kind), Messages()).extend(messages)
+            self._outputs.setdefault(self._topics[kind], Messages()).extend(messages)
 
     def take(self) -> Outputs:
         """Return them all, by topic, and hold none."""

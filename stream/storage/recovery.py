@@ -20,6 +20,7 @@ from stream.faults import stage
 from stream.health.vitals import Progress
 from stream.kafka.clients import failure_of, stop_consumer
 from stream.kafka.responses import Part, Response
+from stream.kafka.transactions import patiently, stable_ends, unstable
 from stream.pipeline.due_times import DueOf
 from stream.pipeline.records import Records
 from stream.storage.changelog import STATE, ChangelogReader
@@ -97,6 +98,7 @@ async def recover(
     try:
         await consumer.start()
         consumer.assign([changelog])
+        await _check_decided(consumer, changelog)
         first = (await consumer.beginning_offsets([changelog]))[changelog]
         end = (await consumer.end_offsets([changelog]))[changelog]
         at, wiped = store.changelog_offset + 1, False
@@ -127,6 +129,24 @@ async def recover(
         "state is up to date", changelog=where, records=done.records, seconds=round(done.seconds, 2)
     )
     return store, done
+
+
+async def _check_decided(consumer: AIOKafkaConsumer, changelog: TopicPartition) -> None:
+    """Check that no transaction hides the end of the changelog.
+
+    Raises:
+        RecoveryError: one of a producer that is gone does.
+    """
+    client = consumer._client  # noqa: SLF001
+    if await patiently(client, lambda: unstable(client, [changelog]), STALL_TIMEOUT_S):
+        where = f"{changelog.topic}-{changelog.partition}"
+        end = (await stable_ends(client, [changelog]))[changelog]
+        raise RecoveryError(
+            f"{where}: a transaction is open from offset {end} on, of a producer that is not this"
+            " partition's any more; nothing is done with it: find it with"
+            f" `kafka-transactions.sh describe-producers --topic {changelog.topic} --partition"
+            f" {changelog.partition}`, and end it with its `abort`"
+        )
 
 
 def _why_unusable(at: int, first: int, end: int) -> str:

@@ -28,6 +28,7 @@ from stream.partition.processing import Surroundings
 from stream.pipeline.due_times import DueOf
 from stream.pipeline.fallback import Lineup, checked
 from stream.pipeline.hidden import ScorerLike
+from stream.pipeline.outbox import output_topics
 from stream.pipeline.rollout import Serving, Trials
 from stream.storage.store_options import StoreMemory
 from stream.worker.app import WorkerApp
@@ -201,15 +202,21 @@ class Worker:
     def _new_committer(self, tp: TopicPartition) -> Committer:
         settings = self.settings
         options = settings.kafka.client_options()
+        outputs = output_topics(settings.topics).values()
         if settings.worker.guarantee == "exactly_once":
             return ExactlyOnce(
-                options, app_id=settings.app_id, source=tp, changelog=settings.changelog
+                options,
+                app_id=settings.app_id,
+                source=tp,
+                changelog=settings.changelog,
+                outputs=outputs,
             )
         return AtLeastOnce(
             options,
             app_id=settings.app_id,
             source=tp,
             changelog=settings.changelog,
+            outputs=outputs,
             commit_offset=self.app.intake.thread.commit_offset,
         )
 

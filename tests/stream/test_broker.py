@@ -46,7 +46,8 @@ def cached() -> None:
 @pytest.fixture
 def broker(tmp_path: Path, cached: None) -> Iterator[EmbeddedKafka]:
     # A space and letters beyond ASCII: home folders have them.
-    broker = EmbeddedKafka(tmp_path / "dätä folder")
+    properties = {"broker.session.timeout.ms": "4000"}  # which a killed one has to wait for
+    broker = EmbeddedKafka(tmp_path / "dätä folder", properties=properties)
     yield broker
     broker.stop()
 

@@ -1,7 +1,7 @@
 """A partition is opened, fails, is opened anew, or ends."""
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from stream.errors import (
@@ -56,20 +56,26 @@ async def test_a_cluster_that_is_gone_is_waited_for(world, monkeypatch):
     assert not Committer.silences
 
 
-@pytest.mark.parametrize("asked", ["stream.kafka.offsets", "stream.storage.recovery"])
+@pytest.mark.parametrize(
+    ("module", "client", "connect"),
+    [
+        ("stream.kafka.transactions", AIOKafkaClient, "bootstrap"),
+        ("stream.storage.recovery", AIOKafkaConsumer, "start"),
+    ],
+)
 async def test_a_cluster_that_goes_while_a_partition_is_opened_is_waited_for(
-    world, monkeypatch, asked
+    world, monkeypatch, module, client, connect
 ):
     silences = [KafkaConnectionError("nobody there")] * (2 * MAX_REOPENED)
 
-    class Consumer(AIOKafkaConsumer):
-        async def start(self):
-            if silences:
-                raise silences.pop()
-            await super().start()
+    async def connected(self):
+        if silences:
+            raise silences.pop()
+        await getattr(client, connect)(self)
 
+    silent = type("Silent", (client,), {connect: connected})
     monkeypatch.setattr("stream.partition.partition._SILENT_S", 0.01)
-    monkeypatch.setattr(f"{asked}.AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr(f"{module}.{client.__name__}", silent)
     await world.start()
     await world.push(world.batch(10))
     await world.until(lambda: len(world.acknowledged) == 1)

@@ -1,0 +1,200 @@
+"""Kafka requests that aiokafka 0.14 does not have; field names and order are those of the protocol.
+
+DescribeProducers and DescribeTransactions (KIP-664) report what a transaction left undecided,
+OffsetFetch from version 7 on (KIP-447) does not answer with an offset that a pending transaction
+is about to replace.
+"""
+
+from typing import Final
+
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+_TEXT: Final = CompactString("utf-8")
+_TAGS: Final = ("tags", TaggedFields)
+_NO_TAGS: Final[dict[int, bytes]] = {}
+
+Partitions = list[tuple[str, list[int]]]
+"""(topic, partitions of it)."""
+
+
+class _DescribeProducersResponse(Response):
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", _TEXT),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start", Int64),
+                                _TAGS,
+                            ),
+                        ),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class _DescribeProducersRequest(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = _DescribeProducersResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
+        _TAGS,
+    )
+
+
+class DescribeProducers(Request[_DescribeProducersRequest]):
+    """Which producers a partition knows, and where each one's open transaction begins."""
+
+    API_KEY = 61
+
+    def __init__(self, partitions: Partitions) -> None:
+        """`partitions`: led by the broker that is asked; needs Read on their topics."""
+        self._partitions = partitions
+
+    def build(
+        self, request_struct_class: type[_DescribeProducersRequest]
+    ) -> _DescribeProducersRequest:
+        """Return the request as sent."""
+        topics = [(topic, numbers, _NO_TAGS) for topic, numbers in self._partitions]
+        return request_struct_class(topics, _NO_TAGS)
+
+
+class _DescribeTransactionsResponse(Response):
+    API_KEY = 65
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", _TEXT),
+                ("state", _TEXT),
+                ("timeout_ms", Int32),
+                ("start_time_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                (
+                    "topics",
+                    CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class _DescribeTransactionsRequest(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 65
+    API_VERSION = 0
+    RESPONSE_TYPE = _DescribeTransactionsResponse
+    SCHEMA = Schema(("transactional_ids", CompactArray(_TEXT)), _TAGS)
+
+
+class DescribeTransactions(Request[_DescribeTransactionsRequest]):
+    """What the coordinator notes of a transactional id."""
+
+    API_KEY = 65
+
+    def __init__(self, transactional_id: str) -> None:
+        """`transactional_id`: coordinated by the broker that is asked."""
+        self._transactional_id = transactional_id
+
+    def build(
+        self, request_struct_class: type[_DescribeTransactionsRequest]
+    ) -> _DescribeTransactionsRequest:
+        """Return the request as sent."""
+        return request_struct_class([self._transactional_id], _NO_TAGS)
+
+
+class _OffsetFetchResponse(Response):
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", _TEXT),
+                        ("error_code", Int16),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        ("error_code", Int16),
+        _TAGS,
+    )
+
+
+class _OffsetFetchRequest(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 9
+    API_VERSION = 7
+    RESPONSE_TYPE = _OffsetFetchResponse
+    SCHEMA = Schema(
+        ("group", _TEXT),
+        ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
+        ("require_stable", Boolean),
+        _TAGS,
+    )
+
+
+class FetchOffsets(Request[_OffsetFetchRequest]):
+    """Committed offsets of a group; stable ones are refused while a transaction is pending."""
+
+    API_KEY = 9
+
+    def __init__(self, group: str, partitions: Partitions, *, stable: bool) -> None:
+        """`group`: coordinated by the broker that is asked."""
+        self._group = group
+        self._partitions = partitions
+        self._stable = stable
+
+    def build(self, request_struct_class: type[_OffsetFetchRequest]) -> _OffsetFetchRequest:
+        """Return the request as sent."""
+        topics = [(topic, numbers, _NO_TAGS) for topic, numbers in self._partitions]
+        return request_struct_class(self._group, topics, self._stable, _NO_TAGS)
