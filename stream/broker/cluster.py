@@ -22,6 +22,7 @@ _FOUND_S = 15.0
 _ANSWER_MS = 3_000
 _STOP_S = 10.0
 _POLL_S = 0.05
+_FIRST = 1
 
 
 class _PortTaken(BrokerError):
@@ -64,6 +65,7 @@ class EmbeddedKafka:
         data_dir: Path,
         brokers: int | None = None,
         properties: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
         """Describe the cluster; `start` makes or finds it.
 
@@ -71,9 +73,11 @@ class EmbeddedKafka:
             data_dir: folder of its own; everything of the cluster lies in it.
             brokers: number of nodes; None: as many as the folder holds, or one.
             properties: server properties that go before the built-in ones, on every node.
+            port: loopback port for clients of the first node; None: the one it had, or a free one.
         """
         self._folder = Folder(data_dir)
         self._brokers = brokers
+        self._port = port
         self._extra = dict(properties or {})
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> BrokerInfo:
@@ -86,12 +90,18 @@ class EmbeddedKafka:
             BrokerError: it cannot be started; says why and what to do.
         """
         with self._folder.locked():
-            remembered = self._folder.read() or self._folder.create(self._brokers or 1)
+            remembered = self._folder.read()
+            if remembered is None:
+                self._check_free()
+                remembered = self._folder.create(self._brokers or 1)
             self._check_size(remembered)
             dead = [node for node in remembered.nodes if not self._runs(remembered, node)]
             if not dead:
+                self._check_port(remembered)
                 self._wait(remembered, [], _FOUND_S)
                 return self._info(remembered, found=True)
+            if self._port is not None:
+                self._take_port(remembered, self._port)
             notices = [
                 f"broker {node} (pid {remembered.nodes[node].pid}) had ended without being"
                 " stopped; its data is recovered"
@@ -169,6 +179,30 @@ class EmbeddedKafka:
             raise BrokerError(
                 f"{self._folder.path} holds a cluster of {size}, not of {self._brokers}: pass"
                 f" --brokers {size}, or another --data-dir"
+            )
+
+    def _check_port(self, remembered: Remembered) -> None:
+        port = remembered.nodes[_FIRST].ports.client
+        if self._port not in {None, port}:
+            raise BrokerError(
+                f"the broker in {self._folder.path} runs on port {port}: run `intentstream broker"
+                f" stop` before you start it on port {self._port}, or leave --port out"
+            )
+
+    def _take_port(self, remembered: Remembered, port: int) -> None:
+        """Give the first node, which may run no more, the port that was asked for."""
+        node = remembered.nodes[_FIRST]
+        if self._runs(remembered, _FIRST):
+            self._check_port(remembered)
+        else:
+            self._check_free()
+            node.ports = replace(node.ports, client=port)
+
+    def _check_free(self) -> None:
+        if self._port is not None and not process.is_free(self._port):
+            raise BrokerError(
+                f"port {self._port} of this machine is taken by another program: end it, or choose"
+                " another one with --port"
             )
 
     def _runs(self, remembered: Remembered, node: int) -> bool:

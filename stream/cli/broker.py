@@ -1,11 +1,15 @@
 """`intentstream broker`: a real Kafka on this machine, without Docker or Java."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
 from stream.cli.options import ConfigFile, DataDir, broker_folder, read_settings
 from stream.errors import BrokerError
+
+DEFAULT_PORT: Final = 9092
+"""Kafka's own, which README and the examples name."""
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,6 +21,12 @@ def start(
     brokers: Annotated[
         int | None, typer.Option(min=1, max=9, help="Nodes of a new cluster. [default: 1]")
     ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Loopback port. [default: the one it had, or 9092 if free]"
+        ),
+    ] = None,
     properties: Annotated[
         list[str] | None,
         typer.Option("--property", metavar="KEY=VALUE", help="Kafka server property; repeatable."),
@@ -27,7 +37,15 @@ def start(
 
     extra = dict(_pair(text) for text in properties or [])
     folder = broker_folder(read_settings(config, data_dir=data_dir))
-    info = EmbeddedKafka(folder, brokers, extra).start(lambda line: typer.echo(line, err=True))
+    wanted = port or _free_default(folder)
+    kafka = EmbeddedKafka(folder, brokers, extra, wanted)
+    info = kafka.start(lambda line: typer.echo(line, err=True))
+    if port is None and f":{DEFAULT_PORT}" not in info.bootstrap_servers:
+        typer.echo(
+            f"it does not use port {DEFAULT_PORT}, which README's examples name: put"
+            f" {info.bootstrap_servers} there, or stop it and start it with --port",
+            err=True,
+        )
     for notice in info.notices:
         typer.echo(notice, err=True)
     state = "already running" if info.found else "started"
@@ -63,6 +81,14 @@ def status(config: ConfigFile = None, data_dir: DataDir = None) -> None:
         typer.echo(f"broker {node.node}: {process}, 127.0.0.1:{node.port} {words}")
     if not nodes or not all(node.running and node.answers for node in nodes):
         raise BrokerError(f"no complete cluster runs in {folder}: run `intentstream broker start`")
+
+
+def _free_default(folder: Path) -> int | None:
+    """Return the default port for a new broker, None where it is taken or the broker has one."""
+    from stream.broker import EmbeddedKafka
+    from stream.broker.process import is_free
+
+    return DEFAULT_PORT if not EmbeddedKafka(folder).status() and is_free(DEFAULT_PORT) else None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -107,7 +107,8 @@ class KafkaSettings(Section):
         if not self.bootstrap_servers:
             raise SettingsError(
                 "no Kafka broker: pass --bootstrap-servers host:port, set"
-                " INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS, or run `intentstream broker start`"
+                " INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS, or run `intentstream broker start` here: a"
+                " local one is found by its data_dir"
             )
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,

@@ -82,14 +82,13 @@ async def committed_offset(
         raise IncompatibleBrokerVersion(
             "the broker cannot tell stable offsets: Kafka 2.5 or newer is needed"
         ) from error
-    (topic,) = answer["topics"]
-    (found,) = topic["partitions"]
-    code = answer["error_code"] or found["error_code"]
+    found = next((part for topic in answer["topics"] for part in topic["partitions"]), {})
+    code = answer["error_code"] or found.get("error_code", 0)
     if code == _UNSTABLE:
         raise PendingCommit(f"{tp.topic}-{tp.partition}")
     if code:
         raise for_code(code)(group)
-    offset: int = found["offset"]
+    offset: int = found.get("offset", -1)
     return None if offset < 0 else offset
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from stream.broker.config import Ports, server_properties, write_properties
 from stream.broker.folder import Folder
 from stream.broker.jars import cache_folder, classpath, locked_jars
 from stream.broker.process import free_ports, is_alive, is_free, spawn
+from stream.cli.main import main
+from stream.cli.options import read_settings
 from stream.errors import BrokerError
 from tests.patience import PATIENCE_S
 
@@ -145,6 +148,38 @@ def test_a_stopped_process_is_reported_not_hung_on(broker, monkeypatch):
             broker.start()
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.kafka
+def test_commands_find_a_broker_on_the_port_asked_for(cached, tmp_path, monkeypatch, capsys):
+    (free,) = free_ports(1)
+    monkeypatch.setattr("stream.cli.broker.DEFAULT_PORT", free)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS", raising=False)
+    try:
+        main_of("broker", "start")
+        assert capsys.readouterr().out == f"127.0.0.1:{free}\n"
+        main_of("topics", "create")
+        assert read_settings().kafka.bootstrap_servers == f"127.0.0.1:{free}"
+        with pytest.raises(BrokerError, match=rf"runs on port {free}: run .*broker stop"):
+            EmbeddedKafka(tmp_path / "var" / "kafka", port=free + 1).start()
+        with pytest.raises(BrokerError, match=rf"port {free} .* is taken .* another one"):
+            EmbeddedKafka(tmp_path / "second", port=free).start()
+        assert EmbeddedKafka(tmp_path / "second").status() == []
+        # Where the default is taken another one is, and is named.
+        main_of("broker", "start", "--data-dir", "third")
+        told = capsys.readouterr()
+        assert f":{free}" not in told.out
+        assert f"does not use port {free}" in told.err
+    finally:
+        main_of("broker", "stop")
+        main_of("broker", "stop", "--data-dir", "third")
+    assert read_settings().kafka.bootstrap_servers == ""
+
+
+def main_of(*arguments):
+    with contextlib.suppress(SystemExit):
+        main(arguments)
 
 
 @pytest.mark.kafka
