@@ -82,7 +82,8 @@ async def committed_offset(
         raise IncompatibleBrokerVersion(
             "the broker cannot tell stable offsets: Kafka 2.5 or newer is needed"
         ) from error
-    found = next((part for topic in answer["topics"] for part in topic["partitions"]), {})
+    parts = [part for topic in answer["topics"] for part in topic["partitions"]]
+    found: dict[str, Any] = parts[0] if parts else {}
     code = answer["error_code"] or found.get("error_code", 0)
     if code == _UNSTABLE:
         raise PendingCommit(f"{tp.topic}-{tp.partition}")
