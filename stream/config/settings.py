@@ -176,25 +176,28 @@ class StateSettings(Section):
 
 
 class ChurnSettings(Section):
-    """When churn alerts are raised, escalated and resolved, and when a silent user is looked at."""
+    """When churn alerts are raised, escalated and resolved, and when timers evaluate a user."""
 
     raise_at: Share = 0.7
     resolve_at: Share = 0.4
     escalate_at: Share = 0.9
     dwell_ms: Millis = 0
-    """How long the risk must stay above raise_at before the alert is raised."""
+    """How long the risk must stay above raise_at, without an event, before the alert is raised."""
+    raise_on_model_change: bool = False
+    """Raise, or escalate, also where nothing but a new model takes the risk over the threshold. By
+    default that waits for a later timer, at which the inactivity has raised the risk further."""
     cooldown_ms: Millis = 7 * DAY_MS
     """No new alert of a user within this time after the last one was closed."""
     escalate_after_ms: Millis = 7 * DAY_MS
-    gap_factor: float = Field(default=3.0, gt=0)
-    """A user is due after this many of their own expected gaps between purchases."""
+    gap_factor: float = Field(default=1.0, gt=0)
+    """A user is first evaluated after this many of their own expected gaps between purchases."""
     prior_gap_ms: Millis = 7 * DAY_MS
     """The expected gap assumed of a user with too few purchases to have one."""
     min_gap_ms: Millis = DAY_MS
     min_orders: int = Field(default=2, ge=1)
     """A user with fewer orders has no rhythm to break and raises no alert."""
-    recheck_factor: float = Field(default=1.5, gt=1)
-    """While silence lasts, the next look comes after this multiple of the silence so far."""
+    recheck_factor: float = Field(default=1.1, gt=1)
+    """While inactivity lasts, the next evaluation comes after this multiple of it so far."""
     holdout_share: Share = 0.1
     """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
     tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS

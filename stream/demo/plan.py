@@ -62,8 +62,8 @@ class Thresholds:
         """Clearly above and below the rate of churn that the trainer saw in its last slice."""
         rest = 1 - churn_rate
         return cls(
-            raise_at=round(churn_rate + 0.25 * rest, 4),
-            escalate_at=round(churn_rate + 0.45 * rest, 4),
+            raise_at=round(churn_rate + 0.1 * rest, 4),
+            escalate_at=round(churn_rate + 0.3 * rest, 4),
             resolve_at=round(0.65 * churn_rate, 4),
         )
 
@@ -104,11 +104,11 @@ class Plan:
             "churn": {
                 "min_orders": self.min_orders,
                 "gap_factor": 1.0,
+                "recheck_factor": 1.1,
                 "prior_gap_ms": self.prior_gap,
                 "min_gap_ms": self.min_gap,
                 "cooldown_ms": self.cooldown,
                 "escalate_after_ms": self.cooldown,
-                "recheck_factor": 1.25,
                 "replay_tick_ms": self.tick,
             },
         }

@@ -5,6 +5,16 @@ escalate_at, escalate_after_ms later) -> escalated; raised and escalated end in 
 or a risk at or below resolve_at. After the end no new alert comes within cooldown_ms, and, unless a
 purchase ended it, none before the next purchase (re-arm). Each alert is raised later than the one
 before, also where that was retracted: of that moment has been decided.
+
+Only a timer raises or escalates: inactivity made the risk, and nobody who was there this moment is
+told of as gone. An event of any type ends the dwell, and may resolve or retract. A user whose risk
+is high at an event is evaluated at the next timer, which the event sets.
+
+A new model alone raises nothing (churn.raise_on_model_change allows it). Where another model makes
+the evaluation than made the one before, and only now the risk is at or above raise_at, the alert is
+pending until a later timer finds the risk higher still: then it is the inactivity that raises it.
+The risk of the evaluation before is in the record, so a restart changes nothing. Models that change
+more often than timers fire thus delay an alert by one timer, and withhold none.
 """
 
 from __future__ import annotations
@@ -27,15 +37,17 @@ class Status(IntEnum):
 
 
 class Trigger(IntEnum):
-    """Values of the record's ``raised_by``: what raised the open alert."""
+    """Values of the record's ``raised_by``: what made the alert pending."""
 
     BEHAVIOUR = 0
+    """An event; only in records of earlier versions."""
     SILENCE = 1
     MODEL = 2
-    """Nothing but a change of the model; also while the alert is pending."""
+    """Nothing but a change of the model."""
 
 
 Transition = Literal["raised", "escalated", "resolved", "retracted"]
+Cause = Literal["behaviour", "silence", "model_change"]
 
 
 @dataclass(slots=True)
@@ -51,100 +63,157 @@ class AlertFields:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a user."""
+class Evaluation:
+    """One evaluation of a user's risk; times in ms."""
 
     now: int
+    """At an event the time of the user's latest event."""
+    last_time: int
+    """Of the user's latest event."""
     risk: float
     eligible: bool
-    """The user has a rhythm to break (min_orders)."""
-    purchased: bool = False
-    """The look follows a purchase."""
+    """The user has enough orders to be lost (min_orders)."""
+    risk_before: float
+    """At the evaluation before."""
+    new_model: bool = False
+    """Another model made the evaluation before."""
     event_time: int | None = None
-    """Time of the event that led to the look, None for silence."""
+    """Of the event that led to the evaluation, None for a timer."""
+    purchased: bool = False
+    """That event is a purchase."""
+
+    def crosses(self, threshold: float) -> bool:
+        """Whether nothing but the change of the model takes the risk over a threshold, or under."""
+        return self.new_model and (self.risk >= threshold) != (self.risk_before >= threshold)
 
 
-def advance(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
-    """Move ``fields`` on by one look; the transition to announce, if any."""
-    if look.purchased:
+def advance(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition | None:
+    """Move ``fields`` on by one evaluation; the transition to announce, if any."""
+    if found.purchased:
         fields.disarmed = False
+    if found.event_time is not None:
+        return _at_event(fields, found, found.event_time, rules)
     if fields.status >= Status.RAISED:
-        return _open(fields, look, rules)
-    if not _may_raise(fields, look, rules):
+        return _open(fields, found, rules)
+    return _closed(fields, found, rules)
+
+
+def cause_of(
+    transition: Transition, fields: AlertFields, found: Evaluation, rules: ChurnSettings
+) -> Cause:
+    """What made the transition that ``advance`` returned, ``fields`` as it left them.
+
+    Where a model evaluates a user for the first time, it cannot be known what the one before would
+    say now; what it said last stands for that, so no change of the model is told as one of the
+    user.
+    """
+    if transition == "raised":
+        return "model_change" if fields.raised_by is Trigger.MODEL else "silence"
+    threshold = {"escalated": rules.escalate_at, "resolved": rules.resolve_at}.get(transition)
+    if threshold is not None and not found.purchased and found.crosses(threshold):
+        return "model_change"
+    return "silence" if found.event_time is None else "behaviour"
+
+
+def _at_event(
+    fields: AlertFields, found: Evaluation, event_time: int, rules: ChurnSettings
+) -> Transition | None:
+    if fields.status < Status.RAISED:
         fields.status = Status.CALM
         return None
-    if fields.status is Status.CALM:
-        fields.status, fields.since = Status.PENDING, look.now
-        fields.raised_by = Trigger.BEHAVIOUR
-    if look.now - fields.since < rules.dwell_ms:
+    if event_time <= fields.raised_at:
+        # It came late. One older than the user's latest leaves the inactivity as it was.
+        if not found.purchased and event_time < found.last_time:
+            return None
+        # As if the alert had never been: no cool-down, and armed as before.
+        fields.status, fields.since = Status.CALM, found.now
+        return "retracted"
+    if found.purchased or found.risk <= rules.resolve_at:
+        return _resolve(fields, found, rules)
+    return None
+
+
+def _closed(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition | None:
+    if not _may_raise(fields, found, rules):
+        fields.status = Status.CALM
         return None
-    fields.status, fields.since, fields.raised_at = Status.RAISED, look.now, look.now
-    if fields.raised_by is not Trigger.MODEL:
-        fields.raised_by = Trigger.SILENCE if look.event_time is None else Trigger.BEHAVIOUR
+    begins = fields.status is Status.CALM
+    if begins:
+        fields.status, fields.since = Status.PENDING, found.now
+        alone = found.crosses(rules.raise_at)
+        fields.raised_by = Trigger.MODEL if alone else Trigger.SILENCE
+    if fields.raised_by is Trigger.MODEL and not rules.raise_on_model_change:
+        if begins or found.risk <= found.risk_before:
+            return None
+        fields.raised_by = Trigger.SILENCE
+    if found.now - fields.since < rules.dwell_ms:
+        return None
+    fields.status, fields.since, fields.raised_at = Status.RAISED, found.now, found.now
     return "raised"
 
 
-def _may_raise(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
-    # A purchase is the opposite of churn, whatever the model says of it.
+def _may_raise(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> bool:
     return (
-        look.risk >= rules.raise_at
-        and look.eligible
-        and not look.purchased
+        found.risk >= rules.raise_at
+        and found.eligible
         and not fields.disarmed
-        and look.now >= fields.cooldown_until
-        and (not fields.raised_at or look.now > fields.raised_at)
+        and found.now > found.last_time
+        and found.now >= fields.cooldown_until
+        and (not fields.raised_at or found.now > fields.raised_at)
     )
 
 
-def _open(fields: AlertFields, look: Look, rules: ChurnSettings) -> Transition | None:
-    if _was_wrong(fields, look, rules):
-        # As if it had never been: no cool-down, and armed as before.
-        fields.status, fields.since = Status.CALM, look.now
-        return "retracted"
-    if look.purchased or look.risk <= rules.resolve_at:
-        fields.status, fields.since = Status.CALM, look.now
-        fields.cooldown_until = look.now + rules.cooldown_ms
-        fields.disarmed = not look.purchased
-        return "resolved"
-    waited = look.now - fields.raised_at >= rules.escalate_after_ms
-    if fields.status is Status.RAISED and waited and look.risk >= rules.escalate_at:
-        fields.status, fields.since = Status.ESCALATED, look.now
+def _open(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition | None:
+    if found.risk <= rules.resolve_at:
+        return _resolve(fields, found, rules)
+    if (
+        fields.status is Status.RAISED
+        and found.risk >= rules.escalate_at
+        and found.now >= _ripe(fields, found.last_time, rules)
+        and (rules.raise_on_model_change or not found.crosses(rules.escalate_at))
+    ):
+        fields.status, fields.since = Status.ESCALATED, found.now
         return "escalated"
     return None
 
 
-def _was_wrong(fields: AlertFields, look: Look, rules: ChurnSettings) -> bool:
-    """Whether an event that came late shows that the open alert should not have been raised."""
-    if look.event_time is None or look.event_time >= fields.raised_at:
-        return False
-    # Someone who was there was not silent; other alerts stand unless the risk falls with the event.
-    return fields.raised_by is Trigger.SILENCE or look.risk < rules.raise_at
+def _resolve(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition:
+    fields.status, fields.since = Status.CALM, found.now
+    fields.cooldown_until = found.now + rules.cooldown_ms
+    fields.disarmed = not found.purchased
+    return "resolved"
+
+
+def _ripe(fields: AlertFields, last_time: int, rules: ChurnSettings) -> int:
+    """When the open alert may escalate: a user who was there since is not still inactive."""
+    return max(fields.raised_at, last_time) + rules.escalate_after_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
-    """What the time of the next look depends on; ms."""
+class Pace:
+    """What the time of the next evaluation depends on; ms."""
 
     last_time: int
     expected_gap: int
     eligible: bool
 
 
-def next_look(fields: AlertFields, rhythm: Rhythm, rules: ChurnSettings, now: int) -> int | None:
-    """When to look at a user next if nothing happens, on a multiple of the tick; None: never."""
+def next_evaluation(fields: AlertFields, pace: Pace, rules: ChurnSettings, now: int) -> int | None:
+    """When a timer evaluates a user next, on a multiple of the tick; None: never.
+
+    After an event, or before the alert can be raised: ``gap_factor`` expected gaps after the last
+    event. Then each time that the inactivity has grown by ``recheck_factor``.
+    """
     closed = fields.status is Status.CALM and fields.disarmed
-    if not rhythm.eligible or closed or fields.status is Status.ESCALATED:
+    if not pace.eligible or closed or fields.status is Status.ESCALATED:
         return None
-    silent_by = rhythm.last_time + max(
-        rules.min_gap_ms, int(rules.gap_factor * rhythm.expected_gap)
-    )
-    recheck = rhythm.last_time + int((now - rhythm.last_time) * rules.recheck_factor)
-    wanted = silent_by if now < silent_by else recheck
+    first = pace.last_time + max(rules.min_gap_ms, int(rules.gap_factor * pace.expected_gap))
     if fields.status is Status.PENDING:
-        wanted = fields.since + rules.dwell_ms
+        first = fields.since + rules.dwell_ms
     elif fields.status is Status.RAISED:
-        ripe = fields.raised_at + rules.escalate_after_ms
-        wanted = ripe if now < ripe else recheck
+        first = _ripe(fields, pace.last_time, rules)
+    recheck = pace.last_time + int((now - pace.last_time) * rules.recheck_factor)
+    wanted = first if now < first else recheck
     wanted = max(wanted, fields.cooldown_until if fields.status is Status.CALM else 0, now + 1)
     return round_up(wanted, rules.tick_ms)
 

@@ -1,31 +1,30 @@
-"""Looks at users: what their risk means for their alert, and when to look again."""
+"""Evaluations of users: what a risk means for the alert, and when a timer evaluates again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.history import PURCHASE, Snapshot, snapshot
-from models.inputs.features import expected_gap, profile, ring_inputs
+from models.inputs.features import expected_gap, profile
 from models.log.automation import automated
-from stream.errors import ScorerFailed
 from stream.pipeline.alerts import (
     AlertFields,
-    Look,
-    Rhythm,
+    Cause,
+    Evaluation,
+    Pace,
     Status,
     Transition,
     Trigger,
     advance,
-    next_look,
+    cause_of,
+    next_evaluation,
 )
 from stream.pipeline.hidden import ScorerLike, refresh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from models.history import I64, Events, Records
@@ -33,11 +32,7 @@ if TYPE_CHECKING:
     from stream.config.settings import ChurnSettings, StateSettings
     from stream.pipeline.step import Judged
 
-Cause = Literal["behaviour", "silence", "model_change"]
-
 CHURN = "churn"
-REMEMBERED: Final = 4
-"""Models that are kept in memory to tell a change of the user from one of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +58,8 @@ class AlertDraft:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sight:
-    """What is seen of N users at one look each."""
+class _Evaluated:
+    """What is known of N users at one evaluation each."""
 
     state: Snapshot
     gaps: I64
@@ -77,7 +72,7 @@ class _Sight:
     def draft(
         self, i: int, row: int, transition: Transition, cause: Cause, raised_at: int
     ) -> AlertDraft:
-        """The announcement of a transition at look ``i``."""
+        """The announcement of a transition at evaluation ``i``."""
         spend, orders = int(self.state.spend[i]), int(self.state.orders[i])
         return AlertDraft(
             row=row,
@@ -103,7 +98,6 @@ class ChurnWatch:
         self._rules = rules
         self._ttl = state.ttl_ms
         self._bot = state.bot_session_events
-        self._models: dict[int, ScorerLike] = {}
 
     def automated(self, state: Snapshot) -> NDArray[np.bool_]:
         """Which users are no persons."""
@@ -118,27 +112,26 @@ class ChurnWatch:
         scorer: ScorerLike,
         floor: I64 | None = None,
     ) -> list[AlertDraft]:
-        """Look at the users of N accepted events, in order of arrival.
+        """Evaluate the users of N accepted events, in order of arrival.
 
         ``floor``: per event the tick of the watermark; no timer is set at or before it.
         """
         state, now = judged.snapshot, judged.snapshot.last_time
         gaps = expected_gap(state, self._rules.prior_gap_ms)
-        walked = np.zeros(len(rows), np.bool_)
+        # An event raises nothing, so only an alert that is pending or open can move.
+        walked = records["status"][rows] != Status.CALM
         drafts: list[AlertDraft] = []
         column = churn_column(scorer)
         if column is not None:
             risk = judged.probabilities[:, column]
-            alarming = self._eligible(state) & (risk >= self._rules.raise_at)
-            alarming |= records["status"][rows] != Status.CALM
-            # Whoever has one alarming event is walked through all of them.
-            walked = np.isin(rows, rows[alarming])
-            sight = _Sight(state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now)
-            drafts = self._look(records, rows, np.flatnonzero(walked), sight, scorer, events)
+            found = _Evaluated(
+                state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now
+            )
+            drafts = self._advance(records, rows, np.flatnonzero(walked), found, scorer, events)
             records["risk"][rows] = risk
             records["risk_model"][rows] = scorer.code
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
-        # turn: an alarming event before the purchase must find them as they were.
+        # turn: an event before the purchase must find them as they were.
         records["disarmed"][rows[(events.type == PURCHASE) & ~walked]] = 0
         last = _last_of_each(rows)
         earliest = None if floor is None else floor[last] + self._rules.tick_ms
@@ -148,7 +141,7 @@ class ChurnWatch:
     def after_silence(
         self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike
     ) -> list[AlertDraft]:
-        """Look at users (each once) whose timer is due, each at its own due time."""
+        """Evaluate users (each once) whose timer has expired, each at its own deadline."""
         now = records["due"][rows].copy()
         state = snapshot(records, rows)
         gaps = expected_gap(state, self._rules.prior_gap_ms)
@@ -159,100 +152,44 @@ class ChurnWatch:
             profiles = profile(state, now)
             hidden = records["hidden"][rows, : scorer.hidden_size]
             risk = scorer.probabilities(hidden, profiles)[:, column]
-            sight = _Sight(state, gaps, profiles, hidden, records["offset"][rows], risk, now)
-            drafts = self._look(records, rows, np.arange(len(rows)), sight, scorer, None)
-            records["risk"][rows] = risk
-            records["risk_model"][rows] = scorer.code
+            found = _Evaluated(state, gaps, profiles, hidden, records["offset"][rows], risk, now)
+            drafts = self._advance(records, rows, np.arange(len(rows)), found, scorer, None)
         self._schedule(records, rows, state, gaps, now)
         return drafts
 
-    def _look(
+    def _advance(
         self,
         records: Records,
         rows: NDArray[np.intp],
         chosen: NDArray[np.intp],
-        sight: _Sight,
+        found: _Evaluated,
         scorer: ScorerLike,
         events: Events | None,
     ) -> list[AlertDraft]:
-        """Run the state machine over the chosen looks; ``events`` is None for silence."""
-        eligible = self._eligible(sight.state)
+        """Run the state machine over the chosen evaluations; ``events`` is None for timers."""
+        eligible = self._eligible(found.state)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
             record = records[row]
-            look = Look(int(sight.now[i]), float(sight.risk[i]), bool(eligible[i]))
-            if events is not None:
-                bought = bool(events.type[i] == PURCHASE)
-                look = replace(look, purchased=bought, event_time=int(events.time[i]))
-            fields, before = _read(record), _read(record)
-            transition = advance(fields, look, self._rules)
-            if self._by_model_alone(
-                records[rows[i : i + 1]], before, fields, look, scorer, sight, i
-            ):
-                fields.raised_by = Trigger.MODEL
-                by_model = True
-            else:
-                by_model = transition == "raised" and fields.raised_by is Trigger.MODEL
+            fields = _read(record)
+            evaluation = Evaluation(
+                now=int(found.now[i]),
+                last_time=int(found.state.last_time[i]),
+                risk=float(found.risk[i]),
+                eligible=bool(eligible[i]),
+                risk_before=float(record["risk"]),
+                new_model=int(record["risk_model"]) not in (0, scorer.code),
+                event_time=None if events is None else int(events.time[i]),
+                purchased=events is not None and bool(events.type[i] == PURCHASE),
+            )
+            transition = advance(fields, evaluation, self._rules)
             _write(record, fields)
             if transition is not None:
-                cause: Cause = "behaviour" if events is not None else "silence"
-                cause = "model_change" if by_model else cause
-                drafts.append(sight.draft(i, row, transition, cause, fields.raised_at))
-            record["risk"], record["risk_model"] = look.risk, scorer.code
+                cause = cause_of(transition, fields, evaluation, self._rules)
+                drafts.append(found.draft(i, row, transition, cause, fields.raised_at))
+            record["risk"], record["risk_model"] = evaluation.risk, scorer.code
         return drafts
-
-    def _by_model_alone(
-        self,
-        record: Records,
-        before: AlertFields,
-        after: AlertFields,
-        look: Look,
-        scorer: ScorerLike,
-        sight: _Sight,
-        i: int,
-    ) -> bool:
-        """Whether an alert moves at this look because another model scores, and for nothing else.
-
-        Asked at a user's first look after a change of the model: would the alert have moved, had
-        the old model scored the same moment? Where that model is not at hand any more (the worker
-        began anew since), what it said at the last look stands for it, so that no change of the
-        model is ever told as one of the user.
-        """
-        code = int(record["risk_model"][0])
-        if code in (0, scorer.code) or before.status is after.status:
-            return False
-        risk = self._risk_of(code, record, sight, i)
-        if risk is None:
-            risk = float(record["risk"][0])
-        advance(before, replace(look, risk=risk), self._rules)
-        return before.status is not after.status
-
-    def _risk_of(self, code: int, record: Records, sight: _Sight, i: int) -> float | None:
-        """What an earlier model says of look ``i``, None if it cannot be asked."""
-        model = self._models.get(code)
-        column = None if model is None else churn_column(model)
-        if model is None or column is None:
-            return None
-        then = record.copy()
-        # As it was at the look: events of the same batch that came later do not count.
-        later = int(record["n"][0]) - int(sight.state.n[i])
-        then["n"] = sight.state.n[i]
-        length = max(min(model.history_length, record["ring"].shape[1] - later), 1)
-        inputs = ring_inputs(then, np.zeros(1, np.intp), length)
-        try:
-            said = model.probabilities(model.encode(*inputs), sight.profile[i : i + 1])
-        except ScorerFailed:
-            return None
-        return float(said[0, column])
-
-    def remember(self, models: Iterable[ScorerLike]) -> None:
-        """Keep models that do not score any more, the last ones: they may still be asked."""
-        for model in models:
-            self._models.pop(model.code, None)
-            self._models[model.code] = model
-        while len(self._models) > REMEMBERED:
-            del self._models[next(iter(self._models))]
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
         return (state.orders >= self._rules.min_orders) & ~self.automated(state)
@@ -273,7 +210,7 @@ class ChurnWatch:
         now: I64,
         earliest: I64 | None = None,
     ) -> None:
-        """Set when to look at each row (once in ``rows``) next, not before ``earliest``."""
+        """Set when a timer evaluates each row (once in ``rows``) next, not before ``earliest``."""
         rules, tick = self._rules, self._rules.tick_ms
         eligible = self._eligible(state)
         wait = np.maximum(rules.min_gap_ms, (rules.gap_factor * gaps).astype(np.int64))
@@ -282,15 +219,15 @@ class ChurnWatch:
         special = (records["status"][rows] != Status.CALM) | (records["disarmed"][rows] != 0)
         special |= eligible & (due <= now)
         for i in np.flatnonzero(special).tolist():
-            rhythm = Rhythm(int(state.last_time[i]), int(gaps[i]), bool(eligible[i]))
-            due[i] = next_look(_read(records[rows[i]]), rhythm, rules, int(now[i])) or 0
+            pace = Pace(int(state.last_time[i]), int(gaps[i]), bool(eligible[i]))
+            due[i] = next_evaluation(_read(records[rows[i]]), pace, rules, int(now[i])) or 0
         if self._ttl:
             expiry = -(-(state.last_time + self._ttl) // tick) * tick
             due = np.where(due == 0, expiry, np.minimum(due, expiry))
         if earliest is not None:
             due = np.where(due > 0, np.maximum(due, earliest), 0)
         records["due"][rows] = due
-        # An index entry that is too early costs one look; moving it at every event would cost a
+        # An index entry that is too early costs one read; moving it at every event would cost a
         # write.
         listed = records["indexed_due"][rows]
         sooner = (due > 0) & ((listed == 0) | (due < listed))

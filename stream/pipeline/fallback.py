@@ -208,11 +208,6 @@ class Lineup:
         self._retry_at: float | None = None
         self._pause = RETRY_S
 
-    @property
-    def before(self) -> tuple[ScorerLike, ...]:
-        """What served before the champion."""
-        return tuple(self._before)
-
     def promote(self, scorer: Any) -> None:
         """Serve a new champion; the one that serves now stands behind it."""
         if self.serving is self.champion:

@@ -324,6 +324,5 @@ class Pipeline:
     def _shortest_wait(self) -> int:
         """No timer is due sooner than this after the event that sets it, ms."""
         rules, ttl = self._settings.churn, self._rules.ttl
-        # Without a dwell, or a time to live, there is no such timer.
-        optional = [wait for wait in (rules.dwell_ms, ttl) if wait]
-        return min(rules.min_gap_ms, rules.escalate_after_ms, *optional)
+        # Without a time to live there is no such timer. An event ends a dwell, it begins none.
+        return min(rules.min_gap_ms, rules.escalate_after_ms, *([ttl] if ttl else []))

@@ -88,14 +88,6 @@ class Serving:
 
     champion: Any
     trials: Trials = field(default_factory=Trials)
-    before: tuple[Any, ...] = ()
-    """Models that served earlier and may be asked what they would have said, the newest last."""
-
-    @property
-    def models(self) -> tuple[Any, ...]:
-        """Those that serve."""
-        canary = self.trials.canary
-        return (self.champion,) if canary is None else (self.champion, canary)
 
     @property
     def rebuilds(self) -> int:
@@ -133,11 +125,7 @@ def serving_of(scorer: ScorerLike | Serving) -> Serving:
     """One model, or several, with their answers checked."""
     if not isinstance(scorer, Serving):
         return Serving(checked(scorer))
-    return Serving(
-        checked(scorer.champion),
-        scorer.trials.checked(),
-        tuple(checked(model) for model in scorer.before),
-    )
+    return Serving(checked(scorer.champion), scorer.trials.checked())
 
 
 def shadow_scores(

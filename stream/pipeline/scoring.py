@@ -69,7 +69,6 @@ class Scoring:
         self._most = settings.worker.rank_top
         self._evidence = Evidence(settings.evidence.min_events, settings.evidence.min_orders)
         self._serving = serving_of(scorer)
-        self._watch.remember(self._serving.before)
         self._inputs = InputWatch(self._serving.champion)
 
     @property
@@ -85,9 +84,7 @@ class Scoring:
 
     def replace(self, scorer: ScorerLike | Serving) -> None:
         """Use other models from the next event on; hidden states are rebuilt as users come by."""
-        self._watch.remember(self._serving.models)
         self._serving = serving_of(scorer)
-        self._watch.remember(self._serving.before)
         if self._serving.champion.code != self._inputs.code:
             self._inputs = InputWatch(self._serving.champion)
 

@@ -163,7 +163,7 @@ class Worker:
         await self.assignment.replace_scorer(self._serving())
 
     def _serving(self) -> Serving:
-        return Serving(self.lineup.serving, self.trials, self.lineup.before)
+        return Serving(self.lineup.serving, self.trials)
 
     async def reinstate_scorer(self) -> None:
         """Try a model that was set aside again, if it is time."""

@@ -83,7 +83,7 @@ def test_a_user_is_forgotten_as_if_never_seen() -> None:
 
 def test_an_open_alert_is_told_of_in_the_receipt() -> None:
     it = driver()
-    it.pipe(shop_log(2, 800))
+    it.pipe(shop_log(1, 800))
     alerted = next(u for u, r in it.records().items() if r["status"] >= 2)
     it.erase(alerted, at_ms=1)
     assert it.receipts()[0].removed["open_alerts"] == 1

@@ -12,7 +12,7 @@ from stream.config.settings import Settings
 from stream.errors import TrainerError
 from stream.pipeline.rollout import Announced, Serving, Trials, in_canary
 from stream.testing import PipelineDriver
-from tests.logs import disordered, gru_scorer, shop_log
+from tests.logs import DAY, disordered, gru_scorer, shop_log
 from tests.stream.worker.test_reload import published
 
 USERS = [f"user-{n}".encode() for n in range(31)]
@@ -88,7 +88,10 @@ class TestWhatIsAnnounced:
 
 
 def settings(emit: str = "every") -> Settings:
-    return Settings(worker={"clock": "event", "emit": emit}, churn={"min_orders": 1})
+    return Settings(
+        worker={"clock": "event", "emit": emit},
+        churn={"min_orders": 1, "prior_gap_ms": DAY, "raise_at": 0.5},
+    )
 
 
 def driven(scorer: object, emit: str = "every", batch: int = 50, events: int = 600):
