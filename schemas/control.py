@@ -142,3 +142,10 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
             "those of a producer that writes local time as UTC."
         ),
     ] = {}
+    lost: Annotated[
+        Count, Meta(description="Offsets that retention deleted before they were read.")
+    ] = 0
+    blocked_at: Annotated[
+        Count | None,
+        Meta(description="Open transaction that keeps later records back; null: none."),
+    ] = None

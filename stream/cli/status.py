@@ -91,6 +91,7 @@ def _tables(report: "StatusReport") -> "RenderableType":
         or "-",
         "published last": report.published or "-",
         "lag": f"{report.lag:,} records",
+        **({"lost": f"{report.lost:,} records, by retention"} if report.lost else {}),
         "rate": f"{report.events_per_second:,.0f} events/s,"
         f" {report.predictions_per_second:,.0f} predictions/s",
         "consumed": f"{totals['consumed']:,} = {totals['accepted']:,} accepted"

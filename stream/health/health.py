@@ -21,6 +21,8 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Next source offset to process; committed."""
     lag: int = 0
     """Records of the log that are not committed yet."""
+    blocked_at: int | None = None
+    """Offset of an open transaction that keeps later records back."""
     watermark: int = 0
     """Greatest event time seen, ms."""
     counters: Counters | None = None

@@ -113,7 +113,17 @@ class _Now(Collector):
         sent = CounterMetricFamily(
             "intentstream_messages", "Messages written, committed.", labels=["partition", "kind"]
         )
+        lost = CounterMetricFamily(
+            "intentstream_lost_records",
+            "Offsets that retention deleted before they were read, since the state began.",
+            labels=["partition"],
+        )
         gauges = {
+            "blocked": GaugeMetricFamily(
+                "intentstream_blocked",
+                "1 while an open transaction of a producer keeps records back.",
+                labels=["partition"],
+            ),
             "lag": GaugeMetricFamily(
                 "intentstream_lag_records", "Records not yet committed.", labels=["partition"]
             ),
@@ -157,6 +167,8 @@ class _Now(Collector):
                 zones.add_metric([number, f"{offset / HOUR_MS:g}"], count)
             for kind in ("predictions", "alerts"):
                 sent.add_metric([number, kind], getattr(counters, kind))
+            lost.add_metric([number], counters.lost)
+            gauges["blocked"].add_metric([number], float(partition.blocked_at is not None))
             gauges["open"].add_metric([number], float(partition.state == "open"))
             if partition.counters is not None:
                 gauges["lag"].add_metric([number], partition.lag)
@@ -166,5 +178,6 @@ class _Now(Collector):
         yield sent
         yield skewed
         yield zones
+        yield lost
         yield drift
         yield from gauges.values()

@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
+from stream.errors import ClusterUnreachable, OffsetError
+from stream.kafka.clients import failure_of
+from stream.kafka.offsets import log_lost
 from stream.kafka.pace import Pace
 from stream.kafka.responses import Part, Response, take_response, wait_for_response
 from stream.pipeline.records import Records
@@ -29,6 +38,8 @@ class MicroBatch:
     """Position before: the offset that was to be read next."""
     end: int
     """Position after; greater than the last offset + 1 where markers or gaps follow."""
+    lost: int = 0
+    """Offsets before its first record that retention deleted before they were read."""
     message: Any = field(default=None, repr=False)
     """Faust's message while it is on its way."""
 
@@ -77,16 +88,19 @@ class Fetching:
         self._consumer = consumer
         self._pace = Pace(consumer)
         self._rests: dict[TopicPartition, _Rest] = {}
+        self._out_of_range: set[TopicPartition] = set()
 
     async def fetch(
         self, wanted: Collection[TopicPartition], limit: int, wait_ms: int
     ) -> list[MicroBatch]:
         """Return up to `limit` records of each partition; wait up to `wait_ms` for any.
 
-        A batch without records says that there are none up to its end.
+        A batch without records says that there are none up to its end, maybe because retention
+        has deleted them.
 
         Raises:
             ConsumerStoppedError: the consumer is closed.
+            OffsetError: a position lies behind the end of the log.
             KafkaError: the broker refuses.
             LogUnreadable: a batch is damaged, or cannot be decompressed.
         """
@@ -104,6 +118,8 @@ class Fetching:
                 await wait_for_response(consumer, wait_ms / 1000)
             if not subscription.reassignment_in_progress:
                 batches = self._collect(wanted, limit)
+        while self._out_of_range:
+            batches += await self._passed_over(self._out_of_range.pop())
         self._pace.note(sum(len(batch.records) for batch in batches))
         return batches
 
@@ -130,9 +146,34 @@ class Fetching:
                 self._rests[tp] = rest
         return batches
 
+    async def _passed_over(self, tp: TopicPartition) -> list[MicroBatch]:
+        """Go on behind what retention has deleted; what is lost is logged and in the batch."""
+        try:
+            position = await self._consumer.position(tp)
+            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+        except IllegalStateError:
+            return []  # a rebalance has taken it away
+        except KafkaError as error:
+            if failure_of(error, OffsetError) is ClusterUnreachable:
+                return []  # the next fetch brings it up again
+            raise
+        if position >= begin:
+            raise OffsetError(
+                f"{tp.topic}-{tp.partition}: offset {position} is to be read next and the broker"
+                " does not have it: the topic was deleted and created again, or lost its end"
+                " (unclean leader election); nothing was changed: start the worker again to see"
+                " which"
+            )
+        log_lost(tp, position, begin)
+        self._consumer.seek(tp, begin)
+        return [MicroBatch(tp, _NO_RECORDS, position, begin, begin - position)]
+
     def _take(self, tp: TopicPartition) -> Response | None:
         try:
             return take_response(self._consumer, tp)
+        except OffsetOutOfRangeError:
+            self._out_of_range.add(tp)
+            return None
         except NoOffsetForPartitionError:
             # A rebalance came in between, and of a partition that it gave back the group knows no
             # offset. It moves to its own once it is open again.

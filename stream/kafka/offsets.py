@@ -113,8 +113,29 @@ async def _settled(
     return before, True
 
 
-def starting_offset(tp: TopicPartition, known: SourceOffsets, state_offset: int) -> int:
-    """Return the offset to start from.
+def log_lost(tp: TopicPartition, position: int, begin: int) -> None:
+    """Log that a topic's retention deleted records before they were read."""
+    log.warning(
+        "events were deleted by retention before they were read: raise the topic's retention.ms,"
+        " or add workers",
+        partition=f"{tp.topic}-{tp.partition}",
+        lost=begin - position,
+        from_offset=position,
+        to_offset=begin,
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a partition starts to read."""
+
+    offset: int
+    lost: int = 0
+    """Offsets before it that retention deleted before they were read."""
+
+
+def starting_point(tp: TopicPartition, known: SourceOffsets, state_offset: int) -> Start:
+    """Return the offset to start from, and what is lost before it.
 
     Both the group's offset and the state's are durable; with exactly once they are equal. The group
     may lag (at least once) or have forgotten (a long pause), so the state's wins; it may also have
@@ -132,6 +153,14 @@ def starting_offset(tp: TopicPartition, known: SourceOffsets, state_offset: int)
     where = f"{tp.topic}-{tp.partition}"
     committed = -1 if known.committed is None else known.committed
     wanted = max(committed, state_offset)
+    if 0 <= committed < state_offset:
+        log.warning(
+            "the group's offset lies before the state's: the events in between are applied already"
+            " and are not applied again (a new app_id would)",
+            partition=where,
+            group=committed,
+            state=state_offset,
+        )
     if committed > state_offset >= 0:
         log.warning(
             "the group is ahead of the state: events in between are skipped",
@@ -145,11 +174,8 @@ def starting_offset(tp: TopicPartition, known: SourceOffsets, state_offset: int)
             f" {known.end}: it was deleted and created again; use a new app_id for the new topic"
         )
     if wanted < known.begin:
-        if wanted >= 0:
-            log.warning(
-                "events were deleted by retention before they were read",
-                partition=where,
-                lost=known.begin - wanted,
-            )
-        return known.begin
-    return wanted
+        if wanted < 0:
+            return Start(known.begin)
+        log_lost(tp, wanted, known.begin)
+        return Start(known.begin, known.begin - wanted)
+    return Start(wanted)

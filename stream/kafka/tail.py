@@ -16,11 +16,11 @@ from stream.kafka.clients import stop_consumer
 from stream.kafka.topics import missing_topic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from stream.config.settings import Settings
 
-__all__ = ["Tail", "open_tail"]
+__all__ = ["Bounds", "Tail", "open_bounds", "open_tail"]
 
 _ANSWER_MS: Final = 10_000
 _FETCH_BYTES: Final = 8 << 20
@@ -33,14 +33,10 @@ class Tail:
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        cluster: ClusterMetadata,
         partitions: list[TopicPartition],
-        settings: Settings,
     ) -> None:
         """Wrap a started consumer; use `open_tail`."""
-        self._settings = settings
         self._consumer = consumer
-        self._cluster = cluster
         self.partitions = partitions
 
     async def poll(self, timeout_s: float, limit: int = 5000) -> list[ConsumerRecord]:
@@ -52,17 +48,6 @@ class Tail:
         """Return the offset after the last record of each partition, transactions included."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self.partitions)
         return ends
-
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Return the first offset and the one after the last, per partition of any topic.
-
-        Raises:
-            TopicLayoutError: the topic does not exist.
-        """
-        partitions = _partitions(self._cluster, [topic], self._settings)
-        begins = await self._consumer.beginning_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
-        return {where.partition: (begins[where], ends[where]) for where in partitions}
 
     async def seek_to_end(self, topic: str) -> None:
         """Pass over what a topic holds now."""
@@ -107,6 +92,43 @@ class Tail:
                 )
 
 
+class Bounds:
+    """Where the partitions of a topic begin and end; reads no record of it."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Wrap a started consumer; use `open_bounds`."""
+        self._consumer = consumer
+        self._partitions = partitions
+
+    async def read(self) -> dict[int, tuple[int, int]]:
+        """Return per partition the first offset and the high watermark as they are now.
+
+        The high watermark counts what open transactions keep back from read_committed consumers.
+        """
+        begins = await self._consumer.beginning_offsets(self._partitions)
+        ends = await self._consumer.end_offsets(self._partitions)
+        return {where.partition: (begins[where], ends[where]) for where in self._partitions}
+
+
+@contextlib.asynccontextmanager
+async def open_bounds(settings: Settings, topic: str) -> AsyncIterator[Bounds]:
+    """Open a topic of which only the bounds are asked for; needs no right to read it.
+
+    Raises:
+        SettingsError: the settings name no broker.
+        BrokerError: no broker answers.
+        TopicLayoutError: the topic does not exist.
+    """
+    consumer = _consumer(settings, "read_uncommitted")
+    try:
+        with _answering(settings):
+            partitions = _partitions(await _describe(settings), [topic], settings)
+            await consumer.start()
+        yield Bounds(consumer, partitions)
+    finally:
+        await stop_consumer(consumer)
+
+
 @contextlib.asynccontextmanager
 async def open_tail(
     settings: Settings, topics: Iterable[str], *, from_beginning: bool = False
@@ -118,9 +140,23 @@ async def open_tail(
         BrokerError: no broker answers.
         TopicLayoutError: a topic does not exist.
     """
-    consumer = AIOKafkaConsumer(
+    consumer = _consumer(settings, "read_committed")
+    try:
+        with _answering(settings):
+            partitions = _partitions(await _describe(settings), list(topics), settings)
+            await consumer.start()
+            consumer.assign(partitions)
+            seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
+            await seek(*partitions)
+        yield Tail(consumer, partitions)
+    finally:
+        await stop_consumer(consumer)
+
+
+def _consumer(settings: Settings, isolation: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
         group_id=None,
-        isolation_level="read_committed",
+        isolation_level=isolation,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         request_timeout_ms=_ANSWER_MS,
@@ -128,22 +164,17 @@ async def open_tail(
         max_partition_fetch_bytes=_FETCH_BYTES,
         **settings.kafka.client_options(),
     )
+
+
+@contextlib.contextmanager
+def _answering(settings: Settings) -> Iterator[None]:
     try:
-        try:
-            cluster = await _describe(settings)
-            partitions = _partitions(cluster, list(topics), settings)
-            await consumer.start()
-            consumer.assign(partitions)
-            seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
-            await seek(*partitions)
-        except (KafkaError, OSError) as error:
-            raise BrokerError(
-                f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
-                " --bootstrap-servers, or run `intentstream broker start`"
-            ) from error
-        yield Tail(consumer, cluster, partitions, settings)
-    finally:
-        await stop_consumer(consumer)
+        yield
+    except (KafkaError, OSError) as error:
+        raise BrokerError(
+            f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
+            " --bootstrap-servers, or run `intentstream broker start`"
+        ) from error
 
 
 async def _describe(settings: Settings) -> ClusterMetadata:

@@ -23,7 +23,7 @@ from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
 from stream.errors import BrokerError
-from stream.kafka.tail import open_tail
+from stream.kafka.tail import open_bounds, open_tail
 from stream.pipeline.event_times import zone_faults
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from stream.config.settings import Settings
-    from stream.kafka.tail import Tail
+    from stream.kafka.tail import Bounds, Tail
 
 __all__ = ["COUNTERS", "FRESH_MS", "PartitionReport", "StatusReader", "StatusReport", "open_status"]
 
@@ -74,7 +74,7 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
     """Offset that the workers' group goes on from; None before its first commit."""
     end: int
     lag: int
-    """Records that are not processed and committed yet."""
+    """Records that are not processed and committed yet, also behind an open transaction."""
     alive: bool
     """Whether there was a heartbeat within `FRESH_MS`."""
     events_per_second: float
@@ -94,6 +94,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     lag: int
     events_per_second: float
     predictions_per_second: float
+    lost: int
+    """Offsets that retention deleted before they were read."""
     totals: dict[str, int]
     """Sums of the counters of all heartbeats; consumed = accepted + duplicate + late + invalid."""
     dead_letters: int
@@ -145,10 +147,13 @@ class _Beats:
 class StatusReader:
     """Keeps up with the heartbeats; use `open_status`."""
 
-    def __init__(self, settings: Settings, tail: Tail, admin: AIOKafkaAdminClient) -> None:
-        """Read with open clients."""
+    def __init__(
+        self, settings: Settings, tail: Tail, events: Bounds, admin: AIOKafkaAdminClient
+    ) -> None:
+        """Read with open clients; `events` is of the source."""
         self._settings = settings
         self._tail = tail
+        self._events = events
         self._admin = admin
         self._beats: dict[int, _Beats] = {}
         self._published: ModelPublished | None = None
@@ -163,8 +168,7 @@ class StatusReader:
         async for records in self._tail.read_to_end(_STALLED_S):
             for record in records:
                 self._take(record)
-        bounds = await self._tail.bounds(self._settings.topics.events)
-        return self._report(bounds, await self._committed())
+        return self._report(await self._events.read(), await self._committed())
 
     def _take(self, record: ConsumerRecord) -> None:
         topics = self._settings.topics
@@ -221,6 +225,7 @@ class StatusReader:
             lag=sum(row.lag for row in rows),
             events_per_second=sum(row.events_per_second for row in rows),
             predictions_per_second=sum(row.predictions_per_second for row in rows),
+            lost=sum(beat.lost for beat in beats),
             totals=totals,
             dead_letters=totals["invalid"],
             workers=sorted({beat.worker_id for beat in live}),
@@ -251,6 +256,12 @@ class StatusReader:
                 f"{ahead:,} events were ahead of their arrival by more than the grace and count as"
                 " of their arrival: check the clocks of the producers"
             )
+        alarms += [
+            f"partition {beat.partition}: blocked by an open transaction at offset"
+            f" {beat.blocked_at}, {beat.high_water - beat.blocked_at} records wait behind it"
+            for beat in live
+            if beat.blocked_at is not None
+        ]
         worst: dict[str, float] = {}
         for beat in live:
             for name, index in beat.stability.items():
@@ -291,11 +302,14 @@ async def open_status(settings: Settings) -> AsyncIterator[StatusReader]:
     topics = settings.topics
     options: dict[str, Any] = settings.kafka.client_options()
     followed = [topics.status, topics.models, topics.metrics]
-    async with open_tail(settings, followed, from_beginning=True) as tail:
+    async with (
+        open_tail(settings, followed, from_beginning=True) as tail,
+        open_bounds(settings, topics.events) as events,
+    ):
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ANSWER_MS)
         try:
             await admin.start()
-            yield StatusReader(settings, tail, admin)
+            yield StatusReader(settings, tail, events, admin)
         except KafkaError as error:
             raise BrokerError(
                 f"the broker at {settings.kafka.bootstrap_servers} does not answer: {error!r};"

@@ -5,6 +5,7 @@ from typing import Final
 
 from stream.errors import PartitionError
 from stream.kafka.fetching import MicroBatch
+from stream.kafka.offsets import Start
 
 ROOM: Final = 2
 """Micro-batches taken and not yet processed: one at work and one waiting."""
@@ -21,10 +22,13 @@ class Inbox:
         self._arriving: deque[MicroBatch] = deque()
         self._queue: deque[MicroBatch] = deque()
         self._at_work = 0
+        self._end = 0
+        self._lost = 0
 
-    def open(self, offset: int) -> None:
-        """Take what comes from `offset` on."""
-        self.position = offset
+    def open(self, start: Start) -> None:
+        """Take what comes from there on."""
+        self.position = self._end = start.offset
+        self._lost = start.lost
 
     def close(self) -> None:
         """Take nothing any more; what has been taken stays."""
@@ -51,12 +55,24 @@ class Inbox:
         arriving = list(self._arriving)
         return arriving[0].start if arriving else None
 
+    @property
+    def done_to(self) -> int | None:
+        """Offset before which all is processed, None while something is held."""
+        return None if self.held else self._end
+
+    def take_lost(self) -> int:
+        """Return what was lost behind the last batch taken, once."""
+        lost, self._lost = self._lost, 0
+        return lost
+
     def offer(self, batch: MicroBatch) -> bool:
         """Reserve room for a batch that continues what was taken; refuse any other."""
         if self.position is None or batch.start != self.position:
             return False
-        self.position = batch.end
+        self.position = self._end = batch.end
+        self._lost += batch.lost
         if batch.records:
+            batch.lost, self._lost = self._lost, 0
             self._arriving.append(batch)
         return True
 

@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from stream.config.settings import Settings
 from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.health.vitals import Progress
-from stream.kafka.offsets import source_offsets, starting_offset
+from stream.kafka.offsets import Start, source_offsets, starting_point
 from stream.kafka.topics import PARTITIONS_CHANGED
 from stream.partition.commit import Committer
 from stream.partition.engine import Engine
@@ -70,6 +70,9 @@ class PipelineLike(Protocol):
 
     def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
         """Take in requests to forget users; the source is processed up to `reached`."""
+
+    def pass_over(self, offset: int, lost: int) -> None:
+        """Note that nothing is left to process before `offset`, and how much retention deleted."""
 
     def work(self, batch: Records) -> Iterator[None]:
         """Take in one micro-batch, in offset order; pauses where others may use the time."""
@@ -134,8 +137,8 @@ class OpenPartition:
     committer: Committer
     store: WriteBehind
     pipeline: PipelineLike
-    offset: int
-    """Source offset to start from."""
+    start: Start
+    """Where in the source."""
     caught_up_at: int
     """Position at which everything that lay in the log on opening is consumed."""
     eraser: Eraser | None = None
@@ -194,10 +197,10 @@ async def open_partition(
         progress.enter(PIPELINE_STEP)
         behind = folder.writing_behind(store)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, behind)
-        offset = starting_offset(tp, known, pipeline.source_offset)
+        start = starting_point(tp, known, pipeline.source_offset)
         if known.pending:
             # Any decided commit of this partition's producer id replaces what lost its marker.
-            await committer.confirm(offset)
+            await committer.confirm(start.offset)
         if eraser is not None:
             # All of them before the first event, so that each finds its place among the events.
             await eraser.start(pipeline.erase_offset, progress)
@@ -210,12 +213,12 @@ async def open_partition(
     log.info(
         "partition is open",
         partition=f"{tp.topic}-{tp.partition}",
-        offset=offset,
-        behind=known.end - offset,
+        offset=start.offset,
+        behind=known.end - start.offset,
         restored=recovered.records,
         seconds=round(time.monotonic() - began, 2),
     )
-    return OpenPartition(committer, behind, pipeline, offset, known.end, eraser)
+    return OpenPartition(committer, behind, pipeline, start, known.end, eraser)
 
 
 def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> PipelineLike:

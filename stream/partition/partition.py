@@ -32,7 +32,8 @@ from stream.partition.opening import (
     open_partition,
     state_path,
 )
-from stream.partition.processing import Processing, Snapshot, Surroundings
+from stream.partition.processing import Processing, Surroundings
+from stream.partition.steps import Snapshot
 from stream.storage.store import RecordStore, wipe
 
 MAX_REOPENED: Final = 5
@@ -108,6 +109,11 @@ class PartitionTask:
         return self._work.snapshot if self._work else self._last
 
     @property
+    def blocked_at(self) -> int | None:
+        """Offset of a transaction that keeps later records back, None if none does."""
+        return self._work.open_transaction.blocked_at if self._work else None
+
+    @property
     def state(self) -> Literal["opening", "open", "closing"]:
         """Which part of its life it is in: opening, open or closing."""
         if self._stopping:
@@ -175,13 +181,13 @@ class PartitionTask:
         self._open = opened
         # A model may have been swapped while the partition was on its way.
         await self._engine.run(opened.pipeline.replace_scorer, self._around.parts.scorer())
-        await self._around.log.move_to(self.tp, opened.offset)
+        await self._around.log.move_to(self.tp, opened.start.offset)
         self.inbox = Inbox(self.where)
         work = self._work = Processing(self.tp, opened, self.inbox, self._around)
         if self._stopping:
             work.stop()
         else:
-            self.inbox.open(opened.offset)
+            self.inbox.open(opened.start)
             self._around.room_changed()
         return work
 

@@ -5,7 +5,6 @@ processed, up to a bound.
 """
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,9 +19,11 @@ from stream.health.vitals import Sign
 from stream.kafka.fetching import MicroBatch
 from stream.kafka.transport import LogState
 from stream.partition.inbox import Inbox
-from stream.partition.opening import OpenPartition, Parts, PipelineLike
+from stream.partition.open_transaction import OpenTransaction
+from stream.partition.opening import OpenPartition, Parts
+from stream.partition.steps import Computed, Durable, Snapshot, Step, snapshot_of
 from stream.pipeline.erasure import Erasure
-from stream.pipeline.outbox import Counters, Outbox, Outputs
+from stream.pipeline.outbox import Outbox
 
 _PENDING_BATCHES: Final = 8
 """Full micro-batches that may be processed and not committed before processing waits."""
@@ -59,18 +60,6 @@ class Surroundings:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A partition as of its last commit."""
-
-    offset: int
-    """Next source offset to process."""
-    watermark: int
-    counters: Counters
-    next_due: int | None
-    """No timer is due before this."""
-
-
 class Processing:
     """Works through the inbox of one open partition, from its opening to its closing."""
 
@@ -78,7 +67,8 @@ class Processing:
         self, tp: TopicPartition, opened: OpenPartition, inbox: Inbox, around: Surroundings
     ) -> None:
         """Take over an open partition; the caller closes it."""
-        self.snapshot = snapshot_of(opened.pipeline, opened.offset)
+        self.snapshot = snapshot_of(opened.pipeline, opened.start.offset)
+        self.open_transaction = OpenTransaction(tp)
         self._tp = tp
         self._where = f"{tp.topic}-{tp.partition}"
         self._opened = opened
@@ -96,11 +86,13 @@ class Processing:
         self._pending = False
         self._next_due = opened.pipeline.next_due()
         self._advanced_to = -1
-        self._commit: asyncio.Task[_Durable] | None = None
+        self._commit: asyncio.Task[Durable] | None = None
         self._committed_at = self._commit_took = 0.0
+        self._worked_at = 0.0
         self._turns = self._commits = 0
         self._computing = self._settling = False
-        self._reached = opened.offset
+        self._reached = opened.start.offset
+        self._passed_to = max(opened.pipeline.source_offset, 0)
         self._eraser = opened.eraser
         self._erasing = False
         self._erased_to = -1
@@ -138,27 +130,33 @@ class Processing:
         """Process and commit until asked to stop, then commit the rest."""
         while not self._stopping:
             self._turns += 1
+            self.open_transaction.look(self._inbox.position, self._around.log.log_state(self._tp))
             durable = await self._settled_commit()
             batch = self._next_batch()
             now = self._now(batch)
             drain = self._may_commit()
             erasures = self._due_erasures(batch)
+            passed = self._passed_over(batch)
             if (
                 batch is not None
                 or durable is not None
                 or erasures is not None
+                or passed is not None
                 or (drain and self._pending)
                 or self._timer_due(now)
             ):
-                await self._step(_Step(durable, batch, now, drain, erasures))
+                await self._step(Step(durable, batch, now, drain, passed, erasures))
             else:
                 await self._sleep()
+        if (passed := self._passed_over(None)) is not None:
+            durable = await self._settled_commit(wait=True)
+            await self._step(Step(durable, passed=passed))
         if self._commit is None and not self._pending:
             # A worker that was suspended learns only now that it has lost the partition.
             await self._opened.committer.confirm(self.snapshot.offset)
         while self._commit is not None or self._pending:
             durable = await self._settled_commit(wait=True)
-            await self._step(_Step(durable, drain=True))
+            await self._step(Step(durable, drain=True))
 
     async def abandon(self) -> None:
         """Wait for nothing and keep nothing: drop a commit that is on its way."""
@@ -178,6 +176,20 @@ class Processing:
     def _much_pending(self) -> bool:
         return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size
 
+    def _passed_over(self, batch: MicroBatch | None) -> tuple[int, int] | None:
+        """Return where the position is without a record to process, and what was lost on the way.
+
+        Behind the last record may lie markers of transactions and aborted records. While events
+        come, the next commit covers those; the last ones must not look like lag for ever.
+        """
+        if batch is not None:
+            return (batch.start, batch.lost) if batch.lost else None
+        position, idle = self._inbox.done_to, time.monotonic() - self._worked_at >= _IDLE_S
+        if position is None or position <= self._passed_to or not (idle or self._stopping):
+            return None
+        self._passed_to = position
+        return position, self._inbox.take_lost()
+
     def _due_erasures(self, batch: MicroBatch | None) -> list[Erasure] | None:
         """Return new requests, empty if only old ones may be due now, None if none are."""
         if self._eraser is None:
@@ -192,7 +204,7 @@ class Processing:
         self._erased_to = self._reached
         return arrived
 
-    async def _step(self, step: "_Step") -> None:
+    async def _step(self, step: Step) -> None:
         batch = step.batch
         if batch is not None:
             stage("after_poll")
@@ -206,6 +218,7 @@ class Processing:
             stage("after_scoring")
             self._inbox.done()
             self._reached = batch.end
+            self._worked_at = time.monotonic()
             self._last_timestamp = max(self._last_timestamp, batch.records[-1].timestamp)
             self._uncommitted_records += len(batch.records)
             batch.spent()
@@ -225,7 +238,7 @@ class Processing:
 
     async def _make_durable(
         self, outbox: Outbox, snapshot: Snapshot, covered: list[MicroBatch]
-    ) -> "_Durable":
+    ) -> Durable:
         began, metrics = time.perf_counter(), self._around.metrics
         self._commits += 1
         if outbox.misplaced:
@@ -234,9 +247,9 @@ class Processing:
         with metrics.stage("transaction"):
             changelog_offset = await self._opened.committer.commit(outbox)
         stage("after_commit")
-        return _Durable(outbox, changelog_offset, snapshot, covered, began)
+        return Durable(outbox, changelog_offset, snapshot, covered, began)
 
-    async def _settled_commit(self, *, wait: bool = False) -> "_Durable | None":
+    async def _settled_commit(self, *, wait: bool = False) -> Durable | None:
         """Return the commit that has come to its end, raise its error, or None."""
         commit = self._commit
         if commit is None or not (wait or commit.done()):
@@ -246,7 +259,7 @@ class Processing:
         self._settling, self._commit = False, None
         return durable
 
-    def _acknowledge(self, durable: "_Durable") -> None:
+    def _acknowledge(self, durable: Durable) -> None:
         """What is committed is in the store too."""
         self.snapshot = durable.snapshot
         for batch in durable.covered:
@@ -278,7 +291,8 @@ class Processing:
 
         With a backlog it is the broker's time of the last record consumed, so that nobody is found
         silent whose events wait in the log. Without one it is the time of the fetch that found
-        nothing more, not the wall clock: what has come since is not known.
+        nothing more, not the wall clock: what has come since is not known. Behind an open
+        transaction the partition counts as having a backlog.
         """
         if not self._wall_clock:
             return None
@@ -289,7 +303,7 @@ class Processing:
             state is None
             or self._inbox.held
             or position is None
-            or position < max(state.stable_end, self._opened.caught_up_at)
+            or position < max(state.high_water, self._opened.caught_up_at)
         ):
             return min(self._last_timestamp, _wall_ms())
         return min(state.polled_at_ms, _wall_ms())
@@ -309,7 +323,7 @@ class Processing:
 
     # --- in the engine's thread --------------------------------------------------------------
 
-    def _compute(self, step: "_Step") -> Iterator["_Computed | None"]:
+    def _compute(self, step: Step) -> Iterator[Computed | None]:
         """Store what is committed, process a batch, let time pass, drain if asked.
 
         Yields the result at the end, and None wherever other partitions may use the time.
@@ -320,6 +334,8 @@ class Processing:
         with metrics.stage("compute"):
             if step.erasures is not None:
                 pipeline.erase(step.erasures, self._reached, _wall_ms())
+            if step.passed is not None:
+                pipeline.pass_over(*step.passed)
             if step.batch is not None:
                 yield from pipeline.work(step.batch.records)
             if step.now is not None:
@@ -331,9 +347,9 @@ class Processing:
                 snapshot = snapshot_of(pipeline, max(pipeline.source_offset, 0))
                 drained, pending = (pipeline.drain(), snapshot), False
         erasing = self._eraser is not None and pipeline.erasing
-        yield _Computed(early, drained, pipeline.next_due(), pending, erasing)
+        yield Computed(early, drained, pipeline.next_due(), pending, erasing)
 
-    def _store(self, durable: "_Durable") -> None:
+    def _store(self, durable: Durable) -> None:
         """Take what is committed into the store."""
         stage("before_store")
         store, outbox, offset = self._opened.store, durable.outbox, durable.changelog_offset
@@ -343,46 +359,6 @@ class Processing:
             )
         stage("after_store")
         self._opened.pipeline.committed(outbox)
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What the engine has to do for this partition in one go, in this order."""
-
-    durable: "_Durable | None"
-    batch: MicroBatch | None = None
-    now: int | None = None
-    """Time that timers may see."""
-    drain: bool = False
-    erasures: list[Erasure] | None = None
-    """New requests to forget users; empty: only old ones may be due."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Durable:
-    """A commit that the cluster has."""
-
-    outbox: Outbox
-    changelog_offset: int
-    snapshot: Snapshot
-    covered: list[MicroBatch]
-    began: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Computed:
-    early: Outputs
-    """Outputs that need not wait for the commit."""
-    drained: tuple[Outbox, Snapshot] | None
-    next_due: int | None
-    pending: bool
-    erasing: bool
-
-
-def snapshot_of(pipeline: PipelineLike, offset: int) -> Snapshot:
-    """What a pipeline has come to, with `offset` as the next one to process."""
-    counters = copy.copy(pipeline.counters)
-    return Snapshot(offset, pipeline.watermark, counters, pipeline.next_due())
 
 
 def _wall_ms() -> int:

@@ -77,6 +77,8 @@ class Counters(msgspec.Struct, gc=False):
     alerts: int = 0
     erased: int = 0
     """Requests to forget a user that were carried out."""
+    lost: int = 0
+    """Offsets of the source that retention deleted before they were read."""
     ahead: int = 0
     """Events that count as of their Kafka timestamp, as their own time was too far ahead of it."""
     behind: int = 0

@@ -189,6 +189,17 @@ class Pipeline:
         for _ in self.work(batch):
             pass
 
+    def pass_over(self, offset: int, lost: int) -> None:
+        """Note that the source holds nothing to process before ``offset``.
+
+        There lie markers of transactions and what was aborted, or nothing: ``lost`` offsets were
+        deleted by retention before they were read.
+        """
+        meta = self._meta
+        self._moved |= lost > 0 or offset > max(meta.source_offset, 0)
+        meta.source_offset = max(meta.source_offset, offset)
+        meta.counters.lost += lost
+
     def work(self, batch: Iterable[Record]) -> Iterator[None]:
         """Take in one micro-batch as `process` does; pauses wherever a GPU is computing.
 

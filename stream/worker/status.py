@@ -94,6 +94,8 @@ class Heartbeats:
             ahead=counters.ahead,
             behind=counters.behind,
             offsets={str(offset): count for offset, count in counters.offsets.items()},
+            lost=counters.lost,
+            blocked_at=task.blocked_at,
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

@@ -208,6 +208,7 @@ def _partition(worker: Watched, task: PartitionTask) -> PartitionHealth:
         step=step,
         offset=snapshot.offset,
         lag=max((known.high_water if known else 0) - snapshot.offset, 0),
+        blocked_at=task.blocked_at,
         watermark=snapshot.watermark,
         counters=snapshot.counters,
         stability=task.stability,

@@ -82,6 +82,11 @@ class CountingPipeline:
         self._moved = True
         return iter(())
 
+    def pass_over(self, offset, lost):
+        self._moved |= lost > 0 or offset > max(self._meta.source_offset, 0)
+        self._meta.source_offset = max(self._meta.source_offset, offset)
+        self._meta.counters.lost += lost
+
     def advance(self, now_ms):
         pass
 

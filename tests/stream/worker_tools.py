@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tests.forking import Forked
 from tests.patience import PATIENCE_S
-from tests.stream.kafka_tools import create_topics, produce, read_all, unique
+from tests.stream.kafka_tools import create_topics, end_offsets, produce, read_all, unique
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +107,16 @@ class Bench:
             await admin.close()
         return {tp.partition: max(known.offset, 0) for tp, known in offsets.items()}
 
+    async def committed_to_the_end(self, process: Forked) -> None:
+        """Wait until the committed offsets are the ends of the log, markers included."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.committed() != {
+                tp.partition: end
+                for tp, end in (await end_offsets(self.bootstrap, self.source)).items()
+            }:
+                assert process.poll() is None, self.log(process)
+                await asyncio.sleep(0.1)
+
     async def all_committed(self, process: Forked | None = None) -> bool:
         """Wait until everything produced is committed; False if the process ends before."""
         deadline = time.monotonic() + PATIENCE_S
@@ -120,6 +130,19 @@ class Bench:
             f"not committed: {await self.committed()} of {dict(self._produced)};"
             f" {[self.log(p) for p in self.processes[-2:]]}"
         )
+
+    async def move_group(self, offset: int) -> None:
+        """Reset the group's offset of partition 0, as an operator does while no worker runs."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, group_id=self.app, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            tp = TopicPartition(self.source, 0)
+            consumer.assign([tp])
+            await consumer.commit({tp: offset})
+        finally:
+            await consumer.stop()
 
     async def outputs(self) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {n: [] for n in self.expected}

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
@@ -69,6 +70,27 @@ async def test_before_any_worker_everything_is_lag(kafka):
     assert (report.lag, report.workers, report.published) == (5, [], None)
     assert report.totals["consumed"] == 0
     assert report.timers_due_at is None
+
+
+async def test_what_an_open_transaction_keeps_back_is_lag(kafka):
+    settings = await made(kafka)
+    topic = settings.topics.events
+    await produce(kafka.bootstrap_servers, topic, [(b"a", b"{}")] * 5)
+    now = time.time_ns() // 1_000_000
+    seen = beat(0, now, 5, high_water=9, lost=3, blocked_at=5)
+    await produce(kafka.bootstrap_servers, settings.topics.status, [seen])
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique("tx")
+    ) as producer:
+        await producer.begin_transaction()
+        for _ in range(4):
+            await producer.send_and_wait(topic, b"{}", b"b", 0)
+        report = await read(settings)
+        await producer.abort_transaction()
+
+    assert (report.partitions[0].end, report.lag, report.lost) == (9, 9, 3)
+    alarm = "partition 0: blocked by an open transaction at offset 5, 4 records wait behind it"
+    assert alarm in report.alarms
 
 
 async def test_totals_rates_and_life_signs(kafka):

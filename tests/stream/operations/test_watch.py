@@ -20,7 +20,7 @@ from schemas.outputs import (
 from stream.cli.watch import What
 from stream.config.settings import Settings, load_settings
 from stream.errors import BrokerError, TopicLayoutError
-from stream.kafka.tail import open_tail
+from stream.kafka.tail import open_bounds, open_tail
 from stream.operations.watch import VIEWS, duration, moment, table_row, to_json
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
@@ -207,7 +207,8 @@ async def test_without_from_beginning_only_what_is_new_comes(kafka):
     async with open_tail(settings, [topic], from_beginning=True) as tail:
         read = [r.offset async for batch in tail.read_to_end(10) for r in batch]
         assert read == [0, 1, 2, 3]
-        assert await tail.bounds(topic) == {0: (0, 4)}
+    async with open_bounds(settings, topic) as bounds:
+        assert await bounds.read() == {0: (0, 4)}
 
 
 @pytest.mark.kafka

@@ -3,6 +3,7 @@ from aiokafka import TopicPartition
 
 from stream.errors import PartitionError
 from stream.kafka.fetching import MicroBatch
+from stream.kafka.offsets import Start
 from stream.partition.inbox import ROOM, Inbox
 from stream.pipeline.records import Records, Row
 
@@ -17,7 +18,7 @@ def batch(start, end, count=1):
 @pytest.fixture
 def inbox():
     made = Inbox("events-0")
-    made.open(10)
+    made.open(Start(10))
     return made
 
 
@@ -48,6 +49,21 @@ def test_there_is_room_for_so_many_until_they_are_done(inbox):
 def test_a_stretch_without_records_takes_no_room(inbox):
     assert inbox.offer(batch(10, 30, count=0))
     assert (inbox.position, inbox.held) == (30, 0)
+
+
+def test_what_was_lost_is_of_the_next_batch_or_taken_once(inbox):
+    inbox.open(Start(10, lost=3))
+    assert inbox.offer(MicroBatch(TP, Records.of(()), 10, 14, lost=4))
+    following = batch(14, 15)
+    assert inbox.offer(following)
+    assert following.lost == 7
+    assert inbox.done_to is None
+    inbox.deliver(following)
+    inbox.take()
+    inbox.done()
+
+    assert inbox.offer(MicroBatch(TP, Records.of(()), 15, 17, lost=2))
+    assert (inbox.done_to, inbox.take_lost(), inbox.take_lost()) == (17, 2, 0)
 
 
 def test_closed_it_takes_nothing_and_ignores_what_still_comes(inbox):

@@ -27,6 +27,7 @@ def task(partition, offset, *, users=0):
         tp=TopicPartition("events", partition),
         snapshot=Snapshot(offset, 700_000, counters, 5_000),
         stability={"feature.log_orders": 0.3},
+        blocked_at=None,
         store=store,
     )
 
