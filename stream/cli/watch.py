@@ -13,7 +13,8 @@ from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_setti
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
 
     from stream.operations.watch import View
 
@@ -116,15 +117,20 @@ class _Lines:
 
 
 class _LiveTable(_Lines):
-    """The last messages as a table that stays in place."""
+    """The newest messages as a table that stays in place, as many as the terminal has lines for."""
+
+    def __init__(self, view: "View", console: "Console | None" = None) -> None:
+        super().__init__(view)
+        self._console = console
 
     def __enter__(self) -> Self:
         from rich.live import Live
 
         self._rows: deque[tuple[str, ...]] = deque(maxlen=_ROWS)
         self._topic = ""
-        self._live = Live(self._table(), auto_refresh=False)
+        self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
+        self.refresh()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,14 +149,19 @@ class _LiveTable(_Lines):
             self._rows.append(row)
 
     def refresh(self) -> None:
-        self._live.update(self._table(), refresh=True)
+        self._live.update(self._picture(), refresh=True)
 
-    def _table(self) -> "Table":
-        from rich.table import Table
+    def _picture(self) -> "Text":
         from rich.text import Text
 
+        from stream.operations.watch_rows import fitting_lines
+
         title = f"{self._topic}: {self.count:,} since the start" if self._topic else "connecting"
-        table = Table(*self.view.columns, title=title, title_justify="left")
-        for row in self._rows:
-            table.add_row(*map(Text, row))
-        return table
+        size = self._live.console.size
+        # A line for the title, and one for the cursor.
+        lines = fitting_lines(self.view.columns, self._rows, size.width, size.height - 2)
+        picture = Text(f"{title}\n", no_wrap=True, overflow="ellipsis")
+        picture.append(lines[0], style="bold")
+        for line in lines[1:]:
+            picture.append(f"\n{line}")
+        return picture

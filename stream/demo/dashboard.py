@@ -15,7 +15,8 @@ from rich.text import Text
 from models.targets import CHURN, PURCHASE
 from stream.demo.collector import COUNTERS
 from stream.demo.view import View, ratio
-from stream.operations.watch import VIEWS, duration, moment
+from stream.operations.watch import VIEWS, duration, moment, printable
+from stream.operations.watch_rows import fitting_lines
 
 if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert, Prediction
@@ -31,6 +32,10 @@ _BAR: Final = 20
 _NARROW: Final = 110
 _AT_LEAST: Final = 2
 _LATEST: Final = 5
+_FRAME: Final = 4
+"""Columns that a panel's border takes."""
+_ALL: Final = 1000
+"""Lines: as many as there are."""
 
 
 class Dashboard(View):
@@ -73,7 +78,7 @@ class Dashboard(View):
             _header(self.name, elapsed, self.plan, self.report),
             _beside(counts, models) if wide else Group(counts, models),
             _figures(self.collector),
-            _latest_predictions(list(self.collector.latest_predictions)),
+            _latest_predictions(list(self.collector.latest_predictions), self._console.width),
             _latest_alerts(list(self.collector.latest_alerts)),
             _calibration(self.collector.joiner.figures(PURCHASE)),
         ]
@@ -201,16 +206,18 @@ def _calibration(found: Figures | None) -> RenderableType:
     return Panel(table, title=title, title_align="left") if found else Group()
 
 
-def _latest_predictions(predictions: list[Prediction]) -> RenderableType:
+def _latest_predictions(predictions: list[Prediction], width: int) -> RenderableType:
     view = VIEWS["predictions"]
-    table = Table(*view.columns, box=None)
-    for prediction in predictions[-_LATEST:]:
-        table.add_row(*map(Text, view.cells(prediction)))
-    return Panel(table, title="latest predictions", title_align="left")
+    rows = [tuple(map(printable, view.cells(each))) for each in predictions[-_LATEST:]]
+    lines = fitting_lines(view.columns, rows, width - _FRAME, _ALL)
+    title = "latest predictions, for `intentstream explain PREDICTION_ID`"
+    return Panel(Text("\n".join(lines)), title=title, title_align="left")
 
 
 def _latest_alerts(alerts: list[ChurnAlert]) -> RenderableType:
-    table = Table("decided", "user", "state", "risk", "silence", "own rhythm", "at risk", box=None)
+    table = Table(
+        "decided", "user", "state", "risk", "inactivity", "usual gap", "at risk", box=None
+    )
     for alert in alerts[-_LATEST:]:
         table.add_row(
             moment(alert.event_time),

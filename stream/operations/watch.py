@@ -109,6 +109,7 @@ def _prediction(prediction: Prediction) -> tuple[str, ...]:
         prediction.user_id,
         ", ".join(scores),
         " ".join((prediction.model_version, *filter(None, marks))),
+        prediction.prediction_id,
     )
 
 
@@ -154,7 +155,10 @@ def _model(model: ModelPublished) -> tuple[str, ...]:
 
 VIEWS: Final[dict[str, View]] = {
     "predictions": View(
-        "propensity", Prediction, ("event time", "user", "scores", "model"), _prediction
+        "propensity",
+        Prediction,
+        ("event time", "user", "scores", "model", "prediction id"),
+        _prediction,
     ),
     "alerts": View(
         "churn",
@@ -164,8 +168,8 @@ VIEWS: Final[dict[str, View]] = {
             "user",
             "state",
             "risk",
-            "silence",
-            "own rhythm",
+            "inactivity",
+            "usual gap",
             "value at risk",
             "arm",
             "cause",

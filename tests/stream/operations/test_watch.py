@@ -1,11 +1,13 @@
 """The watch command: rows and JSON of every message, live and from the beginning."""
 
+import io
 import json
 import subprocess
 import sys
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from schemas.codec import encode
 from schemas.control import ModelPublished
@@ -17,11 +19,12 @@ from schemas.outputs import (
     Source,
     TargetScore,
 )
-from stream.cli.watch import What
+from stream.cli.watch import What, _LiveTable
 from stream.config.settings import Settings, load_settings
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.tail import open_bounds, open_tail
 from stream.operations.watch import VIEWS, duration, moment, table_row, to_json
+from stream.operations.watch_rows import fitting_lines
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 
@@ -41,6 +44,16 @@ def prediction(user: str) -> Prediction:
         event_time=T0,
         source=SOURCE,
         cold_start=user == "new",
+    )
+
+
+def long_prediction(number: int) -> Prediction:
+    """With a version and an id as the trainer and the worker make them."""
+    version = "20261130T200943Z-gru-fcdbed07"
+    return msgspec.structs.replace(
+        prediction(f"customer-{number}"),
+        model_version=version,
+        prediction_id=f"{version}:shop.events:2:{number}",
     )
 
 
@@ -104,8 +117,11 @@ def test_every_view_is_a_word_of_the_command_and_has_its_topic():
 
 def test_rows_say_what_matters():
     scores = "purchase 25.1% in 28.0d, churn 40.0% in 42.0d"
-    assert row_of("predictions", MESSAGES["predictions"]) == (moment(T0), "ann", scores, "m1")
-    assert row_of("predictions", prediction("new"))[-1] == "m1 cold start"
+    assert row_of("predictions", MESSAGES["predictions"]) == (
+        *(moment(T0), "ann", scores, "m1"),
+        "m1:shop.events:2:ann",
+    )
+    assert row_of("predictions", prediction("new"))[-2] == "m1 cold start"
     waiting = msgspec.structs.replace(prediction("ann"), expected_wait_ms=9 * DAY)
     assert row_of("predictions", waiting)[2] == f"{scores}, next purchase in 9.0d"
     spending = msgspec.structs.replace(prediction("ann"), expected_spend=1234.5)
@@ -114,6 +130,37 @@ def test_rows_say_what_matters():
     assert alert[1:6] == ("ann", "raised", "71.0%", "52.5d", "14.0d")
     assert alert[6:] == ("1,234.50", "holdout", "silence", "log_overdue +0.20, log_orders -0.05")
     assert row_of("models", MESSAGES["models"])[4] == "purchase.roc_auc 0.7500"
+
+
+@pytest.mark.parametrize("name", sorted(VIEWS))
+def test_at_80_columns_no_line_is_longer_and_no_cell_is_lost(name: str):
+    row = row_of(name, MESSAGES[name])
+    lines = fitting_lines(VIEWS[name].columns, [row] * 3, 80, 40)
+    assert max(map(len, lines)) <= 80
+    for cell in row:
+        assert cell in "\n".join(lines) or cell in "".join(lines)
+
+
+def test_a_narrow_table_has_the_newest_rows_and_whole_ids():
+    console = Console(force_terminal=True, width=80, height=24, file=io.StringIO())
+    with _LiveTable(VIEWS["predictions"], console) as shown:
+        shown.begin("predictions.propensity")
+        for n in range(60):
+            shown.add(Fetched(encode(long_prediction(n))))
+        lines = shown._picture().plain.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    newest = [long_prediction(n).prediction_id for n in range(57, 60)]
+    assert [i for i in newest if any(line.endswith(i) for line in lines)] == newest
+    assert lines[-1].endswith(newest[-1])
+
+
+def test_the_newest_row_is_shown_however_low_the_terminal():
+    rows = [("a" * 200, str(n)) for n in range(9)]
+    lines = fitting_lines(("one", "two"), rows, 20, 2)
+    assert lines[-1].strip() == "two 8"
+    assert max(map(len, lines)) <= 20
+    assert fitting_lines(("one", "two"), [], 20, 2) == ["one  two"]
 
 
 def test_texts_from_outside_cannot_steer_the_terminal():
