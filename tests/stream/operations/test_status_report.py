@@ -9,13 +9,19 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
 from stream.config.settings import Settings
 from stream.errors import BrokerError
 from stream.kafka.topics import create_topics
-from stream.operations.status_report import FRESH_MS, MODELS, StatusReport, open_status
+from stream.operations.status_report import (
+    FRESH_MS,
+    MODELS,
+    StatusReader,
+    StatusReport,
+    open_status,
+)
 from tests.patience import PATIENCE_S
 from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, unique
@@ -237,8 +243,36 @@ async def test_alarms_are_of_what_is_served_now(kafka):
     assert (await read(settings)).alarms == [
         "m1: scores have drifted",
         "m2: scores have drifted",
-        "orders has drifted: stability index 0.300",
+        "m1: 1 of its inputs has drifted since its training (stability index above 0.25):"
+        " orders 0.30",
     ]
+
+
+def heartbeat(**changes: object) -> WorkerStatus:
+    return decode(WorkerStatus, beat(0, NOW, 50, **changes)[1])
+
+
+def test_drift_of_a_replaced_model_is_not_shown_as_current():
+    reader = StatusReader(Settings(), None, None)
+    drifted = {f"input_{n:02}": 1 + n / 10 for n in range(12)}
+    first = heartbeat(model_version="m1", stability=drifted)
+    (alarm,) = reader._alarms([first])
+    assert alarm.startswith("m1: 12 of its inputs have drifted")
+    assert alarm.endswith("input_11 2.10, input_10 2.00, input_09 1.90 and 9 more")
+    reader._published = ModelPublished(
+        version="m2",
+        digest="0" * 64,
+        uri="m2",
+        architecture="gru",
+        feature_version="1",
+        metrics={},
+        published_at=NOW + 1,
+    )
+    assert reader._alarms([first]) == []
+    assert reader._alarms([heartbeat(model_version="m2", updated_at=NOW + 9)]) == []
+    # The worker refuses the new model: the one before it goes on, and so do its alarms.
+    refused = heartbeat(model_version="m1", stability=drifted, updated_at=NOW + 9)
+    assert reader._alarms([refused]) == [alarm]
 
 
 async def test_the_command_shows_models_and_alarms(kafka):
@@ -248,7 +282,7 @@ async def test_the_command_shows_models_and_alarms(kafka):
     await produce(kafka.bootstrap_servers, settings.topics.status, beats)
     before = status(settings).stdout
     assert "log-loss" not in before, "no table without a model"
-    assert "ALARM orders has drifted: stability index 0.300" in before
+    assert "ALARM m1: 1 of its inputs has drifted" in before
     assert "canary m2, shadow m4" in before
     ranking = RankingMetrics(
         total=6789, judged=5678, hit_rate=0.625, ndcg=0.3125, last_hit_rate=0.25
