@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,7 +24,7 @@ from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
 from stream.errors import BrokerError
 from stream.kafka.tail import open_bounds, open_tail
-from stream.pipeline.event_times import zone_faults
+from stream.operations.alarms import alarms_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,8 +40,6 @@ FRESH_MS: Final = 15_000
 """A heartbeat older than this is of a worker that is gone or stuck."""
 MODELS: Final = 8
 """Models whose figures are shown, those told of last."""
-SEVERE: Final = 0.25
-"""Stability index from which on inputs have drifted; see `models.monitoring.drift`."""
 RATE_BEATS: Final = 10
 """Heartbeats that a rate is taken over."""
 COUNTERS: Final = (
@@ -235,42 +233,8 @@ class StatusReader:
             canaries=sorted({beat.canary_version for beat in live if beat.canary_version}),
             shadows=sorted({beat.shadow_version for beat in live if beat.shadow_version}),
             models=list(self._metrics.values())[-MODELS:],
-            alarms=self._alarms(live),
+            alarms=alarms_of(live, self._metrics, self._published),
         )
-
-    def _alarms(self, live: list[WorkerStatus]) -> list[str]:
-        served = {beat.model_version for beat in live} | {beat.canary_version for beat in live}
-        alarms = [
-            f"{version}: {alarm}"
-            for version, found in self._metrics.items()
-            if version in served
-            for alarm in found.alarms
-        ]
-        offsets: Counter[int] = Counter()
-        for beat in live:
-            offsets.update({int(offset): count for offset, count in beat.offsets.items()})
-        ahead = sum(beat.ahead for beat in live)
-        alarms += zone_faults(ahead, sum(beat.behind for beat in live), offsets)
-        if ahead:
-            alarms.append(
-                f"{ahead:,} events were ahead of their arrival by more than the grace and count as"
-                " of their arrival: check the clocks of the producers"
-            )
-        alarms += [
-            f"partition {beat.partition}: blocked by an open transaction at offset"
-            f" {beat.blocked_at}, {beat.high_water - beat.blocked_at} records wait behind it"
-            for beat in live
-            if beat.blocked_at is not None
-        ]
-        worst: dict[str, float] = {}
-        for beat in live:
-            for name, index in beat.stability.items():
-                worst[name] = max(index, worst.get(name, 0.0))
-        return alarms + [
-            f"{name} has drifted: stability index {index:.3f}"
-            for name, index in sorted(worst.items())
-            if index > SEVERE
-        ]
 
     def _partition(
         self, number: int, bounds: tuple[int, int], committed: int | None, now: int

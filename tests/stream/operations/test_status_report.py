@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from schemas.codec import decode, encode
+from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
 from stream.config.settings import Settings
@@ -18,7 +18,6 @@ from stream.kafka.topics import create_topics
 from stream.operations.status_report import (
     FRESH_MS,
     MODELS,
-    StatusReader,
     StatusReport,
     open_status,
 )
@@ -29,6 +28,9 @@ from tests.stream.kafka_tools import produce, unique
 pytestmark = pytest.mark.kafka
 
 NOW = 1_700_000_000_000
+DRIFTED = (
+    "m1: 1 of its inputs has drifted since its training (stability index above 0.25): orders 0.30"
+)
 
 
 def beat(partition: int, updated_at: int, consumed: int, **changes: object) -> tuple[bytes, bytes]:
@@ -243,36 +245,8 @@ async def test_alarms_are_of_what_is_served_now(kafka):
     assert (await read(settings)).alarms == [
         "m1: scores have drifted",
         "m2: scores have drifted",
-        "m1: 1 of its inputs has drifted since its training (stability index above 0.25):"
-        " orders 0.30",
+        DRIFTED,
     ]
-
-
-def heartbeat(**changes: object) -> WorkerStatus:
-    return decode(WorkerStatus, beat(0, NOW, 50, **changes)[1])
-
-
-def test_drift_of_a_replaced_model_is_not_shown_as_current():
-    reader = StatusReader(Settings(), None, None)
-    drifted = {f"input_{n:02}": 1 + n / 10 for n in range(12)}
-    first = heartbeat(model_version="m1", stability=drifted)
-    (alarm,) = reader._alarms([first])
-    assert alarm.startswith("m1: 12 of its inputs have drifted")
-    assert alarm.endswith("input_11 2.10, input_10 2.00, input_09 1.90 and 9 more")
-    reader._published = ModelPublished(
-        version="m2",
-        digest="0" * 64,
-        uri="m2",
-        architecture="gru",
-        feature_version="1",
-        metrics={},
-        published_at=NOW + 1,
-    )
-    assert reader._alarms([first]) == []
-    assert reader._alarms([heartbeat(model_version="m2", updated_at=NOW + 9)]) == []
-    # The worker refuses the new model: the one before it goes on, and so do its alarms.
-    refused = heartbeat(model_version="m1", stability=drifted, updated_at=NOW + 9)
-    assert reader._alarms([refused]) == [alarm]
 
 
 async def test_the_command_shows_models_and_alarms(kafka):
