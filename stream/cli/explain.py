@@ -2,14 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
-
-if TYPE_CHECKING:
-    from stream.operations.explain import Explanation
 
 app = typer.Typer()
 
@@ -42,6 +39,7 @@ def explain(
     try:
         from stream.operations.explain import explain as find
         from stream.operations.explain_picture import draw
+        from stream.operations.explain_text import explanation_lines
     except ModuleNotFoundError as error:
         raise ExplainError(f"{error}: pip install 'intentstream[explain]'") from error
 
@@ -57,22 +55,6 @@ def explain(
     elif json_out is not None:
         typer.echo(text)
     if str(json_out) != "-":
-        _show(found)
+        typer.echo("\n".join(explanation_lines(found)))
     if found.exact is False:
         raise typer.Exit(1)
-
-
-def _show(found: "Explanation") -> None:
-    """Each target with the events that moved it most, and what else was told."""
-    for target, probability in found.reproduced.items():
-        told = "not kept" if found.published is None else f"{found.published[target]:.7f}"
-        typer.echo(f"{target}: {probability:.7f}, published {told}")
-        events = [event for event in found.history[target] if event.attribution is not None]
-        for event in sorted(events, key=lambda e: -abs(e.attribution or 0))[:5]:
-            typer.echo(f"  {event.attribution:+.4f} {event.type} {event.event_id}")
-    if found.reproduced_wait_ms is not None:
-        told = "not kept" if found.published_wait_ms is None else f"{found.published_wait_ms}"
-        typer.echo(f"expected_wait_ms: {found.reproduced_wait_ms}, published {told}")
-    for what, names in found.reproduced_next.items():
-        first = ", ".join(f"{name} {share:.4f}" for name, share in names.items())
-        typer.echo(f"next {what}: {first}")

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from models.errors import ModelError
 from models.history import snapshot
-from models.inputs.features import FEATURE_VERSION, profile, ring_inputs
+from models.inputs.features import FEATURE_VERSION, PROFILE_FEATURES, profile, ring_inputs
 from models.serving.artifact import read_artifact
 from models.serving.explain import Attribution, attribute
 from models.serving.registry import Registry
@@ -67,8 +67,14 @@ class Explanation(msgspec.Struct, frozen=True):
     source: Source
     model_version: str
     device: str
+    at: int
+    """Time of the user's latest event then, ms."""
     events: int
     """Of the user, up to the prediction."""
+    horizons_ms: dict[str, int]
+    """Target -> within which time."""
+    profile: dict[str, float]
+    """Feature -> its value, `models.inputs.features.PROFILE_FEATURES`."""
     published: dict[str, float] | None
     """Target -> probability as published; null when the prediction is not kept any more."""
     reproduced: dict[str, float]
@@ -178,7 +184,10 @@ def _explain(
         source=asked.source,
         model_version=asked.version,
         device=scorer.device,
+        at=prediction.state_time,
         events=int(record["n"]),
+        horizons_ms={name: score.horizon_ms for name, score in prediction.targets.items()},
+        profile=dict(zip(PROFILE_FEATURES, features.tolist(), strict=True)),
         published=None if published is None else _probabilities(published.targets),
         reproduced=_probabilities(prediction.targets),
         published_wait_ms=None if published is None else _wait(published),

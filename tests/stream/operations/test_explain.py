@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from models.inputs.features import PROFILE_FEATURES
 from models.serving.artifact import script_bytes
 from models.serving.rankings import Ranking, files_of
 from models.serving.registry import Registry
@@ -22,6 +24,8 @@ from stream.errors import ExplainError
 from stream.kafka.topics import create_topics
 from stream.operations.explain import Explanation, Parsed, _explain
 from stream.operations.explain_picture import draw
+from stream.operations.explain_text import explanation_lines, feature_words
+from stream.operations.watch import duration, moment
 from stream.pipeline.records import Row
 from stream.testing import PipelineDriver
 from tests.logs import (
@@ -126,6 +130,36 @@ def test_the_picture_and_the_json(tmp_path: Path) -> None:
     assert (tmp_path / "why.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert len((tmp_path / "why.png").read_bytes()) > 20_000
     assert json.loads(msgspec.json.encode(found))["history"]["churn"][-1]["event_id"]
+
+
+def test_the_words_tell_score_history_and_what_moved_it(tmp_path: Path) -> None:
+    publish(tmp_path)
+    settings = local(tmp_path)
+    records, told = worker(settings, swap_at=0)
+    prediction = told[-1]
+    found = explained(settings, records, prediction, prediction)
+    lines = list(explanation_lines(found))
+    assert lines[0] == f"prediction {prediction.prediction_id}"
+    assert f"user {prediction.user_id}, model {VERSION}" in lines[1]
+    assert lines[2].startswith(f"history: {found.events} events; time since the first event")
+    churn = prediction.targets["churn"]
+    at = next(n for n, line in enumerate(lines) if line.startswith("churn: "))
+    assert f"{churn.probability:.1%} within {duration(churn.horizon_ms)} (" in lines[at]
+    strongest = max(found.attributions["churn"].profile.items(), key=lambda pair: abs(pair[1]))
+    words = feature_words(strongest[0], found.profile[strongest[0]])
+    assert lines[at + 2] == f"  {strongest[1]:+.4f} {words}"
+    last = found.history["churn"][-1]
+    assert any(last.event_id in line and moment(last.event_time) in line for line in lines)
+    assert lines[-1].endswith("equal to the published numbers to the last digit")
+
+
+def test_every_feature_has_words_and_a_value_in_its_unit() -> None:
+    for name in PROFILE_FEATURES:
+        assert name not in feature_words(name, 1.0)
+    assert feature_words("log_orders", math.log1p(3)) == "orders 3"
+    days = feature_words("log_silence_hours", math.log1p(48))
+    assert days == "time since the last event 2.0d"
+    assert feature_words("has_purchase", 1.0) == "has bought yes"
 
 
 def test_what_cannot_be_explained_says_why(tmp_path: Path) -> None:
