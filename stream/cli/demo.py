@@ -148,12 +148,31 @@ def _conclude(figures: dict[str, Any], place: "Place") -> None:
     typer.echo(
         f"{figures['consumed']:,} events consumed = {figures['accepted']:,} accepted"
         f" + {figures['duplicate']:,} duplicate + {figures['late']:,} late"
-        f" + {figures['invalid']:,} invalid; {figures['predictions']:,} predictions;"
-        f" {figures['alerts_raised']:,} alerts raised, {figures['alerts_resolved']:,} resolved"
+        f" + {figures['invalid']:,} invalid; {figures['predictions']:,} predictions"
     )
+    for line in _alert_lines(figures):
+        typer.echo(line)
     typer.echo(
         f"purchases: AUC {shown('rolling_auc')} against {shown('recency_auc')} of recency on"
         f" {figures['matured']:,} matured predictions of {len(figures['model_versions'])} models;"
-        f" ECE {shown('ece')}; alerts right: {shown('alert_precision')}"
+        f" ECE {shown('ece')}"
     )
     typer.echo(f"logs and models are in {place.root}; took {figures['seconds']:.0f} s")
+
+
+def _alert_lines(figures: dict[str, Any]) -> list[str]:
+    """Each number of alerts with what it counts."""
+    parts = " + ".join(
+        f"{figures[f'alerts_{state}']:,} {state}"
+        for state in ("raised", "escalated", "resolved", "retracted")
+    )
+    judged, precision = figures["alerts_judged"], figures["alert_precision"]
+    share = "-" if precision is None else f"{precision:.1%}"
+    return [
+        f"alert messages of history and live part: {figures['alerts']:,} = {parts}",
+        (
+            f"alerts raised in the live part: {judged['raised']:,} = {judged['right']:,} right +"
+            f" {judged['wrong']:,} wrong + {judged['unknown']:,} not known yet; {share} of the known"
+            " ones were right"
+        ),
+    ]

@@ -97,7 +97,7 @@ def _tables(report: "StatusReport") -> "RenderableType":
         "consumed": f"{totals['consumed']:,} = {totals['accepted']:,} accepted"
         f" + {totals['duplicate']:,} duplicate + {totals['late']:,} late"
         f" + {totals['invalid']:,} invalid",
-        "written": f"{totals['predictions']:,} predictions, {totals['alerts']:,} alerts,"
+        "written": f"{totals['predictions']:,} predictions, {totals['alerts']:,} alert messages,"
         f" {report.dead_letters:,} dead letters",
         "users": f"{totals['users']:,}",
         "next timer": moment(report.timers_due_at) if report.timers_due_at is not None else "-",

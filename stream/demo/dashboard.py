@@ -107,7 +107,7 @@ class Dashboard(View):
             "sent": f"{report.sent:,} (lag {report.sent - consumed:,}, {self._rate:,.0f}/s)",
             **{name: f"{collector.total(name):,}" for name in COUNTERS},
             "predictions": f"{collector.total('predictions'):,}",
-            "alerts": f"{alerts['raised']:,} raised, {alerts['escalated']:,} escalated,"
+            "live alerts": f"{alerts['raised']:,} raised, {alerts['escalated']:,} escalated,"
             f" {alerts['resolved']:,} resolved",
             "users": f"{collector.total('users'):,}",
         }.items():

@@ -31,8 +31,8 @@ class Place:
 
     @property
     def broker(self) -> Path:
-        """Of the embedded broker."""
-        return self.root / "kafka"
+        """Of the embedded broker: where `broker start --config` of these settings looks for it."""
+        return self.state / "kafka"
 
     @property
     def state(self) -> Path:
@@ -55,9 +55,13 @@ class Place:
 
     def clear(self, *, broker: bool) -> None:
         """Forget the last demo, and its broker's data where `broker` says so."""
-        folders = [self.state, self.models, self.root / "logs"]
-        for folder in [*folders, self.broker] if broker else folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        kept = self.state.iterdir() if self.state.is_dir() else ()
+        state = [path for path in kept if broker or path != self.broker]
+        for path in [*state, self.models, self.root / "logs"]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         self.config.unlink(missing_ok=True)
 
     def write(self, settings: Settings) -> None:

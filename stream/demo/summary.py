@@ -50,6 +50,7 @@ def summary(
         "alerts_raised": every_alert["raised"],
         "alerts_escalated": every_alert["escalated"],
         "alerts_resolved": every_alert["resolved"],
+        "alerts_retracted": every_alert["retracted"],
         "alerts_read": every_alert.total(),
         "alerts_live": dict(collector.alerts),
         "alerts_judged": asdict(alerts) | {"unknown": alerts.unknown},

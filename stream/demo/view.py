@@ -85,7 +85,7 @@ def _line(name: str, collector: Collector, report: Report) -> str:
         moment(report.last_time) if report.last_time else "-",
         f"{consumed:,} consumed, lag {report.sent - consumed:,}",
         f"{collector.total('predictions'):,} predictions",
-        f"{alerts['raised']:,} alerts raised, {alerts['resolved']:,} resolved",
+        f"live alerts: {alerts['raised']:,} raised, {alerts['resolved']:,} resolved",
     ]
     figures: Figures | None = collector.joiner.figures(PURCHASE)
     if figures is not None:

@@ -24,6 +24,8 @@ from models.encoding import hash64
 from schemas.codec import decode_event, encode
 from schemas.events import Purchase
 from stream.broker import running_servers
+from stream.cli.demo import _alert_lines
+from stream.cli.options import broker_folder, read_settings
 from stream.config.settings import ChurnSettings, Settings, load_settings
 from stream.demo import plan as planning
 from stream.demo.collector import Collector
@@ -168,12 +170,20 @@ def test_one_demo_at_a_time(tmp_path):
 
 def test_clearing_keeps_the_broker_unless_told(tmp_path):
     place = Place(tmp_path)
-    for folder in (place.broker, place.state, place.models, tmp_path / "logs"):
-        folder.mkdir()
+    for folder in (place.broker, place.state / "demo", place.models, tmp_path / "logs"):
+        folder.mkdir(parents=True)
+    (place.state / "lock").touch()
     place.clear(broker=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["kafka"]
+    assert list(tmp_path.rglob("*")) == [place.state, place.broker]
     place.clear(broker=True)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [place.state]
+
+
+def test_broker_start_finds_the_brokers_data_by_the_demos_config(tmp_path):
+    place = Place(tmp_path / "demo")
+    place.root.mkdir()
+    place.write(place.settings(None, "127.0.0.1:19092", "", plan_bundled().overrides()))
+    assert broker_folder(read_settings(place.config)) == place.broker
 
 
 # --- processes and guards -----------------------------------------------------------------------
@@ -249,6 +259,28 @@ def test_a_run_without_figures_is_no_success():
         "predictions_read": 1,
     }
     assert len(problems(figures)) == 5
+
+
+def test_each_number_of_alerts_says_what_it_counts():
+    plan, collector, report = empty_run()
+    figures = summary(plan, collector, report, 60, 61.2, []) | {
+        "alerts": 12,
+        "alerts_raised": 5,
+        "alerts_escalated": 3,
+        "alerts_resolved": 4,
+        "alerts_judged": {"raised": 4, "right": 2, "wrong": 1, "unknown": 1},
+        "alert_precision": 2 / 3,
+    }
+    assert _alert_lines(figures) == [
+        (
+            "alert messages of history and live part: 12 = 5 raised + 3 escalated + 4 resolved"
+            " + 0 retracted"
+        ),
+        (
+            "alerts raised in the live part: 4 = 2 right + 1 wrong + 1 not known yet; 66.7% of the"
+            " known ones were right"
+        ),
+    ]
 
 
 @pytest.mark.parametrize("height", [12, 60])
