@@ -168,11 +168,9 @@ def _alert_lines(figures: dict[str, Any]) -> list[str]:
     )
     judged, precision = figures["alerts_judged"], figures["alert_precision"]
     share = "-" if precision is None else f"{precision:.1%}"
+    known = f"{judged['right']:,} right + {judged['wrong']:,} wrong"
+    live = f"{judged['raised']:,} = {known} + {judged['unknown']:,} not known yet"
     return [
         f"alert messages of history and live part: {figures['alerts']:,} = {parts}",
-        (
-            f"alerts raised in the live part: {judged['raised']:,} = {judged['right']:,} right +"
-            f" {judged['wrong']:,} wrong + {judged['unknown']:,} not known yet; {share} of the known"
-            " ones were right"
-        ),
+        f"alerts raised in the live part: {live}; {share} of the known ones were right",
     ]
