@@ -56,7 +56,8 @@ with tempfile.TemporaryDirectory() as name:
     store = RocksStore.open(Path(name) / "db", StoreIdentity("app", "app.users.changelog", 0, 1))
     restoring = Restoring(store, each(int))
     restoring.begin()
-    restoring.take(fetched(batch(0, dict(enumerate(content)))).records(), 19)
+    (part,) = fetched(batch(0, dict(enumerate(content)))).parts()
+    restoring.take(part.records, 19)
     restoring.finish(19, Progress())
     restoring.close()
     assert len(store.due(2**62, 99)) == 20
