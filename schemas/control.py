@@ -86,6 +86,9 @@ class EraseReceipt(Struct, frozen=True, gc=False, kw_only=True):
             " retention as set now; null: for ever. Kafka deletes no single records."
         ),
     ] = {}
+    notes: Annotated[
+        list[str], Meta(description="For people: what the erasure does not cover, and local files.")
+    ] = []
 
 
 class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):

@@ -128,5 +128,9 @@ class OutcomesError(StreamError):
     """There is nothing to evaluate."""
 
 
+class NothingNew(TrainerError):
+    """Since the published model nothing came that a model could learn from: none is published."""
+
+
 class ExplainError(StreamError):
     """A prediction that cannot be made again: its event or its model is not there."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
-from stream.cli.main import command_modules
+from stream.cli.program import command_modules
 from stream.config.settings import load_settings
 
 ROOT = Path(__file__).parent.parent

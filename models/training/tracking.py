@@ -73,7 +73,7 @@ class TensorBoard:
 
 
 class Mlflow:
-    """A run on an MLflow tracking server (the extra `intentstream[mlflow]`)."""
+    """A run on an MLflow tracking server (the project's extra `mlflow`)."""
 
     def __init__(self, uri: str, experiment: str, run: str) -> None:
         """Begin a run.
@@ -85,7 +85,8 @@ class Mlflow:
             self._mlflow: Any = importlib.import_module("mlflow")
         except ImportError as error:
             raise TrainingError(
-                "train.mlflow_uri is set, but mlflow is not installed: install intentstream[mlflow]"
+                "train.mlflow_uri is set, but mlflow is not installed: in this project's folder,"
+                " pip install '.[mlflow]'"
             ) from error
         self._mlflow.set_tracking_uri(uri)
         self._mlflow.set_experiment(experiment)

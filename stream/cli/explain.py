@@ -41,7 +41,9 @@ def explain(
         from stream.operations.explain_picture import draw
         from stream.operations.explain_text import explanation_lines
     except ModuleNotFoundError as error:
-        raise ExplainError(f"{error}: pip install 'intentstream[explain]'") from error
+        raise ExplainError(
+            f"{error}: in this project's folder, pip install '.[explain]'"
+        ) from error
 
     settings = read_settings(
         config, bootstrap_servers, data_dir, models_dir=models_dir, worker={"device": device}

@@ -1,112 +1,88 @@
-"""The `intentstream` program: finds its commands, runs one, and turns errors into one line.
+"""The entry point of `intentstream`, and the one way in which every command ends.
 
-Every module of this package with a typer `app` is a command, named like the module and described by
-the first line of its docstring. Only the module of the command that runs is imported, so `--help`
-does not wait for torch.
+Nothing is imported before an interruption can be taken as one, since the imports of a command take
+seconds. Exit statuses: 0; 1 with one line on an error, and where the output cannot be written; 2 on
+wrong usage; 130 after Ctrl-C, but for commands that are meant to be ended so, which exit with 0.
 """
 
-import ast
-import importlib
-import logging
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Final, NoReturn
 
-import typer
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-from schemas.errors import IntentStreamError
-
-
-def command_modules() -> dict[str, tuple[str, str]]:
-    """Return {command: (module, one-line description)} of this package, in alphabetical order."""
-    commands = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {
-            target.id
-            for statement in tree.body
-            if isinstance(statement, ast.Assign)
-            for target in statement.targets
-            if isinstance(target, ast.Name)
-        }
-        if "app" in names:
-            description = (ast.get_docstring(tree) or "").partition("\n")[0]
-            description = description.rpartition("`: ")[2]
-            commands[path.stem.replace("_", "-")] = (
-                f"stream.cli.{path.stem}",
-                description[:1].upper() + description[1:],
-            )
-    return commands
+INTERRUPTED: Final = 128 + signal.SIGINT
+_OUTSIDE: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""Errors of a disk or a path, which are no bugs of the program."""
 
 
-def build(wanted: str | None) -> typer.Typer:
-    """Return the program with the command `wanted` ready to run, and all others by name only."""
-    program = typer.Typer(
-        name="intentstream",
-        help="Purchase intent and churn alerts from a shop's event stream.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-    )
-    program.callback()(_options)
-    for name, (module, description) in command_modules().items():
-        if name != wanted:
-            program.command(name, help=description)(_not_loaded)
-            continue
-        app: typer.Typer = importlib.import_module(module).app
-        if len(app.registered_commands) == 1 and not app.registered_callback:
-            (command,) = app.registered_commands
-            command.name = name
-            program.registered_commands.append(command)
-        else:
-            app.info.help = app.info.help or description
-            program.add_typer(app, name=name)
-    return program
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program; exits 1 with one line on an error, 2 on wrong usage."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
-    # What Kafka clients log about a missing broker comes as an error too, and is said once.
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and exit."""
+    status: int | str | None = 0
     try:
-        build(wanted)(args=list(arguments), prog_name="intentstream")
-    except IntentStreamError as error:
-        _fail(str(error))
-    except Exception as error:
-        if not type(error).__module__.startswith("aiokafka."):
+        try:
+            from stream.cli.program import run  # see above
+
+            run(sys.argv[1:] if arguments is None else arguments)
+        except SystemExit as ended:
+            status = ended.code
+        if sys.stdout is not None:  # closed by whoever started the program
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has what they wanted.
+        _give_up_output()
+        status = 1
+    except OSError as error:
+        if error.errno not in _OUTSIDE:
             raise
-        _fail(
-            f"Kafka: {error}; check that the broker runs (`intentstream broker status`) and"
-            " --bootstrap-servers"
-        )
+        _give_up_output()
+        status = 1
+        tell(f"cannot write or read {error.filename or 'the output'}: {error.strerror}")
+    if arguments is None:
+        # What is left is Python's own end, which an interruption would only make noisy.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
-def _fail(message: str) -> None:
-    sys.stderr.write(f"intentstream: {' '.join(message.split())}\n")
+def fail(message: str) -> NoReturn:
+    """Exit with 1 after one line on standard error."""
+    tell(message)
     sys.exit(1)
 
 
-def _not_loaded() -> None:
-    raise AssertionError("this command was not asked for")
+def tell(message: str) -> None:
+    """Write one line to standard error, if that can be written."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(f"intentstream: {' '.join(message.split())}\n")
+        sys.stderr.flush()
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"intentstream {version('intentstream')}")
-        raise typer.Exit
-
-
-def _options(
-    show_version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    """Take the options of the program itself."""
+def _give_up_output() -> None:
+    """Forget what could not be written: Python would try again at its end, and complain."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

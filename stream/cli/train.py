@@ -79,12 +79,17 @@ def train(
         Path | None, typer.Option("--json", help="Write the manifest here; - is standard output.")
     ] = None,
 ) -> None:
-    """Train on the events, and publish a model if it beats the baselines."""
+    """Train on the events, and publish a model if it beats the baselines.
+
+    With --refresh and --every nothing is published where nothing new came to learn from, such as
+    repeated events alone: the exit status is 0, and a line says so.
+    """
     import torch
 
     from models.fitting.distributed import SINGLE, Group, processes
     from schemas.errors import IntentStreamError
     from stream.cli.training import Shown, show_round, waiter
+    from stream.errors import NothingNew
     from stream.learning.trainer import refresher_of, rounds, run_round
     from stream.logs import configure_logging
     from stream.replay.source import parse_moment
@@ -126,12 +131,19 @@ def train(
 
     if interval is None:
         with processes() as group:
-            done = once(group)
+            try:
+                done = once(group)
+            except NothingNew as reason:
+                if group.leads:
+                    typer.echo(str(reason), err=str(json_out) == "-")
+                return
             if group.leads:
                 show_round(done, json_out)
         return
     for outcome in rounds(interval, once, waiter()):
-        if isinstance(outcome, IntentStreamError):
+        if isinstance(outcome, NothingNew):
+            typer.echo(str(outcome), err=str(json_out) == "-")
+        elif isinstance(outcome, IntentStreamError):
             _report_failure(outcome, every)
         else:
             show_round(outcome, json_out)
@@ -154,15 +166,18 @@ def source_of(settings: Settings, names: list[str], format_name: str, wanted: "W
 
 
 def _interval(text: str | None) -> int | None:
-    from stream.config.durations import parse_duration
+    from stream.config.durations import SECOND_MS, parse_duration
     from stream.errors import SettingsError
 
     if text is None:
         return None
     try:
-        return parse_duration(text)
+        interval = parse_duration(text)
     except ValueError as error:
         raise SettingsError(f"--every: {error}") from error
+    if interval < SECOND_MS:
+        raise SettingsError(f"--every: {text} is too short: at least 1s, from start to start")
+    return interval
 
 
 def _report_failure(error: "IntentStreamError", every: str | None) -> None:

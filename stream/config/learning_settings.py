@@ -85,7 +85,7 @@ class TrainSettings(Section):
     tensorboard: bool = True
     """Write the curves of every run to data_dir/runs."""
     mlflow_uri: str | None = None
-    """Tracking server of MLflow, which needs the extra intentstream[mlflow]."""
+    """Tracking server of MLflow, which needs the project's extra `mlflow`."""
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     min_windows: int = Field(default=200, ge=2)

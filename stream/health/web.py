@@ -119,7 +119,9 @@ class WebServer:
     ) -> web.StreamResponse:
         if self._token is not None:
             given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            # What is no UTF-8 in a header comes as surrogates.
+            found = given.encode(errors="surrogateescape")
+            if not hmac.compare_digest(found, f"Bearer {self._token}".encode()):
                 headers = {"WWW-Authenticate": "Bearer"}
                 return web.Response(status=401, text="a token is needed\n", headers=headers)
         response = await handler(request)

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.clients import stop_consumer
+from stream.kafka.merging import Merge
 from stream.kafka.topics import missing_topic
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["Bounds", "Tail", "open_bounds", "open_tail"]
 _ANSWER_MS: Final = 10_000
 _FETCH_BYTES: Final = 8 << 20
 _FETCH_WAIT_MS: Final = 100
+_AT_ONCE: Final = 5000
 
 
 class Tail:
@@ -63,6 +65,13 @@ class Tail:
             else:
                 self._consumer.seek(partition, offset.offset)
 
+    async def offset_at(self, partition: TopicPartition, time: int) -> int:
+        """The first offset of any partition with the broker's `time` (ms) or later, or its end."""
+        found = (await self._consumer.offsets_for_times({partition: time}))[partition]
+        if found is not None:
+            return int(found.offset)
+        return int((await self._consumer.end_offsets([partition]))[partition])
+
     async def reached(self, ends: dict[TopicPartition, int]) -> bool:
         """Whether everything before `ends` has been read."""
         for partition, end in ends.items():
@@ -85,11 +94,45 @@ class Tail:
                 moved = loop.time()
                 yield records
             elif loop.time() - moved > timeout_s:
-                topics = ", ".join(sorted({partition.topic for partition in ends}))
-                raise BrokerError(
-                    f"no record of {topics} for {timeout_s:.0f} s, though more are there: check"
-                    " the broker, and for a transaction left open"
-                )
+                raise _stalled({partition.topic for partition in ends}, timeout_s)
+
+    async def read_in_order(
+        self, timeout_s: float, first: str = ""
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        """Yield what there is up to the ends as they are now, in one order for every reader.
+
+        All records of the topic `first` come before the others. These come by the broker's time,
+        then by topic, partition and offset, and those of a partition as they lie there; how fetches
+        bring them makes no difference.
+
+        Raises:
+            BrokerError: nothing comes for `timeout_s`, though there is more.
+        """
+        ends = await self.ends()
+        merge = Merge(first)
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
+        behind = [p for p, end in ends.items() if await self._consumer.position(p) < end]
+        merge.expect(behind)
+        while behind:
+            lacking = [partition for partition in behind if merge.lacks(partition)]
+            found = await self._consumer.getmany(
+                *lacking, timeout_ms=_FETCH_WAIT_MS, max_records=_AT_ONCE
+            )
+            for partition, records in found.items():
+                moved = loop.time()
+                end = ends[partition]
+                merge.add(partition, [record for record in records if record.offset < end])
+                if records[-1].offset >= end:
+                    self._consumer.seek(partition, end)
+            for partition in lacking:
+                if await self._consumer.position(partition) >= ends[partition]:
+                    behind.remove(partition)
+                    merge.close(partition)
+            if ordered := list(merge.take()):
+                yield ordered
+            if loop.time() - moved > timeout_s:
+                raise _stalled({partition.topic for partition in behind}, timeout_s)
 
 
 class Bounds:
@@ -175,6 +218,13 @@ def _answering(settings: Settings) -> Iterator[None]:
             f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
             " --bootstrap-servers, or run `intentstream broker start`"
         ) from error
+
+
+def _stalled(topics: set[str], timeout_s: float) -> BrokerError:
+    return BrokerError(
+        f"no record of {', '.join(sorted(topics))} for {timeout_s:.0f} s, though more are there:"
+        " check the broker, and for a transaction left open"
+    )
 
 
 async def _describe(settings: Settings) -> ClusterMetadata:

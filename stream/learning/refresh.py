@@ -24,6 +24,7 @@ from models.training.rolling import Rolling
 from models.training.train import TrainConfig, Trained, train_on
 from models.training.warm import warm_heads, warm_network
 from stream.config.trust import manifest_check
+from stream.errors import NothingNew
 from stream.kafka.erased import read_erased
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Refresher:
         """Take in what is new and fit.
 
         Raises:
+            NothingNew: no example came since the published model, which is there.
             IntentStreamError: nothing is to be published, and why.
         """
         state = self._state
@@ -91,6 +93,11 @@ class Refresher:
         state.position |= self.source.position
         gathered = self._gathered = state.gathered()
         lesson = self._lesson(gathered)
+        if lesson is not None and not len(lesson.fresh):
+            self._keep()
+            raise NothingNew(
+                f"nothing new to learn from since model {state.version}: nothing is published"
+            )
         return train_on(
             gathered,
             self.targets,
@@ -111,6 +118,10 @@ class Refresher:
         if self._gathered is not None:
             self._state.learned(self._gathered, version)
             self.rounds += 1
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write the state where it is to be kept; raises CheckpointError."""
         if self.path is not None:
             self._state.names = {what: own.rows() for what, own in self.source.names.items()}
             self._state.save(self.path)
@@ -118,8 +129,7 @@ class Refresher:
     def _lesson(self, gathered: Gathered) -> Lesson | None:
         """The published model and what it has not seen; None where a whole fit is due."""
         state = self._state
-        if not state.version or self.rounds >= self.settings.train.full_every:
-            self.rounds = 0
+        if not state.version:
             return None
         registry = Registry(self.settings.models_dir)
         try:
@@ -130,8 +140,11 @@ class Refresher:
             )
         except (ArtifactError, RegistryError):
             return None
-        network = warm_network(artifact, self.targets, self.config.hidden_size)
         fresh, memory = state.lesson(gathered, self.config.refresh.replay)
+        if len(fresh) and self.rounds >= self.settings.train.full_every:
+            self.rounds = 0
+            return None
+        network = warm_network(artifact, self.targets, self.config.hidden_size)
         heads = warm_heads(artifact, network)
         architecture = artifact.manifest.architecture
         return Lesson(architecture, network, artifact.script, fresh, memory, heads)

@@ -31,6 +31,7 @@ from stream.config.targets import targets_of
 from stream.config.trust import manifest_check
 from stream.errors import BrokerError, ExplainError
 from stream.kafka.clients import stop_consumer
+from stream.kafka.erased import read_erased
 from stream.pipeline.readout import readout_of
 from stream.pipeline.records import Row
 from stream.testing import PipelineDriver
@@ -322,10 +323,17 @@ async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:
             " not yet): only predictions whose events are kept can be made again"
         )
     key = found[0].key
+    erased = await read_erased(settings)
+    user = settings.privacy.stored_id((key or b"").decode("utf-8", "replace"))
+    if erased.covers(user, found[0].timestamp):
+        raise ExplainError(
+            f"the user of offset {source.offset} of {at.topic}-{at.partition} was erased after it:"
+            " nothing that was made of it is made again"
+        )
     return [
         Row(record.offset, record.timestamp, record.key, record.value)
         async for record in _read(settings, at, None, source.offset + 1)
-        if record.key == key
+        if record.key == key and not erased.covers(user, record.timestamp)
     ]
 
 

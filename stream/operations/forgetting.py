@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.codec import decode, encode
 from schemas.control import EraseReceipt, EraseUser
+from schemas.events import MAX_ID_LENGTH
 from stream.errors import EraseError
 from stream.kafka.tail import open_tail
 from stream.pipeline.ingest import partition_of
@@ -52,6 +53,11 @@ class Forgotten:
         return total
 
     @property
+    def notes(self) -> list[str]:
+        """What the receipts say besides, each once."""
+        return list(dict.fromkeys(note for receipt in self.receipts for note in receipt.notes))
+
+    @property
     def remaining(self) -> dict[str, int | None]:
         """Topic -> until when it may hold copies, ms; None: for ever."""
         latest: dict[str, int | None] = {}
@@ -80,8 +86,9 @@ async def forget(
     Raises:
         BrokerError: no broker answers.
         TopicLayoutError: a topic is missing.
-        EraseError: a request could not be sent; none is half sent.
+        EraseError: an id can be no user's, then nothing is sent; or a request could not be sent.
     """
+    check_ids(user_ids)
     now = time.time_ns() // 1_000_000
     asked = [_ask(settings, user_id) for user_id in user_ids]
     async with open_tail(settings, [settings.topics.erased]) as tail:
@@ -118,6 +125,32 @@ async def forget(
                     if found.done:
                         del waiting[receipt.request_id]
     return asked
+
+
+def check_ids(user_ids: Sequence[str]) -> None:
+    """Refuse ids that no event can have: whoever asks has mistyped one, or passed nothing on.
+
+    Raises:
+        EraseError: there is no id, or it names the first that is empty, blank, longer than an id
+            may be, or no text.
+    """
+    if not user_ids:
+        raise EraseError("no user is named: nothing was asked for")
+    for place, user_id in enumerate(user_ids, 1):
+        where = f"user {place} of {len(user_ids)}"
+        if not user_id.strip():
+            raise EraseError(f"{where} is empty: nothing was asked for, of the others neither")
+        if len(user_id) > MAX_ID_LENGTH:
+            raise EraseError(
+                f"{where}, {user_id[:40]}...: {len(user_id)} characters, an id has at most"
+                f" {MAX_ID_LENGTH}: nothing was asked for, of the others neither"
+            )
+        try:
+            user_id.encode()
+        except UnicodeEncodeError as error:
+            raise EraseError(
+                f"{where}, {user_id!a}: no UTF-8 text: nothing was asked for, of the others neither"
+            ) from error
 
 
 def _ask(settings: Settings, user_id: str) -> Forgotten:

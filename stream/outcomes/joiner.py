@@ -23,19 +23,23 @@ import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from models.history import PURCHASE
 from models.targets import ABSENT, judged
 from stream.outcomes.user_sample import UserSample
+from stream.outcomes.verdicts import AlertFigures, Listener, Matured
 from stream.outcomes.window import PerModel, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from models.targets import Target
     from schemas.outputs import ChurnAlert, Prediction
+    from stream.outcomes.erased_users import ErasedUsers
     from stream.outcomes.window import Figures
 
-__all__ = ["AlertFigures", "Listener", "Matured", "OutcomeJoiner", "OutcomeRules"]
+__all__ = ["OutcomeJoiner", "OutcomeRules"]
 
 MAX_EVENTS: Final = 4096
 """Events of one type remembered per user, at most."""
@@ -61,50 +65,6 @@ class OutcomeRules:
     max_pending: int = 500_000
     max_users: int = 500_000
     max_models: int = 16
-
-
-@dataclass(frozen=True)
-class AlertFigures:
-    """Raised churn alerts and what became of them."""
-
-    raised: int
-    right: int
-    """Matured, no purchase within the churn horizon."""
-    wrong: int
-
-    @property
-    def unknown(self) -> int:
-        """Not matured yet."""
-        return self.raised - self.right - self.wrong
-
-    @property
-    def precision(self) -> float | None:
-        """Share of right ones among the matured; None before there is any."""
-        matured = self.right + self.wrong
-        return self.right / matured if matured else None
-
-
-@dataclass(frozen=True, slots=True)
-class Matured:
-    """A prediction that has met its label."""
-
-    user: str
-    version: str
-    target: str
-    time: int
-    """Of the prediction, ms."""
-    probability: float
-    label: bool
-
-
-class Listener(Protocol):
-    """Told of each verdict as it falls."""
-
-    def matured(self, found: Matured) -> None:
-        """A prediction has met its label."""
-
-    def alert_settled(self, alert: ChurnAlert, returned_at: int | None, *, retracted: bool) -> None:
-        """A raised alert's horizon is over, or it was retracted; when the user bought again."""
 
 
 @dataclass(slots=True)
@@ -258,7 +218,15 @@ class OutcomeJoiner:
         horizon = self._rules.churn_horizon_ms
         version = alert.model_version
         pending = _Pending(
-            alert.user_id, alert.event_time, horizon, version, "", PURCHASE, alert.risk, 0, alert
+            alert.user_id,
+            alert.event_time,
+            horizon,
+            version,
+            "",
+            PURCHASE,
+            alert.risk,
+            alert.source.offset,
+            alert,
         )
         self._alert_ids[alert.alert_id] = pending
         self._wait(alert.source.partition, pending)
@@ -271,6 +239,39 @@ class OutcomeJoiner:
         self._alerts.append(False)
         if self._listener is not None and pending.alert is not None:
             self._listener.alert_settled(pending.alert, None, retracted=True)
+
+    def erase(self, erased: ErasedUsers, users: AbstractSet[str]) -> None:
+        """Forget what is known of users who have just been erased; figures stay as they are.
+
+        Args:
+            erased: says which of their predictions and alerts are meant.
+            users: who they are; no event of theirs after the request has been taken in yet.
+        """
+        for user in users:
+            self._users.pop(user, None)
+        for partition, lane in self._lanes.items():
+
+            def gone(pending: _Pending, partition: int = partition) -> bool:
+                return pending.user in users and erased.covers(
+                    pending.user, partition, pending.offset
+                )
+
+            self._drop(lane, [entry[2] for entry in lane.waiting if gone(entry[2])])
+
+    def _drop(self, lane: _Lane, gone: list[_Pending]) -> None:
+        """Follow some labels no more."""
+        if not gone:
+            return
+        ids = set(map(id, gone))
+        lane.waiting = [entry for entry in lane.waiting if id(entry[2]) not in ids]
+        heapq.heapify(lane.waiting)
+        for pending in gone:
+            if pending.alert is None:
+                del self._latest[pending.user, pending.time, pending.version, pending.target]
+            else:
+                self._alert_ids.pop(pending.alert.alert_id, None)
+                # Alerts that are no longer followed are not "unknown" for ever.
+                self._raised -= not pending.settled
 
     def figures(self, target: str, version: str | None = None) -> Figures | None:
         """Rolling figures of a target, of one model or of all; None before any label matured."""
@@ -369,10 +370,5 @@ class OutcomeJoiner:
         """Leave out every second user."""
         self._sample.halve()
         self._users = {name: user for name, user in self._users.items() if self._sample.keeps(name)}
-        self._latest = {key: p for key, p in self._latest.items() if self._sample.keeps(key[0])}
         for lane in self._lanes.values():
-            gone = [entry for entry in lane.waiting if not self._sample.keeps(entry[2].user)]
-            # Alerts that are no longer followed are not "unknown" for ever.
-            self._raised -= sum(not entry[2].target for entry in gone)
-            lane.waiting = [entry for entry in lane.waiting if self._sample.keeps(entry[2].user)]
-            heapq.heapify(lane.waiting)
+            self._drop(lane, [e[2] for e in lane.waiting if not self._sample.keeps(e[2].user)])

@@ -20,13 +20,15 @@ from schemas.monitoring import AlertOutcome, ModelMetrics, RankingMetrics, Targe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from models.monitoring.sequential import Look
     from schemas.control import Rollout
     from schemas.outputs import ChurnAlert
-    from stream.outcomes.joiner import Matured, OutcomeJoiner
+    from stream.outcomes.joiner import OutcomeJoiner
     from stream.outcomes.ranking_window import RankingFigures
     from stream.outcomes.rankings import RankingJoiner
+    from stream.outcomes.verdicts import Matured
     from stream.outcomes.window import Figures
     from stream.pipeline.rollout import Announced
 
@@ -151,6 +153,10 @@ class ModelWatch:
             outcome = "false" if alert.arm == "holdout" else "saved"
         if self._known.get(alert.alert_id) != outcome:
             self._tell(alert, outcome, returned_at)
+
+    def erase(self, users: AbstractSet[str]) -> None:
+        """Tell nothing of users who have just been erased."""
+        self.outcomes = deque(each for each in self.outcomes if each.user_id not in users)
 
     def metrics(
         self, joiner: OutcomeJoiner, now: int, rankings: RankingJoiner | None = None

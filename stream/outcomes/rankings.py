@@ -45,6 +45,7 @@ from stream.pipeline.ranking import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
     from schemas.events import Event
     from schemas.outputs import Prediction
@@ -180,6 +181,14 @@ class RankingJoiner:
                 self._told(user, key, _Told(prediction.source.offset, names), lane, user_id)
         self._settle_due(lane)
         self._bound()
+
+    def erase(self, users: AbstractSet[str]) -> None:
+        """Forget what is known of users who have just been erased; figures stay as they are."""
+        for lane in self._lanes.values():
+            for user_id in users & lane.users.keys():
+                self._held -= lane.users.pop(user_id).held
+            lane.due = [entry for entry in lane.due if entry[1] in lane.users]
+            heapq.heapify(lane.due)
 
     def _happened(
         self, user_id: str, user: _User, seen: Seen, lane: _Lane, *, in_order: bool

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.errors import ModelError
@@ -24,6 +24,7 @@ from models.serving.manifest import read_manifest
 from models.serving.registry import Registry
 from models.targets import judged
 from schemas.codec import decode, decode_event, encode
+from schemas.control import EraseUser
 from schemas.errors import InvalidMessage
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, Prediction
@@ -31,6 +32,7 @@ from stream.config.targets import targets_of
 from stream.errors import BrokerError
 from stream.kafka.announce import note, withdraw
 from stream.kafka.tail import open_tail
+from stream.outcomes.erased_users import ErasedUsers
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.model_watch import ModelWatch, WatchRules
 from stream.outcomes.rankings import RankingJoiner
@@ -88,6 +90,7 @@ class OutcomeService:
         )
         self.joiner = OutcomeJoiner(rules, self.watch)
         self.rankings = RankingJoiner(rules)
+        self._erased = ErasedUsers()
         self.metrics: list[ModelMetrics] = []
         """As published last."""
         self.predictions = 0
@@ -118,29 +121,66 @@ class OutcomeService:
             tail = await stack.enter_async_context(
                 open_tail(self.settings, self._take, from_beginning=True)
             )
+            requests = await stack.enter_async_context(
+                open_tail(self.settings, [self.settings.topics.erase], from_beginning=True)
+            )
             try:
                 await producer.start()
                 stack.push_async_callback(producer.stop)
                 await self._seek(tail)
-                async for records in tail.read_to_end(_STALLED_S):
+                # In one order each time: what changes are found depends on the order of verdicts.
+                # Roles first, as they are now: a canary that was rolled back is not judged again.
+                async for records in tail.read_in_order(_STALLED_S, self.settings.topics.models):
+                    await self._erase(requests)
                     self._drain(records)
+                await self._erase(requests)
                 await self._publish(producer)
                 if not once:
-                    await self._follow(tail, producer, stop)
+                    await self._follow(tail, requests, producer, stop)
             except (KafkaError, OSError) as error:
                 raise BrokerError(
                     f"the broker at {self.settings.kafka.bootstrap_servers} does not answer:"
                     f" {error!r}; check it and this client's rights (deploy/acls)"
                 ) from error
 
-    async def _follow(self, tail: Tail, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+    async def _follow(
+        self, tail: Tail, requests: Tail, producer: AIOKafkaProducer, stop: asyncio.Event
+    ) -> None:
         due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
         while not stop.is_set():
-            self._drain(await tail.poll(_POLL_S))
+            records = await tail.poll(_POLL_S)
+            # After the records: a request that lies before one of them is read before it is used.
+            await self._erase(requests)
+            self._drain(records)
             if self.watch.rollbacks or time.monotonic() >= due:
                 await self._publish(producer)
                 due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
         await self._publish(producer)
+
+    async def _erase(self, requests: Tail) -> None:
+        """Read the requests there are, and forget the users who ask."""
+        events, since = self.settings.topics.events, self._since()
+        users: set[str] = set()
+        async for records in requests.read_to_end(_STALLED_S):
+            for record in records:
+                if record.timestamp < since:
+                    continue
+                with contextlib.suppress(InvalidMessage):
+                    request = decode(EraseUser, record.value)
+                    user = self.settings.privacy.stored_id(request.user_id)
+                    where = TopicPartition(events, record.partition)
+                    before = await requests.offset_at(where, record.timestamp)
+                    self._erased.note(user, record.partition, before)
+                    users.add(user)
+        if users:
+            self.joiner.erase(self._erased, users)
+            self.rankings.erase(users)
+            self.watch.erase(users)
+
+    def _since(self) -> int:
+        """Records of earlier times, ms, are not read."""
+        now = time.time_ns() // 1_000_000
+        return max(now - self.settings.outcomes.lookback_ms, 0)
 
     async def _read_verdicts(self) -> None:
         topic = self.settings.topics.outcomes
@@ -157,10 +197,10 @@ class OutcomeService:
             del self._known[next(iter(self._known))]
 
     async def _seek(self, tail: Tail) -> None:
-        since = time.time_ns() // 1_000_000 - self.settings.outcomes.lookback_ms
+        since = self._since()
         for topic in self._take:
             if topic != self.settings.topics.models:
-                await tail.seek_to_time(topic, max(since, 0))
+                await tail.seek_to_time(topic, since)
 
     def _drain(self, records: list[ConsumerRecord]) -> None:
         for record in records:
@@ -178,21 +218,29 @@ class OutcomeService:
         if (time := self._times.taken(event.event_time, record.timestamp)) != event.event_time:
             event = msgspec.structs.replace(event, event_time=time)
         user = self.settings.privacy.stored_id(event.user_id)
+        if self._erased.covers(user, record.partition, record.offset):
+            return
         self.joiner.event(user, event.event_time, event.code, record.partition)
         self.rankings.event(user, event, record.partition, record.offset)
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)
         self.predictions += 1
-        # Who abstains, and who speaks of a program, is not judged.
-        if not prediction.automated:
+        # Who abstains, and who speaks of a program, is not judged; nor who was erased.
+        if not prediction.automated and not self._is_erased(prediction):
             self.joiner.prediction(prediction)
             self.rankings.prediction(prediction)
 
     def _alert(self, record: ConsumerRecord) -> None:
         alert = decode(ChurnAlert, record.value)
+        if self._is_erased(alert):
+            return
         self.watch.alert_raised(alert)
         self.joiner.alert(alert)
+
+    def _is_erased(self, made: Prediction | ChurnAlert) -> bool:
+        source = made.source
+        return self._erased.covers(made.user_id, source.partition, source.offset)
 
     def _model(self, record: ConsumerRecord) -> None:
         note(self.announced, record.key, record.value)

@@ -357,6 +357,8 @@ class Processing:
             store.apply(
                 outbox.changelog, outbox.timers, store.changelog_offset if offset < 0 else offset
             )
+            if outbox.erased:
+                store.purge(outbox.erased)
         stage("after_store")
         self._opened.pipeline.committed(outbox)
 

@@ -37,6 +37,7 @@ from stream.kernels.predictions import (
     write_predictions,
 )
 from stream.pipeline.churn import AlertDraft, churn_column
+from stream.pipeline.erasure import NOTES
 from stream.pipeline.packed import Packed
 from stream.pipeline.ranking import spliced
 from stream.pipeline.readout import Readout, readout_of
@@ -262,6 +263,7 @@ class Emitter:
             source=self._request_source(erasure),
             before=self.source(before),
             remaining={topic: None if ms is None else now + ms for topic, ms in kept},
+            notes=list(NOTES),
         )
         return user_id.encode(), encode(receipt)
 

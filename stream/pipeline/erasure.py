@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.codec import decode
 from schemas.control import EraseUser
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stream.pipeline.records import Record
+
+_ALONE: Final = (
+    "Erased by this user_id alone: anonymous_id joins nothing. What was sent under another user_id,"
+    " an anonymous visitor's for instance, has to be erased by that id."
+)
+_FILES: Final = (
+    "The worker rewrites its local files without the user right after this receipt; a worker that"
+    " is killed just then leaves old bytes in them until RocksDB merges these files."
+)
+NOTES: Final = (_ALONE, _FILES)
+"""What every receipt says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Outbox:
     """Source records covered."""
     misplaced: int = 0
     """Of these, how many lie in another partition than their key belongs to."""
+    erased: tuple[bytes, ...] = ()
+    """Stored keys of users who were erased."""
 
 
 class Counters(msgspec.Struct, gc=False):

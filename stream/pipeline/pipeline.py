@@ -120,6 +120,7 @@ class Pipeline:
         self._erasures = Erasures()
         self._now = 0
         self._covered = self._misplaced = 0
+        self._erased: list[bytes] = []
         self._moved = False
 
     def _own_meta(self, value: bytes | None, where: str) -> PartitionMeta:
@@ -236,7 +237,8 @@ class Pipeline:
             self._gathered.put("dead_letter", [self._emitter.dead_request(erasure, request)])
             return
         user_id = self._settings.privacy.stored_id(request.user_id)
-        (row,) = self._table.rows([USER_PREFIX + user_id.encode()])
+        key = USER_PREFIX + user_id.encode()
+        (row,) = self._table.rows([key])
         record = self._table.records[row]
         events = int(record["n"])
         removed = {
@@ -246,6 +248,7 @@ class Pipeline:
             "open_alerts": int(record["status"] in (Status.RAISED, Status.ESCALATED)),
         }
         self._table.forget(row)
+        self._erased.append(key)
         before = max(self._meta.source_offset, 0)
         message = self._emitter.receipt(erasure, request, user_id, removed, before, self._now)
         self._gathered.put("erased", [message])
@@ -293,8 +296,10 @@ class Pipeline:
             next_offset=self._meta.source_offset if self._moved else None,
             records=self._covered,
             misplaced=self._misplaced,
+            erased=tuple(self._erased),
         )
         self._covered, self._misplaced, self._moved = 0, 0, False
+        self._erased.clear()
         return outbox
 
     def committed(self, outbox: Outbox) -> None:

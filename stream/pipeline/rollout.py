@@ -191,7 +191,12 @@ class Announced:
             raise TrainerError(f"model {version} is not announced: see `intentstream models list`")
         left = [each.version for each in self.of("champion") if each.version != version]
         if not left:
+            others = ", ".join(
+                f"{each} is {self.role(each)}" for each in self._by_version if each != version
+            )
             raise TrainerError(
-                f"model {version} is the only champion ever announced: promote another one first"
+                f"model {version} is the only champion that is announced now"
+                f"{f' ({others})' if others else ''}: promote another one first, or name the model"
+                " to take back"
             )
         return version, left[0]

@@ -25,6 +25,7 @@ from stream.health.vitals import Progress
 from stream.kernels.blocks import Run
 from stream.pipeline.due_times import DueOf, DueTimes, dues_of
 from stream.storage.damage import ManifestGuard, release, translated
+from stream.storage.purging import Purge
 from stream.storage.sorted_files import ingest
 from stream.storage.store_identity import StoreIdentity, check_identity
 from stream.storage.store_options import StoreMemory, open_database
@@ -70,6 +71,9 @@ class RecordStore(Protocol):
     def apply(self, changelog: Changelog, timers: TimerMoves, changelog_offset: int) -> None:
         """Write one commit atomically: records, timer index, offset."""
 
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Have the files rewritten without what was deleted of these users; returns at once."""
+
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""
 
@@ -89,6 +93,7 @@ class RocksStore:
         self._memory = memory
         # Its types allow for keys other than bytes, which the raw mode has not.
         self._db: Any = database
+        self._purge = Purge(database, path)
         self._manifest = ManifestGuard(path)
         self._manifest.note()
         self._loading = False  # counted among the restores that share memory
@@ -204,6 +209,20 @@ class RocksStore:
         self._manifest.note()
         self._floor, self._offset = floor, changelog_offset
 
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Have the files rewritten without what was deleted of these users; returns at once.
+
+        The whole timer index with them: it may hold entries of earlier due times.
+        """
+        ranges = [(key, key + b"\x00") for key in keys]
+        if ranges:
+            self._purge.add([*ranges, (_TIMER, _TIMER_END)])
+
+    @property
+    def purged(self) -> bool:
+        """Whether all that `purge` asked for is done."""
+        return self._purge.idle
+
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""
         records: list[tuple[bytes, bytes]] = []
@@ -313,6 +332,7 @@ class RocksStore:
     def _reopen(self, options: rocksdict.Options) -> None:
         self.close()
         self._db = open_database(self.path, options)
+        self._purge = Purge(self._db, self.path)
         self._manifest.note()
 
     def merge(
@@ -329,6 +349,7 @@ class RocksStore:
         if self._loading:
             self._memory.restores -= 1
             self._loading = False
+        self._purge.stop()
         release(self._db, self.path)
         with contextlib.suppress(StoreError):
             self._manifest.note()  # closing flushes

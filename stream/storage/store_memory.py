@@ -1,6 +1,7 @@
 """A `RecordStore` in memory: for the brokerless driver and for tests of the pure rooms."""
 
 import bisect
+from collections.abc import Iterable
 
 from stream.storage.store import NO_OFFSET, USER_PREFIX, Changelog, TimerMoves
 
@@ -50,6 +51,9 @@ class MemoryStore:
             if new is not None:
                 self._add_timer((new, key))
         self._offset = changelog_offset
+
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Do nothing: there are no files."""
 
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""

@@ -10,6 +10,7 @@ written at once (each entry is a record of its own, and due ones must be found),
 own record with it: a disk that takes nothing any more is noticed at the next commit.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -113,6 +114,25 @@ class WriteBehind:
         self._write(self._take(limit), ())
         return self.behind > 0
 
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Write what waits of these users now, and have the files rewritten without the rest.
+
+        Raises:
+            StoreError: as in `apply`.
+        """
+        waiting = [(key, self._waiting(key)) for key in keys]
+        part = [(key, value) for key, value in waiting if value is not _ABSENT]
+        try:
+            self._store.apply(part, (), self._store.changelog_offset)
+        except BaseException:
+            self._give_up()
+            raise
+        for key, _ in part:
+            # Written once: another tombstone later would bring the key back into the files.
+            self._young.pop(key, None)
+            self._old.pop(key, None)
+        self._store.purge(key for key, _ in waiting)
+
     def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` user records with a key greater than `after`, in key order."""
         while self.settle():
@@ -151,7 +171,11 @@ class WriteBehind:
         young, old = self._young, self._old
         keys = list(islice(self._queue, self._next, self._next + count))
         self._next += len(keys)
-        return [(key, young.pop(key) if key in young else old[key]) for key in keys]
+        return [
+            (key, young.pop(key) if key in young else old[key])
+            for key in keys
+            if key in young or key in old
+        ]
 
     def _write(self, part: list[tuple[bytes, bytes | None]], timers: TimerMoves) -> None:
         done = self._next >= len(self._queue)

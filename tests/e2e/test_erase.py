@@ -22,7 +22,7 @@ from schemas.codec import encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.events import Event, View
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
-from stream.cli.main import command_modules
+from stream.cli.program import command_modules
 from stream.kafka.erased import read_erased
 from stream.learning.logreader import KafkaLog
 from stream.learning.sources import FromFiles
@@ -32,7 +32,7 @@ from stream.storage.store_identity import StoreIdentity
 from stream.storage.store_options import StoreMemory
 from stream.testing import PipelineDriver
 from tests import logs
-from tests.e2e.shop import publish, put
+from tests.e2e.shop import publish, put, wait_until
 from tests.e2e.world import World, run_program
 from tests.patience import PATIENCE_S
 
@@ -154,11 +154,38 @@ def test_the_command_forgets_and_tells_what_it_removed(world: MakeWorld) -> None
     assert topics.dead_letter in said
     worker.stop()
 
+    assert "anonymous_id joins nothing" in said
+    assert any("local files" in note for note in told["notes"])
+
     assert ANN.encode() not in stored_bytes(shop)
     assert newest_in_changelog(shop)[b"u" + ANN.encode()] is None
     assert {ANN, "user-2"} & set(shop.records()) == set()
     (request,) = [each for each in shop.read(topics.erase, EraseUser) if each.user_id == ANN]
     assert request.requested_by == "desk"
+
+
+@pytest.mark.kafka
+def test_no_file_of_the_worker_holds_an_erased_user(world: MakeWorld) -> None:
+    shop = world(**SERVING)
+    gone = "zebra-7f3a9c51"
+    log = shop_log(11, 600)
+    log += [msgspec.structs.replace(e, user_id=gone) for e in log if e.user_id == ANN]
+    put(shop, log)
+    worker = shop.start_worker()
+    shop.wait_committed(len(log))
+    worker.stop()
+    assert any(gone.encode() in text for text in table_bytes(shop))
+    worker = shop.start_worker()
+    shop.run("erase", gone)
+    wait_until(lambda: "files are rewritten without erased users" in worker.said())
+    worker.stop()
+    assert not [text for text in table_bytes(shop) if gone[1:].encode() in text]
+
+
+def table_bytes(world: World) -> list[bytes]:
+    """Tables and write-ahead logs of all partitions."""
+    folder = world.settings.data_dir / "state"
+    return [path.read_bytes() for path in folder.rglob("*") if path.suffix in {".sst", ".log"}]
 
 
 @pytest.mark.kafka

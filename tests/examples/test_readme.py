@@ -11,7 +11,7 @@ from schemas.channels import CHANNELS
 from schemas.codec import decode_event
 from schemas.errors import Reason
 from schemas.events import TYPE_CODES
-from stream.cli.main import command_modules
+from stream.cli.program import command_modules
 from stream.config.learning_settings import TrainSettings
 from stream.config.settings import ChurnSettings, StateSettings, WorkerSettings, load_settings
 

@@ -1,3 +1,6 @@
+import errno
+import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -8,8 +11,10 @@ import typer
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import IntentStreamError
-from stream.cli import main as program
-from stream.cli.main import command_modules, main
+from stream.cli import main as cli_main
+from stream.cli import program
+from stream.cli.main import main
+from stream.cli.program import command_modules
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -93,3 +98,88 @@ def test_the_version_is_the_packages(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == "intentstream 0.1.0\n"
+
+
+FULL = pathlib.Path("/dev/full")
+NEVER = """
+import sys
+raise KeyboardInterrupt
+"""
+
+
+def start(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stream.cli.main", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["schemas", "check"], ["erase", "--help"], ["nonsense"]]
+)
+def test_full_disk_under_the_output_is_one_line(words):
+    with FULL.open("w") as full:
+        done = start(*words, stdout=full)
+    assert "Traceback" not in done.stderr
+    if words == ["nonsense"]:
+        assert done.returncode == 2
+        return
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "intentstream: cannot write or read the output: No space left on device"
+
+
+def test_full_disk_under_both_outputs_is_an_exit_status():
+    command = [sys.executable, "-m", "stream.cli.main", "--help"]
+    with FULL.open("w") as full:
+        assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 1
+
+
+def test_closed_output_is_no_traceback():
+    done = start("--version", preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reader_that_has_seen_enough_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = start("--help", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("module", ["typer", "msgspec"])
+def test_interruption_during_imports_is_no_traceback(tmp_path, module):
+    (tmp_path / f"{module}.py").write_text(NEVER)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = start("status", "--json", env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
+def test_interruption_of_a_command_is_no_traceback(failing, capsys):
+    failing.error = KeyboardInterrupt()
+    with pytest.raises(SystemExit) as ended:
+        main(["fail"])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out.json"), "out.json: No space left"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the output: Disk quota exceeded"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "no/x"), "no/x: No such file"),
+    ],
+)
+def test_file_that_cannot_be_written_is_one_line(failing, capsys, error, said, monkeypatch):
+    monkeypatch.setattr(cli_main, "_give_up_output", lambda: None)
+    failing.error = error
+    with pytest.raises(SystemExit) as ended:
+        main(["fail"])
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+
+
+def test_other_errors_of_the_system_are_bugs(failing):
+    failing.error = OSError(errno.EBADF, "Bad file descriptor")
+    with pytest.raises(OSError, match="Bad file"):
+        main(["fail"])

@@ -57,6 +57,8 @@ class TestCommands:
             (("train", "--from", "nowhere.jsonl"), "no such file: nowhere.jsonl"),
             (("train", "--from", "kafka", "--from", "x"), "cannot be mixed with files"),
             (("train", "--from", "x", "--every", "soon"), "--every: 'soon' is no duration"),
+            (("train", "--from", "x", "--every", "0s"), "--every: 0s is too short: at least 1s"),
+            (("train", "--from", "x", "--every", "0"), "--every: 0 is too short"),
             (("train", "--from", "x", "--until", "soon"), "'soon' is no time"),
             (("models", "show", "v9"), "no model 'v9'"),
             (("models", "verify"), "run `intentstream train`"),
@@ -202,7 +204,7 @@ DAYS_100 = range(0, 100 * DAY, DAY)
         ),
         ([], "[train]\narchitecture = 'oracle'\n", "train.architecture"),
         ([], "[train]\nprecision = 'float8'\n", "train.precision"),
-        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "intentstream[mlflow]"),
+        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "pip install '.[mlflow]'"),
     ],
     ids=[
         "empty",

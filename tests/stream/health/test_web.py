@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import urllib.error
 import urllib.request
 
@@ -70,6 +71,19 @@ def test_nothing_else_is_served(site):
     it = site()
     assert it.get("/")[0] == 404
     assert it.get("/table/users")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "sent", ["B\u00e9arer".encode(), "B\u00e9arer".encode("latin-1"), b"\xff\xfe", b""]
+)
+@pytest.mark.parametrize("token", [TOKEN, "t\u00f6ken-with-an-umlaut"])
+def test_header_of_any_bytes_is_an_answer(site, sent, token):
+    it = site(http_host="0.0.0.0", http_token=token)  # noqa: S104
+    with socket.create_connection(("127.0.0.1", it.server.port), PATIENCE_S) as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\nAuthorization: " + sent + b"\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.0 401 ")
+    assert it.get("/health", {"Authorization": f"Bearer {token}".encode()})[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/nowhere"])

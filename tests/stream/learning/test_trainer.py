@@ -1,6 +1,7 @@
 """The trainer against a real broker: what it reads, publishes, announces and refuses."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ from models.errors import DatasetError
 from models.fitting.fit import Progress
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
-from schemas.codec import decode, encode
+from schemas.codec import decode, decode_event, encode
 from schemas.control import EraseUser, ModelPublished
 from schemas.errors import IntentStreamError
+from schemas.events import View
 from stream.config.durations import DAY_MS, HOUR_MS
 from stream.config.learning_settings import TrainSettings
 from stream.config.settings import load_settings
 from stream.config.targets import targets_of
-from stream.errors import TrainerError
+from stream.errors import NothingNew, TrainerError
 from stream.kafka.announce import announcement
 from stream.learning.sources import FromFiles, FromKafka
 from stream.learning.trainer import Round, fit_of, refresher_of, rounds, run_round
@@ -194,6 +196,52 @@ class TestRefresh:
             assert 0 < len(news) - begun <= settings.train.refresh_epochs
         assert (settings.data_dir / "training.state").is_file()
         assert Registry(settings.models_dir).versions() == sorted([first.version, second.version])
+
+    @pytest.mark.parametrize("kind", ["nothing", "duplicates", "without points"])
+    def test_nothing_new_publishes_nothing(
+        self, tmp_path: Path, shop: list[tuple[bytes, bytes]], kind: str, cli: Cli
+    ) -> None:
+        log, news = tmp_path / "log.jsonl", tmp_path / "news.jsonl"
+        lines = [value for _, value in shop]
+        log.write_bytes(b"\n".join(lines))
+        last = decode_event(lines[-1])
+        stranger = View(event_id="new", user_id="nobody", event_time=last.event_time + 1)
+        text = {"nothing": [], "duplicates": lines[-500:], "without points": [encode(stranger)]}
+        news.write_bytes(b"\n".join(text[kind]))
+        config = tmp_path / "settings.toml"
+        config.write_text(
+            "[train]\nepochs = 1\nmin_windows = 50\narchitecture = 'logistic'\n"
+            "purchase_horizon_ms = '3d'\nchurn_horizon_ms = '10d'\n"
+        )
+        models = tmp_path / "models"
+        options = ("--refresh", "--no-announce", "--config", str(config))
+        places = ("--data-dir", str(tmp_path / "data"), "--models-dir", str(models))
+        cli("train", "--from", str(log), *options, *places)
+        (first,) = Registry(models).versions()
+
+        for _ in range(2):
+            out, _ = cli("train", "--from", str(news), *options, *places)
+            assert out == f"nothing new to learn from since model {first}: nothing is published\n"
+            assert Registry(models).versions() == [first]
+
+    def test_rounds_without_news_go_on(self, tmp_path: Path, jsonl: Path) -> None:
+        settings = settings_for(tmp_path / "models")
+        settings = settings.model_copy(
+            update={"train": settings.train.model_copy(update={"full_every": 1})}
+        )
+        source = FromFiles((jsonl,))
+        refresher = refresher_of(settings, source, kept=False)
+
+        def once() -> Round:
+            return run_round(settings, source, device="cpu", announced=False, refresher=refresher)
+
+        waits = iter([False, False, True])
+        first, *others = rounds(HOUR_MS, once, lambda _: next(waits))
+        assert isinstance(first, Round)
+        assert [type(each) for each in others] == [NothingNew, NothingNew]
+        # Where the model is gone one is published again.
+        shutil.rmtree(first.folder)
+        assert once().folder.is_dir()
 
     def test_a_damaged_state_is_named(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
         data = tmp_path / "data"

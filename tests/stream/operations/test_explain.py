@@ -15,7 +15,8 @@ from models.serving.artifact import script_bytes
 from models.serving.rankings import Ranking, files_of
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer, make_golden
-from schemas.codec import encode
+from schemas.codec import decode_event, encode
+from schemas.control import EraseUser
 from schemas.outputs import NextItem
 from stream.cli.main import main
 from stream.config.settings import Settings
@@ -187,9 +188,10 @@ async def test_from_a_cluster_by_the_command(kafka, tmp_path: Path, capsys) -> N
     )
     prediction = told[60]
     config = tmp_path / "shop.toml"
+    names = ("events", "propensity", "shadow", "erase")
     config.write_text(
         f'models_dir = "{tmp_path / "models"}"\n[topics]\npartitions = 1\n'
-        + "".join(f'{n} = "{getattr(topics, n)}"\n' for n in ("events", "propensity", "shadow"))
+        + "".join(f'{n} = "{getattr(topics, n)}"\n' for n in names)
     )
     arguments = ["explain", prediction.prediction_id, "--device", "cpu", "--config", str(config)]
     arguments += ["--bootstrap-servers", kafka.bootstrap_servers]
@@ -206,6 +208,29 @@ async def test_from_a_cluster_by_the_command(kafka, tmp_path: Path, capsys) -> N
     assert why["published"]["churn"] == prediction.targets["churn"].probability
     assert (tmp_path / "why.png").exists()
     assert "churn: " in capsys.readouterr().out
+
+    # Once the user is erased nothing is made again of what came before.
+    user = prediction.user_id
+    request = EraseUser(request_id="r", user_id=user, requested_at=1)
+    await produce(kafka.bootstrap_servers, topics.erase, [(user.encode(), encode(request))])
+    assert await asyncio.to_thread(run) == 1
+    assert "was erased after it" in capsys.readouterr().err
+    # A new life has a state of its own.
+    second = [
+        msgspec.structs.replace(decode_event(r.value), event_id=f"again-{r.offset}")
+        for r in records
+        if r.key == user.encode()
+    ]
+    asked = len(records) + len(second) - 1
+    await produce(
+        kafka.bootstrap_servers, topics.events, [(user.encode(), encode(e)) for e in second]
+    )
+    arguments[1] = f"{VERSION}:{topics.events}:0:{asked}"
+    assert await asyncio.to_thread(run) == 0
+    events = json.loads((tmp_path / "why.json").read_text())["events"]
+    assert events == len(
+        {decode_event(r.value).event_id for r in records if r.key == user.encode()}
+    )
 
 
 def test_what_comes_next_is_reproduced_too(tmp_path: Path) -> None:

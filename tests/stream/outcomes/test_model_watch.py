@@ -11,9 +11,10 @@ import pytest
 from models.inputs.features import PROFILE_FEATURES
 from models.monitoring.drift import Reference
 from schemas.events import EventType, View
-from stream.outcomes.joiner import Matured, OutcomeJoiner
+from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.model_watch import ModelWatch, WatchRules
 from stream.outcomes.rankings import RankingJoiner
+from stream.outcomes.verdicts import Matured
 from stream.pipeline.rollout import Announced
 from tests.stream.outcomes.tools import (
     CHURN_DAYS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 
 from schemas.codec import decode, encode
+from schemas.control import EraseUser
 from schemas.events import MAX_TIME, CartAdd, Favourite, Purchase, View
 from schemas.monitoring import AlertOutcome, ModelMetrics
+from schemas.outputs import Source
 from stream.config.secure_settings import PrivacySettings
 from stream.kafka.announce import read_announced
 from stream.kafka.topics import create_topics
 from stream.operations.status_report import open_status
 from stream.outcomes.service import OutcomeService
+from tests.patience import PATIENCE_S
 from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, read_all
 from tests.stream.outcomes.tools import DAY, at, prediction, raised, ranking
@@ -188,3 +192,122 @@ async def test_a_good_canary_stays(kafka) -> None:
     settings = await shop(kafka.bootstrap_servers, error=0.0)
     await OutcomeService(settings).run(once=True)
     assert (await read_announced(settings)).role("new") == "canary 50.0%"
+
+
+async def _ask_to_erase(settings: Settings, user: str, name: str = "") -> None:
+    request = EraseUser(request_id=name or user, user_id=user, requested_at=1)
+    await produce(
+        settings.kafka.bootstrap_servers,
+        settings.topics.erase,
+        [(user.encode(), encode(request))],
+    )
+
+
+def _life(user: str, days: float, offset: int) -> tuple[list, list, list]:
+    """A purchase, what was predicted then, and an alert ten days later."""
+    event = _event(Purchase, f"{user}-{days}", user, days)
+    said = prediction(user, days, offset=offset)
+    alert = raised(user, days + 10)
+    alert = msgspec.structs.replace(alert, source=Source("events", 0, offset))
+    return [event[:2]], [(event[0], encode(said))], [(event[0], encode(alert))]
+
+
+async def _live(settings: Settings, lives: list[tuple[list, list, list]]) -> None:
+    topics = settings.topics
+    for place, topic in enumerate((topics.events, topics.propensity, topics.churn)):
+        pairs = [pair for life in lives for pair in life[place]]
+        await produce(settings.kafka.bootstrap_servers, topic, pairs)
+
+
+async def _verdicts(settings: Settings) -> list[tuple[str, str, int]]:
+    servers = settings.kafka.bootstrap_servers
+    records = await read_all(servers, settings.topics.outcomes)
+    told = [decode(AlertOutcome, record.value) for record in records]
+    return [(each.user_id, each.outcome, each.raised_at) for each in told]
+
+
+async def _until_told(settings: Settings, verdict: tuple[str, str, int]) -> None:
+    while verdict not in await _verdicts(settings):  # noqa: ASYNC110  # another process's topic
+        await asyncio.sleep(0.05)
+
+
+async def test_erased_users_have_no_verdicts_but_for_a_new_life(kafka) -> None:
+    settings = settings_for(kafka.bootstrap_servers, partitions=1)
+    await create_topics(settings)
+    await _live(settings, [_life("ann", 0, 0), _life("bob", 0, 1)])
+    await _ask_to_erase(settings, "ann")
+    await _live(settings, [_life("ann", 20, 2)])
+    clock = _event(View, "clock", "clock", 200)
+    last = clock[0], encode(prediction("clock", 200, offset=3))
+    await _live(settings, [([clock[:2]], [last], [])])
+
+    service = OutcomeService(settings)
+    await service.run(once=True)
+
+    # Ann came back once, so a churn of hers cannot be told yet; bob's alert is of before.
+    assert await _verdicts(settings) == [
+        ("bob", "unknown", at(10)),
+        ("ann", "unknown", at(30)),
+        ("bob", "true", at(10)),
+        ("ann", "true", at(30)),
+    ]
+    assert service.joiner.alerts().raised == 2
+    assert service.metrics[0].targets["purchase"].matured == 2
+
+
+async def test_a_verdict_that_matures_after_the_request_is_not_told(kafka) -> None:
+    settings = settings_for(kafka.bootstrap_servers, partitions=1)
+    fast = settings.outcomes.model_copy(update={"publish_ms": 100})
+    settings = settings.model_copy(update={"outcomes": fast})
+    await create_topics(settings)
+    await _live(settings, [_life("ann", 0, 0), _life("bob", 0, 1)])
+    service, stop = OutcomeService(settings), asyncio.Event()
+    running = asyncio.create_task(service.run(stop=stop))
+    async with asyncio.timeout(PATIENCE_S):
+        await _until_told(settings, ("bob", "unknown", at(10)))
+        await _ask_to_erase(settings, "ann")
+        clock = _event(View, "clock", "clock", 200)
+        last = clock[0], encode(prediction("clock", 200, offset=3))
+        await _live(settings, [([clock[:2]], [last], [])])
+        await _until_told(settings, ("bob", "true", at(10)))
+        stop.set()
+        await running
+    told = await _verdicts(settings)
+    assert [each for each in told if each[0] == "ann"] == [("ann", "unknown", at(10))]
+    assert service.joiner.alerts().raised == 1
+    assert service.joiner.pending == 2  # those of the clock
+
+
+async def test_two_runs_over_one_log_find_the_same_changes(kafka) -> None:
+    settings = settings_for(kafka.bootstrap_servers, partitions=3)
+    chosen = settings.outcomes.model_copy(update={"min_matured": 50})
+    settings = settings.model_copy(update={"outcomes": chosen})
+    await create_topics(settings)
+    rng, topics = np.random.default_rng(3), settings.topics
+    for partition in range(3):
+        events, said = [], []
+        for n in range(1_500):
+            user, day = f"u{partition}-{n}", n / 20
+            shifted = 0.3 if n > 700 + 100 * partition else 0.0
+            p = float(rng.beta(2, 5)) * 0.7 + shifted
+            said.append(
+                (user.encode(), encode(prediction(user, day, p, offset=n, partition=partition)))
+            )
+            if rng.random() < p:
+                events.append(_event(Purchase, f"p{n}", user, day + 0.5))
+        events.append(_event(View, f"clock-{partition}", "clock", 300))
+        last = prediction("clock", 300, offset=9_999, partition=partition)
+        said.append((b"clock", encode(last)))
+        events.sort(key=lambda found: found[2])
+        pairs = [(key, value) for key, value, _ in events]
+        await produce(kafka.bootstrap_servers, topics.events, pairs, partition)
+        await produce(kafka.bootstrap_servers, topics.propensity, said, partition)
+
+    found = []
+    for _ in range(3):
+        service = OutcomeService(settings)
+        await service.run(once=True)
+        found.append([msgspec.structs.replace(each, updated_at=1) for each in service.metrics])
+
+    assert found[0][0].changes
+    assert found[0] == found[1] == found[2]

@@ -71,6 +71,15 @@ class TestWhatIsAnnounced:
         assert announced.of("shadow") == []
         assert (announced.role("d"), announced.role("a")) == ("-", "former champion")
 
+    def test_last_champion_beside_a_shadow_is_told_as_it_is(self) -> None:
+        announced = Announced()
+        announced.note("a", published("a"))
+        announced.note("b", published("b"))
+        announced.note("b", published("b", rollout="shadow"))
+        with pytest.raises(TrainerError, match=r"a is the only champion .* now \(b is shadow\)"):
+            announced.rollback()
+        assert announced.rollback("b") == ("b", "a")
+
     def test_rolling_back_takes_the_canary_first_and_leaves_a_champion(self) -> None:
         announced = Announced()
         with pytest.raises(TrainerError, match="nothing to roll back"):

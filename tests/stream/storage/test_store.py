@@ -13,6 +13,7 @@ from stream.storage.store import RocksStore, wipe
 from stream.storage.store_identity import StoreIdentity
 from stream.storage.store_memory import MemoryStore
 from stream.storage.store_options import StoreMemory
+from tests.e2e.shop import wait_until
 from tests.stream.runs import each, run_of
 
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 4)
@@ -41,6 +42,46 @@ def test_a_tombstone_removes(store):
 
     assert store.get(b"ua") is None
     assert store.first_due() is None
+
+
+def bytes_on_disk(path):
+    """Of tables and write-ahead logs; a manifest names the first and last keys of tables."""
+    files = [*path.glob("*.sst"), *path.glob("*.log")]
+    return b"".join(file.read_bytes() for file in files)
+
+
+def test_erased_users_leave_the_files_when_they_are_purged(tmp_path):
+    gone, stays = b"uzebra-7f3a9c", b"ulion-22bd61"
+    with RocksStore.open(tmp_path / "db", IDENTITY) as store:
+        for due in range(3):
+            moves = [(key, due and 99 + due, 100 + due) for key in (gone, stays)]
+            others = [(b"u%d" % n, os.urandom(99)) for n in range(2_000)]
+            store.apply([(gone, b"first life"), (stays, b"x"), *others], moves, due)
+            store._db.flush()
+        store.apply([(gone, None)], [(gone, 102, None)], 3)
+        assert store.get(gone) is None
+        assert gone in bytes_on_disk(store.path)
+
+        store.purge([gone])
+        wait_until(lambda: store.purged)
+
+        found = bytes_on_disk(store.path)
+        assert gone[1:] not in found
+        assert stays in found
+        assert store.get(stays) == b"x"
+        assert store.due(2**61, 9) == [(102, stays)]
+        # What is written meanwhile and afterwards is kept; a second life too.
+        store.apply([(gone, b"second life")], [], 4)
+        store.purge([gone])
+    with RocksStore.open(tmp_path / "db", IDENTITY) as store:
+        assert store.get(gone) == b"second life"
+
+
+def test_purge_of_nobody_and_without_files(store):
+    store.purge([])
+    store.apply([(b"ua", b"1")], [], 1)
+    store.purge([b"ub"])
+    assert store.get(b"ua") == b"1"
 
 
 def test_timers_come_in_order_of_due_time_and_key(store):

@@ -158,3 +158,24 @@ def test_closing_on_a_full_disk_lets_go_all_the_same():
 
     assert inner.closed
     assert memory.stores == 0
+
+
+@pytest.mark.parametrize("lag", [2, 10**6])
+def test_purge_writes_what_waits_of_erased_users(tmp_path, lag):
+    memory = StoreMemory(waiting_records=lag)
+    inner = RocksStore.open(tmp_path / "db", IDENTITY, memory)
+    store = WriteBehind(inner, memory)
+    it = Log(store)
+    it.commit(dict.fromkeys(KEYS, b"7"))
+    store.settle()
+    it.commit({KEYS[0]: None, KEYS[1]: b"8"})
+
+    store.purge([KEYS[0], b"unobody"])
+
+    assert inner.get(KEYS[0]) is None
+    assert store.get(KEYS[1]) == b"8"
+    it.commit({KEYS[0]: b"9"})
+    store.close()
+    with RocksStore.open(tmp_path / "db", IDENTITY) as again:
+        assert dict(again.scan(b"u", 99)) == it.users()
+        assert again.due(2**61, 99) == it.due()
