@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     status: int | str | None = 0
     try:
         try:
-            from stream.cli.program import run  # see above
+            # Not before: see above.
+            from stream.cli.program import run
 
             run(sys.argv[1:] if arguments is None else arguments)
         except SystemExit as ended:
@@ -59,24 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _give_up_output()
         status = 1
+        from stream.cli.ending import tell
+
         tell(f"cannot write or read {error.filename or 'the output'}: {error.strerror}")
     if arguments is None:
         # What is left is Python's own end, which an interruption would only make noisy.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
-
-
-def fail(message: str) -> NoReturn:
-    """Exit with 1 after one line on standard error."""
-    tell(message)
-    sys.exit(1)
-
-
-def tell(message: str) -> None:
-    """Write one line to standard error, if that can be written."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        sys.stderr.write(f"intentstream: {' '.join(message.split())}\n")
-        sys.stderr.flush()
 
 
 def _give_up_output() -> None:

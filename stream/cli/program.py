@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import IntentStreamError
-from stream.cli.main import fail
+from stream.cli.ending import fail
 
 
 def command_modules() -> dict[str, tuple[str, str]]:

@@ -103,6 +103,14 @@ def _tables(report: "StatusReport") -> "RenderableType":
         "next timer": moment(report.timers_due_at) if report.timers_due_at is not None else "-",
     }.items():
         figures.add_row(name, Text(text))
+    for client in report.clients:
+        figures.add_row(
+            "wrong partition",
+            Text(
+                f"{client.share:.0%} of {report.misplaced:,} letters: {client.partitioner},"
+                f" {client.remedy}; docs/clients.md"
+            ),
+        )
     partitions = Table(
         "partition", "committed", "end", "lag", "events/s", "watermark", "heartbeat", box=SIMPLE
     )

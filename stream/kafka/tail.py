@@ -55,6 +55,15 @@ class Tail:
         """Pass over what a topic holds now."""
         await self._consumer.seek_to_end(*(p for p in self.partitions if p.topic == topic))
 
+    async def seek_before_end(self, topic: str, records: int) -> None:
+        """Begin a topic so many records before its end, taken together over its partitions."""
+        where = [p for p in self.partitions if p.topic == topic]
+        begins = await self._consumer.beginning_offsets(where)
+        ends = await self._consumer.end_offsets(where)
+        for partition in where:
+            start = ends[partition] - records // len(where)
+            self._consumer.seek(partition, max(start, begins[partition]))
+
     async def seek_to_time(self, topic: str, time: int) -> None:
         """Begin a topic at its first record of the broker's `time` (ms) or later."""
         where = [p for p in self.partitions if p.topic == topic]

@@ -22,9 +22,12 @@ from schemas.codec import decode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
+from schemas.outputs import DeadLetter
 from stream.errors import BrokerError
+from stream.kafka.partitioners import ClientShare
 from stream.kafka.tail import open_bounds, open_tail
 from stream.operations.alarms import alarms_of
+from stream.operations.misplaced import LETTERS, Misplaced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,6 +115,10 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """Versions that score without being heard, likewise."""
     models: list[ModelMetrics]
     """Figures of what has matured, of models that have a role or were judged last."""
+    misplaced: int
+    """Of the newest dead letters, those of events in wrong partitions."""
+    clients: list[ClientShare]
+    """Who seems to have sent these, by the hashes of their keys."""
     alarms: list[str]
     """What needs a look: "version: what", of served models, and drift of the inputs."""
 
@@ -156,6 +163,8 @@ class StatusReader:
         self._beats: dict[int, _Beats] = {}
         self._published: ModelPublished | None = None
         self._metrics: dict[str, ModelMetrics] = {}
+        topics = settings.topics
+        self._misplaced = Misplaced(topics.events, topics.partitions)
 
     async def read(self) -> StatusReport:
         """Read everything that is new, and sum up.
@@ -179,6 +188,8 @@ class StatusReader:
                 found = decode(ModelMetrics, record.value)
                 self._metrics.pop(found.model_version, None)
                 self._metrics[found.model_version] = found
+            elif record.topic == topics.dead_letter:
+                self._misplaced.add(decode(DeadLetter, record.value))
             elif record.topic == topics.status:
                 self._beat(decode(WorkerStatus, record.value))
 
@@ -233,6 +244,8 @@ class StatusReader:
             canaries=sorted({beat.canary_version for beat in live if beat.canary_version}),
             shadows=sorted({beat.shadow_version for beat in live if beat.shadow_version}),
             models=list(self._metrics.values())[-MODELS:],
+            misplaced=self._misplaced.letters,
+            clients=self._misplaced.clients(),
             alarms=alarms_of(live, self._metrics, self._published),
         )
 
@@ -265,11 +278,12 @@ async def open_status(settings: Settings) -> AsyncIterator[StatusReader]:
     """
     topics = settings.topics
     options: dict[str, Any] = settings.kafka.client_options()
-    followed = [topics.status, topics.models, topics.metrics]
+    followed = [topics.status, topics.models, topics.metrics, topics.dead_letter]
     async with (
         open_tail(settings, followed, from_beginning=True) as tail,
         open_bounds(settings, topics.events) as events,
     ):
+        await tail.seek_before_end(topics.dead_letter, LETTERS)
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ANSWER_MS)
         try:
             await admin.start()

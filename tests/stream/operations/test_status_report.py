@@ -4,17 +4,24 @@ import json
 import subprocess
 import sys
 import time
+from io import StringIO
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from rich.console import Console
 
 from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
+from schemas.errors import Reason
 from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
+from schemas.outputs import DeadLetter, Source
+from stream.cli.status import _tables
 from stream.config.settings import Settings
 from stream.errors import BrokerError
+from stream.kafka.partitioners import CRC32
 from stream.kafka.topics import create_topics
+from stream.operations.misplaced import LETTERS
 from stream.operations.status_report import (
     FRESH_MS,
     MODELS,
@@ -22,6 +29,7 @@ from stream.operations.status_report import (
     open_status,
 )
 from tests.patience import PATIENCE_S
+from tests.stream.kafka.test_partitioners import wrong
 from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce, unique
 
@@ -167,8 +175,52 @@ async def test_a_reader_keeps_up(kafka):
         assert (await reader.read()).totals["consumed"] == 50
 
 
+async def test_events_in_wrong_partitions_name_their_client(kafka):
+    settings = settings_for(kafka.bootstrap_servers, unique("status"), partitions=3)
+    await create_topics(settings)
+    topics = settings.topics
+    letters = [
+        (sample.key, DeadLetter(reason=reason, source=Source(topic, where, n), key=sample.key))
+        for reason, topic in (
+            (Reason.WRONG_PARTITION, topics.events),
+            (Reason.WRONG_PARTITION, topics.erase),
+            (Reason.TRUNCATED, topics.events),
+        )
+        for n, sample in enumerate(wrong(CRC32, 40, partitions=3))
+        for where in [sample.partition]
+    ]
+    pairs = [(key, encode(letter)) for key, letter in letters]
+    await produce(kafka.bootstrap_servers, topics.dead_letter, [*pairs, (b"x", b"{")])
+
+    report = await read(settings)
+
+    assert report.misplaced == 40
+    (found,) = report.clients
+    assert (found.partitioner, found.matches) == (CRC32, 40)
+    shown = StringIO()
+    Console(file=shown, width=400).print(_tables(report))
+    assert "100% of 40 letters: CRC32, librdkafka's default" in shown.getvalue()
+    assert "partitioner=murmur2_random" in shown.getvalue()
+
+
+async def test_only_the_newest_dead_letters_are_read(kafka):
+    settings = await made(kafka)
+    topics = settings.topics
+    samples = wrong(CRC32, LETTERS, partitions=2)
+    letters = [
+        DeadLetter(
+            reason=Reason.WRONG_PARTITION, source=Source(topics.events, s.partition, n), key=s.key
+        )
+        for n, s in enumerate(samples)
+    ]
+    await produce(
+        kafka.bootstrap_servers, topics.dead_letter, [(each.key, encode(each)) for each in letters]
+    )
+    assert (await read(settings)).misplaced == LETTERS // 2
+
+
 def status(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    names = ("events", "status", "models", "metrics")
+    names = ("events", "status", "models", "metrics", "dead_letter")
     topics = {
         f"INTENTSTREAM_TOPICS__{name.upper()}": getattr(settings.topics, name) for name in names
     }
