@@ -33,6 +33,8 @@ SESSION_START: Final = 1
 ORDER_START: Final = 2
 LINE: Final = 4
 """Flag of an entry that is a line of an order: a purchase, or a refund."""
+RETIMED: Final = 8
+"""Flag of an entry that came after the grace and counts as of when it came, see `Limits`."""
 ORDERS_KEPT: Final = 8
 """Different orders of a user that are told apart: a line joins, and a refund takes back, only one
 of the last so many (the order of the newest line first)."""
@@ -52,7 +54,7 @@ ENTRY: Final = np.dtype(
         ("amount", "<f4"),  # price x quantity, currency units
         ("category", "<u2"),  # hash of category_id, 0 = none
         ("type", "u1"),  # schemas.events.TYPE_CODES
-        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE
+        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED
         ("order", "<u4"),  # hash of order_id, 0 = none; purchases and refunds only
         ("quantity", "<u4"),  # units of purchases and refunds, else 0
     ]

@@ -45,6 +45,8 @@ class Reason(StrEnum):
     """The record's key is not the UTF-8 form of `user_id`."""
     WRONG_PARTITION = "wrong_partition"
     """The record lies in another partition than murmur2 of its key says."""
+    ID_REUSED = "id_reused"
+    """The user has an earlier event of this `event_id` with other content."""
     FUTURE = "future"
     """`event_time` is further ahead of the clock than the bound."""
 

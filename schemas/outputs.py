@@ -257,7 +257,9 @@ class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
     read may name anybody. The record itself lies at `source`.
     """
 
-    reason: Annotated[Reason, Meta(description="Stable machine-readable reason.")]
+    reason: Annotated[
+        Reason, Meta(description="Stable machine-readable reason; later versions may have more.")
+    ]
     source: Annotated[Source, Meta(description="Where the record lies.")]
     field: Annotated[
         str | None, Meta(description="Field at fault; null when the whole document is.")

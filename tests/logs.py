@@ -122,7 +122,7 @@ def judged_by_oracle(
 ) -> tuple[dict[str, UserHistory], dict[str, int]]:
     """What the plain-Python oracle says of a log: per user the history, and the totals."""
     users: dict[str, UserHistory] = {}
-    totals = {"accepted": 0, "duplicate": 0, "late": 0}
+    totals = {"accepted": 0, "duplicate": 0, "late": 0, "reused": 0}
     for event in log:
         history = users.setdefault(
             event.user_id,
@@ -132,6 +132,7 @@ def judged_by_oracle(
                 state.session_max_ms,
                 state.grace_ms,
                 state.ttl_ms or None,
+                state.correction_ms,
             ),
         )
         totals[history.offer(Ev(*encode_event(event)))] += 1

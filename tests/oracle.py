@@ -6,7 +6,8 @@ Per user it keeps every accepted event in a sorted list and derives all aggregat
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+import struct
+from dataclasses import dataclass, field, replace
 
 PURCHASE, REFUND = 6, 7
 
@@ -21,6 +22,18 @@ class Ev:
     amount: int = 0
     order: int = 0
     quantity: int = 1
+    retimed: bool = field(default=False, compare=False)
+
+
+def same(held: Ev, new: Ev) -> bool:
+    """Whether an event is the one that is held, as far as that is kept."""
+    paid = [struct.pack("f", e.amount / 10_000) for e in (held, new)]
+    return (
+        (held.retimed or held.time == new.time)
+        and (held.type, held.item, held.category) == (new.type, new.item, new.category)
+        and line_of(held) == line_of(new)
+        and paid[0] == paid[1]
+    )
 
 
 def line_of(e: Ev) -> tuple[int, int]:
@@ -35,17 +48,24 @@ class UserHistory:
     longest: int = 86_400_000
     grace: int = 600_000
     ttl: int | None = None
+    correction: int = 0
     accepted: list[Ev] = field(default_factory=list)
 
     def offer(self, event: Ev) -> str:
-        """Judge an event and take it in: 'accepted', 'duplicate' or 'late'."""
+        """Judge an event and take it in: 'accepted', 'duplicate', 'reused' or 'late'."""
         newest = self.accepted[-1].time if self.accepted else event.time
         if self.ttl is not None and event.time - newest > self.ttl:
             self.accepted.clear()
-        if any(e.id == event.id for e in self.held()):
-            return "duplicate"
+        for e in self.held():
+            if e.id == event.id:
+                return "duplicate" if same(e, event) else "reused"
         if self.accepted and event.time < self.accepted[-1].time - self.grace:
-            return "late"
+            kept, last = self.accepted[-self.ring :], self.accepted[-1].time
+            known = len(kept) < self.ring or event > kept[0]
+            in_time = event.time >= last - self.correction
+            if event.type not in (PURCHASE, REFUND) or not known or not in_time:
+                return "late"
+            event = replace(event, time=last, retimed=True)
         bisect.insort(self.accepted, event)
         return "accepted"
 
@@ -85,6 +105,8 @@ class UserHistory:
                 spend -= e.amount
             if e.type in (PURCHASE, REFUND):
                 flag |= 4
+            if e.retimed:
+                flag |= 8
             counts[e.type] += 1
             ages.append(e.time - start)
             flags.append(flag)

@@ -26,6 +26,7 @@ from models.history import (
     history_dtype,
     snapshot,
 )
+from models.log.arrival import Corrections
 from models.log.automation import automated
 from models.log.cleaning import Cleaning, cancelled
 from models.log.eventlog import OrderedLog
@@ -73,6 +74,8 @@ class DatasetConfig:
     """Share of the usable time for judging."""
     grace_ms: int = 600_000
     """How late an event may arrive; a label waits this much longer."""
+    correction_ms: int = 0
+    """A purchase or refund that is later, by at most this, counts as of when it came."""
     bot_session_events: int = 1000
     """A user who ever had more events per session is no person and gives no points; 0: all do."""
     sessions: SessionRules = field(default_factory=SessionRules)
@@ -103,6 +106,11 @@ class DatasetConfig:
             sessions=self.sessions,
             seed=self.seed,
         )
+
+    @property
+    def corrections(self) -> Corrections:
+        """Which late purchases and refunds count."""
+        return Corrections(self.correction_ms, self.history_length)
 
     @property
     def settle_ms(self) -> int:

@@ -10,6 +10,7 @@ from models.history import (
     ORDER_START,
     PURCHASE,
     REFUND,
+    RETIMED,
     SESSION_START,
     Events,
     SessionRules,
@@ -17,14 +18,46 @@ from models.history import (
     entries_of,
     signed_amount,
 )
+from models.kernels.repeats import CONTENT
 from models.overflow import Held
 
 
-def holds(record: np.void, held: Held, event_id: int) -> bool:
-    """Whether the ring of ``record`` or its overflow holds an event of this id hash."""
-    return any(
-        bool((entries["id"] == np.uint64(event_id)).any())
-        for entries in (chronological(record), held.entries)
+def find(record: np.void, held: Held, event_id: int) -> np.void | None:
+    """The entry of this id hash in the ring of ``record`` or its overflow, None without one."""
+    for entries in (chronological(record), held.entries):
+        same = entries[entries["id"] == np.uint64(event_id)]
+        if len(same):
+            entry: np.void = same[0]
+            return entry
+    return None
+
+
+def differing(entry: np.void, event: Events, *, moved: bool = False) -> tuple[str, ...]:
+    """Which fields of an event (N = 1) differ from those of the held one of its id.
+
+    ``moved``: the event's time is not its own, so it tells nothing.
+    """
+    new = entries_of(event, np.zeros(1, np.int64), np.zeros(1, np.uint8))[0]
+    names = ("time", "type", "item", "category", "amount", "order", "quantity")
+    pairs = zip(CONTENT, names, strict=True)
+    found = {field for field, name in pairs if entry[name] != new[name]}
+    if moved or entry["flags"] & RETIMED:
+        found.discard("event_time")
+    if "type" in found:
+        found -= {"order_id", "quantity"}
+    return tuple(field for field in CONTENT if field in found)
+
+
+def corrects(record: np.void, event: Events, grace: int, correction: int) -> bool:
+    """Whether an event that comes after the grace counts as of the user's latest event."""
+    time, last = int(event.time[0]), int(record["last_time"])
+    n, size = int(record["n"]), len(record["ring"])
+    key = (time, int(event.id[0]))
+    return (
+        n > 0
+        and last - grace > time >= last - correction
+        and int(event.type[0]) in (PURCHASE, REFUND)
+        and (n < size or key >= _key(record["ring"][n % size]))
     )
 
 
@@ -39,15 +72,23 @@ def has_place(record: np.void, held: Held, time: int, event_id: int, most: int) 
 
 
 def insert(
-    record: np.void, held: Held, event: Events, rules: SessionRules, grace: int, most: int
+    record: np.void,
+    held: Held,
+    event: Events,
+    rules: SessionRules,
+    grace: int,
+    most: int,
+    flags: int = 0,
 ) -> Held:
     """Put one event (N = 1) where it belongs in ``record``, as if it had arrived in order.
+
+    ``flags``: `RETIMED` or none.
 
     The caller has checked ``has_place`` and that neither the ring nor the overflow, ``held``, has
     the event. The new overflow is returned.
     """
     entries = np.concatenate([held.entries, chronological(record)])
-    new = entries_of(event, np.zeros(1, np.int64), np.zeros(1, np.uint8))
+    new = entries_of(event, np.zeros(1, np.int64), np.full(1, flags, np.uint8))
     at = _place(entries, _key(new[0]))
     old = _starts(entries[at:])
     entries = np.concatenate([entries[:at], new, entries[at:]])
@@ -119,9 +160,9 @@ def _repair(purchase: int, entries: NDArray[np.void], at: int, rules: SessionRul
         previous = int(entries["time"][at - 1])
         session = previous - int(entries["session_age"][at - 1])
     for i in range(at, len(entries)):
-        time, flags = int(entries["time"][i]), 0
+        time, flags = int(entries["time"][i]), int(entries["flags"][i]) & RETIMED
         if previous is None or time - previous > rules.gap or time - session > rules.longest:
-            session, flags = time, SESSION_START
+            session, flags = time, flags | SESSION_START
         if entries["type"][i] == PURCHASE:
             if last_purchase == 0 or time - last_purchase > rules.gap:
                 flags |= ORDER_START

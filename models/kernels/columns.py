@@ -71,11 +71,16 @@ class EventColumns(NamedTuple):
     amount: I64
     order: NDArray[np.uint32]
     quantity: NDArray[np.uint32]
+    moved: NDArray[np.uint8]
+    """Not 0: the time is not the event's own. `RETIMED`: it came after the grace."""
 
     @classmethod
-    def of(cls, events: Events) -> EventColumns:
-        """The columns of ``events``, contiguous."""
-        return cls(*(np.ascontiguousarray(getattr(events, name)) for name in cls._fields))
+    def of(cls, events: Events, moved: NDArray[np.bool_] | None = None) -> EventColumns:
+        """The columns of ``events``, contiguous; ``moved``: whose time is not their own."""
+        if moved is None:
+            moved = np.zeros(len(events), np.bool_)
+        columns = [np.ascontiguousarray(getattr(events, name)) for name in cls._fields[:-1]]
+        return cls._make([*columns, moved.astype(np.uint8)])
 
 
 class Limits(NamedTuple):
@@ -96,6 +101,10 @@ class Limits(NamedTuple):
     """If not, every state is made anew of the newest events."""
     most: int = 4096
     """Entries beyond the ring, at most, that are kept of a user while they are within the grace."""
+    correction: int = 0
+    """A purchase or refund that comes after the grace, by at most this behind its user's latest
+    event, ms, counts as of that event: when it came to be known. It has to belong into the ring,
+    so that a repeat of it is recognised."""
     shown: int = 0
     """Newest events that are wanted of every accepted event besides, at most the ring; 0: none."""
 

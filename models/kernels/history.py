@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.history import TYPE_SLOTS
-from models.kernels.columns import After, new_inputs, room
+from models.history import RETIMED, TYPE_SLOTS
+from models.kernels.columns import After, EventColumns, new_inputs, room
 from models.kernels.jit import kernel
 from models.kernels.one_event import (
     UNIT,
@@ -21,18 +21,20 @@ from models.kernels.one_event import (
     clear,
     has_place,
     held_from,
+    in_front,
     insert,
-    knows,
+    is_line,
 )
+from models.kernels.repeats import differing, find
 from models.steps import NOTHING
 
 if TYPE_CHECKING:
     from models.history import I64
-    from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+    from models.kernels.columns import Columns, Inputs, Limits
     from models.kernels.overflow import OverflowColumns
 
-ACCEPTED, REPLAYED, DUPLICATE, LATE = 0, 1, 2, 3
-"""Verdicts."""
+ACCEPTED, REPLAYED, DUPLICATE, LATE, REUSED = 0, 1, 2, 3, 4
+"""Verdicts. Reused: an event of that id is held, and it is another one."""
 WHOLE = 1024
 """A recurrent state that an event out of order unsettles is made again of the whole history, where
 that is held one by one and has at most so many events; else of its newest part."""
@@ -120,13 +122,15 @@ def take_events(
         shown_A, windows, W, overflow): ``before`` and ``start`` as in ``Steps``; ``forgotten``: the
         event came after the time to live and its history begins with it; the first M of ``inputs``
         count. ``shown`` is where in ``windows`` the newest events up to each one begin, W of them
-        in all; 0 where none are wanted. ``overflow`` takes the place of ``o``.
+        in all; 0 where none are wanted. ``overflow`` takes the place of ``o``. differs_N is last:
+        of each reused id the fields that differ (`differing`).
     """
     count, size = len(rows), h.ring_time.shape[1]
     wanted = limits.rebuilt > 0
     length = min(limits.rebuilt, size)
     verdicts = np.zeros(count, np.uint8)
     late_by = np.zeros(count, np.int64)
+    differs = np.zeros(count, np.uint8)
     accepted = np.empty(count, np.int64)
     before = np.empty(count, np.int64)
     forgotten = np.zeros(count, np.bool_)
@@ -147,6 +151,18 @@ def take_events(
     span, seen = min(limits.shown, size), 0
     shown = np.zeros(count, np.int64)
     windows = new_inputs(count * span)
+    own, times, moved = events.time, events.time.copy(), events.moved.copy()
+    events = EventColumns(
+        times,
+        events.id,
+        events.type,
+        events.item,
+        events.category,
+        events.amount,
+        events.order,
+        events.quantity,
+        moved,
+    )
     a = used = 0  # newest[row] - 1 is the row's last accepted event, -1 (STORED) for none
     for i in range(count):
         row, time, event_id = rows[i], events.time[i], events.id[i]
@@ -158,9 +174,19 @@ def take_events(
             clear(h, o, row)
             fresh = True
         last = h.last_time[row]
-        if knows(h, o, row, event_id):
-            verdicts[i] = DUPLICATE
+        where = find(h, o, row, event_id)
+        if where >= 0:
+            differs[i] = differing(h, o, row, where, events, i)
+            verdicts[i] = REUSED if differs[i] else DUPLICATE
             continue
+        if (
+            last - limits.grace > time >= last - limits.correction
+            and h.n[row] > 0
+            and is_line(events.type[i])
+            and not in_front(h, row, time, event_id)
+        ):
+            time = times[i] = last
+            moved[i] = RETIMED
         inputs = room(inputs, used, length + 1)
         start[a] = used
         if h.n[row] == 0 or time > last or (time == last and event_id > h.last_id[row]):
@@ -180,7 +206,7 @@ def take_events(
                 used += 1
         elif time < last - limits.grace or not has_place(h, o, row, time, event_id, limits.most):
             verdicts[i] = LATE
-            late_by[i] = last - time
+            late_by[i] = last - own[i]
             continue
         else:
             o = insert(h, o, row, events, i, limits)
@@ -216,4 +242,5 @@ def take_events(
         windows,
         seen,
         o,
+        differs,
     )

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.history import AMOUNT_UNIT, LINE, ORDER_START, PURCHASE, REFUND, SESSION_START
+from models.history import (
+    AMOUNT_UNIT,
+    LINE,
+    ORDER_START,
+    PURCHASE,
+    REFUND,
+    RETIMED,
+    SESSION_START,
+)
 from models.kernels.jit import kernel
 from models.kernels.overflow import (
     drop_overflow,
-    find_overflow,
     note_place,
     open_place,
     settle,
@@ -27,16 +34,6 @@ if TYPE_CHECKING:
     from models.kernels.overflow import OverflowColumns
 
 UNIT = np.float64(AMOUNT_UNIT)
-
-
-@kernel
-def knows(h: Columns, o: OverflowColumns, row: int, event_id: np.uint64) -> bool:
-    """Whether the ring or the overflow holds an event of this id hash."""
-    used = min(np.int64(h.n[row]), h.ring_time.shape[1])
-    for slot in range(used):
-        if h.ring_id[row, slot] == event_id:
-            return True
-    return find_overflow(h, o, row, event_id) >= 0
 
 
 @kernel
@@ -113,7 +110,7 @@ def append(
         o = _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
-    h.ring_flags[row, slot] = flags | (LINE if is_line(kind) else 0)
+    h.ring_flags[row, slot] = flags | (LINE if is_line(kind) else 0) | (events.moved[i] & RETIMED)
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
@@ -160,7 +157,7 @@ def is_line(kind: Any) -> bool:
 
 
 @kernel
-def _in_front(h: Columns, row: int, time: int, event_id: np.uint64) -> Any:
+def in_front(h: Columns, row: int, time: int, event_id: np.uint64) -> Any:
     """Whether an event belongs before all of a full ring."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     if n < size:
@@ -175,7 +172,7 @@ def has_place(
     h: Columns, o: OverflowColumns, row: int, time: int, event_id: np.uint64, most: int
 ) -> Any:
     """Whether all events after this one are held one by one, at most ``most`` beyond the ring."""
-    if not _in_front(h, row, time, event_id):
+    if not in_front(h, row, time, event_id):
         return True
     count = np.int64(h.overflow[row])
     if h.n[row] == h.ring_time.shape[1] + count and count < most:
@@ -193,7 +190,7 @@ def insert(
     """One event where it belongs, before later ones; it has a place. The overflow."""
     time, kind = events.time[i], np.int64(events.type[i])
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
-    if _in_front(h, row, time, events.id[i]):
+    if in_front(h, row, time, events.id[i]):
         o, at = _insert_overflow(h, o, row, events, i)
     else:
         o, at = _insert_ring(h, o, row, events, i, limits)
@@ -233,7 +230,7 @@ def _insert_ring(
     for rank in range(n - 1, at - 1, -1):
         _copy_slot(h, row, rank % size, (rank + 1) % size)
     _write(h, row, at % size, events, i)
-    h.ring_flags[row, at % size] = 0
+    h.ring_flags[row, at % size] = events.moved[i] & RETIMED
     return o, at
 
 
@@ -349,7 +346,7 @@ def _repair(h: Columns, o: OverflowColumns, row: int, at: int, limits: Limits) -
     sessions, orders = np.int64(h.sessions[row]), np.int64(h.orders[row])
     for rank in range(at, n):
         now, kind = _time_type(h, o, row, rank)
-        new = 0
+        new: Any = 0
         if previous < 0 or now - previous > limits.gap or now - session > limits.longest:
             session, new = now, SESSION_START
         if kind == PURCHASE:
@@ -359,11 +356,11 @@ def _repair(h: Columns, o: OverflowColumns, row: int, at: int, limits: Limits) -
         if is_line(kind):
             new |= LINE
         place, slot = arena_place(h, o, row, rank), rank % size
+        old = np.int64(o.flags[place] if place >= 0 else h.ring_flags[row, slot])
+        new |= old & RETIMED
         if place >= 0:
-            old = np.int64(o.flags[place])
             o.session_age[place], o.flags[place] = now - session, new
         else:
-            old = np.int64(h.ring_flags[row, slot])
             h.ring_session_age[row, slot], h.ring_flags[row, slot] = now - session, new
         sessions += (new & SESSION_START) - (old & SESSION_START)
         orders += ((new & ORDER_START) - (old & ORDER_START)) >> 1

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import PURCHASE, REFUND, Events
+from models.log.arrival import NO_CORRECTIONS, Corrections
 from models.log.eventlog import EventLog, OrderedLog, in_order
 from schemas.events import MAX_PRICE
 from schemas.times import EARLIEST, UNITS
@@ -39,7 +40,11 @@ class Cleaning(msgspec.Struct, eq=True):
     late: int = 0
     """Left out because serving had sent them to the late topic."""
     duplicates: int = 0
-    """Left out because the user had one of that id already."""
+    """Left out because the user had the same one already."""
+    reused: int = 0
+    """Left out because the user had another one of that id already."""
+    corrected: int = 0
+    """Purchases and refunds that came after the grace and count as of when they came."""
     bot_users: int = 0
     """Users who behave like programs; they give no points."""
     bot_events: int = 0
@@ -109,14 +114,22 @@ def _units(times: NDArray[np.int64]) -> Iterator[tuple[str, int]]:
             yield unit, count
 
 
-def clean(log: EventLog, grace_ms: int | None, now: int, found: Cleaning) -> OrderedLog:
+def clean(
+    log: EventLog,
+    grace_ms: int | None,
+    now: int,
+    found: Cleaning,
+    corrections: Corrections = NO_CORRECTIONS,
+) -> OrderedLog:
     """Leave out what cannot be, what serving left out and what came twice; sort the rest."""
     log = possible(log, now, found)
     if not len(log):
         return OrderedLog(log, np.empty(0, np.intp), 0, 0)
-    ordered = in_order(log, grace_ms)
+    ordered = in_order(log, grace_ms, corrections)
     found.late += ordered.late
     found.duplicates += ordered.duplicates
+    found.reused += ordered.reused
+    found.corrected += ordered.corrected
     return ordered
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import DatasetError
 from models.history import Events
+from models.log.arrival import NO_CORRECTIONS, Corrections, arrived
 
 
 @dataclass(slots=True)
@@ -96,6 +97,10 @@ class OrderedLog:
     """Events left out because the user had one of that id already."""
     late: int
     """Events left out because serving had sent them to the late topic."""
+    reused: int = 0
+    """Events left out because the user had another one of that id."""
+    corrected: int = 0
+    """Late purchases and refunds that count as of when they came."""
 
     @property
     def sizes(self) -> NDArray[np.intp]:
@@ -118,31 +123,30 @@ class OrderedLog:
         return self if kept.all() else self.at(np.flatnonzero(np.repeat(kept, self.sizes)))
 
 
-def in_order(log: EventLog, grace_ms: int | None) -> OrderedLog:
+def in_order(
+    log: EventLog, grace_ms: int | None, corrections: Corrections = NO_CORRECTIONS
+) -> OrderedLog:
     """Sort a log as histories are ordered, leaving out what serving left out.
 
     Args:
         log: events in order of arrival.
         grace_ms: an event older than its user's latest so far by more than this is late; None
             keeps all, for files whose order says nothing about arrival.
+        corrections: late purchases and refunds that count all the same, as of when they came.
 
     Raises:
         DatasetError: the log is empty.
     """
     if len(log) == 0:
         raise DatasetError("the event log is empty; produce events first")
-    late = 0
+    late = corrected = 0
     if grace_ms is not None:
-        keep = ~_late(log, grace_ms)
-        late = len(log) - int(keep.sum())
-        log = log.where(keep)
-    by_id = np.lexsort((log.events.id, log.users))
-    repeated = np.zeros(len(log), np.bool_)
-    same_user = log.users[by_id][1:] == log.users[by_id][:-1]
-    repeated[by_id[1:]] = same_user & (log.events.id[by_id][1:] == log.events.id[by_id][:-1])
+        log, late, corrected = _without_late(log, grace_ms, corrections)
+    repeated, reused = _repeats(log)
     log = log.where(~repeated)
     log = log.take(np.lexsort((log.events.id, log.events.time, log.users)))
-    return OrderedLog(log, _starts(log), int(repeated.sum()), late)
+    duplicates = int(repeated.sum()) - reused
+    return OrderedLog(log, _starts(log), duplicates, late, reused, corrected)
 
 
 def _starts(log: EventLog) -> NDArray[np.intp]:
@@ -151,14 +155,26 @@ def _starts(log: EventLog) -> NDArray[np.intp]:
     return np.flatnonzero(np.append(True, log.users[1:] != log.users[:-1]))
 
 
-def _late(log: EventLog, grace_ms: int) -> NDArray[np.bool_]:
-    """Per event whether its user already had one more than the grace later."""
-    arrival = np.argsort(log.users, kind="stable")
-    times, rank = np.unique(log.events.time[arrival], return_inverse=True)
-    users = log.users[arrival]
-    user = np.cumsum(np.append(False, users[1:] != users[:-1]))
-    # Ranks instead of times: the keys of one user stay below those of the next without overflow.
-    newest = np.maximum.accumulate(user * len(times) + rank) - user * len(times)
-    late = np.empty(len(log), np.bool_)
-    late[arrival] = times[newest] - times[rank] > grace_ms
-    return late
+def _without_late(
+    log: EventLog, grace_ms: int, corrections: Corrections
+) -> tuple[EventLog, int, int]:
+    """The log without late events, how many these are, and how many count as of when they came."""
+    time, late, corrected = arrived(log.users, log.events, grace_ms, corrections)
+    if corrected:
+        log = EventLog(log.users, replace(log.events, time=time))
+    return log.where(~late), int(late.sum()), corrected
+
+
+def _repeats(log: EventLog) -> tuple[NDArray[np.bool_], int]:
+    """Which events have an id that their user had before, and how many of these are others."""
+    order = np.lexsort((log.events.id, log.users))
+    users, ids = log.users[order], log.events.id[order]
+    again = np.append(False, (users[1:] == users[:-1]) & (ids[1:] == ids[:-1]))
+    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(log))))
+    repeated = np.zeros(len(log), np.bool_)
+    repeated[order] = again
+    other = np.zeros(len(log), np.bool_)
+    for name in set(Events.__slots__) - {"id"}:
+        column = getattr(log.events, name)[order]
+        other |= again & (column != column[first])
+    return repeated, int(other.sum())

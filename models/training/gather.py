@@ -120,7 +120,8 @@ def gather(
     events = users = 0
     known: U64 = np.empty(0, np.uint64)
     for part in log.parts():
-        ordered = clean(part, config.grace_ms if drop_late else None, now, found)
+        grace = config.grace_ms if drop_late else None
+        ordered = clean(part, grace, now, found, config.corrections)
         if not len(ordered.log):
             continue
         if not events:

@@ -112,7 +112,7 @@ class Rolling:
         self._tail = []
         grace = self.config.grace_ms if self.drop_late else None
         for part in log.parts():
-            ordered = clean(part, grace, now, self.cleaning)
+            ordered = clean(part, grace, now, self.cleaning, self.config.corrections)
             if not len(ordered.log):
                 continue
             if not self.events:
@@ -149,7 +149,8 @@ class Rolling:
         known = np.concatenate([part.events.id for part in self._tail])
         waiting = EventLog.join([*self._tail, news])
         read = found.read + len(news)
-        ordered = clean(waiting, self.config.grace_ms if self.drop_late else None, now, found)
+        grace = self.config.grace_ms if self.drop_late else None
+        ordered = clean(waiting, grace, now, found, self.config.corrections)
         found.read = read
         fresh = ordered.log.events.time > self.cut
         found.late += int((~fresh).sum())

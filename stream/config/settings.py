@@ -159,6 +159,10 @@ class StateSettings(Section):
 
     grace_ms: Millis = 10 * MINUTE_MS
     """How far behind the user's own latest event an event may arrive."""
+    correction_ms: Millis = 2 * DAY_MS
+    """A purchase or refund that comes after the grace (a till's, an ERP's) counts as of the user's
+    latest event, which is when it came to be known, if it is at most this much older than that
+    event and among the user's newest events (ring). 0: it is late as other events are."""
     session_gap_ms: Millis = 30 * MINUTE_MS
     session_max_ms: Millis = DAY_MS
     ttl_ms: Millis = 400 * DAY_MS

@@ -60,6 +60,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             calibration_share=chosen.validation_share,
             validation_share=chosen.test_share,
             grace_ms=state.grace_ms,
+            correction_ms=state.correction_ms,
             bot_session_events=state.bot_session_events,
             sessions=sessions,
             min_points=chosen.min_windows,

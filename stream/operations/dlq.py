@@ -3,8 +3,9 @@
 A replay writes the events and a note per dead letter in one transaction, and reads the notes before
 it begins: run twice, killed half way, or started by two people at once, it brings no letter back a
 second time. The notes lie in a compacted topic of their own (`Settings.replayed`), by the source of
-the letter. What comes back is an ordinary event: one that is older than the grace will be late, and
-one whose id its user has already sent a duplicate.
+the letter. What comes back is an ordinary event: one that is older than the grace will be late (a
+purchase or refund: older than state.correction_ms), and one whose id its user has already sent a
+duplicate, or `id_reused` again.
 """
 
 from __future__ import annotations

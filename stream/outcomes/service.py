@@ -32,6 +32,7 @@ from stream.config.targets import targets_of
 from stream.errors import BrokerError
 from stream.kafka.announce import note, withdraw
 from stream.kafka.tail import open_tail
+from stream.outcomes.arrivals import Arrivals
 from stream.outcomes.erased_users import ErasedUsers
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.model_watch import ModelWatch, WatchRules
@@ -98,6 +99,7 @@ class OutcomeService:
         self.published_at: int | None = None
         """When that was, ms since the epoch; None before the first time."""
         self._times = EventTimes.of(settings)
+        self._arrivals = Arrivals.of(settings)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.events: self._event,
             topics.propensity: self._prediction,
@@ -215,11 +217,14 @@ class OutcomeService:
         if self._times.fault(event.event_time, record.timestamp) is not None:
             # Workers refuse it, and it would move the clock of its partition beyond all others.
             return
-        if (time := self._times.taken(event.event_time, record.timestamp)) != event.event_time:
-            event = msgspec.structs.replace(event, event_time=time)
         user = self.settings.privacy.stored_id(event.user_id)
         if self._erased.covers(user, record.partition, record.offset):
             return
+        known = self._times.taken(event.event_time, record.timestamp)
+        if (time := self._arrivals.taken(user, known, event.code)) is None:
+            return
+        if time != event.event_time:
+            event = msgspec.structs.replace(event, event_time=time)
         self.joiner.event(user, event.event_time, event.code, record.partition)
         self.rankings.event(user, event, record.partition, record.offset)
 

@@ -11,8 +11,10 @@ from msgspec import UNSET
 
 from models.history import AMOUNT_UNIT
 from models.inputs.features import PROFILE_FEATURES
+from models.kernels.repeats import CONTENT
 from schemas.codec import decode_event, encode
 from schemas.control import EraseReceipt, EraseUser
+from schemas.errors import InvalidEvent, Reason
 from schemas.outputs import (
     AlertReason,
     Arm,
@@ -243,6 +245,19 @@ class Emitter:
             value,
         )
         return event.user_id.encode(), encode(message)
+
+    def reused(self, record: Record, differing: int) -> Message:
+        """An event whose id its user has given to another event, which counts."""
+        value = record.value or b""
+        event_id = decode_event(value, len(value)).event_id
+        fields = [name for i, name in enumerate(CONTENT) if differing >> i & 1]
+        cause = InvalidEvent(
+            Reason.ID_REUSED,
+            "event_id",
+            f"{event_id!r} is the id of an earlier event of this user with another"
+            f" {', '.join(fields)}: give every event, and every line of an order, an id of its own",
+        )
+        return self.dead(record, cause)
 
     def receipt(
         self,

@@ -51,6 +51,8 @@ class Decoded:
     timestamps: I64
     """Kafka timestamp per event, ms."""
     skews: Skews
+    moved: NDArray[np.bool_]
+    """Whose time is not their own, but their Kafka timestamp."""
 
     def take(self, chosen: NDArray[np.intp]) -> Decoded:
         """The chosen events, in the same order, and nothing refused."""
@@ -62,6 +64,7 @@ class Decoded:
             refused=[],
             timestamps=self.timestamps[chosen],
             skews=Skews(),
+            moved=self.moved[chosen],
         )
 
 
@@ -124,9 +127,11 @@ class Ingest:
         else:
             made = self._pseudonyms.of
             keys = [USER_PREFIX + made(key.decode()).encode() for key in keys]
-        events.time, skews = self._times.take(events.time, timestamps)
+        own = events.time
+        events.time, skews = self._times.take(own, timestamps)
+        moved = np.zeros(len(own), np.bool_) if events.time is own else events.time != own
         offsets = records.offsets[sources]
-        return Decoded(keys, offsets, events, sources, refused, timestamps, skews)
+        return Decoded(keys, offsets, events, sources, refused, timestamps, skews, moved)
 
     def _parse(self, records: Records) -> Parsed:
         """The columns of the plain records."""

@@ -91,6 +91,7 @@ class Pipeline:
             state.grace_ms,
             state.ttl_ms,
             state.overflow,
+            state.correction_ms,
         )
         layout = Layout(state.ring, state.hidden_size)
         self._table = UserTable(layout, store, worker.cache_records // partitions)

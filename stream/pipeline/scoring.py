@@ -145,6 +145,7 @@ class Scoring:
             table.overflow,
             table.scratch,
             shown=shown,
+            moved=decoded.moved[part],
         )
         if not judging.launch.over:
             yield
@@ -166,7 +167,11 @@ class Scoring:
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
             self._gathered.put("late", [self._emitter.late(record, late_by)])
+        for index, differing in judged.reused:
+            record = records[decoded.sources[lo + index]]
+            self._gathered.put("dead_letter", [self._emitter.reused(record, differing)])
         counters = self._counters
+        counters.invalid += len(judged.reused)
         counters.accepted += len(taken) + len(judged.replayed)
         counters.duplicate += len(judged.duplicates)
         counters.late += len(judged.late)

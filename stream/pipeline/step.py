@@ -16,7 +16,7 @@ import numpy as np
 from models.history import Snapshot
 from models.inputs.features import input_features, profile
 from models.kernels.columns import Columns, EventColumns, Limits
-from models.kernels.history import DUPLICATE, LATE, REPLAYED, take_events
+from models.kernels.history import DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.steps import Steps
 from stream.pipeline.hidden import ScorerLike, refresh
 
@@ -45,6 +45,8 @@ class TimeRules:
     """A user silent for longer starts from nothing; 0 = never."""
     most: int = 4096
     """Events beyond the ring, at most, that are kept of a user while they are within the grace."""
+    correction: int = 0
+    """A purchase or refund after the grace, by at most this behind, counts as of when it came."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,9 @@ class Judged:
     duplicates: list[int]
     late: list[tuple[int, int]]
     """(index, ms behind the user's latest event)."""
+    reused: list[tuple[int, int]]
+    """(index, fields by which it differs from the user's earlier event of its id, as bits of
+    `models.kernels.repeats.CONTENT`)."""
     replayed: list[int]
     """Events at or below their user's own offset: applied before a crash."""
 
@@ -100,12 +105,13 @@ def judge(
     newest: I64 | None = None,
     *,
     shown: int = 0,
+    moved: NDArray[np.bool_] | None = None,
 ) -> Judging:
     """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
     ``overflow``: what the records hold beyond their rings.
     ``newest``: room for one number per record, all of them 0, before and after. ``shown``: so many
-    newest events are wanted of each accepted one.
+    newest events are wanted of each accepted one. ``moved``: events whose time is not their own.
     """
     refresh(records, rows[offsets > records["offset"][rows]], scorer)
     width = scorer.hidden_size
@@ -119,6 +125,7 @@ def judge(
         scorer.history_length if width else 0,
         scorer.recurrent,
         rules.most,
+        rules.correction,
         0 if twice else shown,
     )
     if newest is None:
@@ -137,13 +144,14 @@ def judge(
         windows,
         seen,
         overflow.columns,
+        differs,
     ) = take_events(
         Columns.of(records),
         overflow.columns,
         records["offset"],
         rows,
         offsets,
-        EventColumns.of(events),
+        EventColumns.of(events, moved),
         limits,
         newest,
     )
@@ -158,6 +166,7 @@ def judge(
         recent = Steps(taken, before, begin, *_features(windows, seen))
     launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
     late = np.flatnonzero(verdicts == LATE)
+    reused = np.flatnonzero(verdicts == REUSED)
     judged = functools.partial(
         Judged,
         accepted=accepted,
@@ -167,6 +176,7 @@ def judge(
         recent=recent,
         duplicates=np.flatnonzero(verdicts == DUPLICATE).tolist(),
         late=list(zip(late.tolist(), late_by[late].tolist(), strict=True)),
+        reused=list(zip(reused.tolist(), differs[reused].tolist(), strict=True)),
         replayed=np.flatnonzero(verdicts == REPLAYED).tolist(),
     )
     return Judging(launch, records, taken, judged)

@@ -117,10 +117,11 @@ def judged_plainly(log: list[Sent], state: StateSettings) -> Judgement:
                 state.session_max_ms,
                 state.grace_ms,
                 state.ttl_ms or None,
+                state.correction_ms,
             ),
         )
         verdict = user.offer(Ev(*encode_event(sent.event)))
-        out.totals[verdict] += 1
+        out.totals["invalid" if verdict == "reused" else verdict] += 1
         if verdict == "accepted":
             out.accepted.append(place)
     return out

@@ -17,7 +17,7 @@ from models.history import (
     history_dtype,
 )
 from models.inputs.apply import apply_in_order
-from models.inputs.insertion import has_place, holds, insert, settle
+from models.inputs.insertion import find, has_place, insert, settle
 from models.overflow import Held
 from tests.oracle import Ev, UserHistory
 from tests.told import told
@@ -47,7 +47,7 @@ def feed_serially(record: np.void, records: Records, events: list[Ev], grace: in
     held = Held.none()
     for e in events:
         one = columns([e])
-        if holds(record, held, e.id):
+        if find(record, held, e.id) is not None:
             continue
         n = int(record["n"])
         if n and (e.time, e.id) < (int(record["last_time"]), int(record["last_id"])):

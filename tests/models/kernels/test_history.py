@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.history import (
+    RETIMED,
     Events,
     Records,
     SessionRules,
@@ -19,9 +21,10 @@ from models.history import (
 )
 from models.inputs.apply import apply_in_order
 from models.inputs.features import event_inputs, input_features, ring_inputs
-from models.inputs.insertion import has_place, holds, insert, settle
+from models.inputs.insertion import corrects, differing, find, has_place, insert, settle
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
-from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, take_events
+from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, REUSED, take_events
+from models.kernels.repeats import CONTENT
 from models.overflow import Held, Overflow
 from models.steps import NOTHING
 
@@ -41,16 +44,18 @@ class Plain:
         self.windows: list[tuple[np.ndarray, np.ndarray]] = []
         self.anew: list[bool] = []
         self.held = [Held.none() for _ in records]
+        self.differing: list[tuple[str, ...]] = []
 
-    def take(self, row: int, offset: int, event: Events) -> None:
-        verdict = self._judge(row, offset, event)
+    def take(self, row: int, offset: int, event: Events, *, moved: bool) -> None:
+        self.differing.append(())
+        verdict = self._judge(row, offset, event, moved=moved)
         self.verdicts.append(verdict)
         if verdict == ACCEPTED:
             self.offsets[row] = offset
             state = snapshot(self.records, np.array([row]))
             self.states.append(told(state, 0))
 
-    def _judge(self, row: int, offset: int, event: Events) -> int:
+    def _judge(self, row: int, offset: int, event: Events, *, moved: bool) -> int:
         record, limits = self.records[row], self.limits
         time, event_id = int(event.time[0]), int(event.id[0])
         if offset <= self.offsets[row]:
@@ -62,21 +67,27 @@ class Plain:
             record = self.records[row]
             self.held[row] = Held.none()
         held, most = self.held[row], limits.most
-        if holds(record, held, event_id):
-            return DUPLICATE
+        if (entry := find(record, held, event_id)) is not None:
+            self.differing[-1] = differing(entry, event, moved=moved)
+            return REUSED if self.differing[-1] else DUPLICATE
+        flags = 0
+        if corrects(record, event, limits.grace, limits.correction):
+            time, flags = last, RETIMED
+            event = dataclasses.replace(event, time=np.array([last]))
         known = int(record["n"]) > 0
         bound = limits.rebuilt
         if not known or (time, event_id) > (int(record["last_time"]), int(record["last_id"])):
             left = record["ring"][int(record["n"]) % len(record["ring"])].copy()
             full = int(record["n"]) >= len(record["ring"])
             trace = apply_in_order(self.records, np.array([row]), event, RULES)
+            record["ring"]["flags"][(int(record["n"]) - 1) % len(record["ring"])] |= flags
             if full:
                 self.held[row] = settle(record, held, left, limits.grace, most)
             inputs = event_inputs(trace)
         elif time < last - limits.grace or not has_place(record, held, time, event_id, most):
             return LATE
         else:
-            self.held[row] = insert(record, held, event, RULES, limits.grace, most)
+            self.held[row] = insert(record, held, event, RULES, limits.grace, most, flags)
             inputs, anew = self._newest(row, bound, whole=limits.recurrent), True
         if not limits.recurrent:
             inputs, anew = self._newest(row, bound), True
@@ -125,6 +136,11 @@ def drawn(rng: random.Random, count: int) -> tuple[np.ndarray, np.ndarray, Event
         np.array([rng.choice((0, 0, 1, 2, rng.randrange(12))) for _ in range(count)], np.uint32),
         np.array([rng.randrange(1, 4) for _ in range(count)], np.uint32),
     )
+    for again in rng.sample(range(count), count // 5):  # sent again as they were
+        earlier = rng.randrange(again + 1)
+        rows[again] = rows[earlier]
+        for name in Events.__slots__:
+            getattr(events, name)[again] = getattr(events, name)[earlier]
     offsets = np.array([max(i - rng.choice((0, 0, 0, 3)), 0) for i in range(count)])
     return np.array(rows), np.sort(offsets), events
 
@@ -139,15 +155,18 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     recurrent = rng.random() < 0.7
     shown = rng.choice((0, 2, 6))
     ttl = rng.choice((0, 50 * HOUR))
-    most = rng.choice((1, 2, 5, 4096))
-    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, most, shown)
+    most, late = rng.choice((1, 2, 5, 4096)), rng.choice((0, 7 * HOUR))
+    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, most, late, shown)
     rows, offsets, events = drawn(rng, count)
+    moved = np.array([rng.random() < 0.1 for _ in range(count)])
     records, twins = (np.zeros(USERS, history_dtype(ring)) for _ in range(2))
     applied, twin_applied = (np.full(USERS, -1) for _ in range(2))
     plain = Plain(twins, twin_applied, limits)
     for i in range(count):
-        plain.take(int(rows[i]), int(offsets[i]), events.take(slice(i, i + 1)))
+        one = events.take(slice(i, i + 1))
+        plain.take(int(rows[i]), int(offsets[i]), one, moved=bool(moved[i]))
 
+    differs: list[int] = []
     verdicts, states, inputs, windows, anew = [], [], [], [], []
     newest, overflow = np.zeros(USERS, np.int64), Overflow(USERS)
     lo = 0
@@ -159,10 +178,11 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
             applied,
             rows[part],
             offsets[part],
-            EventColumns.of(events.take(part)),
+            EventColumns.of(events.take(part), moved[part]),
             limits,
             newest,
         )
+        differs += recent.pop().tolist()
         overflow.columns = recent.pop()
         verdicts += verdict.tolist()
         assert (late_by[verdict != LATE] == 0).all()
@@ -180,6 +200,8 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         assert not newest.any()
         lo = part.stop
     assert verdicts == plain.verdicts
+    fields = [tuple(f for i, f in enumerate(CONTENT) if bits >> i & 1) for bits in differs]
+    assert fields == plain.differing
     assert states == plain.states
     assert anew == plain.anew
     assert records.tobytes() == twins.tobytes()

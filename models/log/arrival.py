@@ -1,0 +1,84 @@
+"""Events that came late: which serving left out, and which count as of when they came.
+
+The same rules as in `models/kernels/history.py`, over a whole log in order of arrival, so that a
+training example knows of a late purchase when serving did, and not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import I64, PURCHASE, REFUND
+
+if TYPE_CHECKING:
+    from models.history import Events
+
+_BLOCK: Final = 1024
+"""Earlier events that are looked through at a time."""
+
+
+class Corrections(NamedTuple):
+    """When a purchase or refund that comes after the grace counts; `Limits.correction`."""
+
+    bound_ms: int = 0
+    """At most this much older than its user's latest event; 0: never."""
+    ring: int = 64
+    """It has to be among so many of its user's newest events."""
+
+
+NO_CORRECTIONS: Final = Corrections()
+
+
+def arrived(
+    users: NDArray[np.uint64], events: Events, grace_ms: int, rules: Corrections
+) -> tuple[I64, NDArray[np.bool_], int]:
+    """Judge N events in order of arrival.
+
+    Returns:
+        The time [N] at which each counts, ms, which of them are late [N], and how many count as of
+        when they came.
+    """
+    arrival = np.argsort(users, kind="stable")
+    times, rank = np.unique(events.time[arrival], return_inverse=True)
+    mine = users[arrival]
+    user = np.cumsum(np.append(False, mine[1:] != mine[:-1]))
+    # Ranks instead of times: the keys of one user stay below those of the next without overflow.
+    newest = times[np.maximum.accumulate(user * len(times) + rank) - user * len(times)]
+    time, event_id, kind = events.time[arrival], events.id[arrival], events.type[arrival]
+    late = newest - time > grace_ms
+    line = (kind == PURCHASE) | (kind == REFUND)
+    corrected = 0
+    first = np.searchsorted(user, user[late], side="left")
+    for place, begin in zip(np.flatnonzero(late).tolist(), first.tolist(), strict=True):
+        near = newest[place] - time[place] <= rules.bound_ms
+        if line[place] and near and _recent(time, event_id, late, newest, begin, place, rules.ring):
+            time[place], late[place] = newest[place], False
+            corrected += 1
+    at, out = np.empty_like(time), np.empty_like(late)
+    at[arrival], out[arrival] = time, late
+    return at, out, corrected
+
+
+def _recent(
+    time: I64,
+    event_id: NDArray[np.uint64],
+    late: NDArray[np.bool_],
+    newest: I64,
+    begin: int,
+    place: int,
+    ring: int,
+) -> bool:
+    """Whether fewer than ``ring`` of the user's events before ``place`` are later ones."""
+    key, later = (time[place], event_id[place]), 0
+    end = place
+    while end > begin and newest[end - 1] >= key[0]:
+        block = slice(max(begin, end - _BLOCK), end)
+        after = (time[block] > key[0]) | ((time[block] == key[0]) & (event_id[block] > key[1]))
+        later += int((after & ~late[block]).sum())
+        if later >= ring:
+            return False
+        end = block.start
+    return True

@@ -1,0 +1,43 @@
+"""When an event counts for what became of a prediction: as it does for the worker's own histories.
+
+Late events are left out, and late purchases and refunds count as of when they came, by the rules of
+`models/kernels/history.py`; only a history's length is not known here, so a purchase that the
+worker sends to the late topic because its user has done much since still counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from models.history import PURCHASE, REFUND
+
+if TYPE_CHECKING:
+    from stream.config.settings import Settings
+
+
+class Arrivals:
+    """Each user's newest event time so far; of the users of the last events."""
+
+    def __init__(self, grace_ms: int, correction_ms: int, max_users: int) -> None:
+        """Begin with nobody known: a user's first event is never late."""
+        self._grace = grace_ms
+        self._correction = correction_ms
+        self._most = max_users
+        self._newest: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """By the rules of the workers."""
+        state = settings.state
+        return cls(state.grace_ms, state.correction_ms, settings.outcomes.max_users)
+
+    def taken(self, user: str, time: int, kind: int) -> int | None:
+        """The time at which a user's event counts, ms; None for a late one, which does not."""
+        newest = max(self._newest.pop(user, time), time)
+        self._newest[user] = newest
+        if len(self._newest) > self._most:
+            del self._newest[next(iter(self._newest))]
+        if newest - time <= self._grace:
+            return time
+        counts = kind in (PURCHASE, REFUND) and newest - time <= self._correction
+        return newest if counts else None
