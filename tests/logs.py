@@ -122,7 +122,7 @@ def judged_by_oracle(
 ) -> tuple[dict[str, UserHistory], dict[str, int]]:
     """What the plain-Python oracle says of a log: per user the history, and the totals."""
     users: dict[str, UserHistory] = {}
-    totals = {"accepted": 0, "duplicate": 0, "late": 0, "reused": 0}
+    totals = {"accepted": 0, "duplicate": 0, "late": 0, "invalid": 0}
     for event in log:
         history = users.setdefault(
             event.user_id,
@@ -135,5 +135,6 @@ def judged_by_oracle(
                 state.correction_ms,
             ),
         )
-        totals[history.offer(Ev(*encode_event(event)))] += 1
+        verdict = history.offer(Ev(*encode_event(event)))
+        totals["invalid" if verdict == "reused" else verdict] += 1
     return users, totals

@@ -33,9 +33,13 @@ NO_CORRECTIONS: Final = Corrections()
 
 
 def arrived(
-    users: NDArray[np.uint64], events: Events, grace_ms: int, rules: Corrections
+    users: NDArray[np.uint64],
+    events: Events,
+    repeated: NDArray[np.bool_],
+    grace_ms: int,
+    rules: Corrections,
 ) -> tuple[I64, NDArray[np.bool_], int]:
-    """Judge N events in order of arrival.
+    """Judge N events in order of arrival; ``repeated``: those that came before and do not count.
 
     Returns:
         The time [N] at which each counts, ms, which of them are late [N], and how many count as of
@@ -48,15 +52,19 @@ def arrived(
     # Ranks instead of times: the keys of one user stay below those of the next without overflow.
     newest = times[np.maximum.accumulate(user * len(times) + rank) - user * len(times)]
     time, event_id, kind = events.time[arrival], events.id[arrival], events.type[arrival]
-    late = newest - time > grace_ms
+    late, again = newest - time > grace_ms, repeated[arrival]
     line = (kind == PURCHASE) | (kind == REFUND)
     corrected = 0
     first = np.searchsorted(user, user[late], side="left")
     for place, begin in zip(np.flatnonzero(late).tolist(), first.tolist(), strict=True):
         near = newest[place] - time[place] <= rules.bound_ms
-        if line[place] and near and _recent(time, event_id, late, newest, begin, place, rules.ring):
+        if not (line[place] and near):
+            continue
+        mine_so_far = slice(begin, place + 1)
+        gone = late[mine_so_far] | again[mine_so_far]
+        if _recent(time[mine_so_far], event_id[mine_so_far], gone, newest[mine_so_far], rules.ring):
             time[place], late[place] = newest[place], False
-            corrected += 1
+            corrected += int(not again[place])
     at, out = np.empty_like(time), np.empty_like(late)
     at[arrival], out[arrival] = time, late
     return at, out, corrected
@@ -65,19 +73,20 @@ def arrived(
 def _recent(
     time: I64,
     event_id: NDArray[np.uint64],
-    late: NDArray[np.bool_],
+    gone: NDArray[np.bool_],
     newest: I64,
-    begin: int,
-    place: int,
     ring: int,
 ) -> bool:
-    """Whether fewer than ``ring`` of the user's events before ``place`` are later ones."""
-    key, later = (time[place], event_id[place]), 0
-    end = place
-    while end > begin and newest[end - 1] >= key[0]:
-        block = slice(max(begin, end - _BLOCK), end)
+    """Whether fewer than ``ring`` of a user's events are later than the last one to arrive.
+
+    ``gone``: which do not count; ``newest``: the latest time up to each.
+    """
+    end = len(time) - 1
+    key, later = (time[end], event_id[end]), 0
+    while end > 0 and newest[end - 1] >= key[0]:
+        block = slice(max(0, end - _BLOCK), end)
         after = (time[block] > key[0]) | ((time[block] == key[0]) & (event_id[block] > key[1]))
-        later += int((after & ~late[block]).sum())
+        later += int((after & ~gone[block]).sum())
         if later >= ring:
             return False
         end = block.start

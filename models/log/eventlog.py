@@ -159,7 +159,8 @@ def _without_late(
     log: EventLog, grace_ms: int, corrections: Corrections
 ) -> tuple[EventLog, int, int]:
     """The log without late events, how many these are, and how many count as of when they came."""
-    time, late, corrected = arrived(log.users, log.events, grace_ms, corrections)
+    repeated = _repeats(log)[0] if corrections.bound_ms else np.zeros(len(log), np.bool_)
+    time, late, corrected = arrived(log.users, log.events, repeated, grace_ms, corrections)
     if corrected:
         log = EventLog(log.users, replace(log.events, time=time))
     return log.where(~late), int(late.sum()), corrected

@@ -56,7 +56,7 @@ def test_it_equals_a_plain_reading_of_the_rules(
     assert found.log.events.time.tolist() == [k[1] for k in expected]
     assert found.log.events.id.tolist() == [k[2] for k in expected]
     assert found.log.events.item.tolist() == [k[3] for k in expected]
-    assert (found.late, found.duplicates) == (late, duplicates)
+    assert (found.late, found.duplicates + found.reused) == (late, duplicates)
     users = sorted({k[0] for k in kept})
     assert found.log.users[found.starts].tolist() == users
     assert found.sizes.tolist() == [sum(k[0] == u for k in kept) for u in users]
