@@ -84,6 +84,10 @@ class OffsetError(StreamError):
     """The offset to start from does not exist in the source topic."""
 
 
+class TopicReplaced(StreamError):
+    """A topic was deleted and created again: what was noted of its offsets is of the old one."""
+
+
 class EraseError(StreamError):
     """Requests to forget users cannot be sent, or not be read."""
 

@@ -116,8 +116,7 @@ async def _settled(
 def log_lost(tp: TopicPartition, position: int, begin: int) -> None:
     """Log that a topic's retention deleted records before they were read."""
     log.warning(
-        "events were deleted by retention before they were read: raise the topic's retention.ms,"
-        " or add workers",
+        "events were deleted by retention before they were read: raise the topic's retention.ms",
         partition=f"{tp.topic}-{tp.partition}",
         lost=begin - position,
         from_offset=position,
@@ -160,6 +159,13 @@ def starting_point(tp: TopicPartition, known: SourceOffsets, state_offset: int) 
             partition=where,
             group=committed,
             state=state_offset,
+        )
+    if state_offset < 0 < committed:
+        log.warning(
+            "the group has an offset and the changelog holds no state: users known before it are"
+            " not known (was the changelog deleted and created again?)",
+            partition=where,
+            group=committed,
         )
     if committed > state_offset >= 0:
         log.warning(

@@ -14,10 +14,11 @@ from aiokafka.errors import KafkaError
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.clients import stop_consumer
 from stream.kafka.merging import Merge
+from stream.kafka.topic_ids import ask_topic_ids
 from stream.kafka.topics import missing_topic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from stream.config.settings import Settings
 
@@ -50,6 +51,10 @@ class Tail:
         """Return the offset after the last record of each partition, transactions included."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self.partitions)
         return ends
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the ids that topics have now, of those that exist."""
+        return await ask_topic_ids(self._consumer._client, topics)  # noqa: SLF001
 
     async def seek_to_end(self, topic: str) -> None:
         """Pass over what a topic holds now."""

@@ -14,7 +14,7 @@ unnoticed, whatever a rebalance does to a fetch on its way.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
@@ -39,6 +39,7 @@ from stream.faults import async_stage
 from stream.kafka.clients import end_fetches
 from stream.kafka.fetching import Fetching, MicroBatch
 from stream.kafka.pace import FETCH_WAIT_MS
+from stream.kafka.topic_ids import ask_topic_ids
 
 SESSION_TIMEOUT_MS: Final = 10_000
 """A worker that is silent for this long loses its partitions."""
@@ -201,6 +202,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             await self._ensure_consumer()._client.force_metadata_update()  # noqa: SLF001
 
         await self.in_thread(ask())
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the ids that the topics have now, of those that exist.
+
+        Raises:
+            KafkaError: no broker answers.
+        """
+        client = self._ensure_consumer()._client  # noqa: SLF001
+        return await self.in_thread(ask_topic_ids(client, topics))
 
     def partition_count(self, topic: str) -> int:
         """Return the topic's partitions as of the last metadata, 0 when it does not exist."""

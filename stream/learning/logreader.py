@@ -23,9 +23,11 @@ from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.events import Event
 from stream.config.settings import Settings
-from stream.errors import TopicLayoutError, TrainerError
+from stream.errors import TopicLayoutError, TopicReplaced, TrainerError
 from stream.kafka.clients import stop_consumer
 from stream.kafka.erased import read_erased
+from stream.kafka.offsets import log_lost
+from stream.kafka.topic_ids import ask_topic_ids
 from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.records import Record
@@ -39,6 +41,8 @@ _STALLED_S: Final = 30.0
 _POLL_RECORDS: Final = 20_000
 _FETCH_BYTES: Final = 4 << 20
 _FILE_ROWS: Final = 100_000
+_TOPIC: Final = "topic/"
+"""Begins the name under which a position notes the id (KIP-516) of the topic that it is of."""
 _HASHES: Final = 1_000_000
 """Users whose hash is remembered, at most."""
 PARQUET: Final = "parquet"
@@ -63,6 +67,7 @@ class KafkaLog:
         self._kept = Spool(settings.data_dir)
         self._hashes: dict[bytes, int] = {}
         self._begin: dict[str, int] = {}
+        self._topic_id = ""
         self.refused: dict[str, int] = {}
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
         self.names = catalogue(settings.train.rank)
@@ -75,6 +80,7 @@ class KafkaLog:
 
         Raises:
             TopicLayoutError: the topic does not exist.
+            TopicReplaced: it was deleted and created again since it was last read.
             TrainerError: no broker answers, or it stops to.
             BrokerError: as above, while the requests are read.
         """
@@ -89,6 +95,7 @@ class KafkaLog:
         try:
             self._know(await self._partition_numbers())
             await consumer.start()
+            await self._check_topic(consumer)
             await self._read_from(consumer, count)
         except (KafkaError, OSError) as error:
             servers = self._settings.kafka.bootstrap_servers
@@ -112,18 +119,35 @@ class KafkaLog:
 
     @property
     def position(self) -> dict[str, int]:
-        """Partition -> next offset to read."""
-        return {str(where.partition): p.position for where, p in self._partitions.items()}
+        """Partition -> next offset to read; and the topic's id, see `_TOPIC`."""
+        position = {str(where.partition): p.position for where, p in self._partitions.items()}
+        return position | ({_TOPIC + self._topic_id: 0} if self._topic_id else {})
 
     def go_on(self, position: Mapping[str, int]) -> None:
         """Begin where another reader of the same topic stopped."""
         self._begin = dict(position)
+        noted = [name.removeprefix(_TOPIC) for name in position if name.startswith(_TOPIC)]
+        self._topic_id = noted[0] if noted else ""
+
+    async def _check_topic(self, consumer: AIOKafkaConsumer) -> None:
+        topic, known = self._settings.topics.events, self._topic_id
+        found = await ask_topic_ids(consumer._client, [topic])  # noqa: SLF001
+        self._topic_id = found.get(topic, known)
+        if known and self._topic_id != known:
+            self._topic_id = known
+            raise TopicReplaced(
+                f"{topic} was read under id {known} and has id {found[topic]} now: it was deleted"
+                " and created again; nothing is changed: train with another data_dir, or without"
+                " --refresh, to read the new topic from its beginning"
+            )
 
     async def _read_from(self, consumer: AIOKafkaConsumer, count: Count | None) -> None:
         consumer.assign(list(self._partitions))
         ends = await consumer.end_offsets(list(self._partitions))
         begun = await consumer.beginning_offsets(list(self._partitions))
         for where, partition in self._partitions.items():
+            if 0 < partition.position < begun[where]:
+                log_lost(where, partition.position, begun[where])
             partition.position = max(partition.position, begun[where])
             consumer.seek(where, partition.position)
         total = sum(max(ends[w] - p.position, 0) for w, p in self._partitions.items())

@@ -31,6 +31,7 @@ from schemas.outputs import ChurnAlert, Prediction
 from stream.config.targets import targets_of
 from stream.errors import BrokerError
 from stream.kafka.announce import note, withdraw
+from stream.kafka.same_topics import SameTopics
 from stream.kafka.tail import open_tail
 from stream.outcomes.arrivals import Arrivals
 from stream.outcomes.erased_users import ErasedUsers
@@ -114,6 +115,7 @@ class OutcomeService:
         Raises:
             BrokerError: the cluster stopped answering.
             TopicLayoutError: a topic is missing.
+            TopicReplaced: a topic was deleted and created again.
             TrainerError: a roll-back cannot be announced.
         """
         stop = stop or asyncio.Event()
@@ -149,7 +151,9 @@ class OutcomeService:
         self, tail: Tail, requests: Tail, producer: AIOKafkaProducer, stop: asyncio.Event
     ) -> None:
         due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
+        same = SameTopics([*self._take], tail.topic_ids)
         while not stop.is_set():
+            await same.check()
             records = await tail.poll(_POLL_S)
             # After the records: a request that lies before one of them is read before it is used.
             await self._erase(requests)

@@ -15,13 +15,15 @@ import structlog
 from aiokafka import TopicPartition
 
 from stream.config.settings import Settings
-from stream.errors import StoreCorrupt, StoreLocked, TopicLayoutError
+from stream.errors import OffsetError, StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.health.vitals import Progress
 from stream.kafka.offsets import Start, source_offsets, starting_point
+from stream.kafka.topic_ids import replaced, topic_ids
 from stream.kafka.topics import PARTITIONS_CHANGED
 from stream.partition.commit import Committer
 from stream.partition.engine import Engine
 from stream.partition.eraser import Eraser
+from stream.partition.same_topics import check_changelog, check_source
 from stream.pipeline.due_times import DueOf
 from stream.pipeline.erasure import Erasure
 from stream.pipeline.outbox import Counters, Outbox, Outputs
@@ -70,6 +72,13 @@ class PipelineLike(Protocol):
 
     def erase(self, erasures: Sequence[Erasure], reached: int, now_ms: int) -> None:
         """Take in requests to forget users; the source is processed up to `reached`."""
+
+    @property
+    def topic_ids(self) -> dict[str, str]:
+        """Topic -> the id under which its offsets are noted."""
+
+    def note_topics(self, ids: dict[str, str]) -> None:
+        """Note of which topics the offsets are."""
 
     def pass_over(self, offset: int, lost: int) -> None:
         """Note that nothing is left to process before `offset`, and how much retention deleted."""
@@ -180,6 +189,9 @@ async def open_partition(
         await committer.start()
         progress.enter("opening the folder")
         local = await folder.open()
+        followed = [tp.topic, settings.changelog, settings.topics.erase]
+        ids = await topic_ids(options, followed, OffsetError)
+        check_changelog(local, settings.changelog, ids)
         progress.enter("settling the last transaction")
         await committer.settle(local.changelog_offset)
         progress.enter("asking for offsets")
@@ -194,16 +206,24 @@ async def open_partition(
             aside=parts.engine.run_aside,
             progress=progress,
         )
+        if settings.changelog in ids:
+            store.note_changelog(ids[settings.changelog])
         progress.enter(PIPELINE_STEP)
         behind = folder.writing_behind(store)
         pipeline = await parts.engine.run(_new_pipeline, tp, parts, behind)
+        check_source(tp, pipeline.topic_ids, pipeline.source_offset, ids)
         start = starting_point(tp, known, pipeline.source_offset)
         if known.pending:
             # Any decided commit of this partition's producer id replaces what lost its marker.
             await committer.confirm(start.offset)
         if eraser is not None:
             # All of them before the first event, so that each finds its place among the events.
-            await eraser.start(pipeline.erase_offset, progress)
+            erase = settings.topics.erase
+            again = erase in replaced(pipeline.topic_ids, ids)
+            if again:
+                log.warning("a new topic: requests to forget users are read again", topic=erase)
+            await eraser.start(-1 if again else pipeline.erase_offset, progress)
+        pipeline.note_topics(pipeline.topic_ids | ids)
     except BaseException:
         if eraser is not None:
             await eraser.close()

@@ -83,7 +83,7 @@ class Processing:
         self._last_timestamp = 0
         self._uncommitted: list[MicroBatch] = []
         self._uncommitted_records = 0
-        self._pending = False
+        self._pending = opened.pipeline.pending
         self._next_due = opened.pipeline.next_due()
         self._advanced_to = -1
         self._commit: asyncio.Task[Durable] | None = None

@@ -111,6 +111,8 @@ class PartitionMeta(msgspec.Struct):
     """Id of the key that made the user ids of this state, empty where they are the users' own."""
     erase_offset: int = -1
     """Next request to forget a user, in the partition of the same number."""
+    topic_ids: dict[str, str] = {}
+    """Topic -> its id (KIP-516): of those topics are the offsets; empty before this was noted."""
 
 
 def encode_meta(meta: PartitionMeta) -> bytes:

@@ -191,6 +191,16 @@ class Pipeline:
         for _ in self.work(batch):
             pass
 
+    @property
+    def topic_ids(self) -> dict[str, str]:
+        """Topic -> the id under which its offsets are noted."""
+        return self._meta.topic_ids
+
+    def note_topics(self, ids: dict[str, str]) -> None:
+        """Note of which topics the offsets are; with the next commit, which is made for it."""
+        self._moved |= self._meta.source_offset >= 0 and ids != self._meta.topic_ids
+        self._meta.topic_ids = ids
+
     def pass_over(self, offset: int, lost: int) -> None:
         """Note that the source holds nothing to process before ``offset``.
 

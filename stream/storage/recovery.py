@@ -102,7 +102,14 @@ async def recover(
         first = (await consumer.beginning_offsets([changelog]))[changelog]
         end = (await consumer.end_offsets([changelog]))[changelog]
         at, wiped = store.changelog_offset + 1, False
-        reason = _why_unusable(at, first, end)
+        if at > end:
+            raise RecoveryError(
+                f"{where}: the local state contains offset {at - 1} but the changelog ends at"
+                f" {end}: it was deleted and created again, or lost its end (unclean leader"
+                " election); both are left as they are: use a new app_id and replay the events, or"
+                f" move the folder {store.path} away to go on with what the changelog holds"
+            )
+        reason = _why_unusable(at, first)
         if reason:
             log.warning("state is wiped and restored", changelog=where, reason=reason)
             store, at, wiped = reset(), 0, True
@@ -149,13 +156,8 @@ async def _check_decided(consumer: AIOKafkaConsumer, changelog: TopicPartition) 
         )
 
 
-def _why_unusable(at: int, first: int, end: int) -> str:
-    """Say why a store that continues at `at` does not fit a changelog of [first, end)."""
-    if at > end:
-        return (
-            f"the local state contains offset {at - 1} but the changelog ends at {end}: it was"
-            " truncated or is another one"
-        )
+def _why_unusable(at: int, first: int) -> str:
+    """Say why a store that continues at `at` does not fit a changelog that begins at `first`."""
     if 0 < at < first:
         return f"the local state ends at {at} but the changelog now begins at {first}"
     return ""

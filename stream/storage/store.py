@@ -46,6 +46,7 @@ _DUE: Final = struct.Struct(">Q")
 _OFFSET: Final = struct.Struct("<q")
 _OFFSET_KEY: Final = b"\x00changelog-offset"
 _RESTORING_KEY: Final = b"\x00restoring"
+_CHANGELOG_ID_KEY: Final = b"\x00changelog-id"
 _SCAN_CHUNK: Final = 4096
 
 
@@ -134,6 +135,16 @@ class RocksStore:
     def changelog_offset(self) -> int:
         """Offset of the last changelog record contained, -1 when there is none."""
         return self._offset
+
+    @property
+    def changelog_id(self) -> str:
+        """Id (KIP-516) of the changelog topic that `changelog_offset` is of, "" if not noted."""
+        return (self.get(_CHANGELOG_ID_KEY) or b"").decode()
+
+    def note_changelog(self, topic_id: str) -> None:
+        """Note durably of which topic the offset is."""
+        with translated(self.path):
+            self._db.put(_CHANGELOG_ID_KEY, topic_id.encode())
 
     @property
     def restoring(self) -> bool:

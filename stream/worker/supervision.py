@@ -14,10 +14,11 @@ from stream.health.metrics import Metrics
 from stream.health.vitals import Sign
 from stream.health.watchdog import Watchdog, cluster_answers
 from stream.health.web import WebServer
+from stream.kafka.same_topics import SameTopics
 from stream.kafka.topics import PARTITIONS_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from faust.types.tuples import TP
 
@@ -70,6 +71,10 @@ class Supervision:
             cluster_answers=lambda: cluster_answers(settings.kafka.client_options(), topics),
         )
         self._web: WebServer | None = None
+        self._same_topics = SameTopics(
+            [*topics, settings.topics.erase, settings.topics.models],
+            self._topic_ids,
+        )
 
     def start(self) -> None:
         """Begin to watch the event loop, and open the pages where they are wanted.
@@ -113,11 +118,13 @@ class Supervision:
         Raises:
             WorkerError: a part of Faust ended.
             TopicLayoutError: the source topic is not what it was.
+            TopicReplaced: a topic that is read was deleted and created again.
         """
         while True:
             await asyncio.sleep(_CHECK_S)
             self._check_faust()
             self.check_topic()
+            await self._same_topics.check()
             await self._worker.reinstate_scorer()
 
     def _check_faust(self) -> None:
@@ -130,6 +137,9 @@ class Supervision:
                 raise WorkerError(
                     f"Faust's {service.label} ended: {reason!r}; restart the worker"
                 ) from reason
+
+    async def _topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        return await self._worker.app.intake.thread.topic_ids(topics)
 
     async def confirm_topic(self) -> None:
         """Do `check_topic` with what the broker says now."""

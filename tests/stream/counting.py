@@ -82,6 +82,14 @@ class CountingPipeline:
         self._moved = True
         return iter(())
 
+    @property
+    def topic_ids(self):
+        return self._meta.topic_ids
+
+    def note_topics(self, ids):
+        self._moved |= self._meta.source_offset >= 0 and ids != self._meta.topic_ids
+        self._meta.topic_ids = ids
+
     def pass_over(self, offset, lost):
         self._moved |= lost > 0 or offset > max(self._meta.source_offset, 0)
         self._meta.source_offset = max(self._meta.source_offset, offset)

@@ -107,6 +107,13 @@ class Bench:
             await admin.close()
         return {tp.partition: max(known.offset, 0) for tp, known in offsets.items()}
 
+    async def group_at(self, offset: int, process: Forked) -> None:
+        """Wait until this offset of partition 0 is committed."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self.committed()).get(0) != offset:
+                assert process.poll() is None, self.log(process)
+                await asyncio.sleep(0.1)
+
     async def committed_to_the_end(self, process: Forked) -> None:
         """Wait until the committed offsets are the ends of the log, markers included."""
         async with asyncio.timeout(PATIENCE_S):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from models.encoding import hash64, item_code
 from models.history import Events
@@ -18,7 +19,7 @@ from models.log.names import catalogue
 from models.log.spool import Spool
 from schemas.codec import encode
 from schemas.events import View
-from stream.errors import TopicLayoutError, TrainerError
+from stream.errors import TopicLayoutError, TopicReplaced, TrainerError
 from stream.learning.logreader import KafkaLog, read_files
 from tests.conftest import Kafka
 from tests.stream.kafka_tools import create_topics, produce, unique
@@ -40,6 +41,33 @@ async def transaction(kafka: Kafka, topic: str, rows: list[tuple[bytes, bytes]],
             await producer.abort_transaction()
     finally:
         await producer.stop()
+
+
+@pytest.mark.kafka
+async def test_a_topic_made_again_is_not_read_on(
+    kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
+) -> None:
+    """In the same process, and from the position that another one noted."""
+    topic, servers = unique("events"), kafka.bootstrap_servers
+    await create_topics(servers, topic, f"{topic}-erase")
+    await produce(servers, topic, shop[:40])
+    settings = settings_for(tmp_path, kafka, topic)
+    log, later = KafkaLog(settings), KafkaLog(settings)
+    assert len(await log.read()) == 40
+    position = log.position
+    later.go_on(position)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
+    await create_topics(servers, topic)
+    await produce(servers, topic, shop[:90])
+
+    for reader in (log, later):
+        with pytest.raises(TopicReplaced, match=rf"{topic} was read under id .* created again"):
+            await reader.read()
+        assert reader.position.items() >= {k: v for k, v in position.items() if "/" in k}.items()
+    assert len(await KafkaLog(settings).read()) == 90
 
 
 @pytest.mark.kafka
