@@ -101,7 +101,8 @@ class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True,
         int, Meta(ge=1, le=65535, description="Version of this schema the producer wrote.")
     ] = 1
     anonymous_id: Annotated[
-        Id | None, Meta(description="Device or cookie id from before the user was known.")
+        Id | None,
+        Meta(description="Device or cookie id from before the user was known; it joins nothing."),
     ] = None
     session_id: Annotated[
         Id | None, Meta(description="The producer's own session id; sessions are also derived.")

@@ -7,9 +7,7 @@ wrong usage; 130 after Ctrl-C, but for commands that are meant to be ended so, w
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -53,26 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has what they wanted.
-        _give_up_output()
+        from stream.cli.ending import give_up_output
+
+        give_up_output()
         status = 1
     except OSError as error:
         if error.errno not in _OUTSIDE:
             raise
-        _give_up_output()
-        status = 1
-        from stream.cli.ending import tell
+        from stream.cli.ending import give_up_output, tell
 
+        give_up_output()
+        status = 1
         tell(f"cannot write or read {error.filename or 'the output'}: {error.strerror}")
     if arguments is None:
         # What is left is Python's own end, which an interruption would only make noisy.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
-
-
-def _give_up_output() -> None:
-    """Forget what could not be written: Python would try again at its end, and complain."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`intentstream watch`: predictions, alerts, dead letters or models as they come."""
 
 import asyncio
-import os
 import sys
 from collections import deque
 from enum import StrEnum
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import typer
 
+from stream.cli.ending import give_up_output
 from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_settings
 from stream.config.settings import Settings
 
@@ -64,8 +64,8 @@ def watch(
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
-        # Whoever read the pipe has had enough; what Python flushes on leaving must not fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the pipe has had enough.
+        give_up_output()
 
 
 async def _follow(

@@ -11,8 +11,7 @@ import typer
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.errors import IntentStreamError
-from stream.cli import main as cli_main
-from stream.cli import program
+from stream.cli import ending, program
 from stream.cli.main import main
 from stream.cli.program import command_modules
 
@@ -171,7 +170,7 @@ def test_interruption_of_a_command_is_no_traceback(failing, capsys):
     ],
 )
 def test_file_that_cannot_be_written_is_one_line(failing, capsys, error, said, monkeypatch):
-    monkeypatch.setattr(cli_main, "_give_up_output", lambda: None)
+    monkeypatch.setattr(ending, "give_up_output", lambda: None)
     failing.error = error
     with pytest.raises(SystemExit) as ended:
         main(["fail"])
