@@ -92,6 +92,25 @@ def test_results_do_not_depend_on_the_batches(targets: tuple[Target, ...], batch
             assert record[name] == driver.records()[user][name], (user, name)
 
 
+@pytest.mark.parametrize("jitter", [1, 900_000], ids=["in order", "disordered"])
+def test_alerts_come_from_inactivity_alone(scorer: Scorer, jitter: int) -> None:
+    log = disordered(shop_log(7, 1200), 7, jitter)
+    driver = PipelineDriver(scorer, settings())
+    driver.pipe(log, batch=100)
+    events = {(event.user_id, event.event_time) for event in log}
+    raised: dict[str, int] = {}
+    for alert in driver.alerts():
+        if alert.state in {"raised", "escalated"}:
+            assert alert.cause == "silence"
+            assert alert.silence_ms >= 6 * 3_600_000
+            assert (alert.user_id, alert.event_time) not in events
+        if alert.state == "raised":
+            raised[alert.episode] = alert.event_time
+        elif alert.state == "resolved":
+            assert alert.event_time > raised[alert.episode]
+    assert len(raised) > 5
+
+
 def test_latest_emits_the_same_values_as_every(scorer: Scorer) -> None:
     log = shop_log(3, 600)
     every, latest = (
