@@ -18,6 +18,8 @@ __all__ = ["explanation_lines", "feature_words"]
 
 SHOWN: Final = 5
 """Features, and events, that are named per target."""
+LEAST: Final = 5e-5
+"""Shares of the log-odds that round to 0.0000 are left out."""
 LATEST: Final = 5
 """Events of the history that are listed."""
 
@@ -111,16 +113,16 @@ def _target(found: Explanation, target: str, probability: float) -> Iterator[str
         f" {of_target.baseline:+.2f}; the difference comes from:"
     )
     yield from _features(found, of_target)
-    events = [event for event in found.history[target] if event.attribution is not None]
-    for event in sorted(events, key=lambda e: -abs(e.attribution or 0))[:SHOWN]:
-        name = printable(event.event_id)
-        yield f"  {event.attribution:+.4f} {event.type} {name} at {moment(event.event_time)}"
+    for event in sorted(found.history[target], key=lambda e: -abs(e.attribution or 0))[:SHOWN]:
+        if abs(event.attribution or 0) >= LEAST:
+            name = printable(event.event_id)
+            yield f"  {event.attribution:+.4f} {event.type} {name} at {moment(event.event_time)}"
 
 
 def _features(found: Explanation, of_target: Attribution) -> Iterator[str]:
     strongest = sorted(of_target.profile.items(), key=lambda pair: -abs(pair[1]))[:SHOWN]
     for name, share in strongest:
-        if share:
+        if abs(share) >= LEAST:
             yield f"  {share:+.4f} {feature_words(name, found.profile[name])}"
 
 
