@@ -90,8 +90,8 @@ class Delivery:
     def late(self, grace_ms: int) -> int:
         """Count good records older than their user's latest event before them by more than grace.
 
-        What a worker calls late, but for users so fast that their history ring runs over within
-        the grace.
+        What a worker calls late, but for purchases and refunds within `state.correction_ms`, which
+        count as of when they came.
         """
         good = self.event[self.poison < 0]
         user = self.shop.user[good]

@@ -42,8 +42,7 @@ def test_counts_are_what_a_serial_judge_finds(shop):
     users = {}
     found = {"accepted": 0, "duplicate": 0, "late": 0}
     for event in delivery.event.tolist():
-        # A ring without end: its running over is what `late` leaves out.
-        user = users.setdefault(int(shop.user[event]), UserHistory(ring=10**9, grace=GRACE))
+        user = users.setdefault(int(shop.user[event]), UserHistory(grace=GRACE))
         found[user.offer(Ev(int(shop.time[event]), event))] += 1
     assert found["late"] == delivery.late(GRACE) > 100
     assert found["duplicate"] == delivery.duplicates
