@@ -80,5 +80,6 @@ def test_equal_to_the_oracle_under_the_stated_rules(
         assert totals["duplicate"] > len(log) // 30
         counters: Counter[str] = Counter()
         for driver in drivers.values():
-            counters.update(msgspec.structs.asdict(driver.pipeline.counters))
+            found = msgspec.structs.asdict(driver.pipeline.counters)
+            counters.update({name: n for name, n in found.items() if isinstance(n, int)})
         assert counters["consumed"] == sum(totals.values()) + len(letters) == len(log)
