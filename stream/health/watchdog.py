@@ -34,6 +34,8 @@ END_AFTER: Final = 2.0
 CLEAN_END_S: Final = 12.0
 """How long a worker that stands still may take to end the clean way."""
 _LOOK_S: Final = 0.5
+_FAILED_LOOKS: Final = 3
+"""So many looks in a row that raise an error end the worker."""
 _PROBE_S: Final = 4.0
 _PROBE_EVERY_S: Final = 3.0
 _PAUSE_S: Final = 5.0
@@ -118,8 +120,9 @@ class Watchdog:
         """What stands still now, for the health report."""
 
     def watch_loop(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch that an event loop goes round."""
-        self._loops[name] = loop, [0]
+        """Watch that an event loop goes round; from any thread."""
+        # Another dictionary, because the watchdog's thread may be iterating over this one.
+        self._loops = {**self._loops, name: (loop, [0])}
 
     def start(self) -> None:
         """Begin to look."""
@@ -138,14 +141,21 @@ class Watchdog:
             self._thread.join()
 
     def _run(self) -> None:
-        began = time.monotonic()
+        began, failed = time.monotonic(), 0
         try:
             while not self._resting.wait(_LOOK_S):
                 faulthandler.dump_traceback_later(self._last_resort_s(), exit=True)
                 paused = time.monotonic() - began - _LOOK_S
                 if paused > _PAUSE_S:
                     self._stalls.forgive(paused)
-                self._watch(time.monotonic())
+                try:
+                    self._watch(time.monotonic())
+                    failed = 0
+                except Exception:
+                    # What it looks at changes in other threads meanwhile: that alone ends nothing.
+                    failed += 1
+                    if failed >= _FAILED_LOOKS:
+                        raise
                 began = time.monotonic()
         except Exception as error:
             with contextlib.suppress(Exception):  # a log that nobody can write to may be the reason

@@ -218,7 +218,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that the group gave to this consumer."""
-        return frozenset(self._ensure_consumer().assignment())
+        try:
+            return frozenset(self._ensure_consumer().assignment())
+        except AttributeError:  # the consumer's own thread has just dropped it
+            return frozenset()
 
     def log_state(self, tp: TopicPartition) -> LogState | None:
         """Return what the last fetch response said, None before the first."""
@@ -226,7 +229,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             consumer = self._ensure_consumer()
             polled = consumer.last_poll_timestamp(tp)
             high_water, stable = consumer.highwater(tp), consumer.last_stable_offset(tp)
-        except (IllegalStateError, AssertionError):
+        except (IllegalStateError, AssertionError, AttributeError):
+            # AttributeError: the consumer's own thread drops the assignment between two steps.
             return None
         if polled is None or high_water is None:
             return None

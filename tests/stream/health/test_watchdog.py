@@ -206,6 +206,38 @@ def test_a_watchdog_that_fails_itself_ends_the_worker(dog):
     assert isinstance(it.errors[0], ZeroDivisionError)
 
 
+def test_one_look_that_fails_ends_nothing(dog):
+    it = dog()
+    failing = iter([RuntimeError("dictionary changed size during iteration")])
+    looks = []
+
+    def look():
+        looks.append(1)
+        for error in failing:
+            raise error
+        return []
+
+    it.dog._look = look
+    it.dog.start()
+    it.wait(lambda: len(looks) > 6)
+    it.dog.rest()
+    assert it.errors == it.exits == []
+
+
+def test_a_loop_added_during_a_look_is_no_error(dog):
+    it = dog()
+    loop = asyncio.new_event_loop()
+
+    class Adding:
+        def call_soon_threadsafe(self, *_):
+            it.dog.watch_loop("another", loop)
+
+    it.dog.watch_loop("first", Adding())
+    assert [sign.what for sign in it.dog._rounds()] == ["first"]
+    assert [sign.what for sign in it.dog._rounds()] == ["first", "another"]
+    loop.close()
+
+
 def test_a_log_that_nobody_can_write_to_keeps_no_worker_alive(dog, monkeypatch):
     class Closed:
         def __getattr__(self, _):
