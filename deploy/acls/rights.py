@@ -45,6 +45,7 @@ def rights(component: str, settings: Settings) -> Iterator[Right]:
     names = settings.topics.model_dump() | {
         "app_id": settings.app_id,
         "changelog": settings.changelog,
+        "replayed": settings.replayed,
     }
     chosen = tomllib.loads(RIGHTS.read_text(encoding="utf-8"))[component]
     for kind in OPTIONS:

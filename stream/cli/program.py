@@ -78,8 +78,12 @@ def run(arguments: Sequence[str]) -> None:
     except Exception as error:
         if not type(error).__module__.startswith("aiokafka."):
             raise
+        from stream.config.secure_settings import KafkaSettings
+        from stream.kafka.diagnosis import denied
+
         fail(
-            f"Kafka: {error}; check that the broker runs (`intentstream broker status`) and"
+            denied(error, KafkaSettings())
+            or f"Kafka: {error}; check that the broker runs (`intentstream broker status`) and"
             " --bootstrap-servers"
         )
 

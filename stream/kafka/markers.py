@@ -12,7 +12,7 @@ opening that is killed halfway leaves nothing to guess.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.errors import ClusterUnreachable
+from stream.kafka.clients import stop_producer
 from stream.kafka.transactions import (
     Outcome,
     connected,
@@ -80,6 +81,42 @@ async def outcome_before(
                 client, lambda: end_transaction(client, transactional_id, last), _ANSWER_S
             )
         return carried or last.outcome, bool(waiting) or last.state in _PENDING
+
+
+async def take_over(
+    new_producer: Callable[[int], AIOKafkaProducer],
+    client_options: dict[str, Any],
+    transactional_id: str,
+    partitions: Sequence[TopicPartition],
+    timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+) -> tuple[AIOKafkaProducer, dict[TopicPartition, int | None]]:
+    """Initialise a transactional id: fences its holder, ends and decides its last transaction.
+
+    Args:
+        new_producer: makes a producer of the id with a transaction timeout, ms; the caller stops
+            all that it makes.
+        client_options: those of every Kafka client of the process.
+        transactional_id: the producers'.
+        partitions: all that its transactions write to.
+        timeout_ms: of the transactions to come.
+
+    Returns:
+        The producer, and what is still undecided, as in `waiting_partitions`: the coordinator
+        could not tell how the last transaction ended.
+
+    Raises:
+        ClusterUnreachable: a marker does not get there.
+        KafkaError: the cluster does not answer, or refuses.
+    """
+    outcome, open_before = await outcome_before(client_options, transactional_id, partitions)
+    if open_before and outcome is not Outcome.UNKNOWN:
+        repairing = new_producer(REPAIR_TIMEOUT_MS[outcome])
+        await repairing.start()
+        await decide(repairing, partitions, outcome)
+        await stop_producer(repairing)
+    producer = new_producer(timeout_ms)
+    await producer.start()
+    return producer, await waiting_partitions(producer, partitions)
 
 
 async def waiting_partitions(
@@ -163,8 +200,8 @@ async def arrived(producer: AIOKafkaProducer, written: Written) -> None:
         if missing:
             raise ClusterUnreachable(
                 f"{_names(missing)}: the cluster acknowledged a commit and did not write its"
-                " marker, because a partition had no leader then; the partition is opened again,"
-                " which writes it"
+                " marker, because a partition had no leader then; the next owner of the"
+                " transactional id writes it"
             )
         return
 

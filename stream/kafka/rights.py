@@ -5,7 +5,7 @@ whatever happens to meet it first.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -15,6 +15,7 @@ from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema,
 
 from stream.config.settings import Settings
 from stream.errors import BrokerError
+from stream.kafka.diagnosis import why
 
 _ANSWER_MS: Final = 5_000
 _SETTLE_S: Final = 20.0
@@ -172,8 +173,7 @@ async def check_rights(settings: Settings, needed: Mapping[str, set[str]]) -> No
         missing += await _patiently(lambda: _missing_on_group(client, settings.app_id))
     except (KafkaError, OSError) as error:
         raise BrokerError(
-            f"the broker at {settings.kafka.bootstrap_servers} does not tell this client's rights:"
-            f" {error!r}; check the cluster"
+            f"the broker does not tell this client's rights: {await why(settings.kafka, error)}"
         ) from error
     finally:
         await client.close()
@@ -182,6 +182,22 @@ async def check_rights(settings: Settings, needed: Mapping[str, set[str]]) -> No
         raise BrokerError(
             f"{user} lacks rights: {', '.join(missing)}; give it those of deploy/acls/rights.toml"
         )
+
+
+async def hidden_topics(settings: Settings, topics: Sequence[str]) -> list[str]:
+    """Return those of the topics that this client may not even see, whether they exist or not.
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    client = AIOKafkaClient(**settings.kafka.client_options(), request_timeout_ms=_ANSWER_MS)
+    try:
+        await client.bootstrap()
+        answer = await client.send(client.get_random_node(), _Allowed(sorted(topics)))
+    finally:
+        await client.close()
+    found = answer.to_object()["topics"]
+    return [topic["topic"] for topic in found if topic["error_code"] == _HIDDEN]
 
 
 async def _patiently(ask: Callable[[], Awaitable[list[str]]]) -> list[str]:

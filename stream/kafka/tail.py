@@ -11,14 +11,15 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
-from stream.errors import BrokerError, TopicLayoutError
+from stream.errors import BrokerError
 from stream.kafka.clients import stop_consumer
+from stream.kafka.diagnosis import unusable
 from stream.kafka.merging import Merge
 from stream.kafka.topic_ids import ask_topic_ids
-from stream.kafka.topics import missing_topic
+from stream.kafka.topics import absent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from stream.config.settings import Settings
 
@@ -178,8 +179,8 @@ async def open_bounds(settings: Settings, topic: str) -> AsyncIterator[Bounds]:
     """
     consumer = _consumer(settings, "read_uncommitted")
     try:
-        with _answering(settings):
-            partitions = _partitions(await _describe(settings), [topic], settings)
+        async with _answering(settings):
+            partitions = await _partitions(await _describe(settings), [topic], settings)
             await consumer.start()
         yield Bounds(consumer, partitions)
     finally:
@@ -199,8 +200,8 @@ async def open_tail(
     """
     consumer = _consumer(settings, "read_committed")
     try:
-        with _answering(settings):
-            partitions = _partitions(await _describe(settings), list(topics), settings)
+        async with _answering(settings):
+            partitions = await _partitions(await _describe(settings), list(topics), settings)
             await consumer.start()
             consumer.assign(partitions)
             seek = consumer.seek_to_beginning if from_beginning else consumer.seek_to_end
@@ -223,15 +224,12 @@ def _consumer(settings: Settings, isolation: str) -> AIOKafkaConsumer:
     )
 
 
-@contextlib.contextmanager
-def _answering(settings: Settings) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _answering(settings: Settings) -> AsyncIterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise BrokerError(
-            f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
-            " --bootstrap-servers, or run `intentstream broker start`"
-        ) from error
+        raise await unusable(settings.kafka, error) from error
 
 
 def _stalled(topics: set[str], timeout_s: float) -> BrokerError:
@@ -251,12 +249,12 @@ async def _describe(settings: Settings) -> ClusterMetadata:
         await client.close()
 
 
-def _partitions(
+async def _partitions(
     cluster: ClusterMetadata, topics: list[str], settings: Settings
 ) -> list[TopicPartition]:
     missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
     if missing:
-        raise TopicLayoutError([missing_topic(name, settings) for name in missing])
+        raise await absent(settings, missing)
     return [
         TopicPartition(topic, number)
         for topic in topics

@@ -13,11 +13,18 @@ from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from stream.config.durations import DAY_MS, HOUR_MS
 from stream.config.settings import Settings
 from stream.errors import BrokerError, TopicLayoutError
+from stream.kafka.diagnosis import denied, unusable
+from stream.kafka.rights import hidden_topics
 
 _REQUEST_MS = 15_000
 _SETTLE_S = 20.0
@@ -151,7 +158,7 @@ async def create_topics(settings: Settings, specs: list[TopicSpec] | None = None
     async with _admin(settings) as admin:
         found = await _retried(lambda: _describe(admin, specs), settings)
         missing = [spec for spec in specs if spec.name not in found]
-        created = await _create(admin, missing) if missing else []
+        created = await _create(admin, missing, settings) if missing else []
         # Brokers learn of new topics one after the other, also of those that another starter made.
         deadline = asyncio.get_running_loop().time() + _SETTLE_S
         while len(found) < len(specs) and asyncio.get_running_loop().time() < deadline:
@@ -175,6 +182,9 @@ async def check_topics(settings: Settings) -> dict[str, int | None]:
     specs = required_topics(settings)
     async with _admin(settings) as admin:
         found = await _retried(lambda: _describe(admin, specs), settings)
+    missing = [spec.name for spec in specs if spec.name not in found]
+    if missing and isinstance(error := await absent(settings, missing), BrokerError):
+        raise error
     _raise_problems(specs, found, settings)
     return {name: topic.kept_ms for name, topic in found.items()}
 
@@ -196,7 +206,7 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         try:
             await admin.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise _unreachable(settings, error) from error
+            raise await unusable(settings.kafka, error) from error
         yield admin
     finally:
         await admin.close()
@@ -204,14 +214,6 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _unreachable(settings: Settings, error: BaseException) -> BrokerError:
-    return BrokerError(
-        f"no Kafka broker answers at {settings.kafka.bootstrap_servers}"
-        f" ({settings.kafka.security_protocol}): {_said(error)}; check"
-        " --bootstrap-servers and the kafka settings, or run `intentstream broker start`"
-    )
 
 
 async def _retried(ask: Callable[[], Awaitable[T]], settings: Settings) -> T:
@@ -223,11 +225,13 @@ async def _retried(ask: Callable[[], Awaitable[T]], settings: Settings) -> T:
         except (KafkaError, OSError, TimeoutError) as error:
             retriable = getattr(error, "retriable", True)
             if not retriable or asyncio.get_running_loop().time() > deadline:
-                raise _unreachable(settings, error) from error
+                raise await unusable(settings.kafka, error) from error
         await asyncio.sleep(_POLL_S)
 
 
-async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[str]:
+async def _create(
+    admin: AIOKafkaAdminClient, specs: list[TopicSpec], settings: Settings
+) -> list[str]:
     topics = [
         NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=spec.config)
         for spec in specs
@@ -235,14 +239,24 @@ async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[st
     try:
         answer = await admin.create_topics(topics, timeout_ms=_REQUEST_MS)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerError(f"cannot create topics: {_said(error)}") from error
-    created, refused = [], []
+        raise BrokerError(
+            f"cannot create topics: {denied(error, settings.kafka) or _said(error)}"
+        ) from error
+    created, refused, forbidden = [], [], []
     for name, code, *message in answer.topic_errors:
         if code == 0:
             created.append(name)
+        elif for_code(code) is TopicAuthorizationFailedError:
+            forbidden.append(name)
         elif for_code(code) is not TopicAlreadyExistsError:
             why = message[0] if message and message[0] else for_code(code).__name__
             refused.append(f"{name}: {why}")
+    if forbidden:
+        user = settings.kafka.sasl_username or "this client"
+        raise BrokerError(
+            f"{user} lacks the right Create on topic {', '.join(forbidden)}: give it those of"
+            " deploy/acls/rights.toml"
+        )
     if refused:
         raise BrokerError(
             f"the cluster refuses to create {'; '.join(refused)}: check topics.replication"
@@ -298,16 +312,29 @@ def _kept_ms(config: dict[str, str]) -> int | None:
     return None if None in times else sum(time for time in times if time is not None)
 
 
-def missing_topic(name: str, settings: Settings) -> str:
-    """What to do about a topic that the broker does not show, or hides for want of a right."""
-    known = settings.kafka.security_protocol != "PLAINTEXT"
-    rights = ", or give this client its rights (deploy/acls)" if known else ""
-    return f"topic {name} is missing: run `intentstream topics create`{rights}"
+async def absent(settings: Settings, names: list[str]) -> BrokerError | TopicLayoutError:
+    """Return the error to raise about topics that the broker does not show."""
+    try:
+        hidden = await hidden_topics(settings, names)
+    except (KafkaError, OSError):
+        hidden = []
+    if hidden:
+        user = settings.kafka.sasl_username or "this client"
+        return BrokerError(
+            f"{user} may not see topic {', '.join(hidden)}: give it the rights of"
+            " deploy/acls/rights.toml"
+        )
+    return TopicLayoutError([missing_topic(name) for name in names])
+
+
+def missing_topic(name: str) -> str:
+    """What to do about a topic that the broker does not have."""
+    return f"topic {name} is missing: run `intentstream topics create`"
 
 
 def _raise_problems(specs: list[TopicSpec], found: dict[str, _Found], settings: Settings) -> None:
     source, state = found.get(specs[0].name), found.get(settings.changelog)
-    problems = [missing_topic(spec.name, settings) for spec in specs if spec.name not in found]
+    problems = [missing_topic(spec.name) for spec in specs if spec.name not in found]
     counted: set[str] = set()
     if source and state and source.partitions != state.partitions:
         problems.append(

@@ -23,11 +23,13 @@ from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.events import Event
 from stream.config.settings import Settings
-from stream.errors import TopicLayoutError, TopicReplaced, TrainerError
+from stream.errors import TopicReplaced, TrainerError
 from stream.kafka.clients import stop_consumer
+from stream.kafka.diagnosis import why
 from stream.kafka.erased import read_erased
 from stream.kafka.offsets import log_lost
 from stream.kafka.topic_ids import ask_topic_ids
+from stream.kafka.topics import absent
 from stream.pipeline.event_times import EventTimes
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.records import Record
@@ -98,11 +100,8 @@ class KafkaLog:
             await self._check_topic(consumer)
             await self._read_from(consumer, count)
         except (KafkaError, OSError) as error:
-            servers = self._settings.kafka.bootstrap_servers
-            raise TrainerError(
-                f"cannot read {self._settings.topics.events} from {servers}: {error!r}; check that"
-                " the broker runs (`intentstream broker status`) and the kafka settings"
-            ) from error
+            reason = await why(self._settings.kafka, error)
+            raise TrainerError(f"cannot read {self._settings.topics.events}: {reason}") from error
         finally:
             await stop_consumer(consumer)
         if len(self._kept):
@@ -182,9 +181,7 @@ class KafkaLog:
         try:
             await admin.start()
             if topic not in await admin.list_topics():
-                raise TopicLayoutError(
-                    [f"{topic} does not exist: run `intentstream topics create` and produce events"]
-                )
+                raise await absent(self._settings, [topic])
             (described,) = await admin.describe_topics([topic])
         finally:
             await admin.close()

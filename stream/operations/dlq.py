@@ -18,15 +18,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.outputs import DeadLetter, Source
-from stream.errors import DeadLetterError
+from stream.errors import ClusterUnreachable, DeadLetterError
 from stream.kafka.clients import stop_producer
+from stream.kafka.diagnosis import denied
 from stream.kafka.erased import read_erased
+from stream.kafka.markers import arrived, take_over
 from stream.kafka.sending import REFUSED, reason_of
 from stream.kafka.topics import create_topics, replayed_topic
 from stream.kafka.unheard import heard
@@ -89,30 +91,62 @@ async def replay(
     if dry_run:
         return await _replay(settings, choice, repairs, None)
     await create_topics(settings, [replayed_topic(settings)])
-    producer = AIOKafkaProducer(
-        transactional_id=f"{settings.app_id}-dlq",
-        transaction_timeout_ms=_TRANSACTION_MS,
-        max_request_size=settings.worker.max_event_bytes + _ENVELOPE,
-        **settings.kafka.client_options(),
-    )
+    transactional_id, options = f"{settings.app_id}-dlq", settings.kafka.client_options()
+    made: list[AIOKafkaProducer] = []
+
+    def new_producer(timeout_ms: int) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            transactional_id=transactional_id,
+            transaction_timeout_ms=timeout_ms,
+            max_request_size=settings.worker.max_event_bytes + _ENVELOPE,
+            **options,
+        )
+        made.append(producer)
+        return producer
+
     try:
         # Ends what an earlier run left open, and shuts out one that still runs; only then the
         # notes say all.
-        await producer.start()
+        producer, undecided = await take_over(
+            new_producer, options, transactional_id, _written(settings), _TRANSACTION_MS
+        )
+        _check_decided(undecided)
         await _check_partitions(settings, producer)
         return await _replay(settings, choice, repairs, producer)
+    except ClusterUnreachable as missing:
+        raise DeadLetterError(f"{missing}: run the replay again") from missing
     except (KafkaError, *REFUSED) as raised:
-        error = reason_of(producer, raised)
+        error = reason_of(made[-1], raised) if made else raised
         if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
             raise DeadLetterError(
                 "another `dlq replay` of this app has taken over; what it has not brought back,"
                 " the next one will"
             ) from error
+        reason = denied(error, settings.kafka) or repr(error)
         raise DeadLetterError(
-            f"the replay stopped: {error!r}; run it again: it goes on where it stopped"
+            f"the replay stopped: {reason}; run it again: it goes on where it stopped"
         ) from error
     finally:
-        await stop_producer(producer)
+        for producer in made:
+            await stop_producer(producer)
+
+
+def _written(settings: Settings) -> list[TopicPartition]:
+    """All partitions that a replay may write to."""
+    topics = settings.topics
+    events = [TopicPartition(topics.events, number) for number in range(topics.partitions)]
+    return [*events, TopicPartition(settings.replayed, 0)]
+
+
+def _check_decided(undecided: Mapping[TopicPartition, int | None]) -> None:
+    """Whether the notes say all: a note of an open transaction is not read."""
+    hidden = [f"{tp.topic}-{tp.partition}" for tp, begin in undecided.items() if begin is not None]
+    if hidden:
+        raise DeadLetterError(
+            f"the last replay's transaction has no marker in {', '.join(hidden)}, and nothing tells"
+            " whether it was committed: end it with `kafka-transactions.sh abort`, and run the"
+            " replay again"
+        )
 
 
 async def _check_partitions(settings: Settings, producer: AIOKafkaProducer) -> None:
@@ -246,4 +280,9 @@ class _Chunk:
                     heard(await producer.send(topic, event.value, event.key, partition=partition)),
                     heard(await producer.send(settings.replayed, encode(note), note_key(source))),
                 ]
-            await asyncio.gather(*sent)
+            delivered = await asyncio.gather(*sent)
+        written: dict[TopicPartition, tuple[int, int]] = {}
+        for record in delivered:
+            last, count = written.get(record.topic_partition, (-1, 0))
+            written[record.topic_partition] = max(last, record.offset), count + 1
+        await arrived(producer, written)

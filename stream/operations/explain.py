@@ -31,6 +31,7 @@ from stream.config.targets import targets_of
 from stream.config.trust import manifest_check
 from stream.errors import BrokerError, ExplainError
 from stream.kafka.clients import stop_consumer
+from stream.kafka.diagnosis import why
 from stream.kafka.erased import read_erased
 from stream.pipeline.readout import readout_of
 from stream.pipeline.records import Row
@@ -390,8 +391,7 @@ async def _read(
                     yield record
     except (KafkaError, OSError) as error:
         raise BrokerError(
-            f"{at.topic}-{at.partition} cannot be read: {error!r}; check the broker and this"
-            " client's rights"
+            f"{at.topic}-{at.partition} cannot be read: {await why(settings.kafka, error)}"
         ) from error
     finally:
         await stop_consumer(consumer)

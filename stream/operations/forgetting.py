@@ -15,6 +15,7 @@ from schemas.codec import decode, encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.events import MAX_ID_LENGTH
 from stream.errors import EraseError
+from stream.kafka.diagnosis import denied
 from stream.kafka.tail import open_tail
 from stream.pipeline.ingest import partition_of
 
@@ -110,8 +111,9 @@ async def forget(
                             partition=partition,
                         )
         except (KafkaError, OSError, TimeoutError) as error:
+            reason = denied(error, settings.kafka) or repr(error)
             raise EraseError(
-                f"not every request could be sent to {settings.topics.erase}: {error!r}; send them"
+                f"not every request could be sent to {settings.topics.erase}: {reason}; send them"
                 " again: a user who is forgotten twice is forgotten"
             ) from error
         waiting = {each.request_id: each for each in asked}

@@ -23,7 +23,7 @@ from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
 from schemas.outputs import DeadLetter
-from stream.errors import BrokerError
+from stream.kafka.diagnosis import unusable
 from stream.kafka.partitioners import ClientShare
 from stream.kafka.tail import open_bounds, open_tail
 from stream.operations.alarms import alarms_of
@@ -289,9 +289,6 @@ async def open_status(settings: Settings) -> AsyncIterator[StatusReader]:
             await admin.start()
             yield StatusReader(settings, tail, events, admin)
         except KafkaError as error:
-            raise BrokerError(
-                f"the broker at {settings.kafka.bootstrap_servers} does not answer: {error!r};"
-                " check `intentstream broker status` and the client's rights"
-            ) from error
+            raise await unusable(settings.kafka, error) from error
         finally:
             await admin.close()

@@ -29,8 +29,8 @@ from schemas.errors import InvalidMessage
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, Prediction
 from stream.config.targets import targets_of
-from stream.errors import BrokerError
 from stream.kafka.announce import note, withdraw
+from stream.kafka.diagnosis import unusable
 from stream.kafka.same_topics import SameTopics
 from stream.kafka.tail import open_tail
 from stream.outcomes.arrivals import Arrivals
@@ -142,10 +142,7 @@ class OutcomeService:
                 if not once:
                     await self._follow(tail, requests, producer, stop)
             except (KafkaError, OSError) as error:
-                raise BrokerError(
-                    f"the broker at {self.settings.kafka.bootstrap_servers} does not answer:"
-                    f" {error!r}; check it and this client's rights (deploy/acls)"
-                ) from error
+                raise await unusable(self.settings.kafka, error) from error
 
     async def _follow(
         self, tail: Tail, requests: Tail, producer: AIOKafkaProducer, stop: asyncio.Event

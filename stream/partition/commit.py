@@ -21,13 +21,7 @@ from aiokafka.errors import (
 
 from stream.errors import ClusterUnreachable, CommitError, CommitFenced, TransactionUndecided
 from stream.kafka.clients import failure_of, stop_producer
-from stream.kafka.markers import (
-    REPAIR_TIMEOUT_MS,
-    TRANSACTION_TIMEOUT_MS,
-    decide,
-    outcome_before,
-    waiting_partitions,
-)
+from stream.kafka.markers import TRANSACTION_TIMEOUT_MS, decide, take_over
 from stream.kafka.sending import MAX_BATCH_BYTES, REFUSED, reason_of
 from stream.kafka.transactions import Outcome
 from stream.pipeline.outbox import Outbox, Outputs
@@ -161,27 +155,19 @@ class OneProducer:
 
         Where that one, or the one before, is left without a marker, it gets it here.
         """
-        outcome, open_before = await outcome_before(
-            self.options_of_clients, self._transactional_id, self._written
-        )
-        if open_before and outcome is not Outcome.UNKNOWN:
-            repairing = await self._initialised(REPAIR_TIMEOUT_MS[outcome], started)
-            await decide(repairing, self._written, outcome)
-            await stop_producer(repairing)
-        producer = await self._initialised(TRANSACTION_TIMEOUT_MS, started)
-        self._undecided = await waiting_partitions(producer, self._written)
-        return producer
 
-    async def _initialised(
-        self, timeout_ms: int, started: list[AIOKafkaProducer]
-    ) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            transactional_id=self._transactional_id,
-            transaction_timeout_ms=timeout_ms,
-            **self.options,
+        def new_producer(timeout_ms: int) -> AIOKafkaProducer:
+            made = AIOKafkaProducer(
+                transactional_id=self._transactional_id,
+                transaction_timeout_ms=timeout_ms,
+                **self.options,
+            )
+            started.append(made)
+            return made
+
+        producer, self._undecided = await take_over(
+            new_producer, self.options_of_clients, self._transactional_id, self._written
         )
-        started.append(producer)
-        await producer.start()
         return producer
 
     async def settle(self, changelog_offset: int) -> None:

@@ -21,6 +21,9 @@ from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.pseudonym import Pseudonyms
 from stream.config.settings import Settings
+from stream.errors import BrokerError
+from stream.kafka.diagnosis import denied, why
+from stream.kafka.topics import absent
 from stream.pipeline.ingest import partition_of
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row
@@ -69,7 +72,9 @@ async def produce(
     pseudonyms = settings.privacy.pseudonyms
     source = iter(rows) if pseudonyms is None else _pseudonymised(rows, pseudonyms)
     async with _producer(settings) as producer:
-        sender = _Sender(producer, name, await _partitions(producer, name), counts)
+        sender = _Sender(
+            producer, name, await _partitions(producer, name, settings), counts, settings
+        )
         started = time.monotonic()
         before = counts.seconds
         while chunk := await asyncio.to_thread(_take, source):
@@ -134,23 +139,23 @@ async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         try:
             await producer.start()
         except (KafkaError, OSError) as error:
-            raise ProduceError(
-                f"no Kafka broker answers at {settings.kafka.bootstrap_servers} ({error}); check"
-                " --bootstrap-servers, or run `intentstream broker start`"
-            ) from error
+            raise ProduceError(await why(settings.kafka, error)) from error
         yield producer
     finally:
         await producer.stop()
 
 
-async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
+async def _partitions(producer: AIOKafkaProducer, topic: str, settings: Settings) -> list[int]:
     """Ask without creating: a topic made by chance would have the wrong layout."""
     try:
         cluster = await producer.client.fetch_all_metadata()
     except KafkaError as error:
-        raise ProduceError(f"cannot read the topic list: {error}") from error
+        raise ProduceError(await why(settings.kafka, error)) from error
     partitions: set[int] | None = cluster.partitions_for_topic(topic)
     if not partitions:
+        problem = await absent(settings, [topic])
+        if isinstance(problem, BrokerError):
+            raise ProduceError(str(problem))
         raise ProduceError(
             f"there is no topic {topic} on the broker; run `intentstream topics create`, or pass"
             " --topic"
@@ -162,10 +167,16 @@ class _Sender:
     """Fills one batch per partition; a full one is queued before the next is begun."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, topic: str, partitions: list[int], report: Report
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        partitions: list[int],
+        report: Report,
+        settings: Settings,
     ) -> None:
         self._producer = producer
         self._topic = topic
+        self._kafka = settings.kafka
         self._partitions = partitions
         self._report = report
         self._builders: dict[int, BatchBuilder] = {}
@@ -245,8 +256,9 @@ class _Sender:
         report.last_time = high if report.last_time is None else max(high, report.last_time)
 
     def _failure(self, partition: int, count: int, error: BaseException) -> ProduceError:
+        remedy = denied(error, self._kafka) or f"{type(error).__name__}: {error}; check the broker"
         return ProduceError(
-            f"{count} events for {self._topic}, partition {partition}, were not acknowledged"
-            f" ({type(error).__name__}: {error}); {self._report.sent} others were. Check the"
-            " broker, then produce again: event ids are stable, so repeats count as duplicates"
+            f"{count} events for {self._topic}, partition {partition}, were not acknowledged:"
+            f" {remedy}. {self._report.sent} others were; produce again: event ids are stable, so"
+            " repeats count as duplicates"
         )

@@ -25,7 +25,7 @@ from stream.config.settings import Settings
 from tests import logs
 from tests.e2e.secured_shop import PASSWORD, SecuredShop
 from tests.e2e.shop import wait_until
-from tests.e2e.world import PROGRAM
+from tests.e2e.world import PROGRAM, run_program
 from tests.models.shop import shop_log
 from tests.secured import ROOT, SecuredKafka, run_secured
 from tests.stream.training_tools import messages
@@ -121,6 +121,15 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
     assert len(world.read(topics.late, LateEvent)) == 2
     assert len(world.read(topics.propensity, Prediction)) == len(log) + 1
 
+    # The dead letter comes back once, repaired.
+    letters = shop.run("replayer", "dlq", "show", "--json").splitlines()
+    repaired = [json.loads(line) | {"event": json.loads(encode(LATE))} for line in letters]
+    repairs = tmp_path / "repaired.jsonl"
+    repairs.write_text("".join(json.dumps(line) + "\n" for line in repaired))
+    for replayed in (1, 0):
+        told = shop.run("replayer", "dlq", "replay", "--from", str(repairs), "--json")
+        assert json.loads(told)["replayed"] == replayed
+
     said = secured.log.read_text(encoding="utf-8")
     assert DENIED.findall(said) == []
     used = {match.groups() for match in RULE.finditer(said)}
@@ -129,6 +138,51 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
     sent = secured.relay.conversations
     assert sum(each.sent for each in sent) > sum(len(value) for _, value in log)
     assert [each.not_tls for each in sent if each.not_tls is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("component", "arguments", "told"),
+    [
+        ("eraser", ("produce", "FILE", "--format", "jsonl"), r"may not see topic \S+events"),
+        (
+            "operator",
+            ("produce", "FILE", "--format", "jsonl"),
+            r"lacks the right Write on the topic",
+        ),
+        ("producer", ("status",), r"may not see topic .*status"),
+        ("producer", ("watch", "alerts", "--limit", "1"), r"may not see topic \S+churn"),
+        ("producer", ("train",), r"cannot read .*lacks a right on topic \S+events"),
+        ("trainer", ("worker",), r"lacks a right on topic \S+erase: give it"),
+        ("subscriber", ("erase", "u1"), r"may not see topic \S+erase"),
+        ("operator", ("dlq", "replay", "--all"), r"lacks the right Create on topic \S+replayed"),
+    ],
+)
+def test_a_missing_right_is_named(
+    secured: SecuredKafka,
+    refused: SecuredShop,
+    component: str,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    file = refused.folder / "one.jsonl"
+    file.write_bytes(encode(LATE))
+    words = [str(file) if word == "FILE" else word for word in arguments]
+    done = run_program(
+        *(*words, "--config", str(refused.config(component))),
+        **{PASSWORD: refused.password(component)},
+    )
+    assert done.returncode == 1, done.stdout
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("intentstream: ")]
+    assert re.search(told, line), line
+    assert "broker start" not in line
+
+
+@pytest.fixture(scope="module")
+def refused(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> SecuredShop:
+    shop = SecuredShop(tmp_path_factory.mktemp("refused"), secured, worker={"device": "cpu"})
+    shop.run("topics-admin", "topics", "create")
+    shop.send([(b"u1", encode(LATE))])
+    return shop
 
 
 async def one_of_a_group(shop: SecuredShop) -> None:
