@@ -146,16 +146,8 @@ class _Probe:
         protocol = kafka.security_protocol
         if isinstance(error, socket.gaierror):
             return f"the name {host} is not known (DNS: {error.strerror}): check {where}"
-        if _refused(error):
-            return (
-                f"no Kafka broker answers at {where} (connection refused): check"
-                " --bootstrap-servers, or run `intentstream broker start`"
-            )
-        if isinstance(error, TimeoutError):
-            return (
-                f"no Kafka broker answers at {where} within {_ANSWER_S:.0f} s: check"
-                " --bootstrap-servers, that the broker runs, and firewalls on the way"
-            )
+        if _refused(error) or isinstance(error, TimeoutError):
+            return _silent(where, error)
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._certificate(where, error)
         if isinstance(error, SaslAuthenticationFailed | AuthenticationFailedError):
@@ -261,6 +253,18 @@ class _Probe:
         if answer.error_code not in {0, UnsupportedSaslMechanismError.errno} and not illegal:
             return None
         return [] if illegal else list(answer.enabled_mechanisms)
+
+
+def _silent(where: str, error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return (
+            f"no Kafka broker answers at {where} within {_ANSWER_S:.0f} s: check"
+            " --bootstrap-servers, that the broker runs, and firewalls on the way"
+        )
+    return (
+        f"no Kafka broker answers at {where} (connection refused): check --bootstrap-servers, or"
+        " run `intentstream broker start`"
+    )
 
 
 def _refused(error: BaseException) -> bool:

@@ -164,14 +164,14 @@ def test_a_client_without_tls_is_not_answered(shop: SecuredShop, fault_row: Faul
 def test_a_wrong_password(shop: SecuredShop, fault_row: FaultRow) -> None:
     with fault_row.attempt() as attempt:
         worker = start(shop, "hunter2-the-wrong-one")
-        seconds = refused(worker, "SASL_SSL", "kafka settings", secrets=("hunter2",))
+        seconds = refused(worker, "SASL_SSL", "refuses user", secrets=("hunter2",))
         attempt.recovered_in(seconds)
 
 
 def test_an_unknown_authority(shop: SecuredShop, fault_row: FaultRow) -> None:
     with fault_row.attempt() as attempt:
         change(shop, ssl_cafile=shop.broker.stranger)
-        attempt.recovered_in(refused(start(shop), "no Kafka broker answers", "SASL_SSL"))
+        attempt.recovered_in(refused(start(shop), "authority that is not trusted"))
 
 
 RIGHTS = {
