@@ -98,8 +98,14 @@ class WorkerSettings(Section):
     """Next categories, and next items, that a prediction tells, at most, where the model ranks them
     (train.rank); 0: none."""
     clock: Literal["auto", "wall", "event"] = "auto"
-    """What timers follow: the wall clock, the watermark of event times, or (auto) the wall clock
-    unless events reach the broker more than a day old, which is a replay of history."""
+    """What timers follow: the wall clock, the clock of event times, or (auto) of each user that of
+    the latest event: the wall clock, but the clock of event times where the event is history."""
+    history_age_ms: Millis = DAY_MS
+    """An event that reaches Kafka later than this after it happened is history."""
+    history_gap_ms: Millis = 30 * DAY_MS
+    """Events of history no further apart than this are one stretch, in which nobody was missed;
+    one that ends no further than this before live events, or before now, goes on with them: its
+    users follow the wall clock once it is loaded. Users of older history are left as they are."""
     batch_size: int = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100
@@ -202,12 +208,17 @@ class ChurnSettings(Section):
     """A user with fewer orders has no rhythm to break and raises no alert."""
     recheck_factor: float = Field(default=1.1, gt=1)
     """While inactivity lasts, the next evaluation comes after this multiple of it so far."""
+    raise_in_history: bool = False
+    """Raise alerts of history (worker.history_age_ms) too; on the event clock they are in any case.
+    They are marked `replayed`."""
+    raise_untrained: bool = True
+    """Raise alerts before any trained model is published. They are marked `cold_start`."""
     holdout_share: Share = 0.1
     """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
     tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS
     """Timers are due on multiples of this."""
     replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS
-    """Timers that follow event time are looked at when the watermark crosses a multiple of this."""
+    """Timers that follow event time are looked at when its clock crosses a multiple of this."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

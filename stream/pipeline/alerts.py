@@ -81,6 +81,8 @@ class Evaluation:
     """Of the event that led to the evaluation, None for a timer."""
     purchased: bool = False
     """That event is a purchase."""
+    raising: bool = True
+    """An alert may be raised: this is no evaluation of history that nobody is to act on."""
 
     def crosses(self, threshold: float) -> bool:
         """Whether nothing but the change of the model takes the risk over a threshold, or under."""
@@ -155,6 +157,7 @@ def _closed(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Tra
 def _may_raise(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> bool:
     return (
         found.risk >= rules.raise_at
+        and found.raising
         and found.eligible
         and not fields.disarmed
         and found.now > found.last_time

@@ -23,6 +23,7 @@ from stream.pipeline.alerts import (
     next_evaluation,
 )
 from stream.pipeline.hidden import ScorerLike, refresh
+from stream.pipeline.layout import LANE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from models.history import I64, Events, Records
     from models.inputs.features import F32
     from stream.config.settings import ChurnSettings, StateSettings
+    from stream.pipeline.decisions import Decided
     from stream.pipeline.step import Judged
 
 CHURN = "churn"
@@ -55,6 +57,10 @@ class AlertDraft:
     """Source offset of the user's last event before the decision."""
     order_value: float
     """Mean spend per order, 1 / AMOUNT_UNIT."""
+    past: bool
+    """Decided of history."""
+    delay: int
+    """Of the decision behind ``now``, ms, `UNKNOWN`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class _Evaluated:
     offsets: I64
     risk: F32
     now: I64
+    decided: Decided
 
     def draft(
         self, i: int, row: int, transition: Transition, cause: Cause, raised_at: int
@@ -87,15 +94,23 @@ class _Evaluated:
             hidden=self.hidden[i],
             offset=int(self.offsets[i]),
             order_value=max(spend, 0) / max(orders, 1),
+            past=bool(self.decided.past[i]),
+            delay=int(self.decided.delay[i]),
         )
 
 
 class ChurnWatch:
     """The alert state machine applied to rows of a table."""
 
-    def __init__(self, rules: ChurnSettings, state: StateSettings) -> None:
-        """``state``: for the time to live and for who is no person."""
+    def __init__(
+        self, rules: ChurnSettings, state: StateSettings, *, in_history: bool = False
+    ) -> None:
+        """``state``: for the time to live and for who is no person.
+
+        ``in_history``: alerts of history are raised, whatever the rules say.
+        """
         self._rules = rules
+        self._in_history = in_history or rules.raise_in_history
         self._ttl = state.ttl_ms
         self._bot = state.bot_session_events
 
@@ -110,11 +125,12 @@ class ChurnWatch:
         events: Events,
         judged: Judged,
         scorer: ScorerLike,
+        decided: Decided,
         floor: I64 | None = None,
     ) -> list[AlertDraft]:
         """Evaluate the users of N accepted events, in order of arrival.
 
-        ``floor``: per event the tick of the watermark; no timer is set at or before it.
+        ``floor``: per event the tick of its replay's clock; no timer is set at or before it.
         """
         state, now = judged.snapshot, judged.snapshot.last_time
         gaps = expected_gap(state, self._rules.prior_gap_ms)
@@ -125,7 +141,7 @@ class ChurnWatch:
         if column is not None:
             risk = judged.probabilities[:, column]
             found = _Evaluated(
-                state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now
+                state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now, decided
             )
             drafts = self._advance(records, rows, np.flatnonzero(walked), found, scorer, events)
             records["risk"][rows] = risk
@@ -139,7 +155,7 @@ class ChurnWatch:
         return drafts
 
     def after_silence(
-        self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike
+        self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike, decided: Decided
     ) -> list[AlertDraft]:
         """Evaluate users (each once) whose timer has expired, each at its own deadline."""
         now = records["due"][rows].copy()
@@ -152,7 +168,8 @@ class ChurnWatch:
             profiles = profile(state, now)
             hidden = records["hidden"][rows, : scorer.hidden_size]
             risk = scorer.probabilities(hidden, profiles)[:, column]
-            found = _Evaluated(state, gaps, profiles, hidden, records["offset"][rows], risk, now)
+            offsets = records["offset"][rows]
+            found = _Evaluated(state, gaps, profiles, hidden, offsets, risk, now, decided)
             drafts = self._advance(records, rows, np.arange(len(rows)), found, scorer, None)
         self._schedule(records, rows, state, gaps, now)
         return drafts
@@ -168,6 +185,7 @@ class ChurnWatch:
     ) -> list[AlertDraft]:
         """Run the state machine over the chosen evaluations; ``events`` is None for timers."""
         eligible = self._eligible(found.state)
+        raising = self._raising(found.decided, scorer)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
@@ -182,6 +200,7 @@ class ChurnWatch:
                 new_model=int(record["risk_model"]) not in (0, scorer.code),
                 event_time=None if events is None else int(events.time[i]),
                 purchased=events is not None and bool(events.type[i] == PURCHASE),
+                raising=bool(raising[i]),
             )
             transition = advance(fields, evaluation, self._rules)
             _write(record, fields)
@@ -190,6 +209,12 @@ class ChurnWatch:
                 drafts.append(found.draft(i, row, transition, cause, fields.raised_at))
             record["risk"], record["risk_model"] = evaluation.risk, scorer.code
         return drafts
+
+    def _raising(self, decided: Decided, scorer: ScorerLike) -> NDArray[np.bool_]:
+        """At which decisions an alert may be raised."""
+        if scorer.cold_start and not self._rules.raise_untrained:
+            return np.zeros(len(decided.past), np.bool_)
+        return ~decided.past | self._in_history
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
         return (state.orders >= self._rules.min_orders) & ~self.automated(state)
@@ -230,8 +255,12 @@ class ChurnWatch:
         # An index entry that is too early costs one read; moving it at every event would cost a
         # write.
         listed = records["indexed_due"][rows]
-        sooner = (due > 0) & ((listed == 0) | (due < listed))
-        records["indexed_due"][rows] = np.where(sooner, due, listed)
+        lane = records["replayed"][rows].astype(np.int64) * LANE
+        moved = (listed == 0) | (lane + due < listed) | (listed < lane)
+        if earliest is not None:
+            # Of another replay: this one's clock is past it.
+            moved |= listed < lane + earliest
+        records["indexed_due"][rows] = np.where((due > 0) & moved, lane + due, listed)
 
 
 def churn_column(scorer: ScorerLike) -> int | None:

@@ -40,6 +40,7 @@ from stream.kernels.predictions import (
 )
 from stream.pipeline.churn import AlertDraft, churn_column
 from stream.pipeline.erasure import NOTES
+from stream.pipeline.decisions import UNKNOWN
 from stream.pipeline.packed import Packed
 from stream.pipeline.ranking import spliced
 from stream.pipeline.readout import Readout, readout_of
@@ -221,6 +222,9 @@ class Emitter:
             model_version=scorer.version,
             event_time=draft.now,
             source=self.source(draft.offset),
+            replayed=draft.past,
+            cold_start=scorer.cold_start,
+            decision_delay_ms=UNSET if draft.delay == UNKNOWN else draft.delay,
         )
         return user.encode(), encode(alert)
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from models.overflow import Overflow
 
 LAYOUT_VERSION: Final = 5
+LANE: Final = 2**61
+"""Entries of the timer index of users of replays are moved by this, into a lane of their own."""
 _BEGIN_BYTES: Final = 6
 _DUE_SINCE_3: Final = 8
 _DUE: Final = struct.Struct("<q")
@@ -58,12 +60,14 @@ SERVING: Final = [
     ("disarmed", "u1"),  # no new alert before the next purchase
     ("offset", "<i8"),  # last source offset applied
     ("due", "<i8"),  # when a timer must look at this user, 0 = never
-    ("indexed_due", "<i8"),  # where the timer index lists it: at or before `due`
+    ("indexed_due", "<i8"),  # where the timer index lists it: at or before `due`, plus the lane
     ("since", "<i8"),  # when the status was entered
     ("raised_at", "<i8"),  # when the open alert was raised
     ("cooldown_until", "<i8"),
     ("risk", "<f4"),  # at the last look
-    ("raised_by", "<u4"),  # stream.pipeline.alerts.Trigger of the open alert
+    ("raised_by", "u1"),  # stream.pipeline.alerts.Trigger of the open alert
+    ("replayed", "u1"),  # lane of the timer: 1 while the user follows a replay's clock
+    ("spare", "<u2"),
     ("risk_model", "<u8"),  # code of the model that gave `risk`
     ("model", "<u8"),  # code of the model that `hidden` belongs to
 ]

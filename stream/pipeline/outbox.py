@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from stream.pipeline.clocks import ClockState
 from stream.pipeline.packed import Messages
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class PartitionMeta(msgspec.Struct):
     source_offset: int = -1
     """Next source offset expected."""
     watermark: int = 0
-    """Greatest event time seen, ms; timers follow it less the grace."""
+    """Greatest time of live events, ms; before the first, where the greatest replay has got to."""
     counters: Counters = msgspec.field(default_factory=Counters)
     pseudonym_key: str = ""
     """Id of the key that made the user ids of this state, empty where they are the users' own."""
@@ -113,6 +114,7 @@ class PartitionMeta(msgspec.Struct):
     """Next request to forget a user, in the partition of the same number."""
     topic_ids: dict[str, str] = {}
     """Topic -> its id (KIP-516): of those topics are the offsets; empty before this was noted."""
+    clocks: ClockState = msgspec.field(default_factory=ClockState)
 
 
 def encode_meta(meta: PartitionMeta) -> bytes:

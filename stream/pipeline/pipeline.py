@@ -5,13 +5,17 @@ No I/O, no Kafka, no clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from models.history import SessionRules
 from schemas.errors import InvalidMessage, Reason
 from stream.errors import StoreForeign
 from stream.pipeline.alerts import Status
 from stream.pipeline.churn import ChurnWatch
+from stream.pipeline.clocks import Clocks
+from stream.pipeline.decisions import Decided
 from stream.pipeline.emit import Emitter
 from stream.pipeline.erasure import Erasures
 from stream.pipeline.event_times import EventTimes
@@ -28,24 +32,25 @@ from stream.pipeline.outbox import (
 )
 from stream.pipeline.records import Records
 from stream.pipeline.scoring import Scoring
-from stream.pipeline.slices import Crossings
+from stream.pipeline.slices import cuts
 from stream.pipeline.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.pipeline.step import TimeRules
-from stream.pipeline.timers import TimerIndex, Timers
+from stream.pipeline.timers import NEVER, REPLAYS, WALL, Scope, TimerIndex, Timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
+    from models.history import I64
     from stream.config.settings import Settings
+    from stream.pipeline.clocks import Arrivals, Firing, Segment
     from stream.pipeline.erasure import Erasure
     from stream.pipeline.fallback import CheckedScorer
     from stream.pipeline.hidden import ScorerLike
     from stream.pipeline.ingest import Decoded
     from stream.pipeline.records import Record
     from stream.pipeline.rollout import Serving
-
-_HISTORY_AGE: Final = 86_400_000
-"""On the automatic clock, events that reach the broker more than a day old are history, ms."""
 
 
 class RecordStore(RecordReader, TimerIndex, Protocol):
@@ -95,7 +100,7 @@ class Pipeline:
         )
         layout = Layout(state.ring, state.hidden_size)
         self._table = UserTable(layout, store, worker.cache_records // partitions)
-        watch = ChurnWatch(settings.churn, state)
+        watch = ChurnWatch(settings.churn, state, in_history=self._clock == "event")
         self._timers = Timers(self._table, store, watch, settings.churn.tick_ms)
         emitter = self._emitter = Emitter(
             topic,
@@ -105,6 +110,7 @@ class Pipeline:
             settings.topics.erase,
         )
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
+        self._clocks = Clocks(settings, self._meta.clocks)
         self._gathered = Gathered(settings.topics)
         self._scoring = Scoring(
             settings=settings,
@@ -117,7 +123,6 @@ class Pipeline:
             counters=self._meta.counters,
             scorer=scorer,
         )
-        self._replaying = False
         self._erasures = Erasures()
         self._now = 0
         self._covered = self._misplaced = 0
@@ -145,7 +150,7 @@ class Pipeline:
 
     @property
     def watermark(self) -> int:
-        """Greatest event time seen, ms."""
+        """Greatest time of live events, or where the greatest replay has got to, ms."""
         return self._meta.watermark
 
     @property
@@ -169,7 +174,12 @@ class Pipeline:
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""
         earliest = self._timers.earliest
-        return None if earliest >= 2**62 else earliest
+        if self._clocks.used:
+            auto, state = self._clock == "auto", self._meta.clocks
+            after = state.fired if auto else self._timers.tick_of(self._clocks.reached())
+            earliest = min(earliest, self._timers.earliest_replayed(after))
+            earliest = min(earliest, self._clocks.next_change())
+        return None if earliest >= NEVER else earliest
 
     @property
     def erase_offset(self) -> int:
@@ -260,6 +270,7 @@ class Pipeline:
         }
         self._table.forget(row)
         self._erased.append(key)
+        self._clocks.forget(user_id)
         before = max(self._meta.source_offset, 0)
         message = self._emitter.receipt(erasure, request, user_id, removed, before, self._now)
         self._gathered.put("erased", [message])
@@ -283,9 +294,46 @@ class Pipeline:
         self._moved = True
 
     def advance(self, now_ms: int) -> None:
-        """Let time pass on the wall clock; in the event clock the watermark alone does."""
-        if self._clock == "wall" or (self._clock == "auto" and not self._replaying):
-            self._timers.fire(now_ms, self._scoring.silent)
+        """Let time pass on the wall clock; on the event clock events alone do."""
+        if self._clock == "event":
+            return
+        tick = self._timers.tick_of(now_ms)
+        since = self._clocks.catch_up(now_ms)
+        if self._timers.earliest <= tick:
+            self._timers.fire(self._on_wall(now_ms, tick), self._scoring.silent)
+        if not self._clocks.used:
+            return
+        state = self._meta.clocks
+        after = state.fired or tick
+        if since is not None:
+            after = min(after, since - 1)
+        if self._timers.earliest_replayed(after) <= tick:
+            self._timers.fire(self._caught_up(now_ms, after, tick), self._scoring.silent)
+        state.fired = max(state.fired, tick)
+
+    def _on_wall(self, now: int, tick: int) -> Scope:
+        """Timers of the users who follow the wall."""
+
+        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+            return np.asarray(self._table.records["replayed"][rows] == WALL)
+
+        def decided(due: I64) -> Decided:
+            return Decided.at(np.full(len(due), now), due, np.zeros(len(due), np.bool_))
+
+        return Scope((WALL,), -1, tick, mine, decided)
+
+    def _caught_up(self, now: int, after: int, tick: int) -> Scope:
+        """Timers of the users whose replay has caught up."""
+
+        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+            records = self._table.records
+            caught_up = self._clocks.on_wall(records["last_time"][rows])
+            return np.asarray(caught_up & (records["replayed"][rows] == REPLAYS))
+
+        def decided(due: I64) -> Decided:
+            return Decided.at(np.full(len(due), now), due, due <= self._meta.clocks.loaded)
+
+        return Scope((REPLAYS,), after, tick, mine, decided, to_wall=True)
 
     def take_outputs(self) -> Outputs:
         """Take the outputs since the last time, ahead of the commit that covers them.
@@ -318,35 +366,56 @@ class Pipeline:
         del outbox
         self._table.committed()
 
-    def _follows_events(self, records: Records, decoded: Decoded) -> bool:
-        """Whether timers follow the watermark: told so, or what arrives is history.
-
-        A replay into a worker on the wall clock must not take every user for long gone.
-        """
-        if self._clock != "auto":
-            return self._clock == "event"
-        newest = max(int(decoded.events.time.max()), self._meta.watermark)
-        return records[-1].timestamp - newest > _HISTORY_AGE
-
     def _take(self, records: Records, decoded: Decoded) -> Iterator[None]:
-        """Apply the valid events, with timers between them where they follow event time."""
-        times, grace = decoded.events.time, self._rules.grace
-        self._replaying = self._follows_events(records, decoded)
-        tick = self._settings.churn.replay_tick_ms
-        crossings, self._meta.watermark = Crossings.along(times, self._meta.watermark, grace, tick)
-        rows = self._table.rows(decoded.keys)
-        if not self._replaying:
-            yield from self._scoring.apply(records, decoded, slice(0, len(rows)), rows, None)
+        """Apply the valid events, with timers between them where they follow a replay's clock."""
+        arrivals, times = self._clocks.arrivals(decoded), decoded.events.time
+        if not arrivals.replayed.all():
+            live = times[~arrivals.replayed]
+            self._clocks.live(int(live.min()))
+            self._meta.watermark = max(self._meta.watermark, int(live.max()))
+        if not arrivals.replayed.any():
+            rows = self._table.rows(decoded.keys)
+            part = slice(0, len(rows))
+            yield from self._scoring.apply(records, decoded, part, rows, arrivals, None)
             return
-        due = self._table.records["due"][rows]
-        lo = 0
-        for hi in crossings.cuts(rows, due, times, self._shortest_wait()):
-            part = slice(lo, hi)
-            # Timers may have forgotten users since the first slice: rows are looked up anew.
-            here = self._table.rows(decoded.keys[part]) if lo else rows[part]
-            yield from self._scoring.apply(records, decoded, part, here, crossings.ticks[part])
-            self._timers.fire(int(crossings.ticks[hi - 1]), self._scoring.silent)
-            lo = hi
+        for segment in self._clocks.follow(decoded, arrivals):
+            yield from self._take_segment(records, decoded, arrivals, segment)
+        if arrivals.replayed.all() and not self._meta.clocks.live_since:
+            self._meta.watermark = self._clocks.reached()
+
+    def _take_segment(
+        self, records: Records, decoded: Decoded, arrivals: Arrivals, segment: Segment
+    ) -> Iterator[None]:
+        course, lo, hi = segment.course, segment.lo, segment.hi
+        rows = self._table.rows(decoded.keys[lo:hi])
+        due, times = self._table.records["due"][rows], decoded.events.time[lo:hi]
+        begin = 0
+        for end in cuts(course, rows, due, times, self._shortest_wait()):
+            here, part = slice(begin, end), slice(lo + begin, lo + end)
+            # Timers may have forgotten users since the first slice: rows are looked up again.
+            mine = self._table.rows(decoded.keys[part]) if begin else rows[here]
+            came = arrivals.take(part)
+            yield from self._scoring.apply(records, decoded, part, mine, came, course.tick[here])
+            for firing in segment.firings(end, self._clocks.ticks()):
+                self._timers.fire(self._of_replay(segment, firing), self._scoring.silent)
+            begin = end
+
+    def _of_replay(self, segment: Segment, firing: Firing) -> Scope:
+        """Timers of the users of a replay, up to where its clock has got."""
+        auto, age = self._clock == "auto", self._settings.worker.history_age_ms
+
+        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+            chosen = self._table.records[["last_time", "replayed"]][rows]
+            inside = self._clocks.inside(firing.replay, chosen["last_time"])
+            return np.asarray(inside & (chosen["replayed"] == REPLAYS)) if auto else inside
+
+        def decided(due: I64) -> Decided:
+            arrived = segment.arrived(firing.replay, due)
+            return Decided.at(arrived, due, (arrived - due > age) | auto)
+
+        # On the event clock nobody follows the wall, nor do users of before it was set.
+        lanes = (REPLAYS,) if auto else (WALL, REPLAYS)
+        return Scope(lanes, firing.after, firing.until, mine, decided)
 
     def _shortest_wait(self) -> int:
         """No timer is due sooner than this after the event that sets it, ms."""

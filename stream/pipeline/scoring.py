@@ -11,6 +11,7 @@ import numpy as np
 
 from models.inputs.segments import Evidence
 from models.steps import windows_at
+from stream.pipeline.decisions import Decided
 from stream.pipeline.inputs import InputWatch
 from stream.pipeline.ranking import ranks_of
 from stream.pipeline.rollout import Serving, serving_of, shadow_scores
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from models.inputs.features import F32
     from stream.config.settings import Settings
     from stream.pipeline.churn import AlertDraft, ChurnWatch
+    from stream.pipeline.clocks import Arrivals
     from stream.pipeline.emit import Emitter
     from stream.pipeline.fallback import CheckedScorer
     from stream.pipeline.hidden import ScorerLike
@@ -92,12 +94,14 @@ class Scoring:
         """How far inputs are from those of training; `models.monitoring.drift`. From any thread."""
         return self._inputs.indices()
 
-    def silent(self, rows: NDArray[np.intp]) -> None:
+    def silent(self, rows: NDArray[np.intp], decided: Decided) -> None:
         """Look at silent users, in order of their due times."""
         ids = (self._table.key(row)[len(USER_PREFIX) :] for row in rows.tolist())
         for scorer, chosen in self._serving.split(ids, len(rows)):
-            mine = rows if chosen is None else rows[chosen]
-            drafts = self._watch.after_silence(self._table.records, mine, scorer)
+            mine, when = rows, decided
+            if chosen is not None:
+                mine, when = rows[chosen], decided.take(chosen)
+            drafts = self._watch.after_silence(self._table.records, mine, scorer, when)
             self._announce(drafts, scorer)
 
     def apply(
@@ -106,21 +110,31 @@ class Scoring:
         decoded: Decoded,
         part: slice,
         rows: NDArray[np.intp],
+        arrivals: Arrivals,
         ticks: I64 | None,
     ) -> Iterator[None]:
         """Give each user's events to the model that serves the user.
+
+        Args:
+            records: the micro-batch.
+            decoded: its events.
+            part: which of them.
+            rows: their users.
+            arrivals: how each of the part reached Kafka.
+            ticks: per event of the part the tick of its replay's clock, ms; None: no replay.
 
         Yields where numbers are on their way: others may use the time, but not this partition.
         """
         ids = (key[len(USER_PREFIX) :] for key in decoded.keys[part])
         for scorer, chosen in self._serving.split(ids, len(rows)):
             if chosen is None:
-                yield from self._score(records, decoded, part, rows, ticks, scorer)
+                yield from self._score(records, decoded, part, rows, arrivals, ticks, scorer)
             else:
                 mine = decoded.take(part.start + chosen)
                 floor = None if ticks is None else ticks[chosen]
                 alone = slice(0, len(chosen))
-                yield from self._score(records, mine, alone, rows[chosen], floor, scorer)
+                came = arrivals.take(chosen)
+                yield from self._score(records, mine, alone, rows[chosen], came, floor, scorer)
 
     def _score(
         self,
@@ -128,6 +142,7 @@ class Scoring:
         decoded: Decoded,
         part: slice,
         rows: NDArray[np.intp],
+        arrivals: Arrivals,
         ticks: I64 | None,
         scorer: CheckedScorer,
     ) -> Iterator[None]:
@@ -154,12 +169,17 @@ class Scoring:
         table.touch(rows[taken])
         self._inputs.add(judged.profile)
         self._predict(decoded.keys[part], rows, offsets, events.time, judged, scorer)
+        came, newest = arrivals.take(taken), judged.snapshot.last_time
+        # Of several events of one user the last one that is the latest decides.
+        latest = events.time[taken] == newest
+        table.records["replayed"][rows[taken[latest]]] = came.replayed[latest]
         drafts = self._watch.after_events(
             table.records,
             rows[taken],
             events.take(taken),
             judged,
             scorer,
+            Decided.at(came.stamps, newest, came.past),
             None if ticks is None else ticks[taken],
         )
         self._announce(drafts, scorer)

@@ -1,14 +1,13 @@
 """Where to cut a micro-batch so that timers fire between the right events.
 
-When timers follow the watermark, they are looked at each time it crosses a tick, and whoever is due
-is looked at before any later event of that user. What comes out must not depend on where batches
-begin and end. Users do not depend on each other, so firing late is as good as firing in time unless
-a user who may be due has an event behind the crossing: only there a batch is cut.
+When timers follow the clocks of replays, they are looked at each time a clock crosses a tick, and
+whoever is due is looked at before any later event of that user. What comes out must not depend on
+where batches begin and end. Users do not depend on each other, so firing late is as good as firing
+in time unless a user who may be due has an event behind the crossing: only there a batch is cut.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,54 +16,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.history import I64
+    from stream.kernels.replays import Course
 
 _NEVER: Final = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Crossings:
-    """The watermark's ticks along a batch; ms."""
+def cuts(
+    course: Course, rows: NDArray[np.intp], due: I64, times: I64, shortest_wait: int
+) -> list[int]:
+    """Ends of the slices of N events between which timers must fire, N last.
 
-    before: int
-    """Tick when the batch begins."""
-    ticks: I64
-    """Tick after each event."""
-
-    @staticmethod
-    def along(times: I64, watermark: int, grace: int, tick: int) -> tuple[Crossings, int]:
-        """The ticks along N > 0 events, and the watermark (greatest event time) after them."""
-        seen = np.maximum(np.maximum.accumulate(times), watermark)
-        before = (watermark - grace) // tick * tick
-        return Crossings(before, (seen - grace) // tick * tick), int(seen[-1])
-
-    @property
-    def last(self) -> int:
-        """Tick when the batch ends."""
-        return int(self.ticks[-1])
-
-    def cuts(self, rows: NDArray[np.intp], due: I64, times: I64, shortest_wait: int) -> list[int]:
-        """Ends of the slices between which timers must fire, the batch's own end last.
-
-        Args:
-            rows: user of each event.
-            due: when each event's user is due as the batch begins, 0 = never.
-            times: event times.
-            shortest_wait: no event sets a timer that is due sooner than this after it, ms.
-        """
-        count = len(rows)
-        if self.last <= self.before:
-            return [count]
-        reached = np.concatenate([[self.before], self.ticks[:-1]])
-        soonest = np.where(due > 0, due, _NEVER)
-        soonest = np.minimum(soonest, _earliest_before(rows, times) + shortest_wait)
-        endangered = np.flatnonzero(soonest <= reached)
-        if not len(endangered):
-            return [count]
-        crossed = np.flatnonzero(np.diff(self.ticks, prepend=self.before) > 0)
-        # The last crossing before an endangered event is the last chance to look at its user.
-        at = np.searchsorted(crossed, endangered, side="left") - 1
-        ends = np.unique(crossed[at[at >= 0]]) + 1
-        return [*ends[ends < count].tolist(), count]
+    Args:
+        course: where the clocks of the events' replays get to, ms.
+        rows: user of each event.
+        due: when each event's user is due before the first of them, 0 = never.
+        times: event times.
+        shortest_wait: no event sets a timer that is due sooner than this after it, ms.
+    """
+    count = len(rows)
+    crossed = np.flatnonzero(course.crossed)
+    if not len(crossed):
+        return [count]
+    soonest = np.where(due > 0, due, _NEVER)
+    soonest = np.minimum(soonest, _earliest_before(rows, times) + shortest_wait)
+    endangered = np.flatnonzero(soonest <= course.reached)
+    # The last crossing before an endangered event is the last chance to look at its user.
+    at = np.searchsorted(crossed, endangered, side="left") - 1
+    ends = np.unique(crossed[at[at >= 0]]) + 1
+    return [*ends[ends < count].tolist(), count]
 
 
 def _earliest_before(rows: NDArray[np.intp], times: I64) -> I64:

@@ -63,8 +63,8 @@ class RecordStore(Protocol):
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the values of `keys`, in their order."""
 
-    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
+    def due(self, until_ms: int, limit: int, after: int = -1) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key), `after` < due <= `until_ms`, ordered."""
 
     def first_due(self, after: int = -1) -> int | None:
         """Return the earliest due time in the index later than `after`, ms."""
@@ -165,23 +165,25 @@ class RocksStore:
             values: list[bytes | None] = self._db.get(keys)
             return values
 
-    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
+    def due(self, until_ms: int, limit: int, after: int = -1) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key), `after` < due <= `until_ms`, ordered."""
         entries: list[tuple[int, bytes]] = []
+        first = after < 0
+        start = self._floor if first else max(self._floor, _timer_key(after + 1, b""))
         with translated(self.path):
-            for key in self._db.keys(from_key=self._floor):
+            for key in self._db.keys(from_key=start):
                 if key >= _TIMER_END:
-                    if not entries:
+                    if not entries and first:
                         self._floor = _TIMER_END
                     break
-                if not entries:
+                if not entries and first:
                     self._floor = key
                 due = _DUE.unpack_from(key, 1)[0]
                 if due > until_ms or len(entries) >= limit:
                     break
                 entries.append((due, key[9:]))
             else:
-                self._check_end(_timer_key(*entries[-1]) if entries else self._floor)
+                self._check_end(_timer_key(*entries[-1]) if entries else start)
         return entries
 
     def first_due(self, after: int = -1) -> int | None:

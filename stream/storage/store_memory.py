@@ -28,10 +28,11 @@ class MemoryStore:
         """Return the values of `keys`, in their order."""
         return [self._values.get(key) for key in keys]
 
-    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
+    def due(self, until_ms: int, limit: int, after: int = -1) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key), `after` < due <= `until_ms`, ordered."""
         end = bisect.bisect_left(self._timers, (until_ms + 1, b""))
-        return self._timers[: min(end, limit)]
+        begin = bisect.bisect_left(self._timers, (after + 1, b""))
+        return self._timers[begin:end][:limit]
 
     def first_due(self, after: int = -1) -> int | None:
         """Return the earliest due time in the index later than `after`, ms."""

@@ -76,9 +76,9 @@ class WriteBehind:
             values[place] = value
         return values
 
-    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` (due, user key) with due <= `until_ms`, ordered."""
-        return self._store.due(until_ms, limit)
+    def due(self, until_ms: int, limit: int, after: int = -1) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (due, user key), `after` < due <= `until_ms`, ordered."""
+        return self._store.due(until_ms, limit, after)
 
     def first_due(self, after: int = -1) -> int | None:
         """Return the earliest due time in the index later than `after`, ms."""

@@ -68,7 +68,7 @@ def test_a_user_is_forgotten_as_if_never_seen() -> None:
 
     assert user not in it.records()
     assert it.store.get(b"u" + user.encode()) is None
-    assert not any(key == b"u" + user.encode() for _, key in it.store.due(2**61, 10**6))
+    assert not any(key == b"u" + user.encode() for _, key in it.store.due(2**62, 10**6))
     rest = {u: h for u, h in other.histories().items() if u != user}
     assert it.histories() == rest
     (receipt,) = it.receipts()
@@ -221,7 +221,7 @@ def test_the_log_alone_decides_what_is_left(
         p.prediction_id: p for p in serial.predictions()
     }
     assert sorted(map(repr, it.alerts())) == sorted(map(repr, serial.alerts()))
-    listed = {(key.decode()[1:], due) for due, key in it.store.due(2**61, 10**6)}
+    listed = {(key.decode()[1:], due) for due, key in it.store.due(2**62, 10**6)}
     due = {(u, int(r["indexed_due"])) for u, r in it.records().items() if r["indexed_due"]}
     assert listed == due
 

@@ -372,7 +372,11 @@ def test_a_program_is_marked_and_raises_no_alert(scorer: Scorer, batch: int) -> 
         Purchase(event_id=str(i), user_id="bot", event_time=START + i * 60_000, price=1.0)
         for i in range(300)
     ]
-    log += [Purchase(event_id="last", user_id="ann", event_time=START + 90 * DAY, price=1.0)]
+    log += [
+        Purchase(event_id=f"day {day}", user_id=user, event_time=START + day * DAY, price=1.0)
+        for day in range(20, 110, 20)
+        for user in ("ann", "bob", "eve")
+    ]
     # Every purchase is an order: the session gap is shorter than the pauses.
     rules = {"session_gap_ms": 3_600_000, "bot_session_events": 100}
     alarming = {"min_orders": 1, "raise_at": 0.01, "resolve_at": 0.001}

@@ -1,0 +1,228 @@
+"""Replays in a log: which stretch of event time an old event is of, and how far each has got.
+
+The same rules in plain Python, which tests compare: ``tests/stream/kernels/replay_rules.py``.
+
+A replay is a connected stretch of event time. Its clock follows its events, with one exception: an
+event that is further ahead of it than a bound is believed only when the next ones, of other users
+too, are there as well. So one wrong clock moves nobody else's time, and a shop that was closed
+moves everybody's. A replay of one user alone follows that user.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import I64
+from models.kernels.jit import kernel
+from models.kernels.xxh3 import U8, xxh3_64
+
+ID, START, CLOCK, TOP, EVENTS, USER, AHEAD, AHEAD_USER, WITNESSES, ARRIVED = range(10)
+"""Columns of a table of replays.
+
+Number; first, reached and greatest event time, ms; events; code of the only user, 0 of several; the
+time that is not believed yet, ms, 0 for none; code of the last user who was there; how many times
+users took turns there; greatest Kafka timestamp, ms, 0 for none.
+"""
+WIDTH: Final = 10
+MOST: Final = 8
+"""Replays that are told apart; the one with the fewest events makes room for the next."""
+WITNESSED: Final = 3
+"""So many events one after the other, each of another user than the one before, are believed."""
+
+
+class ReplayRules(NamedTuple):
+    """Bounds, ms."""
+
+    gap: int
+    """Events this far apart are of one stretch."""
+    bound: int
+    """An event may move the clock ahead by so much on its own."""
+    grace: int
+    """Timers fire up to the clock less the grace."""
+    tick: int
+    """Timers fire on multiples of this."""
+
+
+class Course(NamedTuple):
+    """What N events find; rows are filled for events of a replay."""
+
+    replay: I64
+    """Number of the event's replay, 0: it is of none."""
+    tick: I64
+    """Tick of its clock after the event, ms."""
+    reached: I64
+    """Greatest tick that any clock crossed, since `follow` was called, before the event."""
+    crossed: NDArray[np.bool_]
+    """Its clock crosses a tick at this event."""
+
+    @classmethod
+    def empty(cls, count: int) -> Course:
+        """Room for ``count`` events, none of a replay."""
+        none = np.zeros(count, np.int64)
+        return cls(none, none.copy(), none.copy(), np.zeros(count, np.bool_))
+
+    def part(self, lo: int, hi: int) -> Course:
+        """The rows from ``lo`` to ``hi``."""
+        replay, tick, reached, crossed = self
+        return Course(replay[lo:hi], tick[lo:hi], reached[lo:hi], crossed[lo:hi])
+
+
+@kernel
+def user_code(keys: U8, begin: int, end: int) -> Any:
+    """A number for a user, never 0."""
+    return np.int64(max(xxh3_64(keys, begin, end - begin), np.uint64(1)))
+
+
+@kernel
+def _place(table: I64, count: int, time: int, gap: int) -> int:
+    """Row of the replay that an event belongs to, -1 for none."""
+    for r in range(count):
+        if table[r, START] <= time <= table[r, TOP]:
+            return r
+    for r in range(count):
+        if table[r, START] - gap <= time <= table[r, CLOCK] + gap:
+            return r
+    return -1
+
+
+@kernel
+def _drop(table: I64, count: int, row: int) -> int:
+    for r in range(row, count - 1):
+        table[r] = table[r + 1]
+    return count - 1
+
+
+@kernel
+def _move(table: I64, r: int, time: int, user: int, bound: int) -> None:
+    """The clock of a replay sees an event of it."""
+    if table[r, USER] == user or time <= table[r, CLOCK] + bound:
+        table[r, CLOCK] = max(table[r, CLOCK], time)
+        if time < table[r, AHEAD] - bound or table[r, CLOCK] >= table[r, AHEAD]:
+            table[r, AHEAD] = 0
+        return
+    if table[r, AHEAD] == 0:
+        table[r, AHEAD], table[r, WITNESSES] = time, 1
+    else:
+        table[r, AHEAD] = min(table[r, AHEAD], time)
+        table[r, WITNESSES] += user != table[r, AHEAD_USER]
+    table[r, AHEAD_USER] = user
+    if table[r, WITNESSES] >= WITNESSED:
+        table[r, CLOCK], table[r, AHEAD] = table[r, AHEAD], 0
+        if time <= table[r, CLOCK] + bound:
+            table[r, CLOCK] = max(table[r, CLOCK], time)
+        else:
+            table[r, AHEAD], table[r, WITNESSES] = time, 1
+
+
+@kernel
+def _joined(table: I64, count: int, r: int, gap: int) -> int:
+    """Another row that a replay has become one with, -1 for none."""
+    for s in range(count):
+        lower, upper = (r, s) if table[r, START] <= table[s, START] else (s, r)
+        if s != r and table[lower, CLOCK] + gap >= table[upper, START]:
+            return s
+    return -1
+
+
+@kernel
+def _join(table: I64, count: int, r: int, s: int) -> int:
+    """Make one of two rows. The clock is the one that is behind: more may come in between."""
+    table[r, START] = min(table[r, START], table[s, START])
+    table[r, CLOCK] = min(table[r, CLOCK], table[s, CLOCK])
+    table[r, TOP] = max(table[r, TOP], table[s, TOP])
+    table[r, EVENTS] += table[s, EVENTS]
+    table[r, ARRIVED] = max(table[r, ARRIVED], table[s, ARRIVED])
+    if table[r, USER] != table[s, USER]:
+        table[r, USER] = 0
+    table[r, AHEAD] = 0
+    return _drop(table, count, s)
+
+
+@kernel
+def _fewest(table: I64, count: int) -> int:
+    row = 0
+    for r in range(1, count):
+        if table[r, EVENTS] < table[row, EVENTS]:
+            row = r
+    return row
+
+
+@kernel
+def follow(
+    times: I64,
+    old: NDArray[np.bool_],
+    stamps: I64,
+    keys: U8,
+    ends: I64,
+    first: int,
+    rules: ReplayRules,
+    table: I64,
+    count: int,
+    last_id: int,
+    course: Course,
+) -> Any:
+    """Take events up to the first one that makes two replays one, or makes a large one give way.
+
+    Args:
+        times: [N] event times, ms.
+        old: [N] which events are of a replay.
+        stamps: [N] Kafka timestamps, ms, 0 for none.
+        keys: the users' keys, one behind the other.
+        ends: [N] where each ends.
+        first: index of the first event to take.
+        rules: the bounds.
+        table: [MOST, WIDTH] the replays; changed in place.
+        count: rows in use.
+        last_id: number given last.
+        course: filled.
+
+    Returns:
+        (index behind the last event taken, count, last_id).
+    """
+    top = np.int64(-1)
+    for i in range(first, len(times)):
+        course.reached[i] = top
+        if not old[i]:
+            continue
+        begin = ends[i - 1] if i > 0 else 0
+        user = user_code(keys, begin, ends[i])
+        time = times[i]
+        r = _place(table, count, time, rules.gap)
+        if r < 0:
+            if count == len(table):
+                fewest = _fewest(table, count)
+                if table[fewest, EVENTS] > 1 and i > first:
+                    return i, count, last_id
+                count = _drop(table, count, fewest)
+            r, count, last_id = count, count + 1, last_id + 1
+            table[r] = 0
+            table[r, ID] = last_id
+            table[r, START] = table[r, CLOCK] = table[r, TOP] = time
+            table[r, USER] = user
+        before = (table[r, CLOCK] - rules.grace) // rules.tick
+        table[r, START] = min(table[r, START], time)
+        table[r, EVENTS] += 1
+        table[r, ARRIVED] = max(table[r, ARRIVED], stamps[i])
+        if table[r, USER] != user:
+            table[r, USER] = 0
+        _move(table, r, time, user, rules.bound)
+        table[r, TOP] = max(table[r, TOP], time)
+        tick = (table[r, CLOCK] - rules.grace) // rules.tick
+        course.replay[i] = table[r, ID]
+        course.tick[i] = tick * rules.tick
+        if tick > before:
+            course.crossed[i] = True
+            top = max(top, tick * rules.tick)
+        s = _joined(table, count, r, rules.gap)
+        if s >= 0:
+            while s >= 0:
+                own = table[r, ID]
+                count = _join(table, count, r, s)
+                r -= s < r
+                table[r, ID] = own
+                s = _joined(table, count, r, rules.gap)
+            return i + 1, count, last_id
+    return len(times), count, last_id
