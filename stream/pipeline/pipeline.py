@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from models.history import SessionRules
 from schemas.errors import InvalidMessage, Reason
 from stream.errors import StoreForeign
+from stream.pipeline.absence import Absences
 from stream.pipeline.alerts import Status
 from stream.pipeline.churn import ChurnWatch
 from stream.pipeline.clocks import Clocks
-from stream.pipeline.decisions import Decided
 from stream.pipeline.emit import Emitter
 from stream.pipeline.erasure import Erasures
 from stream.pipeline.event_times import EventTimes
@@ -35,16 +33,13 @@ from stream.pipeline.scoring import Scoring
 from stream.pipeline.slices import cuts
 from stream.pipeline.state import META_KEY, USER_PREFIX, RecordReader, UserTable
 from stream.pipeline.step import TimeRules
-from stream.pipeline.timers import NEVER, REPLAYS, WALL, Scope, TimerIndex, Timers
+from stream.pipeline.timers import TimerIndex, Timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from models.history import I64
     from stream.config.settings import Settings
-    from stream.pipeline.clocks import Arrivals, Firing, Segment
+    from stream.pipeline.clocks import Arrivals, Segment
     from stream.pipeline.erasure import Erasure
     from stream.pipeline.fallback import CheckedScorer
     from stream.pipeline.hidden import ScorerLike
@@ -123,6 +118,9 @@ class Pipeline:
             counters=self._meta.counters,
             scorer=scorer,
         )
+        self._absences = Absences(
+            settings, self._table, self._timers, self._clocks, self._scoring.silent
+        )
         self._erasures = Erasures()
         self._now = 0
         self._covered = self._misplaced = 0
@@ -173,13 +171,7 @@ class Pipeline:
 
     def next_due(self) -> int | None:
         """No timer is due before this (ms), None if there is none."""
-        earliest = self._timers.earliest
-        if self._clocks.used:
-            auto, state = self._clock == "auto", self._meta.clocks
-            after = state.fired if auto else self._timers.tick_of(self._clocks.reached())
-            earliest = min(earliest, self._timers.earliest_replayed(after))
-            earliest = min(earliest, self._clocks.next_change())
-        return None if earliest >= NEVER else earliest
+        return self._absences.next_due()
 
     @property
     def erase_offset(self) -> int:
@@ -295,45 +287,7 @@ class Pipeline:
 
     def advance(self, now_ms: int) -> None:
         """Let time pass on the wall clock; on the event clock events alone do."""
-        if self._clock == "event":
-            return
-        tick = self._timers.tick_of(now_ms)
-        since = self._clocks.catch_up(now_ms)
-        if self._timers.earliest <= tick:
-            self._timers.fire(self._on_wall(now_ms, tick), self._scoring.silent)
-        if not self._clocks.used:
-            return
-        state = self._meta.clocks
-        after = state.fired or tick
-        if since is not None:
-            after = min(after, since - 1)
-        if self._timers.earliest_replayed(after) <= tick:
-            self._timers.fire(self._caught_up(now_ms, after, tick), self._scoring.silent)
-        state.fired = max(state.fired, tick)
-
-    def _on_wall(self, now: int, tick: int) -> Scope:
-        """Timers of the users who follow the wall."""
-
-        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-            return np.asarray(self._table.records["replayed"][rows] == WALL)
-
-        def decided(due: I64) -> Decided:
-            return Decided.at(np.full(len(due), now), due, np.zeros(len(due), np.bool_))
-
-        return Scope((WALL,), -1, tick, mine, decided)
-
-    def _caught_up(self, now: int, after: int, tick: int) -> Scope:
-        """Timers of the users whose replay has caught up."""
-
-        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-            records = self._table.records
-            caught_up = self._clocks.on_wall(records["last_time"][rows])
-            return np.asarray(caught_up & (records["replayed"][rows] == REPLAYS))
-
-        def decided(due: I64) -> Decided:
-            return Decided.at(np.full(len(due), now), due, due <= self._meta.clocks.loaded)
-
-        return Scope((REPLAYS,), after, tick, mine, decided, to_wall=True)
+        self._absences.advance(now_ms)
 
     def take_outputs(self) -> Outputs:
         """Take the outputs since the last time, ahead of the commit that covers them.
@@ -380,6 +334,7 @@ class Pipeline:
             return
         for segment in self._clocks.follow(decoded, arrivals):
             yield from self._take_segment(records, decoded, arrivals, segment)
+        self._absences.moved()
         if arrivals.replayed.all() and not self._meta.clocks.live_since:
             self._meta.watermark = self._clocks.reached()
 
@@ -396,26 +351,8 @@ class Pipeline:
             mine = self._table.rows(decoded.keys[part]) if begin else rows[here]
             came = arrivals.take(part)
             yield from self._scoring.apply(records, decoded, part, mine, came, course.tick[here])
-            for firing in segment.firings(end, self._clocks.ticks()):
-                self._timers.fire(self._of_replay(segment, firing), self._scoring.silent)
+            self._absences.after(segment, end)
             begin = end
-
-    def _of_replay(self, segment: Segment, firing: Firing) -> Scope:
-        """Timers of the users of a replay, up to where its clock has got."""
-        auto, age = self._clock == "auto", self._settings.worker.history_age_ms
-
-        def mine(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-            chosen = self._table.records[["last_time", "replayed"]][rows]
-            inside = self._clocks.inside(firing.replay, chosen["last_time"])
-            return np.asarray(inside & (chosen["replayed"] == REPLAYS)) if auto else inside
-
-        def decided(due: I64) -> Decided:
-            arrived = segment.arrived(firing.replay, due)
-            return Decided.at(arrived, due, (arrived - due > age) | auto)
-
-        # On the event clock nobody follows the wall, nor do users of before it was set.
-        lanes = (REPLAYS,) if auto else (WALL, REPLAYS)
-        return Scope(lanes, firing.after, firing.until, mine, decided)
 
     def _shortest_wait(self) -> int:
         """No timer is due sooner than this after the event that sets it, ms."""
