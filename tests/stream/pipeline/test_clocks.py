@@ -78,7 +78,7 @@ def passing(driver: PipelineDriver, begin: int, days: int) -> None:
             driver.restart()
 
 
-@pytest.mark.parametrize("batch", [1, 7, 4096])
+@pytest.mark.parametrize("batch", [7, 4096])
 @pytest.mark.parametrize("live", ["none", "before", "after", "both", "between"])
 def test_a_replay_of_old_history_harms_nobody(batch: int, live: str) -> None:
     driver, log = shop(), history()
@@ -274,7 +274,7 @@ def mixed(seed: int) -> list[Piped]:
     ]
 
 
-@hypothesis(max_examples=25, deadline=None)
+@hypothesis(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.data())
 @pytest.mark.parametrize("clock", ["auto", "event"])
 def test_outcomes_depend_on_neither_batches_nor_restarts(
@@ -302,11 +302,10 @@ def test_outcomes_depend_on_neither_batches_nor_restarts(
 
 
 @pytest.mark.parametrize("ahead", [365 * DAY_MS, 40_000 * DAY_MS // 2, 20 * DAY_MS, 10 * HOUR_MS])
-@pytest.mark.parametrize("views", [1, 30])
-@pytest.mark.parametrize("batch", [1, 4096])
+@pytest.mark.parametrize(("views", "batch"), [(1, 4096), (30, 50)])
 def test_a_wrong_clock_moves_nobody_on_the_event_clock(ahead: int, views: int, batch: int) -> None:
     right, wrong = (shop(worker={"clock": "event"}) for _ in range(2))
-    log = purchases(200, START, range(0, 60, 5))
+    log = purchases(100, START, range(0, 60, 5))
     at_time = START + 56 * DAY_MS
     odd: list[Event] = [
         View(event_id=f"odd{n}", user_id="odd", event_time=at_time + ahead + n)
@@ -314,7 +313,7 @@ def test_a_wrong_clock_moves_nobody_on_the_event_clock(ahead: int, views: int, b
     ]
     right.pipe(log)
     wrong.pipe([*log, *odd], batch)
-    more = purchases(200, START, range(60, 70, 5))
+    more = purchases(100, START, range(60, 70, 5))
     for driver in (right, wrong):
         driver.restart()
         driver.pipe(more, batch)
