@@ -164,7 +164,7 @@ def follow(
     last_id: int,
     course: Course,
 ) -> Any:
-    """Take events up to the first one that makes two replays one, or makes a large one give way.
+    """Take events up to one that makes two replays one, or a large one give way; that one alone.
 
     Args:
         times: [N] event times, ms.
@@ -183,6 +183,7 @@ def follow(
         (index behind the last event taken, count, last_id).
     """
     top = np.int64(-1)
+    kept = table.copy()
     for i in range(first, len(times)):
         course.reached[i] = top
         if not old[i]:
@@ -190,6 +191,7 @@ def follow(
         begin = ends[i - 1] if i > 0 else 0
         user = user_code(keys, begin, ends[i])
         time = times[i]
+        kept[:], kept_count, kept_id = table, count, last_id
         r = _place(table, count, time, rules.gap)
         if r < 0:
             if count == len(table):
@@ -217,6 +219,11 @@ def follow(
             course.crossed[i] = True
             top = max(top, tick * rules.tick)
         s = _joined(table, count, r, rules.gap)
+        if s >= 0 and i > first:
+            # Timers up to here belong to the replays as they were.
+            table[:] = kept
+            course.replay[i], course.tick[i], course.crossed[i] = 0, 0, False
+            return i, kept_count, kept_id
         if s >= 0:
             while s >= 0:
                 own = table[r, ID]

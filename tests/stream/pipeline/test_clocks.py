@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
@@ -274,7 +274,7 @@ def mixed(seed: int) -> list[Piped]:
     ]
 
 
-@hypothesis(max_examples=10, deadline=None)
+@hypothesis(max_examples=10, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(st.integers(0, 10**6), st.data())
 @pytest.mark.parametrize("clock", ["auto", "event"])
 def test_outcomes_depend_on_neither_batches_nor_restarts(
