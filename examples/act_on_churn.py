@@ -4,6 +4,7 @@ python examples/act_on_churn.py --bootstrap-servers localhost:9092 --webhook htt
 
 - raised and escalated start an action; resolved and retracted cancel what the episode started.
 - Users of the holdout arm are left alone: comparing the arms is what shows whether actions work.
+- Nothing is started on alerts of history (replayed) or of before a trained model (cold_start).
 - The offset is committed only after the webhook answered and the alert_id is in the local database:
   a crash in between posts again, with the same Idempotency-Key, and a repeat is skipped.
 - Connection errors, 429 and 5xx are tried again with growing pauses. When all attempts fail, the
@@ -118,6 +119,8 @@ async def act(options: argparse.Namespace, ledger: Ledger, alert: Mapping[str, A
     alert_id, state, episode = alert["alert_id"], alert["state"], alert["episode"]
     if alert["arm"] == "holdout":
         return "holdout"
+    if state not in CANCELS and (alert.get("replayed") or alert.get("cold_start")):
+        return "not of now" if alert.get("replayed") else "no trained model"
     if ledger.has(alert_id):
         return "repeat"
     if state in CANCELS and not ledger.has_started(episode):

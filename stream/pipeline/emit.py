@@ -39,8 +39,8 @@ from stream.kernels.predictions import (
     write_predictions,
 )
 from stream.pipeline.churn import AlertDraft, churn_column
-from stream.pipeline.erasure import NOTES
 from stream.pipeline.decisions import UNKNOWN
+from stream.pipeline.erasure import NOTES
 from stream.pipeline.packed import Packed
 from stream.pipeline.ranking import spliced
 from stream.pipeline.readout import Readout, readout_of

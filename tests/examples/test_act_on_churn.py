@@ -67,6 +67,8 @@ async def test_each_alert_is_acted_on_once(kafka, tmp_path):
         alert("cy", "resolved", 31, 5),
         alert("eve", "raised", 40, 40),
         alert("eve", "retracted", 41, 40),
+        alert("old", "raised", 50, 50, replayed=True, cold_start=True),
+        alert("new", "raised", 51, 51, replayed=False, cold_start=True),
     ]
     await put(kafka.bootstrap_servers, topic, alerts)
     statuses = [503, 429, 200]
@@ -87,6 +89,8 @@ async def test_each_alert_is_acted_on_once(kafka, tmp_path):
         "nothing to cancel",
         "delivered",
         "delivered",
+        "not of now",
+        "no trained model",
     ]
     keys = [key for key, _ in shop.posts]
     assert keys == [
