@@ -152,3 +152,21 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
         Count | None,
         Meta(description="Open transaction that keeps later records back; null: none."),
     ] = None
+    currency: Annotated[
+        str | None,
+        Meta(description="The shop's currency; null: amounts count as they come."),
+    ] = None
+    currencies: Annotated[
+        dict[str, Count],
+        Meta(
+            description="Currency -> events whose amount came in it and counts, other than the "
+            "shop's own."
+        ),
+    ] = {}
+    unpriced: Annotated[
+        dict[str, Count],
+        Meta(
+            description="Currency -> events whose amount does not count, because there is no rate "
+            "at or before their day."
+        ),
+    ] = {}

@@ -42,6 +42,10 @@ AlertCause = Literal["behaviour", "silence", "model_change"]
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Duration = Annotated[int, Meta(ge=0)]
+Currency = Annotated[str, Meta(min_length=3, max_length=3)]
+_AS_THEY_COME: Final = (
+    "Absent where no currency of the shop is set (money.currency): amounts count as they come."
+)
 
 
 class Source(Struct, frozen=True, gc=False):
@@ -140,6 +144,9 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
             "null where the model does not tell it."
         ),
     ] = None
+    currency: Annotated[
+        Currency | UnsetType, Meta(description="Currency of `expected_spend`. " + _AS_THEY_COME)
+    ] = UNSET
     expected_wait_ms: Annotated[
         Duration | UnsetType,
         Meta(
@@ -247,6 +254,9 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
             "timestamp of the event that led to it, or to the worker's clock. Absent where "
             "neither is known."
         ),
+    ] = UNSET
+    currency: Annotated[
+        Currency | UnsetType, Meta(description="Currency of `value_at_risk`. " + _AS_THEY_COME)
     ] = UNSET
 
 

@@ -2,8 +2,8 @@
 
 The columns are the fields of `schemas.events`: `event_id`, `type`, `user_id`, `event_time` (integer
 milliseconds, a timestamp, a date or ISO text), and `item_id`, `category_id`, `price`, `quantity`,
-`order_id` where there are any; `models.log.arrow` says which types they may have. Rows that are no
-valid event are left out and counted by reason, as the codec names it.
+`order_id`, `currency` where there are any; `models.log.arrow` says which types they may have. Rows
+that are no valid event are left out and counted by reason, as the codec names it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from models.history import AMOUNT_UNIT, Events
 from models.log.arrow import Column, check_names
 from models.log.eventlog import EventLog
 from models.log.names import Catalogue
+from models.money import Converter, currency_code
 from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYPE_CODES
 from schemas.times import UNITS
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
-OPTIONAL: Final = ("item_id", "category_id", "price", "quantity", "order_id")
+OPTIONAL: Final = ("item_id", "category_id", "price", "quantity", "order_id", "currency")
+_LONGEST_CURRENCY: Final = 16
 BATCH_ROWS: Final = 65_536
 _REMEDY: Final = (
     "name the columns as the fields of events are (schemas/events.py), or choose another --format"
@@ -43,6 +45,7 @@ def read_parquet(
     invalid: dict[str, int],
     stored_id: Callable[[str], str] = str,
     names: Catalogue | None = None,
+    money: Converter | None = None,
 ) -> Iterator[EventLog]:
     """Yield the events of a file in its order.
 
@@ -51,10 +54,12 @@ def read_parquet(
         invalid: takes the counts of rows that are no valid event, "reason (field)" -> rows.
         stored_id: the name under which a user is known to the workers.
         names: take note of the names of what they are for.
+        money: converts the amounts, and counts them.
 
     Raises:
         DatasetError: it is missing, damaged, has other columns, or one that holds no such values.
     """
+    money = money or Converter()
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(pq.ParquetFile(path))
@@ -63,13 +68,15 @@ def read_parquet(
             columns = [n for n in (*NEEDED, *OPTIONAL) if n in there]
             check_names(path, there, tuple(columns), _REMEDY)
             for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                yield _events(_Rows(path, batch, invalid), stored_id, names or {})
+                yield _events(_Rows(path, batch, invalid), stored_id, names or {}, money)
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(f"cannot read {path} as Parquet: {error}") from error
     pa.default_memory_pool().release_unused()
 
 
-def _events(rows: _Rows, stored_id: Callable[[str], str], names: Catalogue) -> EventLog:
+def _events(
+    rows: _Rows, stored_id: Callable[[str], str], names: Catalogue, money: Converter
+) -> EventLog:
     ids = rows.codes("event_id", hash64, np.uint64)
     users = rows.codes("user_id", lambda user: hash64(stored_id(user)), np.uint64)
     kind = rows.codes("type", lambda name: TYPE_CODES.get(name, 0), np.uint8)
@@ -84,8 +91,10 @@ def _events(rows: _Rows, stored_id: Callable[[str], str], names: Catalogue) -> E
     with np.errstate(invalid="ignore", over="ignore"):
         worth = np.rint(np.where(priced & rows.good, price * quantity * AMOUNT_UNIT, 0))
     rows.refuse(worth >= 2.0**63, "out_of_range (price)")
+    currency = rows.codes("currency", currency_code, np.uint32, _LONGEST_CURRENCY)
     keep = rows.good
     amount = np.where(keep, worth, 0).astype(np.int64)
+    amount = money.convert(amount, currency, time)
     units = np.where(keep, quantity, 1).astype(np.uint32)
     columns = Events(time, ids, kind, item, category, amount, order, units)
     log = EventLog(users, columns).where(keep)
@@ -111,7 +120,9 @@ class _Rows:
             self._invalid[reason] = self._invalid.get(reason, 0) + int(bad.sum())
             self.good &= ~bad
 
-    def codes(self, name: str, code: Callable[[str], int], kind: Any) -> NDArray[Any]:
+    def codes(
+        self, name: str, code: Callable[[str], int], kind: Any, longest: int = MAX_ID_LENGTH
+    ) -> NDArray[Any]:
         """A number per text, 0 for none; needed texts must be there."""
         column = self._column(name)
         if column is None:
@@ -119,7 +130,7 @@ class _Rows:
         encoded = column.texts().dictionary_encode()
         texts = encoded.dictionary.to_pylist()
         table = np.array([code(text) for text in texts] + [0], kind)
-        fits = np.array([1 <= len(text) <= MAX_ID_LENGTH for text in texts] + [True])
+        fits = np.array([1 <= len(text) <= longest for text in texts] + [True])
         index = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
         if name not in NEEDED and "" in texts:  # an empty text counts as absent
             index = np.where(index == texts.index(""), len(texts), index)

@@ -52,6 +52,7 @@ def worker(
     """Consume events, score them, write predictions and alerts until stopped."""
     import asyncio
 
+    from stream.config.rates import rates_of
     from stream.logs import configure_logging
     from stream.worker.service import run_worker
 
@@ -72,6 +73,7 @@ def worker(
     for assignment in set_ or []:
         _assign(overrides, assignment)
     settings = read_settings(config, bootstrap_servers, data_dir, **overrides)
+    rates_of(settings.money)  # A table that cannot be read ends the worker here.
     asyncio.run(run_worker(settings))
 
 

@@ -24,6 +24,7 @@ from stream.config.learning_settings import (
     Share,
     TrainSettings,
 )
+from stream.config.money_settings import MoneySettings
 from stream.config.secure_settings import (
     KafkaSettings,
     ModelSettings,
@@ -264,6 +265,7 @@ class Settings(BaseSettings):
     outcomes: OutcomeSettings = OutcomeSettings()
     models: ModelSettings = ModelSettings()
     privacy: PrivacySettings = PrivacySettings()
+    money: MoneySettings = MoneySettings()
 
     @property
     def changelog(self) -> str:

@@ -149,6 +149,12 @@ class _Now(Collector):
             "Of these, events that are off by a time zone: local time written as UTC.",
             labels=["partition", "hours"],
         )
+        amounts = CounterMetricFamily(
+            "intentstream_foreign_amounts",
+            "Events whose amount came in another currency than the shop's; unpriced ones do not"
+            " count, because there is no rate.",
+            labels=["partition", "currency", "outcome"],
+        )
         drift = GaugeMetricFamily(
             "intentstream_input_stability",
             "Population stability index of a model input against its training; 0.25 is severe.",
@@ -165,6 +171,10 @@ class _Now(Collector):
                 skewed.add_metric([number, way], getattr(counters, way))
             for offset, count in counters.offsets.items():
                 zones.add_metric([number, f"{offset / HOUR_MS:g}"], count)
+            for name, count in counters.currencies.items():
+                amounts.add_metric([number, name, "counted"], count)
+            for name, count in counters.unpriced.items():
+                amounts.add_metric([number, name, "unpriced"], count)
             for kind in ("predictions", "alerts"):
                 sent.add_metric([number, kind], getattr(counters, kind))
             lost.add_metric([number], counters.lost)
@@ -179,5 +189,6 @@ class _Now(Collector):
         yield skewed
         yield zones
         yield lost
+        yield amounts
         yield drift
         yield from gauges.values()

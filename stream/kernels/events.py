@@ -85,13 +85,16 @@ class Parsed(NamedTuple):
     quantity: NDArray[np.uint32]
     plain: NDArray[np.bool_]
     """Whether the row is filled; if not, `decode_event` has to look at the record."""
+    currency: NDArray[np.uint32]
+    """Of the amount, as of `models.money.currency_code`."""
 
-    def fill(self, index: int, row: Row) -> None:
-        """Set a row."""
+    def fill(self, index: int, row: Row, currency: int) -> None:
+        """Set a row, and the code of its currency."""
         self.time[index], self.id[index], self.type[index] = row[:3]
         self.item[index], self.category[index], self.amount[index] = row[3:6]
         self.order[index], self.quantity[index] = row[6:]
         self.plain[index] = True
+        self.currency[index] = currency
 
     @classmethod
     def empty(cls, count: int) -> Parsed:
@@ -106,6 +109,7 @@ class Parsed(NamedTuple):
             np.zeros(count, np.uint32),
             np.zeros(count, np.uint32),
             np.zeros(count, np.bool_),
+            np.zeros(count, np.uint32),
         )
 
 
@@ -280,6 +284,24 @@ def _timezone(data: U8, at: int, length: int) -> bool:
 
 
 @kernel
+def _currency(data: U8, at: int, end: int) -> int:
+    """What `models.money.currency_code` makes of three letters; -1 for anything else."""
+    while at < end and data[at] == 32:
+        at += 1
+    while end > at and data[end - 1] == 32:
+        end -= 1
+    if end - at != 3:
+        return -1
+    code: Any = 0
+    for i in range(at, end):
+        letter = data[i] & 0xDF  # in capitals
+        if letter < 65 or letter > 90:
+            return -1
+        code = code << 8 | np.int64(letter)
+    return int(code)
+
+
+@kernel
 def _event(
     data: U8,
     at: int,
@@ -345,6 +367,11 @@ def _event(
                 out.order[i] = max(low, np.uint64(1))
             elif field == _TIMEZONE and not _timezone(data, begin, length):
                 return False
+            elif field == _CURRENCY:
+                currency = _currency(data, begin, at)
+                if currency < 0:
+                    return False
+                out.currency[i] = currency
             at += 1
         elif 48 <= data[at] <= 57 and longest < 0:
             at, value, decimals = _number(data, at, end)

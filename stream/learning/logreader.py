@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -19,9 +20,11 @@ from models.log.columnar import read_parquet
 from models.log.eventlog import EventLog
 from models.log.names import Catalogue, catalogue
 from models.log.spool import Spool
+from models.money import AS_THEY_COME, Converter, Rates, currency_code
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.events import Event
+from stream.config.rates import rates_of
 from stream.config.settings import Settings
 from stream.errors import TopicReplaced, TrainerError
 from stream.kafka.clients import stop_consumer
@@ -37,6 +40,8 @@ from stream.pipeline.state import USER_PREFIX
 from stream.replay.adapter import AS_FOUND, Wanted
 from stream.replay.report import Report
 from stream.replay.source import read_rows
+
+log = structlog.get_logger(__name__)
 
 _POLL_MS: Final = 1_000
 _STALLED_S: Final = 30.0
@@ -74,6 +79,8 @@ class KafkaLog:
         """Records that are no valid event; the worker sends the same ones to the dead letters."""
         self.names = catalogue(settings.train.rank)
         """Of what is to be ranked."""
+        self.money = Converter(rates_of(settings.money))
+        """Has the counts of amounts in other currencies."""
 
     async def read(self, count: Count | None = None) -> Spool:
         """Everything up to the topic's end as it is now, in order of arrival per user.
@@ -104,6 +111,7 @@ class KafkaLog:
             raise TrainerError(f"cannot read {self._settings.topics.events}: {reason}") from error
         finally:
             await stop_consumer(consumer)
+        warn_of_money(self.money)
         if len(self._kept):
             # After the events: what is asked for meanwhile counts too.
             erased = await read_erased(self._settings)
@@ -201,6 +209,7 @@ class KafkaLog:
                     times=EventTimes.of(self._settings),
                     check_partitioner=worker.check_partitioner,
                     pseudonyms=self._settings.privacy.pseudonyms,
+                    rates=self.money.rates,
                 )
                 self._partitions[where] = _Partition(ingest, self._begin.get(str(number), 0))
 
@@ -208,6 +217,8 @@ class KafkaLog:
         decoded = partition.ingest.decode(records)
         for _, error in decoded.refused:
             note(self.refused, error)
+        if decoded.amounts is not None:
+            self.money.counts.add(decoded.amounts)
         if decoded.keys:
             users = np.fromiter(map(self._hash, decoded.keys), np.uint64, len(decoded.keys))
             arrived = (records[index].timestamp for index in decoded.sources)
@@ -233,6 +244,7 @@ def read_files(
     stored_id: Callable[[str], str] = str,
     names: Catalogue | None = None,
     wanted: Wanted = AS_FOUND,
+    rates: Rates = AS_THEY_COME,
 ) -> dict[str, int]:
     """Append the events of files to `spool`, in their order, as if each arrived when it happened.
 
@@ -244,6 +256,7 @@ def read_files(
         stored_id: gives the name under which a user is known to the workers.
         names: take note of the names of what they are for.
         wanted: how the files write dates and decimals, where they do not tell by themselves.
+        rates: convert the amounts.
 
     Returns:
         How many lines or rows gave no event, by reason.
@@ -253,16 +266,18 @@ def read_files(
         DatasetError: likewise of a Parquet file.
     """
     invalid: dict[str, int] = {}
+    money = Converter(rates)
     for path in paths:
         parts = (
-            read_parquet(path, invalid, stored_id, names)
+            read_parquet(path, invalid, stored_id, names, money)
             if format_name == PARQUET
-            else _read_lines(path, format_name, invalid, stored_id, names or {}, wanted)
+            else _read_lines(path, format_name, invalid, stored_id, names or {}, wanted, money)
         )
         for part in parts:
             spool.append(part, part.events.time)
             if count is not None:
                 count(len(spool), len(spool))
+    warn_of_money(money)
     return invalid
 
 
@@ -273,6 +288,7 @@ def _read_lines(
     stored_id: Callable[[str], str],
     names: Catalogue,
     wanted: Wanted,
+    money: Converter,
 ) -> Iterator[EventLog]:
     report = Report()
     # The log is sorted by user later on: the order of the file is good enough.
@@ -280,10 +296,18 @@ def _read_lines(
     while chunk := [decode_event(line.value) for line in islice(lines, _FILE_ROWS)]:
         users = [hash64(stored_id(event.user_id)) for event in chunk]
         events = columns([encode_event(event) for event in chunk])
+        currencies = np.array([currency_code(event.currency) for event in chunk], np.uint32)
+        events.amount = money.convert(events.amount, currencies, events.time)
         _note_names(names, events, chunk.__getitem__)
         yield EventLog(np.array(users, np.uint64), events)
     for reason, tally in (report.unparsed | report.invalid).items():
         invalid[reason] = invalid.get(reason, 0) + tally.count
+
+
+def warn_of_money(money: Converter) -> None:
+    """Log what is wrong with the amounts that were read."""
+    for fault in money.faults():
+        log.warning("amounts", fault=fault)
 
 
 def _note_names(names: Catalogue, events: Events, event_at: Callable[[int], Event]) -> None:

@@ -9,6 +9,8 @@ from typing import Protocol
 from models.log.eventlog import LogParts
 from models.log.names import Names, Row, catalogue
 from models.log.spool import Spool
+from models.money import AS_THEY_COME
+from stream.config.rates import rates_of
 from stream.config.settings import Settings
 from stream.kafka.erased import read_erased
 from stream.learning.logreader import Count, KafkaLog, read_files
@@ -104,7 +106,14 @@ class FromFiles:
         self.names.update(catalogue(what for what in wanted if what not in self.names))
         self.refused.update(
             read_files(
-                spool, self.paths, self.format_name, count, stored_id, self.names, self.wanted
+                spool,
+                self.paths,
+                self.format_name,
+                count,
+                stored_id,
+                self.names,
+                self.wanted,
+                AS_THEY_COME if settings is None else rates_of(settings.money),
             )
         )
         if settings is not None and settings.kafka.bootstrap_servers:

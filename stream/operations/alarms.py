@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from models.money import Amounts, mixed_fault, unpriced_faults
 from stream.pipeline.event_times import zone_faults
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def alarms_of(
     return [
         *_of_models(live, metrics, published),
         *_of_clocks(live),
+        *_of_amounts(live),
         *_of_partitions(live),
         *_of_inputs([beat for beat in live if not _is_replaced(beat, published)]),
     ]
@@ -61,6 +63,15 @@ def _is_replaced(beat: WorkerStatus, published: ModelPublished | None) -> bool:
     if published is None or published.rollout != "champion":
         return False
     return beat.model_version != published.version and beat.updated_at < published.published_at
+
+
+def _of_amounts(live: Sequence[WorkerStatus]) -> list[str]:
+    amounts = Amounts()
+    for beat in live:
+        amounts.add(Amounts(beat.currencies, beat.unpriced))
+    unset = any(beat.currency is None for beat in live)
+    mixed = mixed_fault(amounts.foreign) if unset else None
+    return [*([mixed] if mixed else []), *unpriced_faults(amounts.unpriced)]
 
 
 def _of_clocks(live: Sequence[WorkerStatus]) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from schemas.codec import decode
 from schemas.control import ModelPublished
@@ -88,6 +88,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def _money(amount: float, currency: str | UnsetType) -> str:
+    return f"{amount:,.2f}" if currency is UNSET else f"{amount:,.2f} {currency}"
+
+
 def _prediction(prediction: Prediction) -> tuple[str, ...]:
     scores = [
         f"{name} {score.probability:.1%} in {duration(score.horizon_ms)}"
@@ -96,7 +100,7 @@ def _prediction(prediction: Prediction) -> tuple[str, ...]:
     if prediction.expected_wait_ms is not UNSET:
         scores.append(f"next purchase in {duration(prediction.expected_wait_ms)}")
     if prediction.expected_spend is not None:
-        scores.append(f"spends {prediction.expected_spend:,.2f}")
+        scores.append(f"spends {_money(prediction.expected_spend, prediction.currency)}")
     if prediction.next_categories is not UNSET and prediction.next_categories:
         first = prediction.next_categories[0]
         scores.append(f"next {first.category_id} {first.probability:.1%}")
@@ -122,7 +126,7 @@ def _alert(alert: ChurnAlert) -> tuple[str, ...]:
         f"{alert.risk:.1%}",
         duration(alert.silence_ms),
         duration(alert.expected_gap_ms),
-        f"{alert.value_at_risk:,.2f}",
+        _money(alert.value_at_risk, alert.currency),
         alert.arm,
         alert.cause,
         reasons,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 import xxhash
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from models.history import AMOUNT_UNIT
 from models.inputs.features import PROFILE_FEATURES
@@ -76,9 +76,11 @@ class Emitter:
         holdout_share: float,
         pseudonyms: Pseudonyms | None = None,
         erase_topic: str = "",
+        currency: str | None = None,
     ) -> None:
         """``topic`` and ``partition`` of the source; ``erase_topic`` has the requests.
 
+        ``currency`` is that of the amounts, None where they come as they are.
         With ``pseudonyms`` no message holds a user's id: copies of late events are rewritten, and
         of refused records, which may hold anything, nothing is copied.
         """
@@ -87,6 +89,7 @@ class Emitter:
         self._holdout = round(holdout_share * _ARMS)
         self._pseudonyms = pseudonyms
         self._erase_topic = erase_topic
+        self._currency: str | UnsetType = UNSET if currency is None else currency
         self._patterns: dict[bytes, Pattern] = {}
 
     def source(self, offset: int) -> Source:
@@ -155,6 +158,7 @@ class Emitter:
             user_id="",
             targets={t.name: TargetScore(0.0, t.horizon_ms) for t in readout.targets},
             expected_spend=None if readout.amount is None else 0.0,
+            currency=UNSET if readout.amount is None else self._currency,
             expected_wait_ms=UNSET if bins is None else 0,
             survival=UNSET if bins is None else [SurvivalPoint(e, 0.0) for e in bins.edges_ms],
             model_version=scorer.version,
@@ -217,6 +221,7 @@ class Emitter:
             expected_gap_ms=draft.expected_gap,
             reasons=reasons,
             value_at_risk=_value_at_risk(draft, scorer),
+            currency=self._currency,
             arm=self.arm(user),
             cause=draft.cause,
             model_version=scorer.version,

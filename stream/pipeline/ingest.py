@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.encoding import Row, encode_event
 from models.history import Events
+from models.money import AS_THEY_COME, MAX_AMOUNT, Amounts, Rates, currency_code
 from schemas.codec import decode_event, validate_key
 from schemas.errors import InvalidEvent, Reason
 from stream.kernels.buffers import as_array
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from schemas.pseudonym import Pseudonyms
     from stream.pipeline.event_times import EventTimes
     from stream.pipeline.records import Record
-
-MAX_AMOUNT: Final = 10**16
-"""Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
-sum in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,8 @@ class Decoded:
     skews: Skews
     moved: NDArray[np.bool_]
     """Whose time is not their own, but their Kafka timestamp."""
+    amounts: Amounts | None
+    """Counts of the events whose amount came in another currency, None if there are none."""
 
     def take(self, chosen: NDArray[np.intp]) -> Decoded:
         """The chosen events, in the same order, and nothing refused."""
@@ -65,6 +64,7 @@ class Decoded:
             timestamps=self.timestamps[chosen],
             skews=Skews(),
             moved=self.moved[chosen],
+            amounts=None,
         )
 
 
@@ -83,8 +83,9 @@ class Ingest:
         times: EventTimes,
         check_partitioner: bool,
         pseudonyms: Pseudonyms | None = None,
+        rates: Rates = AS_THEY_COME,
     ) -> None:
-        """With ``pseudonyms`` the stored keys are made from them.
+        """With ``pseudonyms`` the stored keys are made from them; ``rates`` convert amounts.
 
         Partitions follow the records' own keys.
         """
@@ -93,6 +94,7 @@ class Ingest:
         self._max_bytes = max_bytes
         self._times = times
         self._pseudonyms = pseudonyms
+        self._rates = rates
 
     def decode(self, batch: Iterable[Record]) -> Decoded:
         """Decode a micro-batch; an invalid record never touches its neighbours."""
@@ -101,11 +103,11 @@ class Ingest:
         refused: list[tuple[int, InvalidEvent]] = []
         for index in np.flatnonzero(~parsed.plain).tolist():
             try:
-                row = self._decode_one(records[index].key, records[index].value)
+                row, currency = self._decode_one(records[index].key, records[index].value)
             except InvalidEvent as error:
                 refused.append((index, error))
             else:
-                parsed.fill(index, row)
+                parsed.fill(index, row, currency)
         timestamps = records.timestamps
         bad = parsed.plain & self._times.faulty(parsed.time, timestamps)
         for index in np.flatnonzero(bad).tolist():
@@ -114,13 +116,13 @@ class Ingest:
                 refused.append((index, cause))
                 parsed.plain[index] = False
         refused.sort(key=itemgetter(0))
-        events = Events(*parsed[:-1])
+        events, currencies = Events(*parsed[:-2]), parsed.currency
         sources = np.arange(len(records))
         keys: list[bytes] = records.keys  # type: ignore[assignment]  # None only where refused
         if refused:
             timestamps = timestamps[parsed.plain]
             sources = np.flatnonzero(parsed.plain)
-            events = events.take(sources)
+            events, currencies = events.take(sources), currencies[sources]
             keys = [keys[index] for index in sources.tolist()]
         if self._pseudonyms is None:
             keys = [USER_PREFIX + key for key in keys]
@@ -131,7 +133,8 @@ class Ingest:
         events.time, skews = self._times.take(own, timestamps)
         moved = np.zeros(len(own), np.bool_) if events.time is own else events.time != own
         offsets = records.offsets[sources]
-        return Decoded(keys, offsets, events, sources, refused, timestamps, skews, moved)
+        events.amount, amounts = self._rates.convert(events.amount, currencies, events.time)
+        return Decoded(keys, offsets, events, sources, refused, timestamps, skews, moved, amounts)
 
     def _parse(self, records: Records) -> Parsed:
         """The columns of the plain records."""
@@ -140,8 +143,8 @@ class Ingest:
         parse_events(as_array(records.data), records.places, bounds, parsed)
         return parsed
 
-    def _decode_one(self, key: bytes | None, value: bytes | None) -> Row:
-        """The row of one record; raises InvalidEvent."""
+    def _decode_one(self, key: bytes | None, value: bytes | None) -> tuple[Row, int]:
+        """The row of one record, and the code of its currency; raises InvalidEvent."""
         event = decode_event(value, self._max_bytes)
         validate_key(key, event.user_id)
         if self._partitions:
@@ -149,7 +152,7 @@ class Ingest:
         row = encode_event(event)
         if row[5] > MAX_AMOUNT:
             raise InvalidEvent(Reason.OUT_OF_RANGE, "price", "price x quantity is beyond 10**12")
-        return row
+        return row, currency_code(event.currency)
 
     def _check_partition(self, key: bytes) -> None:
         belongs = partition_of(key, self._partitions)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from models.money import Amounts
 from stream.pipeline.clocks import ClockState
 from stream.pipeline.packed import Messages
 
@@ -89,6 +90,17 @@ class Counters(msgspec.Struct, gc=False):
     offsets: dict[int, int] = {}
     """Events whose time is off by a time zone, see `Skews.offsets`; replaced when it changes."""
 
+    currencies: dict[str, int] = {}
+    """Events with an amount by currency, see `Amounts.foreign`; replaced when it changes."""
+    unpriced: dict[str, int] = {}
+    """Events whose amount does not count, by currency, see `Amounts.unpriced`; likewise."""
+
+    def add_amounts(self, amounts: Amounts) -> None:
+        """Count more events with amounts in other currencies."""
+        known = Amounts(self.currencies, self.unpriced)
+        known.add(amounts)
+        self.currencies, self.unpriced = known.foreign, known.unpriced
+
     def add_skews(self, skews: Skews) -> None:
         """Count more events with wrong clocks."""
         self.ahead += skews.ahead
@@ -115,6 +127,10 @@ class PartitionMeta(msgspec.Struct):
     topic_ids: dict[str, str] = {}
     """Topic -> its id (KIP-516): of those topics are the offsets; empty before this was noted."""
     clocks: ClockState = msgspec.field(default_factory=ClockState)
+    currency: str = ""
+    """The shop's currency that the amounts of this state are in; empty: as they came."""
+    rates: str = ""
+    """Digest of the rates that the latest amounts were made with."""
 
 
 def encode_meta(meta: PartitionMeta) -> bytes:

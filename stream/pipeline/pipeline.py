@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from models.history import SessionRules
 from schemas.errors import InvalidMessage, Reason
+from stream.config.rates import rates_of
 from stream.errors import StoreForeign
 from stream.pipeline.absence import Absences
 from stream.pipeline.alerts import Status
@@ -55,6 +58,9 @@ class RecordStore(RecordReader, TimerIndex, Protocol):
         """Return the value stored under ``key``, None if there is none."""
 
 
+log = structlog.get_logger(__name__)
+
+
 class Pipeline:
     """One partition's state, and what comes of its records.
 
@@ -85,6 +91,7 @@ class Pipeline:
             times=EventTimes.of(settings),
             check_partitioner=worker.check_partitioner,
             pseudonyms=settings.privacy.pseudonyms,
+            rates=rates_of(settings.money),
         )
         self._rules = TimeRules(
             SessionRules(state.session_gap_ms, state.session_max_ms),
@@ -103,6 +110,7 @@ class Pipeline:
             settings.churn.holdout_share,
             settings.privacy.pseudonyms,
             settings.topics.erase,
+            settings.money.currency,
         )
         self._meta = self._own_meta(store.get(META_KEY), f"{topic}-{partition}")
         self._clocks = Clocks(settings, self._meta.clocks)
@@ -128,7 +136,11 @@ class Pipeline:
         self._moved = False
 
     def _own_meta(self, value: bytes | None, where: str) -> PartitionMeta:
-        """The partition's record, unless its users are known by other names than ours."""
+        """The partition's record, unless its users or amounts are known by other names than ours.
+
+        Which table of rates the latest amounts were made with is noted; another one is no fault,
+        because tables grow, and amounts that were made stay as they are.
+        """
         meta, pseudonyms = decode_meta(value), self._settings.privacy.pseudonyms
         key_id = pseudonyms.key_id if pseudonyms else ""
         if value is not None and meta.pseudonym_key != key_id:
@@ -139,6 +151,22 @@ class Pipeline:
                 f" {here}: set the key that it was built with, or begin anew with another app_id"
             )
         meta.pseudonym_key = key_id
+        money = self._settings.money
+        if meta.currency and meta.currency != money.currency:
+            raise StoreForeign(
+                f"{where}: the state holds amounts in {meta.currency}, and money.currency is"
+                f" {money.currency or 'not set'}: set {meta.currency}, or begin anew with another"
+                " app_id"
+            )
+        if value is not None and meta.rates != rates_of(money).digest:
+            log.warning(
+                "amounts are made with other rates from here on; earlier ones stay as they are",
+                partition=where,
+                offset=meta.source_offset,
+                before=meta.rates or None,
+                now=rates_of(money).digest or None,
+            )
+        meta.currency, meta.rates = money.currency or "", rates_of(money).digest
         return meta
 
     @property
@@ -281,6 +309,8 @@ class Pipeline:
         counters.consumed += len(records)
         counters.invalid += len(decoded.refused)
         counters.add_skews(decoded.skews)
+        if decoded.amounts is not None:
+            counters.add_amounts(decoded.amounts)
         self._meta.source_offset = records[-1].offset + 1
         self._covered += len(records)
         self._moved = True

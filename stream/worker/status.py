@@ -96,6 +96,9 @@ class Heartbeats:
             offsets={str(offset): count for offset, count in counters.offsets.items()},
             lost=counters.lost,
             blocked_at=task.blocked_at,
+            currency=self._settings.money.currency,
+            currencies=counters.currencies,
+            unpriced=counters.unpriced,
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.encoding import encode_event, order_code
+from models.money import currency_code
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import EVENT_TYPES, OPTIONAL_FIELDS, Event, Purchase
@@ -46,7 +47,7 @@ def parsed(values: list[bytes], keys: list[bytes], bounds: Bounds = NO_BOUNDS) -
 
 
 def row_of(columns: Parsed, i: int) -> tuple[int, ...]:
-    return tuple(int(column[i]) for column in columns[:-1])
+    return tuple(int(column[i]) for column in columns[:-2])
 
 
 def is_plain(value: bytes, key: bytes = b"ann", bounds: Bounds = NO_BOUNDS) -> bool:
@@ -58,6 +59,7 @@ def is_plain(value: bytes, key: bytes = b"ann", bounds: Bounds = NO_BOUNDS) -> b
     event = decode_event(value)
     assert event.user_id.encode() == key
     assert row_of(found, 1) == encode_event(event)
+    assert found.currency[1] == currency_code(event.currency)
     return True
 
 
@@ -204,6 +206,16 @@ def test_white_space_does_not_matter() -> None:
     assert is_plain(json.dumps(EXAMPLE, indent=2).encode() + b" \r\n")
     assert is_plain(msgspec.json.encode(EXAMPLE))
     assert is_plain(text(price=None, quantity=None, schema_version=3, anonymous_id="device"))
+
+
+@pytest.mark.parametrize("currency", ["EUR", "eur", " jPy  ", "zzz", "AAA", None])
+def test_currencies_of_three_letters_are_taken(currency: str | None) -> None:
+    assert is_plain(text(currency=currency))
+
+
+@pytest.mark.parametrize("currency", ["E", "EURO", "12E", "@AB", "[[[", "`ab", "{a}", "   ", "E R"])
+def test_other_currencies_are_left_alone(currency: str) -> None:
+    assert not is_plain(text(currency=currency))
 
 
 def test_bounds() -> None:
