@@ -27,6 +27,18 @@ from schemas.events import (
     TYPE_CODES,
 )
 from stream.kernels.batches import Places
+from stream.kernels.json_text import (
+    EXACT_DIGITS,
+    currency_of,
+    is_null,
+    is_timezone,
+    number,
+    same,
+    skip,
+    text_end,
+    word,
+    word_table,
+)
 
 _FIELDS: Final = (
     "event_id",
@@ -53,23 +65,13 @@ _REQUIRED: Final = 0b1111
 
 _MAX_CURRENCY: Final = 16
 _MAX_VERSION: Final = 65_535
-_EXACT_DIGITS: Final = 15
-"""So many decimal digits are exact in a double, and so is the power of ten that divides them: the
-quotient is what a correct parser gives (Clinger, PLDI 1990)."""
 _UNIT: Final = np.float64(AMOUNT_UNIT)
 
 
-def _table(words: tuple[str, ...]) -> tuple[U8, I64]:
-    """The words as one array, and where each begins, with the end."""
-    text = "".join(words).encode()
-    starts = np.cumsum([0, *(len(word) for word in words)])
-    return np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64)
-
-
-_FIELD_TEXT, _FIELD_AT = _table(_FIELDS)
-_TYPE_TEXT, _TYPE_AT = _table(tuple(TYPE_CODES))
+_FIELD_TEXT, _FIELD_AT = word_table(_FIELDS)
+_TYPE_TEXT, _TYPE_AT = word_table(tuple(TYPE_CODES))
 _TYPE_CODE: Final = np.array(list(TYPE_CODES.values()), np.int64)
-_POWERS: Final = 10.0 ** np.arange(_EXACT_DIGITS + 1)
+_POWERS: Final = 10.0 ** np.arange(EXACT_DIGITS + 1)
 
 
 class Parsed(NamedTuple):
@@ -157,79 +159,6 @@ def murmur2(data: U8, start: int, length: int) -> Any:
 
 
 @kernel
-def _same(a: U8, a_at: int, b: U8, b_at: int, length: int) -> bool:
-    for i in range(length):  # noqa: SIM110  # numba knows no generator expressions
-        if a[a_at + i] != b[b_at + i]:
-            return False
-    return True
-
-
-@kernel
-def _word(data: U8, at: int, length: int, text: U8, starts: I64) -> int:
-    """Which word of a table these bytes are, -1 for none."""
-    for k in range(len(starts) - 1):
-        if starts[k + 1] - starts[k] == length and _same(data, at, text, starts[k], length):
-            return k
-    return -1
-
-
-@kernel
-def _skip(data: U8, at: int, end: int) -> int:
-    """The first place from ``at`` on that is no white space."""
-    while at < end and data[at] <= 32:
-        if data[at] != 32 and data[at] != 9 and data[at] != 10 and data[at] != 13:
-            return at
-        at += 1
-    return at
-
-
-@kernel
-def _text(data: U8, at: int, end: int) -> int:
-    """Where the text that begins at ``at`` has its closing quote, -1 if it is not plain."""
-    while at < end:
-        byte = data[at]
-        if byte == 34:
-            return at
-        if byte < 32 or byte > 126 or byte == 92:
-            return -1
-        at += 1
-    return -1
-
-
-@kernel
-def _number(data: U8, at: int, end: int) -> tuple[int, int, int]:
-    """(end, digits as an integer, how many of them are decimals); end is -1 if it is not plain."""
-    value: Any = 0
-    begin, point = at, -1
-    while at < end:
-        byte = data[at]
-        if 48 <= byte <= 57:
-            value = value * 10 + np.int64(byte - 48)
-        elif byte == 46 and point < 0 and at > begin:
-            point = at
-        else:
-            break
-        at += 1
-        if at - begin > _EXACT_DIGITS:
-            return -1, 0, 0
-    digits = at - begin if point < 0 else point - begin
-    if digits == 0 or (digits > 1 and data[begin] == 48) or point == at - 1:
-        return -1, 0, 0
-    return at, value, 0 if point < 0 else at - point - 1
-
-
-@kernel
-def _null(data: U8, at: int, end: int) -> bool:
-    return (
-        end - at >= 4
-        and data[at] == 110
-        and data[at + 1] == 117
-        and data[at + 2] == 108
-        and data[at + 3] == 108
-    )
-
-
-@kernel
 def _longest(field: int) -> int:
     """Longest text of a field, -1 if it is no text."""
     if field == _CURRENCY:
@@ -252,56 +181,6 @@ def _largest(field: int) -> int:
 
 
 @kernel
-def _between(data: U8, at: int, low: int, high: int) -> bool:
-    """Whether two digits are a number within bounds."""
-    tens, ones = np.int64(data[at]) - 48, np.int64(data[at + 1]) - 48
-    return bool(0 <= tens <= 9 and 0 <= ones <= 9 and low <= 10 * tens + ones <= high)
-
-
-@kernel
-def _timezone(data: U8, at: int, length: int) -> bool:
-    """Whether text is what `schemas.events.TIMEZONE_PATTERN` matches."""
-    if data[at] == 43 or data[at] == 45:
-        if length == 6 and data[at + 3] != 58:
-            return False
-        if length not in (5, 6):
-            return False
-        return _between(data, at + 1, 0, 23) and _between(data, at + length - 2, 0, 59)
-    begins = True  # of a part between slashes
-    for i in range(length):
-        byte = data[at + i]
-        letter = 65 <= byte <= 90 or 97 <= byte <= 122
-        if byte == 47:
-            if begins:
-                return False
-            begins = True
-            continue
-        other = 48 <= byte <= 57 or byte in (95, 43, 45)
-        if not letter and (i == 0 or not other):
-            return False
-        begins = False
-    return not begins
-
-
-@kernel
-def _currency(data: U8, at: int, end: int) -> int:
-    """What `models.money.currency_code` makes of three letters; -1 for anything else."""
-    while at < end and data[at] == 32:
-        at += 1
-    while end > at and data[end - 1] == 32:
-        end -= 1
-    if end - at != 3:
-        return -1
-    code: Any = 0
-    for i in range(at, end):
-        letter = data[i] & 0xDF  # in capitals
-        if letter < 65 or letter > 90:
-            return -1
-        code = code << 8 | np.int64(letter)
-    return int(code)
-
-
-@kernel
 def _event(
     data: U8,
     at: int,
@@ -315,23 +194,23 @@ def _event(
 ) -> bool:
     """Read one event into row ``i``; False if it is not plain."""
     seen, price, quantity = 0, -1.0, 1
-    at = _skip(data, at, end)
+    at = skip(data, at, end)
     if at >= end or data[at] != 123:
         return False
-    at = _skip(data, at + 1, end)
+    at = skip(data, at + 1, end)
     while at < end and data[at] == 34:
         name = at + 1
-        at = _text(data, name, end)
+        at = text_end(data, name, end)
         if at < 0:
             return False
-        field = _word(data, name, at - name, _FIELD_TEXT, _FIELD_AT)
+        field = word(data, name, at - name, _FIELD_TEXT, _FIELD_AT)
         if field < 0 or seen & (1 << field):
             return False
         seen |= 1 << field
-        at = _skip(data, at + 1, end)
+        at = skip(data, at + 1, end)
         if at >= end or data[at] != 58:
             return False
-        at = _skip(data, at + 1, end)
+        at = skip(data, at + 1, end)
         if at >= end:
             return False
         longest = _longest(field)
@@ -340,7 +219,7 @@ def _event(
             at += 2  # an empty text counts as absent
         elif data[at] == 34 and longest > 0:
             begin = at + 1
-            at = _text(data, begin, end)
+            at = text_end(data, begin, end)
             length = at - begin
             if at < 0 or length > longest or length == 0:
                 return False
@@ -349,10 +228,10 @@ def _event(
             elif field == _USER_ID:
                 if length != key_end - key_start:
                     return False
-                if not _same(data, begin, keys, key_start, length):
+                if not same(data, begin, keys, key_start, length):
                     return False
             elif field == _TYPE:
-                kind = _word(data, begin, length, _TYPE_TEXT, _TYPE_AT)
+                kind = word(data, begin, length, _TYPE_TEXT, _TYPE_AT)
                 if kind < 0:
                     return False
                 out.type[i] = _TYPE_CODE[kind]
@@ -365,16 +244,16 @@ def _event(
             elif field == _ORDER:
                 low = xxh3_64(data, begin, length) & np.uint64(0xFFFFFFFF)
                 out.order[i] = max(low, np.uint64(1))
-            elif field == _TIMEZONE and not _timezone(data, begin, length):
+            elif field == _TIMEZONE and not is_timezone(data, begin, length):
                 return False
             elif field == _CURRENCY:
-                currency = _currency(data, begin, at)
+                currency = currency_of(data, begin, at)
                 if currency < 0:
                     return False
                 out.currency[i] = currency
             at += 1
         elif 48 <= data[at] <= 57 and longest < 0:
-            at, value, decimals = _number(data, at, end)
+            at, value, decimals = number(data, at, end)
             if at < 0:
                 return False
             if field in (_PRICE, _DISCOUNT, _TAX):
@@ -394,17 +273,17 @@ def _event(
                     out.time[i] = value
                 elif field == _QUANTITY:
                     quantity = value
-        elif _null(data, at, end) and optional and field != _VERSION:
+        elif is_null(data, at, end) and optional and field != _VERSION:
             at += 4
         else:
             return False
-        at = _skip(data, at, end)
+        at = skip(data, at, end)
         if at >= end:
             return False
         if data[at] == 44:
-            at = _skip(data, at + 1, end)
+            at = skip(data, at + 1, end)
             continue
-        if data[at] != 125 or _skip(data, at + 1, end) != end:
+        if data[at] != 125 or skip(data, at + 1, end) != end:
             return False
         if seen & _REQUIRED != _REQUIRED:
             return False

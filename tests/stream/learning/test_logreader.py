@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,19 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from models.encoding import hash64, item_code
-from models.history import Events
+from models.history import AMOUNT_UNIT, Events
 from models.log.eventlog import EventLog
 from models.log.names import catalogue
 from models.log.spool import Spool
+from models.money import Rate, Rates
 from schemas.codec import encode
-from schemas.events import View
+from schemas.events import Purchase, View
+from stream.config.settings import Settings
 from stream.errors import TopicLayoutError, TopicReplaced, TrainerError
 from stream.learning.logreader import KafkaLog, read_files
+from stream.pipeline.event_times import EventTimes
+from stream.pipeline.ingest import Ingest
+from stream.pipeline.records import Row
 from tests.conftest import Kafka
 from tests.stream.kafka_tools import create_topics, produce, unique
 from tests.stream.training_tools import Nowhere, settings_for
@@ -188,7 +194,7 @@ async def test_names_in_a_topic_are_taken_note_of(
     topic = unique("events")
     await create_topics(kafka.bootstrap_servers, topic, f"{topic}-erase")
     # One that the kernel leaves to msgspec, and one that is refused, before the others.
-    odd = View(event_id="x", user_id="u1", event_time=5, item_id="sk\u00f8 \u263a")
+    odd = View(event_id="x", user_id="u1", event_time=1_600_000_000_000, item_id="sk\u00f8 \u263a")
     await produce(kafka.bootstrap_servers, topic, [(b"u1", b"{"), (b"u1", encode(odd))])
     await produce(kafka.bootstrap_servers, topic, shop[:300])
     settings = settings_for(tmp_path, kafka, topic)
@@ -201,3 +207,52 @@ async def test_names_in_a_topic_are_taken_note_of(
     assert log.names["item"].rows() == seen_items(rows)
     assert set(log.names) == {"item"}
     assert KafkaLog(settings).names == {}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_files_and_workers_convert_amounts_alike(tmp_path: Path, form: str) -> None:
+    rates = Rates("EUR", [Rate(date(2020, 9, 1), "JPY", 1 / 150)])
+    kinds = (("EUR", 100.0), ("jpy", 15_000.0), (None, 50.0), ("CHF", 7.0), ("JPY", 333.0))
+    events = [
+        Purchase(
+            event_id=f"e{n}",
+            user_id="ann",
+            event_time=1_600_000_000_000 + n,
+            price=price,
+            currency=currency,
+        )
+        for n, (currency, price) in enumerate(kinds)
+    ]
+    path = tmp_path / f"events.{form}"
+    if form == "jsonl":
+        path.write_bytes(b"\n".join(map(encode, events)))
+    else:
+        rows = [json.loads(encode(event)) for event in events]
+        pq.write_table(pa.Table.from_pylist(rows, COLUMNS), path)
+    with Spool(tmp_path) as spool:
+        assert read_files(spool, [path], form, rates=rates) == {}
+        found = EventLog.join(list(spool.parts())).events
+    assert (found.amount / AMOUNT_UNIT).tolist() == [100, 100, 50, 0, 2.22]
+    records = [Row(n, e.event_time, b"ann", encode(e)) for n, e in enumerate(events)]
+    times = EventTimes.of(Settings())
+    ingest = Ingest(
+        partition=0,
+        partitions=1,
+        max_bytes=1 << 20,
+        times=times,
+        check_partitioner=False,
+        rates=rates,
+    )
+    assert ingest.decode(records).events.amount.tolist() == found.amount.tolist()
+
+
+COLUMNS = pa.schema(
+    {
+        "event_id": pa.string(),
+        "type": pa.string(),
+        "user_id": pa.string(),
+        "event_time": pa.int64(),
+        "price": pa.float64(),
+        "currency": pa.string(),
+    }
+)

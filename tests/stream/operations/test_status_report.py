@@ -336,3 +336,17 @@ async def test_without_a_broker_it_is_one_line():
     assert len(done.stderr.splitlines()) == 1
     with pytest.raises(BrokerError):
         await read(settings)
+
+
+async def test_amounts_that_do_not_add_up_raise_alarms(kafka):
+    settings, now = await made(kafka), time.time_ns() // 1_000_000
+    mixed, shop = {"EUR": 2, "JPY": 3}, {"currency": "EUR", "currencies": {"JPY": 3}}
+    status = settings.topics.status
+    await produce(kafka.bootstrap_servers, status, [beat(0, now, 10, currencies=mixed)])
+    (alarm,) = (await read(settings)).alarms
+    assert "(EUR 2, JPY 3 events): set money.currency" in alarm
+    later = now + 1
+    beats = [beat(0, later, 10, **shop), beat(1, later, 10, **shop, unpriced={"CHF": 4})]
+    await produce(kafka.bootstrap_servers, status, beats)
+    (alarm,) = (await read(settings)).alarms
+    assert "the amounts of 4 events in CHF do not count" in alarm

@@ -82,6 +82,15 @@ def test_a_prediction_tells_the_expected_spend() -> None:
     assert len({prediction.expected_spend for prediction in predictions}) > 100
 
 
+def test_a_currency_stands_beside_the_expected_spend() -> None:
+    in_pounds = settings(money={"currency": "GBP"})
+    driver = PipelineDriver(gru_scorer(targets=SPENDING), in_pounds)
+    assert {prediction.currency for prediction in told(driver)} == {"GBP"}
+    assert {
+        prediction.currency for prediction in told(PipelineDriver(gru_scorer(), in_pounds))
+    } == {UNSET}
+
+
 def test_a_model_without_hazards_says_nothing_of_a_wait_in_no_byte_more() -> None:
     driver = PipelineDriver(gru_scorer(), settings())
     for prediction in told(driver):
@@ -93,7 +102,8 @@ def test_a_model_without_hazards_says_nothing_of_a_wait_in_no_byte_more() -> Non
 
 def test_user_ids_that_need_escapes_are_told_the_same() -> None:
     """These take another way than the kernel's."""
-    plain, odd = (PipelineDriver(gru_scorer(targets=SPENDING), settings()) for _ in range(2))
+    in_pounds = settings(money={"currency": "GBP"})
+    plain, odd = (PipelineDriver(gru_scorer(targets=SPENDING), in_pounds) for _ in range(2))
     log = shop_log(5, 200)
     plain.pipe(log)
     quoted = [(b'"' + key, value.replace(b'"user_id":"', b'"user_id":"\\"'), time)
@@ -105,6 +115,7 @@ def test_user_ids_that_need_escapes_are_told_the_same() -> None:
         assert (ours.targets, ours.survival) == (theirs.targets, theirs.survival)
         assert ours.expected_wait_ms == theirs.expected_wait_ms
         assert ours.expected_spend == theirs.expected_spend > 0
+        assert ours.currency == theirs.currency == "GBP"
 
 
 def test_before_any_model_the_purchase_process_tells_the_wait_and_alerts_stay_the_same() -> None:
