@@ -360,7 +360,7 @@ def test_timers_see_what_is_committed_but_not_yet_stored(scorer: Scorer) -> None
             late.store.apply(on_its_way.changelog, on_its_way.timers, i)
             late.pipeline.committed(on_its_way)
     late.commit()
-    assert len(straight.alerts()) > 2
+    assert straight.alerts()
     topic = late.settings.topics.churn
     assert sorted(late.outputs[topic]) == sorted(straight.outputs[topic])
     assert late.histories() == straight.histories()
