@@ -77,6 +77,8 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("orders", "<u4"),  # orders that were not given back, see models/orders.py
     ("sessions", "<u4"),
     ("overflow", "<u4"),  # entries kept beyond the ring, see models/overflow.py
+    ("past_orders", "<u4"),  # orders, of the lines before all that are held
+    ("reserved", "<u4"),
     # The orders of the lines before all that are held, that of the newest line first:
     ("past_code", "<u4", (ORDERS_KEPT,)),  # hash of order_id, 0 = none
     ("past_units", "<u4", (ORDERS_KEPT,)),  # not given back yet
@@ -156,6 +158,7 @@ class Snapshot:
     session_start: I64
     first_purchase: I64
     last_purchase: I64
+    last_order: I64
 
     def take(self, index: NDArray[np.intp] | slice) -> Snapshot:
         """The rows at ``index``, in that order."""
@@ -180,6 +183,8 @@ class Trace:
     """ms since the user's event before it, 0 for the first."""
     session_age: I64
     snapshot: Snapshot
+    begins: NDArray[np.bool_]
+    """The event is the first line of an order."""
 
 
 def snapshot(records: Records, rows: NDArray[np.intp] | slice = slice(None)) -> Snapshot:

@@ -41,6 +41,62 @@ def line_of(e: Ev) -> tuple[int, int]:
     return (e.order, e.quantity) if e.type in (PURCHASE, REFUND) else (0, 0)
 
 
+def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
+    """Which events begin an order, and how many orders stand in the end."""
+    begun: set[int] = set()
+    standing = last = 0
+    recent: list[dict] = []  # the last line's order at the end
+    for i, e in enumerate(events):
+        money = struct.unpack("f", struct.pack("f", e.amount / 10_000))[0]
+        if e.type == PURCHASE:
+            found = [o for o in recent if e.order and o["id"] == e.order]
+            if not found and last and e.time - last <= gap and 0 in (e.order, recent[-1]["id"]):
+                found = recent[-1:]
+            if not found:
+                begun.add(i)
+                found = [{"id": e.order, "units": 0, "money": 0.0, "items": set()}]
+            order = found[0]
+            recent = [*[o for o in recent if o is not order][-7:], order]
+            standing += order["units"] == 0
+            order["id"] = e.order or order["id"]
+            order["units"] += e.quantity
+            order["money"] += money
+            order["items"] |= {e.item % 64} if e.item else set()
+            last = e.time
+        elif e.type == REFUND:
+            order = refunded(recent, e, money)
+            if order and order["units"]:
+                whole = e.quantity >= order["units"]
+                worth = order["money"]
+                part = worth * min(e.quantity, order["units"]) / order["units"]
+                rest = worth - (money or part)
+                if worth:
+                    whole = rest <= money / 1000 + 0.005 or (whole and 2 * money > worth)
+                standing -= whole
+                order["units"] = 0 if whole else max(order["units"] - e.quantity, 1)
+                order["money"] = rest if worth and not whole else 0.0
+    return begun, standing
+
+
+def refunded(recent: list[dict], e: Ev, money: float) -> dict | None:
+    for order in recent:
+        if e.order and order["id"] == e.order:
+            return order
+    best, rank = None, 0
+    for order in reversed(recent):
+        worth = order["money"]
+        if not order["units"] or (e.order and order["id"]):
+            continue
+        if e.item and e.item % 64 not in order["items"]:
+            continue
+        good = 1 if e.item else 0
+        good = 2 if not worth or money <= worth + 0.005 else good
+        good = 3 if worth and abs(worth - money) <= 0.005 else good
+        if good > rank:
+            best, rank = order, good
+    return best
+
+
 @dataclass
 class UserHistory:
     ring: int = 64
@@ -86,7 +142,8 @@ class UserHistory:
         """Everything that the header and the ring of the record must say."""
         events = self.accepted
         ages, flags = [], []
-        sessions = orders = spend = 0
+        sessions = spend = 0
+        begun, orders = orders_of(events, self.gap)
         start = last_buy = first_buy = 0
         counts = [0] * 8
         for i, e in enumerate(events):
@@ -96,8 +153,8 @@ class UserHistory:
             if fresh:
                 start, sessions, flag = e.time, sessions + 1, 1
             if e.type == PURCHASE:
-                if last_buy == 0 or e.time - last_buy > self.gap:
-                    orders, flag = orders + 1, flag | 2
+                if i in begun:
+                    flag |= 2
                 last_buy = e.time
                 first_buy = first_buy or e.time
                 spend += e.amount
@@ -125,6 +182,7 @@ class UserHistory:
             "counts": counts,
             "overflow": len(self.held()) - min(len(events), self.ring),
             "orders": orders,
+            "last_order": max((events[i].time for i in begun), default=0),
             "sessions": sessions,
             "ring": [
                 (e.time, e.id, e.item, age, e.category, e.type, flag, *line_of(e))

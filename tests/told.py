@@ -18,6 +18,7 @@ NAMES = (
     "evicted_purchase",
     "spend",
     "orders",
+    "last_order",
     "sessions",
     "overflow",
 )

@@ -2,7 +2,7 @@
 
 The points and their inputs come from `models.data.points`, which runs the code that serves; a label
 is read off what followed. A label whose window is not over by the end of its slice is censored, not
-guessed; a purchase that was cancelled decides nothing.
+guessed; an order that was given back decides nothing, nor do the further lines of an order.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from models.history import (
 )
 from models.log.arrival import Corrections
 from models.log.automation import automated
-from models.log.cleaning import Cleaning, cancelled
+from models.log.cleaning import Cleaning
 from models.log.eventlog import OrderedLog
+from models.log.orders import deciding
 from models.targets import ABSENT, AMOUNT, Target
 
 __all__ = [
@@ -81,8 +82,8 @@ class DatasetConfig:
     sessions: SessionRules = field(default_factory=SessionRules)
     """When a session and an order end; the same as in serving."""
     cancel_window_ms: int = 86_400_000
-    """A purchase that is refunded in full within this time is no purchase to a label, which waits
-    this much longer to know."""
+    """An order that is given back within this time is none to a label, which waits this much longer
+    to know."""
     chunk_events: int = 200_000
     """Events featurised at a time, which bounds memory."""
     max_users: int = 100_000
@@ -191,12 +192,12 @@ def draw_points(
     for lo, hi, rows, events in chunks(ordered, config):
         users = ordered.log.users[ordered.starts[lo:hi]]
         records = np.zeros(hi - lo, history_dtype(config.history_length))
-        gone = cancelled(rows, events, config.cancel_window_ms)
+        decides = deciding(records, rows, events, config.sessions, config.cancel_window_ms)
         now = np.flatnonzero(events.time <= until)
-        stretch = (rows[now], events.take(now), ~gone[now])
+        stretch = (rows[now], events.take(now), decides.take(now))
         parts.append(draw(records, users, *stretch, None, until, targets, config.drawing))
         if found is not None:
-            found.count_kinds(stretch[1], ~stretch[2])
+            found.count_kinds(stretch[1], stretch[2].gone)
             bots = automated(snapshot(records), config.bot_session_events)
             found.bot_users += int(bots.sum())
             found.bot_events += int(records["n"][bots].sum())

@@ -21,6 +21,7 @@ from models.inputs import features
 from models.inputs.apply import apply_in_order
 from models.inputs.reach import Reach, used_events
 from models.log.automation import automated
+from models.log.orders import Deciding
 from models.memory import give_back
 from models.targets import ABSENT, AMOUNT, Target
 
@@ -169,7 +170,7 @@ def draw(
     users: U64,
     rows: Index,
     events: Events,
-    deciding: Bools,
+    decides: Deciding,
     since: int | None,
     until: int,
     targets: tuple[Target, ...],
@@ -182,7 +183,7 @@ def draw(
         users: [U] hash of each one's user.
         rows: [N] record of each event, ascending.
         events: in order of row, time and id; later than `since` and at most `until`.
-        deciding: [N] whether the event may decide a label (a purchase that was cancelled may not).
+        decides: [N] which events decide labels, and what amounts.
         since: end of the stretch before, ms; None: there was none.
         until: end of this stretch, ms.
         targets: what is predicted.
@@ -227,12 +228,12 @@ def draw(
         slot=slot,
         following=np.stack(
             [
-                keys.first_after(row, now, deciding & (events.type == target.event_type))
+                keys.first_after(row, now, decides.counts & (events.type == target.event_type))
                 for target in targets
             ],
             axis=1,
         ),
-        spent=keys.spent(row, now, events, deciding, targets),
+        spent=keys.spent(row, now, events, decides, targets),
         eligible=np.stack(
             [
                 at.orders >= config.min_orders if t.kind == ABSENT else np.ones(len(at.n), bool)
@@ -248,17 +249,17 @@ def follow(
     row: Index,
     rows: Index,
     events: Events,
-    deciding: Bools,
+    decides: Deciding,
     targets: tuple[Target, ...],
 ) -> None:
     """Fill in what followed points of earlier stretches: their `row` [Q] (-1: none) and events."""
     keys = _Keys.of(rows, events.time, None, None, int(max(row.max(initial=0), 0)) + 1)
     for column, target in enumerate(targets):
         open_ = np.flatnonzero((points.following[:, column] == 0) & (row >= 0))
-        decides = deciding & (events.type == target.event_type)
-        points.following[open_, column] = keys.first_after(row[open_], points.now[open_], decides)
+        among = decides.counts & (events.type == target.event_type)
+        points.following[open_, column] = keys.first_after(row[open_], points.now[open_], among)
     known = np.flatnonzero(row >= 0)
-    more = keys.spent(row[known], points.now[known], events, deciding, targets)
+    more = keys.spent(row[known], points.now[known], events, decides, targets)
     points.spent[known] += more
 
 
@@ -351,15 +352,15 @@ class _Keys:
         rows: Index,
         moments: I64,
         events: Events,
-        deciding: Bools,
+        decides: Deciding,
         targets: tuple[Target, ...],
     ) -> I64:
         """Amounts [Q,S] of the row's deciding events within the horizon after each moment."""
         amounts = [target for target in targets if target.kind == AMOUNT]
         out = np.zeros((len(rows), len(amounts)), np.int64)
         for place, target in enumerate(amounts):
-            among = deciding & (events.type == target.event_type)
-            keys, total = self.keys[among], np.append(0, np.cumsum(events.amount[among]))
+            among = decides.counts & (events.type == target.event_type)
+            keys, total = self.keys[among], np.append(0, np.cumsum(decides.amount[among]))
             ends = (self._key(rows, moments + wait) for wait in (0, target.horizon_ms))
             first, end = (np.searchsorted(keys, key, side="right") for key in ends)
             out[:, place] = total[end] - total[first]

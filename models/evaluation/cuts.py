@@ -16,7 +16,7 @@ from models.data.dataset import Examples, window_start
 from models.data.spend import shares
 from models.data.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
 from models.errors import EvaluationError
-from models.history import SessionRules, Trace, history_dtype
+from models.history import PURCHASE, SessionRules, Trace, history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
 from models.log.eventlog import EventLog, OrderedLog, in_order
@@ -100,7 +100,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
         event, row = _last_before(ordered, trace, cut, protocol)
         if len(event) == 0:
             raise EvaluationError(f"nobody is known at {_day(cut)}; the protocol needs older data")
-        label = _labels(ordered, rows, row, cut, protocol.target)
+        label = _labels(trace, rows, row, cut, protocol.target)
         slices = held_out[row] if learnt else VALIDATION
         age = (max(protocol.train) - cut) if learnt else 0
         half = protocol.half_life_ms
@@ -159,14 +159,15 @@ def _last_before(
     return event[counts], row[counts]
 
 
-def _labels(ordered: OrderedLog, rows: Index, row: Index, cut: int, target: Target) -> F64:
-    events = ordered.log.events
+def _labels(trace: Trace, rows: Index, row: Index, cut: int, target: Target) -> F64:
+    events, users = trace.events, int(rows[-1]) + 1
     end = cut + target.horizon_ms
     hit = (events.time >= cut) & (events.time < end) & (events.type == target.event_type)
     if target.kind == AMOUNT:
-        spent = np.bincount(rows[hit], events.amount[hit], len(ordered.starts))
+        spent = np.bincount(rows[hit], events.amount[hit], users)
         return shares(np.rint(spent).astype(np.int64)[row], target.most)
-    occurs = np.zeros(len(ordered.starts))
+    hit &= trace.begins | (events.type != PURCHASE)  # a further line of an order is no return
+    occurs = np.zeros(users)
     occurs[rows[hit]] = 1.0
     return 1 - occurs[row] if target.kind == ABSENT else occurs[row]
 

@@ -22,6 +22,10 @@ from models.history import (
     signed_amount,
     snapshot,
 )
+from models.inputs.lines import PAST, Past
+from models.kernels.columns import Columns, EventColumns
+from models.kernels.orders import orders_in_order
+from models.overflow import Held
 
 Bools = NDArray[np.bool_]
 
@@ -64,12 +68,24 @@ class _Segments:
 
 
 def apply_in_order(
-    records: Records, rows: NDArray[np.intp], events: Events, rules: SessionRules
+    records: Records,
+    rows: NDArray[np.intp],
+    events: Events,
+    rules: SessionRules,
+    held: Held | None = None,
 ) -> Trace:
     """Apply N events to ``records[rows]`` in place.
 
     Events of one row must be adjacent, in order of (time, id), new to the row and later than all
     that it holds; the caller sorts out everything else (``models/inputs/insertion.py``).
+
+    Args:
+        records: the histories.
+        rows: record of each event.
+        events: the events.
+        rules: when sessions and orders end.
+        held: what the only record holds beyond its ring, where the caller takes care of what the
+            events push out (``insertion.settle``). None: what leaves the ring is held no more.
     """
     if len(rows) == 0:
         return _empty_trace(events)
@@ -83,29 +99,51 @@ def apply_in_order(
     starts_session, session_start = _sessions(seg, old, events, first | (gap > rules.gap), rules)
     session_age = events.time - session_start
     purchase = events.type == PURCHASE
-    last_purchase = _last_purchase(seg, old, events, purchase)
+    last_purchase = _last_time(seg, old.last_purchase, events, purchase)
     previous_purchase = seg.shifted(last_purchase, old.last_purchase)
-    starts_order = purchase & (
-        (previous_purchase == 0) | (events.time - previous_purchase > rules.gap)
-    )
+    starts_order, change = _orders(records, rows, events, rules, held)
 
     after = Snapshot(
         n=rank + 1,
         counts=seg.running(_one_hot(events.type), old.counts),
         spend=seg.running(signed_amount(events), old.spend),
-        orders=seg.running(starts_order.astype(np.int64), old.orders),
+        orders=seg.running(change, old.orders),
         sessions=seg.running(starts_session.astype(np.int64), old.sessions),
         first_time=np.where(old.n == 0, events.time[seg.starts], old.first_time)[seg.of],
         last_time=events.time,
         session_start=session_start,
         first_purchase=_first_purchase(seg, old, last_purchase, previous_purchase),
         last_purchase=last_purchase,
+        last_order=_last_time(seg, old.last_order, events, starts_order),
     )
     _write_evicted(records, seg, rank, events, purchase)
     flags = (starts_session * SESSION_START + starts_order * ORDER_START).astype(np.uint8)
     _write_ring(records, seg, rank, entries_of(events, session_age, flags))
     _write_header(records, seg, after, events)
-    return Trace(events, first, gap, session_age, after)
+    return Trace(events, first, gap, session_age, after, starts_order)
+
+
+def _orders(
+    records: Records,
+    rows: NDArray[np.intp],
+    events: Events,
+    rules: SessionRules,
+    held: Held | None,
+) -> tuple[Bools, I64]:
+    """Per event whether it begins an order, and by how many the orders that stand changed."""
+    begins, change = np.empty(len(rows), np.bool_), np.empty(len(rows), np.int64)
+    row = int(rows[0])
+    before = None if held is None else records[row].copy()
+    if held is not None:
+        # What the record holds before its ring is past as seen from the ring.
+        past = Past.of(records[row], held.purchase, rules.gap)
+        past.take_in(held.entries)
+        past.keep_in(records[row])
+    orders_in_order(Columns.of(records), rows, EventColumns.of(events), rules.gap, begins, change)
+    if before is not None:
+        for name in PAST:
+            records[name][row] = before[name]
+    return begins, change
 
 
 def _one_hot(types: NDArray[np.uint8]) -> I64:
@@ -138,12 +176,12 @@ def _sessions(
     return starts, session_start
 
 
-def _last_purchase(seg: _Segments, old: Snapshot, events: Events, purchase: Bools) -> I64:
-    """Per event the time of the latest purchase up to and including it, 0 if none."""
-    here = np.where(purchase, events.time, 0)
+def _last_time(seg: _Segments, old: I64, events: Events, which: Bools) -> I64:
+    """Per event the time of the latest of some events up to and including it; ``old`` if none."""
+    here = np.where(which, events.time, 0)
     head = seg.starts
-    here[head] = np.where(purchase[head], events.time[head], old.last_purchase)
-    known = purchase.copy()
+    here[head] = np.where(which[head], events.time[head], old)
+    known = which.copy()
     known[head] = True
     return here[np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))]
 
@@ -215,5 +253,7 @@ def _empty_trace(events: Events) -> Trace:
         session_start=none,
         first_purchase=none,
         last_purchase=none,
+        last_order=none,
     )
-    return Trace(events, np.empty(0, np.bool_), none, none, empty)
+    nothing = np.empty(0, np.bool_)
+    return Trace(events, nothing, none, none, empty, nothing)

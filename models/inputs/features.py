@@ -79,7 +79,7 @@ def expected_gap(snapshot: Snapshot, prior: int = RHYTHM_PRIOR) -> I64:
     Shrunk towards ``prior``, as if one gap of that length had been seen.
     """
     repeats = np.maximum(snapshot.orders - 1, 0)
-    span = snapshot.last_purchase - snapshot.first_purchase
+    span = snapshot.last_order - snapshot.first_purchase
     return np.asarray((prior + span) // (1 + repeats))
 
 
@@ -145,7 +145,7 @@ def ring_inputs(
 def profile(snapshot: Snapshot, now: I64) -> F32:
     """The whole histories at ``now`` (ms, one per row) -> profile_NP."""
     bought = snapshot.orders > 0
-    since_purchase = np.where(bought, now - snapshot.last_purchase, 0)
+    since_purchase = np.where(bought, now - snapshot.last_order, 0)
     tenure = now - snapshot.first_time
     gap = expected_gap(snapshot)
     spend = np.maximum(snapshot.spend, 0) / AMOUNT_UNIT
@@ -163,7 +163,7 @@ def profile(snapshot: Snapshot, now: I64) -> F32:
         _log_hours(snapshot.last_time - snapshot.session_start),
         bought,
         np.log1p(snapshot.n / np.maximum(snapshot.sessions, 1)),
-        _log_hours(snapshot.last_purchase - snapshot.first_purchase),
+        _log_hours(snapshot.last_order - snapshot.first_purchase),
         np.log1p(snapshot.orders / (np.maximum(tenure, 0) / DAY + 1)),
     )
     out = np.empty((len(now), len(PROFILE_FEATURES)), np.float32)

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import (
-    LINE,
-    ORDER_START,
     PURCHASE,
     REFUND,
     RETIMED,
@@ -18,6 +16,7 @@ from models.history import (
     entries_of,
     signed_amount,
 )
+from models.inputs.lines import Past
 from models.kernels.repeats import CONTENT
 from models.overflow import Held
 
@@ -91,11 +90,12 @@ def insert(
     new = entries_of(event, np.zeros(1, np.int64), np.full(1, flags, np.uint8))
     at = _place(entries, _key(new[0]))
     old = _starts(entries[at:])
+    past = Past.of(record, held.purchase, rules.gap)
     entries = np.concatenate([entries[:at], new, entries[at:]])
-    _repair(held.purchase, entries, at, rules)
-    starts = _starts(entries[at:])
-    record["sessions"] = int(record["sessions"]) + starts[0] - old[0]
-    record["orders"] = int(record["orders"]) + starts[1] - old[1]
+    _repair(entries, at, rules)
+    record["sessions"] = int(record["sessions"]) + _starts(entries[at:]) - old
+    past.take_in(entries)
+    record["orders"], record["last_order"] = past.standing, past.newest
     _count(record, event)
     n, size = int(record["n"]), len(record["ring"])
     left, kept = entries[: max(len(entries) - size, 0)], entries[-size:]
@@ -103,15 +103,25 @@ def insert(
     newest = kept[-1]
     record["last_time"], record["last_id"] = newest["time"], newest["id"]
     record["session_start"] = int(newest["time"]) - int(newest["session_age"])
-    return _settled(record, left, held.purchase, grace, most)
+    return _settled(record, left, held.purchase, rules, grace, most)
 
 
-def settle(record: np.void, held: Held, left: np.void, grace: int, most: int) -> Held:
+def settle(
+    record: np.void, held: Held, left: np.void, rules: SessionRules, grace: int, most: int
+) -> Held:
     """Return the overflow after an event that was appended pushed ``left`` out of the ring."""
-    return _settled(record, np.append(held.entries, left), held.purchase, grace, most)
+    entries = np.append(held.entries, left)
+    return _settled(record, entries, held.purchase, rules, grace, most)
 
 
-def _settled(record: np.void, left: NDArray[np.void], purchase: int, grace: int, most: int) -> Held:
+def _settled(
+    record: np.void,
+    left: NDArray[np.void],
+    purchase: int,
+    rules: SessionRules,
+    grace: int,
+    most: int,
+) -> Held:
     """The overflow, of all entries that are known before the ring; notes what left it."""
     bought = left["time"][left["type"] == PURCHASE]
     if len(left):
@@ -122,13 +132,22 @@ def _settled(record: np.void, left: NDArray[np.void], purchase: int, grace: int,
     oldest = record["ring"][int(record["n"]) % len(record["ring"])]
     if int(record["n"]) <= len(record["ring"]) or int(oldest["time"]) < since:
         record["overflow"] = 0
+        _end(record, left, purchase, rules)
         return Held(left[:0], int(record["evicted_purchase"]))
     settled = int(np.count_nonzero(left["time"] < since))
     first = max(settled - 1, len(left) - most, 0)
     gone = left[:first]
     bought = gone["time"][gone["type"] == PURCHASE]
+    _end(record, gone, purchase, rules)
     record["overflow"] = len(left) - first
     return Held(left[first:].copy(), int(bought[-1]) if len(bought) else purchase)
+
+
+def _end(record: np.void, gone: NDArray[np.void], purchase: int, rules: SessionRules) -> None:
+    """Make past what a record no longer holds; ``purchase``: the newest before that, ms."""
+    past = Past.of(record, purchase, rules.gap)
+    past.take_in(gone)
+    past.keep_in(record)
 
 
 def _key(entry: np.void) -> tuple[int, int]:
@@ -142,33 +161,20 @@ def _place(entries: NDArray[np.void], key: tuple[int, int]) -> int:
     return at
 
 
-def _starts(entries: NDArray[np.void]) -> tuple[int, int]:
-    flags = entries["flags"]
-    return int(np.count_nonzero(flags & SESSION_START)), int(np.count_nonzero(flags & ORDER_START))
+def _starts(entries: NDArray[np.void]) -> int:
+    return int(np.count_nonzero(entries["flags"] & SESSION_START))
 
 
-def _repair(purchase: int, entries: NDArray[np.void], at: int, rules: SessionRules) -> None:
-    """Set session ages and flags anew from ``at`` on; what lies before keeps its own.
-
-    ``purchase``: the newest one before all entries, 0 for none.
-    """
-    earlier = entries[:at]
-    bought = earlier["time"][earlier["type"] == PURCHASE]
-    last_purchase = int(bought[-1]) if len(bought) else purchase
+def _repair(entries: NDArray[np.void], at: int, rules: SessionRules) -> None:
+    """Set session ages and starts anew from ``at`` on; what lies before keeps its own."""
     previous, session = None, 0
     if at:
         previous = int(entries["time"][at - 1])
         session = previous - int(entries["session_age"][at - 1])
     for i in range(at, len(entries)):
-        time, flags = int(entries["time"][i]), int(entries["flags"][i]) & RETIMED
+        time, flags = int(entries["time"][i]), int(entries["flags"][i]) & ~SESSION_START
         if previous is None or time - previous > rules.gap or time - session > rules.longest:
             session, flags = time, flags | SESSION_START
-        if entries["type"][i] == PURCHASE:
-            if last_purchase == 0 or time - last_purchase > rules.gap:
-                flags |= ORDER_START
-            last_purchase = time
-        if entries["type"][i] in (PURCHASE, REFUND):
-            flags |= LINE
         entries["session_age"][i] = time - session
         entries["flags"][i] = flags
         previous = time

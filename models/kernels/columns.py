@@ -33,6 +33,7 @@ class Columns(NamedTuple):
     orders: NDArray[np.uint32]
     sessions: NDArray[np.uint32]
     overflow: NDArray[np.uint32]
+    past_orders: NDArray[np.uint32]
     past_code: NDArray[np.uint32]
     past_units: NDArray[np.uint32]
     past_amount: NDArray[np.float64]
@@ -122,6 +123,7 @@ class After(NamedTuple):
     session_start: I64
     first_purchase: I64
     last_purchase: I64
+    last_order: I64
 
 
 class Inputs(NamedTuple):

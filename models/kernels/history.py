@@ -13,18 +13,16 @@ import numpy as np
 
 from models.history import RETIMED, TYPE_SLOTS
 from models.kernels.columns import After, EventColumns, new_inputs, room
+from models.kernels.held import arena_place, held_from
 from models.kernels.jit import kernel
 from models.kernels.one_event import (
-    UNIT,
     append,
-    arena_place,
     clear,
     has_place,
-    held_from,
     in_front,
     insert,
-    is_line,
 )
+from models.kernels.orders import UNIT, is_line
 from models.kernels.repeats import differing, find
 from models.steps import NOTHING
 
@@ -92,6 +90,7 @@ def _note(h: Columns, row: int, after: After, a: int) -> None:
     after.session_start[a] = h.session_start[row]
     after.first_purchase[a] = h.first_purchase[row]
     after.last_purchase[a] = h.last_purchase[row]
+    after.last_order[a] = h.last_order[row]
 
 
 @kernel
@@ -138,6 +137,7 @@ def take_events(
     after = After(
         np.empty(count, np.int64),
         np.empty((count, TYPE_SLOTS), np.int64),
+        np.empty(count, np.int64),
         np.empty(count, np.int64),
         np.empty(count, np.int64),
         np.empty(count, np.int64),

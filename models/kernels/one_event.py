@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.history import (
-    AMOUNT_UNIT,
-    LINE,
-    ORDER_START,
-    PURCHASE,
-    REFUND,
-    RETIMED,
-    SESSION_START,
-)
+from models.history import LINE, ORDER_START, PURCHASE, REFUND, RETIMED, SESSION_START
+from models.kernels.held import arena_place, follow_held, follow_newest, held_from, time_type
 from models.kernels.jit import kernel
+from models.kernels.orders import UNIT, is_line, past_slot
 from models.kernels.overflow import (
     drop_overflow,
+    end_overflow,
     note_place,
     open_place,
     settle,
@@ -32,8 +27,6 @@ from models.kernels.overflow import (
 if TYPE_CHECKING:
     from models.kernels.columns import Columns, EventColumns, Limits
     from models.kernels.overflow import OverflowColumns
-
-UNIT = np.float64(AMOUNT_UNIT)
 
 
 @kernel
@@ -51,6 +44,7 @@ def clear(h: Columns, o: OverflowColumns, row: int) -> None:
     h.evicted_purchase[row] = 0
     h.last_order[row] = 0
     h.past_order[row] = 0
+    h.past_orders[row] = 0
     h.spend[row] = 0
     h.counts[row] = 0
     h.n[row] = 0
@@ -96,13 +90,16 @@ def append(
         h.sessions[row] += np.uint32(1)
     if n == 0:
         h.first_time[row] = time
-    if kind == PURCHASE:
-        previous = h.last_purchase[row]
-        if previous == 0:
-            h.first_purchase[row] = time
-        if previous == 0 or time - previous > limits.gap:
+    if is_line(kind):
+        flags |= LINE
+        begins, change = follow_newest(h, o, row, events, i, limits)
+        if begins:
             flags |= ORDER_START
-            h.orders[row] += np.uint32(1)
+            h.last_order[row] = time
+        h.orders[row] = np.uint32(np.int64(h.orders[row]) + change)
+    if kind == PURCHASE:
+        if h.last_purchase[row] == 0:
+            h.first_purchase[row] = time
         h.last_purchase[row] = time
     slot = n % size
     if n >= size:
@@ -110,7 +107,7 @@ def append(
         o = _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
-    h.ring_flags[row, slot] = flags | (LINE if is_line(kind) else 0) | (events.moved[i] & RETIMED)
+    h.ring_flags[row, slot] = flags | (events.moved[i] & RETIMED)
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
@@ -128,9 +125,11 @@ def _evict(
     since = last - limits.grace
     if oldest >= since:
         o = take_in(h, o, row, slot)
-        settle(h, o, row, since, limits.most)
-    elif h.overflow[row]:
-        drop_overflow(h, o, row)
+        settle(h, o, row, since, limits.most, limits.gap)
+    else:
+        if h.overflow[row]:
+            end_overflow(h, o, row, limits.gap)
+        past_slot(h, row, slot, h.evicted_purchase[row], limits.gap)
     h.evicted_time[row] = h.ring_time[row, slot]
     if h.ring_type[row, slot] == PURCHASE:
         h.evicted_purchase[row] = h.ring_time[row, slot]
@@ -148,12 +147,6 @@ def _write(h: Columns, row: int, slot: int, events: EventColumns, i: int) -> Non
     line = is_line(events.type[i])
     h.ring_order[row, slot] = events.order[i] if line else np.uint32(0)
     h.ring_quantity[row, slot] = events.quantity[i] if line else np.uint32(0)
-
-
-@kernel
-def is_line(kind: Any) -> bool:
-    """Whether an event of this type is a line of an order."""
-    return bool(kind in (PURCHASE, REFUND))
 
 
 @kernel
@@ -196,8 +189,10 @@ def insert(
         o, at = _insert_ring(h, o, row, events, i, limits)
     _count(h, row, kind, events.amount[i])
     _repair(h, o, row, at, limits)
+    if is_line(kind):
+        follow_held(h, o, row, limits)
     if h.overflow[row]:
-        settle(h, o, row, h.last_time[row] - limits.grace, limits.most)
+        settle(h, o, row, h.last_time[row] - limits.grace, limits.most, limits.gap)
     h.first_time[row] = min(h.first_time[row], time)
     if kind == PURCHASE:
         first = h.first_purchase[row]
@@ -230,7 +225,8 @@ def _insert_ring(
     for rank in range(n - 1, at - 1, -1):
         _copy_slot(h, row, rank % size, (rank + 1) % size)
     _write(h, row, at % size, events, i)
-    h.ring_flags[row, at % size] = events.moved[i] & RETIMED
+    line = LINE if is_line(events.type[i]) else 0
+    h.ring_flags[row, at % size] = line | (events.moved[i] & RETIMED)
     return o, at
 
 
@@ -249,8 +245,12 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     at = open_place(h, o, row, place)
     o.time[at], o.id[at], o.item[at] = time, event_id, events.item[i]
     o.amount[at] = np.float32(events.amount[i] / UNIT)
-    o.category[at], o.type[at], o.flags[at] = events.category[i], events.type[i], 0
     line = is_line(events.type[i])
+    o.category[at], o.type[at], o.flags[at] = (
+        events.category[i],
+        events.type[i],
+        LINE if line else 0,
+    )
     o.order[at] = events.order[i] if line else np.uint32(0)
     o.quantity[at] = events.quantity[i] if line else np.uint32(0)
     note_place(o, row, at)
@@ -294,75 +294,31 @@ def _copy_slot(h: Columns, row: int, source: int, target: int) -> None:
 
 
 @kernel
-def held_from(h: Columns, row: int) -> Any:
-    """Rank of the oldest event that is held one by one, in the overflow or the ring."""
-    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
-    return max(n - size - np.int64(h.overflow[row]), 0)
-
-
-@kernel
-def arena_place(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
-    """Where in the arena the event of a rank lies; -1 if it is in the ring."""
-    first = np.int64(h.n[row]) - h.ring_time.shape[1]
-    if rank >= first:
-        return -1
-    return o.base[row] + o.head[row] + rank - (first - np.int64(h.overflow[row]))
-
-
-@kernel
-def _time_type(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
-    place = arena_place(h, o, row, rank)
-    if place >= 0:
-        return o.time[place], np.int64(o.type[place])
-    slot = rank % h.ring_time.shape[1]
-    return h.ring_time[row, slot], np.int64(h.ring_type[row, slot])
-
-
-@kernel
-def _bought_before(h: Columns, o: OverflowColumns, row: int, at: int) -> Any:
-    """Time of the newest purchase before a rank, 0 for none."""
-    oldest = held_from(h, row)
-    for rank in range(at - 1, oldest - 1, -1):
-        time, kind = _time_type(h, o, row, rank)
-        if kind == PURCHASE:
-            return time
-    return o.purchase[row] if h.overflow[row] else h.evicted_purchase[row]
-
-
-@kernel
 def _repair(h: Columns, o: OverflowColumns, row: int, at: int, limits: Limits) -> None:
-    """Set session ages and flags anew from a rank on; what lies before keeps its own."""
+    """Set session ages and starts anew from a rank on; what lies before keeps its own."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     previous: Any = -1
     session: Any = 0
     if at > held_from(h, row):
-        previous, _ = _time_type(h, o, row, at - 1)
+        previous, _ = time_type(h, o, row, at - 1)
         place = arena_place(h, o, row, at - 1)
         if place >= 0:
             session = previous - np.int64(o.session_age[place])
         else:
             session = previous - np.int64(h.ring_session_age[row, (at - 1) % size])
-    bought = _bought_before(h, o, row, at)
-    sessions, orders = np.int64(h.sessions[row]), np.int64(h.orders[row])
+    sessions = np.int64(h.sessions[row])
     for rank in range(at, n):
-        now, kind = _time_type(h, o, row, rank)
+        now, _ = time_type(h, o, row, rank)
         new: Any = 0
         if previous < 0 or now - previous > limits.gap or now - session > limits.longest:
             session, new = now, SESSION_START
-        if kind == PURCHASE:
-            if bought == 0 or now - bought > limits.gap:
-                new |= ORDER_START
-            bought = now
-        if is_line(kind):
-            new |= LINE
         place, slot = arena_place(h, o, row, rank), rank % size
         old = np.int64(o.flags[place] if place >= 0 else h.ring_flags[row, slot])
-        new |= old & RETIMED
         if place >= 0:
-            o.session_age[place], o.flags[place] = now - session, new
+            o.session_age[place], o.flags[place] = now - session, (old & ~SESSION_START) | new
         else:
-            h.ring_session_age[row, slot], h.ring_flags[row, slot] = now - session, new
-        sessions += (new & SESSION_START) - (old & SESSION_START)
-        orders += ((new & ORDER_START) - (old & ORDER_START)) >> 1
+            h.ring_session_age[row, slot] = now - session
+            h.ring_flags[row, slot] = (old & ~SESSION_START) | new
+        sessions += new - (old & SESSION_START)
         previous = now
-    h.sessions[row], h.orders[row] = sessions, orders
+    h.sessions[row] = sessions

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import I64, PURCHASE
+from models.history import I64, LINE
 from models.kernels.jit import kernel
+from models.kernels.orders import past_line
 
 if TYPE_CHECKING:
     from models.kernels.columns import Columns
@@ -207,27 +208,55 @@ def note_place(o: OverflowColumns, row: int, at: int) -> None:
 
 
 @kernel
-def settle(h: Columns, o: OverflowColumns, row: int, since: int, most: int) -> None:
-    """Let go of what nothing can come before any more.
+def settle(h: Columns, o: OverflowColumns, row: int, since: int, most: int, gap: int) -> None:
+    """Let go of what nothing can come before any more: its orders are past.
 
     Of the entries older than ``since`` (the latest time less the grace) the newest stays: it is
-    what the next one goes on from. ``most``: no more are kept.
+    what the next one goes on from. ``most``: no more are kept. ``gap``: session gap, ms.
     """
     count, at = np.int64(h.overflow[row]), o.base[row] + o.head[row]
     left = 0
     while left < count and (
         count - left > most or (left + 1 < count and o.time[at + left + 1] < since)
     ):
-        if o.type[at + left] == PURCHASE:
-            o.purchase[row] = o.time[at + left]
+        o.purchase[row] = _past_entry(h, o, row, at + left, o.purchase[row], gap)
         left += 1
     o.head[row] += left
     h.overflow[row] = np.uint32(count - left)
 
 
 @kernel
+def _past_entry(h: Columns, o: OverflowColumns, row: int, at: int, last: int, gap: int) -> int:
+    """As `past_line`, of an entry of the arena, which may be no line."""
+    if not o.flags[at] & LINE:
+        return last
+    return past_line(
+        h,
+        row,
+        last,
+        gap,
+        o.time[at],
+        o.type[at],
+        o.order[at],
+        o.item[at],
+        o.amount[at],
+        o.quantity[at],
+        o.flags[at],
+    )
+
+
+@kernel
+def end_overflow(h: Columns, o: OverflowColumns, row: int, gap: int) -> None:
+    """Let go of all entries of a row that has some; its orders are past."""
+    begin, last = o.base[row] + o.head[row], o.purchase[row]
+    for at in range(begin, begin + np.int64(h.overflow[row])):
+        last = _past_entry(h, o, row, at, last, gap)
+    drop_overflow(h, o, row)
+
+
+@kernel
 def drop_overflow(h: Columns, o: OverflowColumns, row: int) -> None:
-    """Let go of all entries of a row that has some."""
+    """Forget all entries of a row that has some."""
     base, room = o.base[row], o.room[row]
     o.seen[base : base + room] = 0
     o.head[row], o.purchase[row] = 0, 0

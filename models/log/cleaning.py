@@ -52,10 +52,10 @@ class Cleaning(msgspec.Struct, eq=True):
     purchases: int = 0
     refunds: int = 0
     cancelled: int = 0
-    """Purchases that a refund took back in full and in time: they decide no label."""
+    """Orders that refunds took back in full and in time: they decide no label."""
 
     def count_kinds(self, events: Events, gone: NDArray[np.bool_]) -> None:
-        """Count purchases, refunds, and which of N events are cancelled."""
+        """Count purchases, refunds, and the orders of N events that were given back in time."""
         self.purchases += int((events.type == PURCHASE).sum())
         self.refunds += int((events.type == REFUND).sum())
         self.cancelled += int(gone.sum())
@@ -131,32 +131,3 @@ def clean(
     found.reused += ordered.reused
     found.corrected += ordered.corrected
     return ordered
-
-
-def cancelled(rows: NDArray[np.intp], events: Events, window_ms: int) -> NDArray[np.bool_]:
-    """Which of N events, in order of row (user) and time, are purchases taken back in full.
-
-    A refund takes back the user's latest purchase of the same item and amount that lies at most
-    `window_ms` before it and was not taken back yet. Part of a quantity takes nothing back.
-    """
-    gone = np.zeros(len(rows), np.bool_)
-    refunds = np.flatnonzero(events.type == REFUND)
-    if not len(refunds) or window_ms == 0:
-        return gone
-    purchases = np.flatnonzero(events.type == PURCHASE)
-    both = np.concatenate([purchases, refunds])
-    line = np.stack([rows[both], events.item[both].astype(np.int64), events.amount[both]])
-    _, group = np.unique(line, axis=1, return_inverse=True)
-    of_purchase, of_refund = group[: len(purchases)], group[len(purchases) :]
-    by_group = np.lexsort((purchases, of_purchase))
-    ends = np.searchsorted(of_purchase[by_group], of_refund, side="right")
-    starts = np.searchsorted(of_purchase[by_group], of_refund, side="left")
-    for refund, start, end in zip(refunds, starts, ends, strict=True):
-        for place in range(end - 1, start - 1, -1):
-            purchase = purchases[by_group[place]]
-            if events.time[purchase] > events.time[refund] or gone[purchase]:
-                continue
-            if events.time[refund] - events.time[purchase] <= window_ms:
-                gone[purchase] = True
-            break
-    return gone

@@ -25,9 +25,10 @@ from models.errors import CheckpointError
 from models.fitting.sealed import read_sealed, write_sealed
 from models.history import Events, Records, history_dtype, snapshot
 from models.log.automation import automated
-from models.log.cleaning import Cleaning, cancelled, clean
+from models.log.cleaning import Cleaning, clean
 from models.log.eventlog import EventLog, LogParts
 from models.log.names import Row
+from models.log.orders import deciding
 from models.memory import give_back
 from models.serving.manifest import TrainingWindow
 from models.targets import Target
@@ -162,11 +163,12 @@ class Rolling:
         split = split_of(self.span, self.targets, self.config)
         until = max(split.edges[3] - self.config.settle_ms, self.cut)
         rows = self._rows(log.users)
-        deciding = ~cancelled(rows, log.events, self.config.cancel_window_ms)
+        rules, window = self.config.sessions, self.config.cancel_window_ms
+        decides = deciding(self._records, rows, log.events, rules, window)
         ready = np.flatnonzero(log.events.time <= until)
         self._tail = [log.where(log.events.time > until)]
-        stretch = (rows[ready], log.events.take(ready), deciding[ready])
-        found.count_kinds(stretch[1], ~stretch[2])
+        stretch = (rows[ready], log.events.take(ready), decides.take(ready))
+        found.count_kinds(stretch[1], stretch[2].gone)
         old = self._whole()
         follow(old, np.searchsorted(self._users, old.user), *stretch, self.targets)
         drawn = draw(

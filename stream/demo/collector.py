@@ -12,6 +12,7 @@ from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, Prediction
 from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner
+from stream.outcomes.order_times import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,8 @@ class Collector:
             event = decode_event(record.value)
         except InvalidEvent:
             return
-        self.joiner.event(event.user_id, event.event_time, event.code, record.partition)
+        line = line_of(event)
+        self.joiner.event(event.user_id, event.event_time, event.code, record.partition, line)
 
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)

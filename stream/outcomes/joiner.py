@@ -4,8 +4,9 @@ Pure: events, predictions and alerts are handed in as they arrive, per partition
 the three interleave does not change what is judged. Time is that of the events and predictions of a
 partition, whichever is behind. A prediction of a user at `state_time` is judged by the events of
 the target's type (purchases, carts, favourites) that follow strictly after it, within the horizon;
-lines of the same order carry the same event time and are not "after" it. One prediction counts per
-user, moment and model: the last one.
+of purchases only the first line of an order counts, and none of an order that was given back in
+time (`models.orders`). One prediction counts per user, moment and model: the last one. The lines of
+an order in one session are one moment.
 
 The recency baseline is asked at the same moments, for the same predictions: its score is how short
 ago the user's previous event of that type was, the one at least `order_gap_ms` before, so that the
@@ -25,8 +26,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from models.history import PURCHASE
+from models.history import PURCHASE, REFUND
 from models.targets import ABSENT, judged
+from stream.outcomes.order_times import Line, OrderTimes
+from stream.outcomes.pending import Lane, Pending
 from stream.outcomes.user_sample import UserSample
 from stream.outcomes.verdicts import AlertFigures, Listener, Matured
 from stream.outcomes.window import PerModel, Window
@@ -56,7 +59,10 @@ class OutcomeRules:
     grace_ms: int = 600_000
     """How much longer than its horizon a label waits for events that are under way."""
     order_gap_ms: int = 1_800_000
-    """Purchases closer than this belong to one order."""
+    """Purchases without an order id that are no further apart belong to one order."""
+    cancel_window_ms: int = 0
+    """An order that is given back within this time is no return; a label waits this much longer to
+    know. 0: each order is one."""
     min_orders: int = 2
     """Churn is judged from this many orders on, as it is learnt: before, nothing can break off."""
     since: int = 0
@@ -69,45 +75,15 @@ class OutcomeRules:
 
 @dataclass(slots=True)
 class _User:
+    orders: OrderTimes
+    """Purchases and refunds."""
     times: dict[int, list[int]] = field(default_factory=dict)
-    """By event type distinct times, ascending; those that no pending label needs are dropped but
-    for one."""
-    orders: int = 0
-    eligible_from: int | None = None
-    """Time of the order that was the `min_orders`-th."""
+    """By event type but purchases distinct times, ascending; those that no pending label needs are
+    dropped but for one."""
 
-
-@dataclass(slots=True)
-class _Pending:
-    user: str
-    time: int
-    horizon: int
-    version: str
-    target: str
-    """Empty for an alert."""
-    kind: int
-    """Code of the event type that decides."""
-    probability: float
-    offset: int
-    alert: ChurnAlert | None = None
-    settled: bool = False
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One partition: its events decide when the labels of its users are known."""
-
-    watermark: int = 0
-    """Greatest event time seen."""
-    predicted: int | None = None
-    """Greatest event time of a prediction seen."""
-    waiting: list[tuple[int, int, _Pending]] = field(default_factory=list)
-    """Heap by the time at which the label is known."""
-
-    @property
-    def clock(self) -> int:
-        """Up to here both events and predictions have come, whichever is read ahead."""
-        return self.watermark if self.predicted is None else min(self.watermark, self.predicted)
+    def times_of(self, kind: int) -> list[int]:
+        """When events of a type happened, ms, ascending; of purchases when orders began."""
+        return self.orders.times if kind == PURCHASE else self.times.get(kind, [])
 
 
 class OutcomeJoiner:
@@ -118,11 +94,11 @@ class OutcomeJoiner:
         self._rules = rules
         self._listener = listener
         self._users: dict[str, _User] = {}
-        self._lanes: dict[int, _Lane] = {}
-        self._latest: dict[tuple[str, int, str, str], _Pending] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._latest: dict[tuple[str, int, str, str], Pending] = {}
         self._windows = PerModel(lambda: Window(rules.window), rules.max_models)
         self._alerts: deque[bool] = deque(maxlen=rules.window)
-        self._alert_ids: dict[str, _Pending] = {}
+        self._alert_ids: dict[str, Pending] = {}
         self._raised = 0
         self._targets = {target.name: target for target in judged(rules.targets)}
         self._longest = {int(PURCHASE): rules.churn_horizon_ms}
@@ -152,7 +128,9 @@ class OutcomeJoiner:
         """Labels that have not matured yet, alerts included."""
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
-    def event(self, user_id: str, time: int, kind: int, partition: int = 0) -> None:
+    def event(
+        self, user_id: str, time: int, kind: int, partition: int = 0, line: Line | None = None
+    ) -> None:
         """Take in a behaviour event; labels that it brings to maturity are judged.
 
         Args:
@@ -160,11 +138,18 @@ class OutcomeJoiner:
             time: of the event, ms.
             kind: code of its type, see schemas.events.EventType.
             partition: where it lies; its events and predictions have one order of time.
+            line: what is known of a purchase or refund; without it a purchase has neither order id
+                nor amount, and another one of that time is the same.
         """
         lane = self._lane(partition)
-        if kind in self._longest and self._sample.keeps(user_id):
+        followed = kind in self._longest or kind == REFUND
+        if followed and self._sample.keeps(user_id):
             # Before the first prediction all are kept: events may be read far ahead.
-            self._happened(user_id, kind, time, 0 if lane.predicted is None else lane.clock)
+            clock = 0 if lane.predicted is None else lane.clock
+            if kind in (PURCHASE, REFUND):
+                self._ordered(user_id, line or Line(time, 0, kind), clock)
+            else:
+                self._happened(user_id, kind, time, clock)
         if time > lane.watermark:
             lane.watermark = time
             self._mature(lane)
@@ -191,7 +176,7 @@ class OutcomeJoiner:
                 if offset > earlier.offset:
                     earlier.probability, earlier.offset = score.probability, offset
                 continue
-            pending = _Pending(
+            pending = Pending(
                 user,
                 time,
                 score.horizon_ms,
@@ -217,7 +202,7 @@ class OutcomeJoiner:
         self._raised += 1
         horizon = self._rules.churn_horizon_ms
         version = alert.model_version
-        pending = _Pending(
+        pending = Pending(
             alert.user_id,
             alert.event_time,
             horizon,
@@ -251,14 +236,14 @@ class OutcomeJoiner:
             self._users.pop(user, None)
         for partition, lane in self._lanes.items():
 
-            def gone(pending: _Pending, partition: int = partition) -> bool:
+            def gone(pending: Pending, partition: int = partition) -> bool:
                 return pending.user in users and erased.covers(
                     pending.user, partition, pending.offset
                 )
 
             self._drop(lane, [entry[2] for entry in lane.waiting if gone(entry[2])])
 
-    def _drop(self, lane: _Lane, gone: list[_Pending]) -> None:
+    def _drop(self, lane: Lane, gone: list[Pending]) -> None:
         """Follow some labels no more."""
         if not gone:
             return
@@ -287,53 +272,67 @@ class OutcomeJoiner:
         right = sum(self._alerts)
         return AlertFigures(self._raised, right, len(self._alerts) - right)
 
-    def _lane(self, partition: int) -> _Lane:
+    def _lane(self, partition: int) -> Lane:
         lane = self._lanes.get(partition)
         if lane is None:
-            lane = self._lanes[partition] = _Lane()
+            lane = self._lanes[partition] = Lane()
         return lane
 
     def _lasts(self, kind: int, horizon: int) -> None:
         self._longest[kind] = max(self._longest.get(kind, 0), horizon)
 
+    def _ordered(self, user_id: str, line: Line, clock: int) -> None:
+        orders = self._user(user_id).orders
+        orders.add(line)
+        orders.forget_before(self._floor(PURCHASE, clock), MAX_EVENTS)
+        if len(self._users) > self._rules.max_users:
+            self._thin_out()
+
     def _happened(self, user_id: str, kind: int, time: int, clock: int) -> None:
-        user = self._users.get(user_id)
-        if user is None:
-            user = self._users[user_id] = _User()
-        times, gap = user.times.setdefault(kind, []), self._rules.order_gap_ms
+        times = self._user(user_id).times.setdefault(kind, [])
         place = bisect_left(times, time)
         if place < len(times) and times[place] == time:
             return
-        if kind == PURCHASE and (place == 0 or time - times[place - 1] > gap):
-            user.orders += 1
-            if user.orders == self._rules.min_orders:
-                user.eligible_from = time
         insort(times, time)
-        # Twice: predictions and alerts may be read somewhat behind.
-        floor = clock - 2 * self._longest[kind] - self._rules.grace_ms - gap
-        needless = max(bisect_left(times, floor) - 1, len(times) - MAX_EVENTS)
+        needless = max(bisect_left(times, self._floor(kind, clock)) - 1, len(times) - MAX_EVENTS)
         if needless > 0:
             del times[:needless]
         if len(self._users) > self._rules.max_users:
             self._thin_out()
 
-    def _wait(self, partition: int, pending: _Pending) -> None:
+    def _user(self, user_id: str) -> _User:
+        user = self._users.get(user_id)
+        if user is None:
+            orders = OrderTimes(self._rules.order_gap_ms, self._rules.cancel_window_ms)
+            user = self._users[user_id] = _User(orders)
+        return user
+
+    def _floor(self, kind: int, clock: int) -> int:
+        """Up to this time no label needs events of a type, ms."""
+        rules = self._rules
+        settled = rules.grace_ms + rules.cancel_window_ms + rules.order_gap_ms
+        # Twice: predictions and alerts may be read somewhat behind.
+        return clock - 2 * self._longest[kind] - settled
+
+    def _wait(self, partition: int, pending: Pending) -> None:
         self._lasts(pending.kind, pending.horizon)
         lane = self._lane(partition)
         self._sequence += 1
         known_at = pending.time + pending.horizon + self._rules.grace_ms
+        if pending.kind == PURCHASE:
+            known_at += self._rules.cancel_window_ms
         heapq.heappush(lane.waiting, (known_at, self._sequence, pending))
         self._mature(lane)
         if self.pending > self._rules.max_pending:
             self._thin_out()
 
-    def _mature(self, lane: _Lane) -> None:
+    def _mature(self, lane: Lane) -> None:
         while lane.waiting and lane.waiting[0][0] < lane.clock:
             self._judge(heapq.heappop(lane.waiting)[2])
 
-    def _judge(self, pending: _Pending) -> None:
-        user = self._users.get(pending.user) or _User()
-        times = user.times.get(pending.kind, [])
+    def _judge(self, pending: Pending) -> None:
+        user = self._users.get(pending.user)
+        times = [] if user is None else user.times_of(pending.kind)
         place = bisect_right(times, pending.time)
         following = times[place] if place < len(times) else None
         came = following is not None and following <= pending.time + pending.horizon
@@ -346,8 +345,11 @@ class OutcomeJoiner:
                     self._listener.alert_settled(pending.alert, returned, retracted=False)
             return
         del self._latest[pending.user, pending.time, pending.version, pending.target]
+        if user is not None and user.orders.goes_on(pending.time):
+            return  # in the midst of an order: the prediction at its next line counts
         absent = self._targets[pending.target].kind == ABSENT
-        if absent and (user.eligible_from is None or pending.time < user.eligible_from):
+        standing = 0 if user is None else user.orders.standing(pending.time)
+        if absent and standing < self._rules.min_orders:
             return
         before = bisect_right(times, pending.time - self._rules.order_gap_ms) - 1
         gap = float(pending.time - times[before]) if before >= 0 else float("inf")

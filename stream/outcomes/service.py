@@ -37,6 +37,7 @@ from stream.outcomes.arrivals import Arrivals
 from stream.outcomes.erased_users import ErasedUsers
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.model_watch import ModelWatch, WatchRules
+from stream.outcomes.order_times import line_of
 from stream.outcomes.rankings import RankingJoiner
 from stream.pipeline.event_times import EventTimes
 from stream.pipeline.rollout import Announced
@@ -85,6 +86,7 @@ class OutcomeService:
             churn_horizon_ms=settings.train.churn_horizon_ms,
             grace_ms=settings.state.grace_ms,
             order_gap_ms=settings.state.session_gap_ms,
+            cancel_window_ms=settings.train.cancel_window_ms,
             min_orders=settings.churn.min_orders,
             window=chosen.window,
             max_pending=chosen.max_users,
@@ -226,7 +228,7 @@ class OutcomeService:
             return
         if time != event.event_time:
             event = msgspec.structs.replace(event, event_time=time)
-        self.joiner.event(user, event.event_time, event.code, record.partition)
+        self.joiner.event(user, event.event_time, event.code, record.partition, line_of(event))
         self.rankings.event(user, event, record.partition, record.offset)
 
     def _prediction(self, record: ConsumerRecord) -> None:

@@ -72,7 +72,7 @@ class Evaluation:
     """Of the user's latest event."""
     risk: float
     eligible: bool
-    """The user has enough orders to be lost (min_orders)."""
+    """The user has enough orders, not given back, to be lost (min_orders)."""
     risk_before: float
     """At the evaluation before."""
     new_model: bool = False
@@ -80,7 +80,7 @@ class Evaluation:
     event_time: int | None = None
     """Of the event that led to the evaluation, None for a timer."""
     purchased: bool = False
-    """That event is a purchase."""
+    """That event is a purchase that begins an order."""
     raising: bool = True
     """An alert may be raised: this is no evaluation of history that nobody is to act on."""
 
@@ -171,6 +171,7 @@ def _open(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Trans
         return _resolve(fields, found, rules)
     if (
         fields.status is Status.RAISED
+        and found.eligible
         and found.risk >= rules.escalate_at
         and found.now >= _ripe(fields, found.last_time, rules)
         and (rules.raise_on_model_change or not found.crosses(rules.escalate_at))

@@ -148,7 +148,7 @@ class ChurnWatch:
             records["risk_model"][rows] = scorer.code
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
         # turn: an event before the purchase must find them as they were.
-        records["disarmed"][rows[(events.type == PURCHASE) & ~walked]] = 0
+        records["disarmed"][rows[_ordered(events, state) & ~walked]] = 0
         last = _last_of_each(rows)
         earliest = None if floor is None else floor[last] + self._rules.tick_ms
         self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)
@@ -186,6 +186,7 @@ class ChurnWatch:
         """Run the state machine over the chosen evaluations; ``events`` is None for timers."""
         eligible = self._eligible(found.state)
         raising = self._raising(found.decided, scorer)
+        ordered = None if events is None else _ordered(events, found.state)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
@@ -199,7 +200,7 @@ class ChurnWatch:
                 risk_before=float(record["risk"]),
                 new_model=int(record["risk_model"]) not in (0, scorer.code),
                 event_time=None if events is None else int(events.time[i]),
-                purchased=events is not None and bool(events.type[i] == PURCHASE),
+                purchased=ordered is not None and bool(ordered[i]),
                 raising=bool(raising[i]),
             )
             transition = advance(fields, evaluation, self._rules)
@@ -267,6 +268,16 @@ def churn_column(scorer: ScorerLike) -> int | None:
     """Which target of the model is churn, None if it has none."""
     names = [target.name for target in scorer.targets]
     return names.index(CHURN) if CHURN in names else None
+
+
+def _ordered(events: Events, state: Snapshot) -> NDArray[np.bool_]:
+    """Which events are purchases that begin an order: a further line of one is no return.
+
+    Args:
+        events: accepted events.
+        state: of each one's user just after it.
+    """
+    return np.asarray((events.type == PURCHASE) & (events.time <= state.last_order))
 
 
 def _last_of_each(rows: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from models.encoding import category_code, item_code
-from models.history import Events
-from models.log.eventlog import EventLog
+from models.history import Events, SessionRules
+from models.log.eventlog import EventLog, OrderedLog
 from models.log.names import Names, catalogue
 
 DAY = 86_400_000
@@ -99,3 +99,15 @@ def circling(log: EventLog, length: int = 3, seed: int = 5) -> tuple[EventLog, d
     names["category"].add(events.category, categories.__getitem__)
     names["item"].add(events.item, items.__getitem__)
     return EventLog(log.users, events), names
+
+
+def order_starts(ordered: OrderedLog) -> np.ndarray:
+    """Which purchases begin an order: those more than the session gap after the user's last one."""
+    begins = np.zeros(len(ordered.log), bool)
+    last: dict[int, int] = {}
+    events = ordered.log.events
+    for i in np.flatnonzero(events.type == PURCHASE).tolist():
+        user, time = int(ordered.log.users[i]), int(events.time[i])
+        begins[i] = user not in last or time - last[user] > SessionRules().gap
+        last[user] = time
+    return begins

@@ -57,9 +57,9 @@ def feed_serially(record: np.void, records: Records, events: list[Ev], grace: in
             held = insert(record, held, one, RULES, grace, MOST)
         else:
             left = record["ring"][n % RING].copy()
-            apply_in_order(records, np.zeros(1, np.intp), one, RULES)
+            apply_in_order(records, np.zeros(1, np.intp), one, RULES, held)
             if n >= RING:
-                held = settle(record, held, left, grace, MOST)
+                held = settle(record, held, left, RULES, grace, MOST)
     return held
 
 
@@ -70,7 +70,9 @@ ev = st.builds(
     type=st.sampled_from([1, 1, 4, 6, 6, 7]),
     item=st.integers(0, 3),
     category=st.integers(0, 3),
-    amount=st.integers(0, 90_000),
+    amount=st.sampled_from([0, 10_000, 10_000, 20_000, 30_000, 12_345]),
+    order=st.sampled_from([0, 0, 1, 2, 3, 11, 12, 13, 14, 15, 16, 17]),
+    quantity=st.integers(1, 3),
 )
 
 

@@ -15,7 +15,7 @@ from models.inputs import features
 from models.inputs.apply import apply_in_order
 from models.log.eventlog import EventLog, OrderedLog, in_order
 from models.targets import shop_targets
-from tests.models.shop import DAY, PURCHASE, VIEW, log_of, shop_log
+from tests.models.shop import DAY, PURCHASE, VIEW, log_of, order_starts, shop_log
 
 TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
 CONFIG = DatasetConfig(history_length=8, event_points=5, silence_points=5, min_points=10)
@@ -83,10 +83,8 @@ def test_who_stops_a_fit_does_not_calibrate_it(ordered: OrderedLog, examples: Ex
 def test_labels_equal_a_plain_look_ahead(ordered: OrderedLog, examples: Examples) -> None:
     split = split_of(ordered.log)
     user_of = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
-    time, kind = ordered.log.events.time, ordered.log.events.type
-    bought = {
-        user: time[(user_of == user) & (kind == PURCHASE)] for user in range(len(ordered.starts))
-    }
+    time, begins = ordered.log.events.time, order_starts(ordered)
+    bought = {user: time[(user_of == user) & begins] for user in range(len(ordered.starts))}
     at = places(ordered, examples)
     for point in range(len(examples)):
         now = examples.now[point]
@@ -101,12 +99,8 @@ def test_labels_equal_a_plain_look_ahead(ordered: OrderedLog, examples: Examples
             if target.kind == "occurs":
                 assert np.isnan(label) if not known else label == follows
             else:
-                active = len(past) > 0 and _orders(past) >= CONFIG.min_orders
+                active = len(past) >= CONFIG.min_orders
                 assert np.isnan(label) if not (known and active) else label == (not follows)
-
-
-def _orders(times: np.ndarray) -> int:
-    return 1 + int((np.diff(times) > CONFIG.sessions.gap).sum())
 
 
 def test_points_lie_at_events_and_in_silences(ordered: OrderedLog, examples: Examples) -> None:

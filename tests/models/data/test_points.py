@@ -9,8 +9,9 @@ from models.data.dataset import DatasetConfig, draw_points
 from models.data.points import Points, draw, follow, join, mix, uniform
 from models.history import history_dtype
 from models.log.eventlog import OrderedLog, in_order
+from models.log.orders import deciding
 from models.targets import shop_targets
-from tests.models.shop import DAY, PURCHASE, shop_log
+from tests.models.shop import DAY, PURCHASE, order_starts, shop_log
 
 TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
 CONFIG = DatasetConfig(history_length=8, event_points=5, silence_points=5, seed=3)
@@ -31,11 +32,11 @@ def in_stretches(ordered: OrderedLog, cuts: list[int]) -> list[Points]:
         times = ordered.log.events.time
         now = np.flatnonzero((times > (since or 0)) & (times <= until))
         events, at = ordered.log.events.take(now), rows[now]
-        deciding = np.ones(len(now), bool)
+        decides = deciding(records, at, events, CONFIG.sessions, CONFIG.cancel_window_ms)
         for part in parts:
-            follow(part, np.searchsorted(users, part.user), at, events, deciding, TARGETS)
+            follow(part, np.searchsorted(users, part.user), at, events, decides, TARGETS)
         parts.append(
-            draw(records, users, at, events, deciding, since, until, TARGETS, CONFIG.drawing)
+            draw(records, users, at, events, decides, since, until, TARGETS, CONFIG.drawing)
         )
         since = until
     return parts
@@ -75,6 +76,7 @@ def test_silences_of_stretches_see_what_serving_would(ordered: OrderedLog) -> No
     middle = (first + last) // 2
     late = in_stretches(ordered, [middle, last])[1]
     times = ordered.log.events.time
+    begins = order_starts(ordered)
     checked = 0
     for q in range(0, len(late), 9):
         upto = in_order(ordered.log.until(int(late.now[q])), None)
@@ -82,11 +84,8 @@ def test_silences_of_stretches_see_what_serving_would(ordered: OrderedLog) -> No
         assert len(mine) >= late.seen[q] + 1
         if late.slot[q] < 0:
             assert len(mine) == late.seen[q] + 1
-            later = times[(ordered.log.users == late.user[q]) & (times > late.now[q])]
-            bought = ordered.log.events.type[
-                (ordered.log.users == late.user[q]) & (times > late.now[q])
-            ]
-            purchases = later[bought == PURCHASE]
+            mine_later = (ordered.log.users == late.user[q]) & (times > late.now[q])
+            purchases = times[mine_later & begins]
             assert late.following[q, 0] == (purchases.min() if len(purchases) else 0)
             checked += 1
     assert checked > 20

@@ -79,10 +79,10 @@ class Plain:
         if not known or (time, event_id) > (int(record["last_time"]), int(record["last_id"])):
             left = record["ring"][int(record["n"]) % len(record["ring"])].copy()
             full = int(record["n"]) >= len(record["ring"])
-            trace = apply_in_order(self.records, np.array([row]), event, RULES)
+            trace = apply_in_order(self.records, np.array([row]), event, RULES, held)
             record["ring"]["flags"][(int(record["n"]) - 1) % len(record["ring"])] |= flags
             if full:
-                self.held[row] = settle(record, held, left, limits.grace, most)
+                self.held[row] = settle(record, held, left, RULES, limits.grace, most)
             inputs = event_inputs(trace)
         elif time < last - limits.grace or not has_place(record, held, time, event_id, most):
             return LATE

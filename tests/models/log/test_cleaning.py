@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.history import REFUND, Events
-from models.log.cleaning import AMOUNT_LIMIT, Cleaning, cancelled, clean, possible
+from models.log.cleaning import AMOUNT_LIMIT, Cleaning, clean, possible
 from models.log.eventlog import EventLog
-from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, shop_log
+from tests.models.shop import DAY, START, VIEW, log_of, shop_log
 
 NOW = START + 100 * DAY
 
@@ -63,44 +62,6 @@ def test_duplicates_and_late_events_are_counted() -> None:
     late = Cleaning()
     clean(EventLog.join([log, again]), 1000, NOW, late)
     assert late.late > 0
-
-
-def line(rows: list[tuple[int, int, int, int, int]]) -> tuple[np.ndarray, Events]:
-    """(user row, time in hours, type, item, amount)."""
-    users, times, types, items, amounts = (np.array(c) for c in zip(*rows, strict=True))
-    events = Events(
-        START + times.astype(np.int64) * 3_600_000,
-        np.arange(1, len(rows) + 1, dtype=np.uint64),
-        types.astype(np.uint8),
-        items.astype(np.uint32),
-        np.zeros(len(rows), np.uint16),
-        amounts.astype(np.int64),
-        np.zeros(len(rows), np.uint32),
-        np.ones(len(rows), np.uint32),
-    )
-    return users.astype(np.intp), events
-
-
-@pytest.mark.parametrize(
-    ("rows", "gone"),
-    [
-        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 5, 100)], [True, False]),
-        ([(0, 0, PURCHASE, 5, 100), (0, 30, REFUND, 5, 100)], [False, False]),
-        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 5, 50)], [False, False]),
-        ([(0, 0, PURCHASE, 5, 100), (0, 3, REFUND, 6, 100)], [False, False]),
-        ([(0, 0, PURCHASE, 5, 100), (1, 3, REFUND, 5, 100)], [False, False]),
-        ([(0, 0, REFUND, 5, 100), (0, 3, PURCHASE, 5, 100)], [False, False]),
-        (
-            # The latest one is taken back first, and each only once.
-            [(0, h, PURCHASE, 5, 100) for h in range(3)] + [(0, 4, REFUND, 5, 100)] * 2,
-            [False, True, True, False, False],
-        ),
-    ],
-)
-def test_a_full_refund_in_time_takes_back_one_purchase(
-    rows: list[tuple[int, int, int, int, int]], gone: list[bool]
-) -> None:
-    assert cancelled(*line(rows), DAY).tolist() == gone
 
 
 def test_reports_add_up() -> None:

@@ -28,8 +28,8 @@ from tests.stream.outcomes.tools import (
 
 @pytest.mark.parametrize(
     ("bought", "label"),
-    [(None, 0), (0.0, 0), (1 / DAY, 1), (PURCHASE_DAYS, 1), (PURCHASE_DAYS + 1 / DAY, 0)],
-    ids=["never", "same order", "a millisecond later", "at the horizon", "beyond it"],
+    [(None, 0), (0.0, 0), (7 / DAY, 0), (0.03, 1), (PURCHASE_DAYS, 1), (PURCHASE_DAYS + 0.01, 0)],
+    ids=["never", "same time", "same order", "another order", "at the horizon", "beyond it"],
 )
 def test_a_purchase_counts_strictly_after_and_up_to_the_horizon(bought, label):
     joiner = OutcomeJoiner(rules())
@@ -192,7 +192,7 @@ def test_carts_that_no_label_needs_are_dropped_by_their_own_horizon():
         buy(joiner, "ann", day)
         joiner.prediction(prediction("ann", day, cart=0.5))
     times = joiner._users["ann"].times
-    assert len(times[EventType.CART_ADD]) < 6 < len(times[EventType.PURCHASE])
+    assert len(times[EventType.CART_ADD]) < 6 < len(joiner._users["ann"].orders)
     assert joiner.figures("cart").base_rate == 1
 
 
@@ -308,7 +308,7 @@ def test_purchases_that_no_label_needs_are_dropped():
     for day in range(2000):
         buy(joiner, "ann", day)
         joiner.prediction(prediction("ann", day))
-    assert len(joiner._users["ann"].times[EventType.PURCHASE]) < 3 * CHURN_DAYS
+    assert len(joiner._users["ann"].orders) < 3 * CHURN_DAYS
     assert joiner.figures("purchase").base_rate == 1
 
 

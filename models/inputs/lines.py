@@ -1,0 +1,76 @@
+"""The orders of a record: those before all that it holds, and what later lines make of them.
+
+The reference of what `models/kernels/one_event.py` does with `models/kernels/orders.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import LINE, ORDER_START, PURCHASE
+from models.orders import Order, OrderBook
+
+PAST: Final = (
+    "past_order",
+    "past_orders",
+    "past_code",
+    "past_units",
+    "past_amount",
+    "past_items",
+)
+"""Fields of a record that keep orders of lines before all that it holds."""
+
+
+@dataclass(slots=True)
+class Past:
+    """The orders of all lines up to a place in a history."""
+
+    book: OrderBook
+    standing: int
+    """Orders that were not given back."""
+    newest: int
+    """When the newest order began, ms."""
+
+    @classmethod
+    def of(cls, record: np.void, last: int, gap: int) -> Self:
+        """Orders before all that ``record`` holds.
+
+        Args:
+            record: the history.
+            last: the newest purchase before all that it holds, ms; 0: there is none.
+            gap: session gap, ms.
+        """
+        columns = (record[name].tolist() for name in PAST[2:])
+        orders = [Order(0, *fields) for fields in zip(*columns, strict=True)]
+        known = orders if last else []
+        book = OrderBook(gap, last, known)
+        return cls(book, int(record["past_orders"]), int(record["past_order"]))
+
+    def take_in(self, entries: NDArray[np.void]) -> None:
+        """Follow entries in their order and set which of them begin an order."""
+        for place in np.flatnonzero(entries["flags"] & LINE).tolist():
+            entry = entries[place]
+            time, amount = int(entry["time"]), float(entry["amount"])
+            line = (int(entry["order"]), int(entry["item"]), amount, int(entry["quantity"]))
+            entries["flags"][place] &= ~np.uint8(ORDER_START)
+            if entry["type"] != PURCHASE:
+                self.standing -= self.book.give_back(*line) is not None
+                continue
+            _, begins, change = self.book.buy(time, *line)
+            self.standing += change
+            if begins:
+                entries["flags"][place] |= ORDER_START
+                self.newest = time
+
+    def keep_in(self, record: np.void) -> None:
+        """Make these the orders before all that ``record`` holds."""
+        record["past_orders"], record["past_order"] = self.standing, self.newest
+        for place, order in enumerate(self.book.orders):
+            record["past_code"][place] = order.code
+            record["past_units"][place] = order.units
+            record["past_amount"][place] = order.amount
+            record["past_items"][place] = order.items

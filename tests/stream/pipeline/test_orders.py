@@ -1,0 +1,98 @@
+"""Orders in serving: what was given back makes no buyer, a further line is no return."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from schemas.events import Event, Purchase, Refund, View
+from stream.config.settings import Settings
+from stream.testing import PipelineDriver
+from tests.logs import DAY, START, gru_scorer
+
+HOUR = 3_600_000
+SETTINGS = Settings(
+    worker={"clock": "event", "emit": "every"},
+    churn={"tick_ms": HOUR, "prior_gap_ms": DAY, "raise_at": 0.01, "resolve_at": 0.005},
+)
+
+
+def bought(number: int, at: float, **fields: object) -> Purchase:
+    return Purchase(
+        event_id=f"p{number}-{at}",
+        user_id="ann",
+        event_time=START + round(at * DAY),
+        item_id=f"item-{number}",
+        price=20.0,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def given_back(number: int, at: float, **fields: object) -> Refund:
+    return Refund(
+        event_id=f"r{number}-{at}",
+        user_id="ann",
+        event_time=START + round(at * DAY),
+        price=20.0,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def clock(at: float) -> View:
+    return View(event_id=f"clock-{at}", user_id="clock", event_time=START + round(at * DAY))
+
+
+def after(log: list[Event], days: float = 60) -> PipelineDriver:
+    driver = PipelineDriver(gru_scorer(), SETTINGS)
+    driver.pipe(log)
+    for day in range(int(log[-1].event_time - START) // DAY + 1, int(days)):
+        driver.pipe([clock(day)])
+    return driver
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("returned", "raised"), [(0, True), (6, True), (7, False), (8, False)])
+def test_who_gave_orders_back_is_raised_as_a_buyer_of_the_rest(
+    *, named: bool, returned: int, raised: bool
+) -> None:
+    order = [{"order_id": f"o{n}"} if named else {} for n in range(8)]
+    log: list[Event] = [bought(n, n, **order[n]) for n in range(8)]
+    for n in range(returned):
+        item = {} if named else {"item_id": f"item-{n}"}
+        log.append(given_back(n, 8 + n / 100, **order[n], **item))
+    driver = after(log)
+    assert int(driver.records()["ann"]["orders"]) == 8 - returned
+    alerts = [alert for alert in driver.alerts() if alert.user_id == "ann"]
+    assert (alerts != []) == raised
+    assert all(alert.value_at_risk > 0 for alert in alerts if alert.state == "escalated")
+
+
+def test_a_second_shipment_of_an_order_is_no_return() -> None:
+    log: list[Event] = [bought(n, n, order_id=f"o{n}") for n in range(4)]
+    driver = after(log, 30)
+    assert next(alert.state for alert in driver.alerts() if alert.user_id == "ann") == "raised"
+    record = driver.records()["ann"]
+    driver.pipe([bought(9, 30, order_id="o3")])
+    again = driver.records()["ann"]
+    assert int(again["orders"]) == int(record["orders"]) == 4
+    assert int(again["last_order"]) == START + 3 * DAY
+    driver.pipe([bought(10, 30.1, order_id="o4")])
+    assert int(driver.records()["ann"]["orders"]) == 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_and_refunds_in_any_order_end_the_same(seed: int) -> None:
+    """Lines over midnight and refunds that come before their purchases, within the grace."""
+    midnight = -(START % DAY) / DAY
+    log: list[Event] = [bought(n, n, order_id=f"o{n % 3}") for n in range(3)]
+    last: list[Event] = [
+        bought(10 + n, 5 + midnight + n / 86_400 - 0.00002, order_id=f"x{n % 4}") for n in range(12)
+    ]
+    last += [given_back(10 + n, 5.001 + midnight, order_id=f"x{n % 4}") for n in range(6)]
+    straight, shuffled = (PipelineDriver(gru_scorer(), SETTINGS) for _ in range(2))
+    straight.pipe([*log, *sorted(last, key=lambda event: event.event_time)])
+    random.Random(seed).shuffle(last)
+    shuffled.pipe([*log, *last])
+    assert shuffled.histories() == straight.histories()
+    assert int(straight.records()["ann"]["orders"]) == 7 - 0
