@@ -25,11 +25,14 @@ def stamp(function: Callable[..., Any]) -> str:
     """Digest of what a kernel is compiled of.
 
     That is its file and, of what the file imports, the files of kernels and of records (named
-    tuples), with what these import in turn, and the numbers.
+    tuples), with what these import in turn, and the numbers. It is also every module beside these
+    files: a record that a kernel takes is often imported for type checkers only, and numba takes
+    two records of the same types for one, whatever the order of their fields.
     """
     files: set[str] = set()
     numbers: set[str] = set()
     _gather(function.__globals__, files, numbers)
+    files.update(*(_modules_of(folder) for folder in {str(Path(file).parent) for file in files}))
     parts = [*map(_digest, sorted(files)), *sorted(numbers)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -46,6 +49,11 @@ def _gather(names: dict[str, Any], files: set[str], numbers: set[str]) -> None:
             _gather(value.py_func.__globals__, files, numbers)
         elif isinstance(value, type) and issubclass(value, tuple):
             _gather(vars(sys.modules[value.__module__]), files, numbers)
+
+
+@functools.cache
+def _modules_of(folder: str) -> frozenset[str]:
+    return frozenset(map(str, Path(folder).glob("*.py")))
 
 
 @functools.cache

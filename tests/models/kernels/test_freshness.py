@@ -59,3 +59,43 @@ def test_a_kernel_is_compiled_anew_when_what_it_is_made_of_changes(folder):
     assert run(folder) == "16 0"
     (folder / "numbers_of_it.py").write_text("FACTOR = 7\n")
     assert run(folder) == "24 0"
+
+
+RECORD = """
+from typing import NamedTuple
+
+class Pair(NamedTuple):
+    {first}: int
+    {second}: int
+"""
+TAKES_RECORD = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.kernels.jit import kernel
+
+if TYPE_CHECKING:
+    from pair import Pair
+
+@kernel
+def left_of(pair: Pair) -> int:
+    return pair.left
+"""
+MAKES_RECORD = """
+from pair import Pair
+from takes import left_of
+
+print(left_of(Pair(left=1, right=2)), sum(left_of.stats.cache_hits.values()))
+"""
+
+
+def test_fields_of_a_record_in_another_order_are_no_hit(tmp_path: Path) -> None:
+    """Otherwise a kernel reads one array as another after an update, and beyond its end."""
+    (tmp_path / "takes.py").write_text(TAKES_RECORD)
+    (tmp_path / "caller.py").write_text(MAKES_RECORD)
+    (tmp_path / "pair.py").write_text(RECORD.format(first="left", second="right"))
+    assert run(tmp_path) == "1 0"
+    assert run(tmp_path) == "1 1", "kept"
+    (tmp_path / "pair.py").write_text(RECORD.format(first="right", second="left"))
+    assert run(tmp_path) == "1 0"
