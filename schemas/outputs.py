@@ -19,6 +19,7 @@ __all__ = [
     "ChurnAlert",
     "DeadLetter",
     "LateEvent",
+    "LateReason",
     "NextCategory",
     "NextItem",
     "Prediction",
@@ -39,6 +40,7 @@ MAX_ORIGINAL_KEY_BYTES: Final = 16 * 1024
 AlertState = Literal["raised", "escalated", "resolved", "retracted"]
 Arm = Literal["treatment", "holdout"]
 AlertCause = Literal["behaviour", "silence", "model_change"]
+LateReason = Literal["late", "overflow"]
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Duration = Annotated[int, Meta(ge=0)]
@@ -313,6 +315,13 @@ class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
     clipped: Annotated[
         bool, Meta(description="True when `value` holds only the first bytes; see `source`.")
     ] = False
+    reason: Annotated[
+        LateReason,
+        Meta(
+            description="late: older than the grace allows. overflow: within the grace, but before"
+            " the oldest of the events that are kept of a user who has more than those at once."
+        ),
+    ] = "late"
 
 
 def prediction_id(model_version: str, topic: str, partition: int, offset: int) -> str:
@@ -329,7 +338,13 @@ def alert_id(user_id: str, state: AlertState, raised_at: int) -> str:
 
 
 def late_event(
-    source: Source, user_id: str, event_id: str, event_time: int, late_by_ms: int, value: bytes
+    source: Source,
+    user_id: str,
+    event_id: str,
+    event_time: int,
+    late_by_ms: int,
+    value: bytes,
+    reason: LateReason = "late",
 ) -> LateEvent:
     """Wrap a late event; a value over the copy bound is clipped and marked so."""
     return LateEvent(
@@ -341,6 +356,7 @@ def late_event(
         value=value[:MAX_ORIGINAL_BYTES],
         size=len(value),
         clipped=len(value) > MAX_ORIGINAL_BYTES,
+        reason=reason,
     )
 
 

@@ -68,6 +68,10 @@ class RecordTooLarge(CommitError):
     """The broker refuses a record because of its size."""
 
 
+class ClockRefused(CommitError):
+    """The broker refuses a record because of its timestamp: this machine's clock is wrong."""
+
+
 class RecoveryError(StreamError):
     """The changelog cannot be read up to its end."""
 

@@ -16,6 +16,7 @@ from schemas.codec import decode, encode
 from schemas.control import ModelPublished
 from schemas.errors import InvalidMessage
 from stream.errors import TrainerError
+from stream.kafka.diagnosis import denied
 from stream.kafka.tail import open_tail
 from stream.pipeline.rollout import Announced
 
@@ -63,8 +64,8 @@ async def announce(
     except (OSError, RuntimeError) as error:
         raise TrainerError(
             f"model {manifest.version} is in {settings.models_dir} but is not announced on"
-            f" {settings.topics.models}: {error}; check the broker and run"
-            f" `intentstream models promote {manifest.version}`"
+            f" {settings.topics.models}: {denied(error, settings.kafka) or error};"
+            f" check the broker and run `intentstream models promote {manifest.version}`"
         ) from error
 
 
@@ -78,8 +79,8 @@ async def withdraw(settings: Settings, version: str, reason: str) -> None:
         await _send(settings, version, None, reason)
     except (OSError, RuntimeError) as error:
         raise TrainerError(
-            f"model {version} is not withdrawn on {settings.topics.models}: {error}; check the"
-            f" broker and run `intentstream models rollback {version}`"
+            f"model {version} is not withdrawn on {settings.topics.models}:"
+            f" {denied(error, settings.kafka) or error}; check the broker and run `intentstream models rollback {version}`"
         ) from error
 
 

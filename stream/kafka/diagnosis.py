@@ -19,6 +19,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
+    InvalidTimestampError,
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -30,6 +31,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from stream.config.secure_settings import KafkaSettings
 from stream.errors import BrokerError
+from stream.kafka.clock import clock_is_wrong
 
 _ANSWER_S: Final = 5.0
 _CLOSE_S: Final = 1.0
@@ -45,7 +47,10 @@ _PLAIN_OF: Final = {tls: plain for plain, tls in _TLS_OF.items()}
 
 
 def denied(error: BaseException | None, kafka: KafkaSettings) -> str | None:
-    """Return which right is missing, None where `error` does not say that one is."""
+    """Return what the cluster refuses and why: a right is missing, or the clock is wrong.
+
+    None where `error` says neither.
+    """
     user = kafka.sasl_username or "this client"
     named = ", ".join(_texts(error)) if error is not None else ""
     if isinstance(error, TopicAuthorizationFailedError):
@@ -57,6 +62,8 @@ def denied(error: BaseException | None, kafka: KafkaSettings) -> str | None:
     if isinstance(error, ClusterAuthorizationFailedError):
         # What an idempotent producer is told that may write to no topic.
         return f"{user} lacks the right Write on the topic, or one on the cluster: {_RIGHTS}"
+    if isinstance(error, InvalidTimestampError):
+        return clock_is_wrong()
     return None
 
 

@@ -8,12 +8,14 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     IllegalOperation,
+    InvalidTimestampError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
 
-from stream.errors import CommitError, RecordTooLarge
+from stream.errors import ClockRefused, CommitError, RecordTooLarge
 from stream.kafka.batch import batches_of
+from stream.kafka.clock import clock_is_wrong
 from stream.kafka.unheard import heard
 from stream.pipeline.packed import Message, Messages, Packed
 
@@ -28,7 +30,13 @@ Records = Messages | Sequence[Message]
 async def send_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Records
 ) -> int:
-    """Send records in batches as large as allowed; return the last one's offset, -1 if none."""
+    """Send records in batches as large as allowed; return the last one's offset, -1 if none.
+
+    Raises:
+        ClockRefused: the clock of this machine is too far from the broker's.
+        RecordTooLarge: the broker refuses a record's size.
+        CommitError: it does not tell where the records lie.
+    """
     parts = records.packed() if isinstance(records, Messages) else [Packed.of(records)]
     manager = producer._txn_manager  # noqa: SLF001
     transactional = manager is not None and manager.transactional_id is not None
@@ -46,6 +54,8 @@ async def send_records(
                 f"{topic}-{partition}: the broker refuses a record for its size: raise"
                 f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
             ) from error
+        except InvalidTimestampError as error:
+            raise ClockRefused(clock_is_wrong(f"{topic}-{partition}")) from error
         if metadata.offset < 0:
             raise CommitError(
                 f"{topic}-{partition}: the broker has lost track of a record's offset"

@@ -14,13 +14,21 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     InvalidProducerEpoch,
+    InvalidTimestampError,
     KafkaError,
     ProducerFenced,
     UnknownMemberIdError,
 )
 
-from stream.errors import ClusterUnreachable, CommitError, CommitFenced, TransactionUndecided
+from stream.errors import (
+    ClockRefused,
+    ClusterUnreachable,
+    CommitError,
+    CommitFenced,
+    TransactionUndecided,
+)
 from stream.kafka.clients import failure_of, stop_producer
+from stream.kafka.clock import clock_is_wrong
 from stream.kafka.markers import TRANSACTION_TIMEOUT_MS, decide, take_over
 from stream.kafka.sending import MAX_BATCH_BYTES, REFUSED, reason_of
 from stream.kafka.transactions import Outcome
@@ -72,6 +80,7 @@ class Committer(Protocol):
         Raises:
             CommitFenced: somebody else owns the partition now.
             RecordTooLarge: the broker refuses a record's size.
+            ClockRefused: it refuses a record's timestamp.
             CommitError: anything else.
         """
 
@@ -130,6 +139,7 @@ class OneProducer:
 
         Raises:
             ClusterUnreachable: no broker answers.
+            ClockRefused: the broker refuses a record's timestamp.
             CommitError: it answers too late or does not permit it.
         """
         started: list[AIOKafkaProducer] = []
@@ -215,6 +225,8 @@ class OneProducer:
                     f" outlasted {TRANSACTION_TIMEOUT_MS // 1000} s; this worker changes nothing"
                     " any more"
                 ) from error
+            if isinstance(error, InvalidTimestampError):
+                raise ClockRefused(clock_is_wrong(self._where)) from error
             if isinstance(error, (KafkaError, *REFUSED)):
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise

@@ -13,6 +13,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from stream.errors import (
+    ClockRefused,
     ClusterUnreachable,
     CommitError,
     CommitFenced,
@@ -38,6 +39,8 @@ from stream.storage.store import RecordStore, wipe
 
 MAX_REOPENED: Final = 5
 """Failures in a row after which a partition is given up."""
+_FOR_GOOD: Final = (CommitFenced, RecordTooLarge, ClockRefused)
+"""What no other try heals."""
 _SILENT_S: Final = 1.0
 """Pause before the next try when no broker answers. Such tries are not counted: a cluster that is
 gone is waited for, as long as it takes."""
@@ -147,6 +150,7 @@ class PartitionTask:
 
         Raises:
             CommitFenced: another worker has the partition.
+            ClockRefused: this machine's clock is too far from the broker's.
             StreamError: the partition cannot be opened, or fails again and again.
         """
         failures = 0
@@ -160,7 +164,7 @@ class PartitionTask:
                 # An absent cluster is waited for; of models there are only so many to set aside.
                 if not isinstance(error, ClusterUnreachable | ScorerFailed):
                     failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
-                if isinstance(error, CommitFenced | RecordTooLarge) or failures > MAX_REOPENED:
+                if isinstance(error, _FOR_GOOD) or failures > MAX_REOPENED:
                     raise
                 failure: StreamError = error
             else:

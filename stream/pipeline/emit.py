@@ -238,8 +238,12 @@ class Emitter:
         share = xxhash.xxh3_64_intdigest(f"holdout:{user}".encode()) % _ARMS
         return "holdout" if share < self._holdout else "treatment"
 
-    def late(self, record: Record, late_by: int) -> Message:
-        """A late event with its original bytes, or rewritten with the user's pseudonym."""
+    def late(self, record: Record, late_by: int, grace: int) -> Message:
+        """A late event with its original bytes, or rewritten with the user's pseudonym.
+
+        One that is late within the grace found no place among the events kept of its user. Both
+        in ms.
+        """
         value = record.value or b""
         event = decode_event(value, len(value))
         if self._pseudonyms is not None:
@@ -252,6 +256,7 @@ class Emitter:
             event.event_time,
             max(late_by, 0),
             value,
+            "overflow" if late_by <= grace else "late",
         )
         return event.user_id.encode(), encode(message)
 

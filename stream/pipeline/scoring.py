@@ -186,7 +186,7 @@ class Scoring:
         self._timers.note(rows[taken])
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
-            self._gathered.put("late", [self._emitter.late(record, late_by)])
+            self._gathered.put("late", [self._emitter.late(record, late_by, self._rules.grace)])
         for index, differing in judged.reused:
             record = records[decoded.sources[lo + index]]
             self._gathered.put("dead_letter", [self._emitter.reused(record, differing)])

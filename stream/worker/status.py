@@ -14,6 +14,7 @@ from schemas.control import WorkerStatus
 from stream.config.settings import Settings
 from stream.errors import StoreError
 from stream.kafka.clients import stop_producer
+from stream.kafka.diagnosis import denied
 from stream.partition.partition import PartitionTask
 from stream.worker.worker import Worker
 
@@ -62,7 +63,8 @@ class Heartbeats:
                 for task in tasks:
                     await self._send(worker, task)
         except (KafkaError, TimeoutError) as error:
-            log.warning("no heartbeat could be sent", error=repr(error))
+            reason = denied(error, self._settings.kafka) or repr(error)
+            log.warning("no heartbeat could be sent", error=reason)
 
     async def _send(self, worker: Worker, task: PartitionTask) -> None:
         snapshot = task.snapshot

@@ -1,9 +1,17 @@
 """What both guarantees share: one producer, dead after its first error."""
 
+import time
+
 import pytest
 from aiokafka import TopicPartition
 
-from stream.errors import ClusterUnreachable, CommitError, CommitFenced, RecordTooLarge
+from stream.errors import (
+    ClockRefused,
+    ClusterUnreachable,
+    CommitError,
+    CommitFenced,
+    RecordTooLarge,
+)
 from stream.partition.at_least_once import FENCE_KEY
 from stream.partition.exactly_once import ExactlyOnce
 from stream.pipeline.outbox import Outbox
@@ -60,6 +68,23 @@ async def test_a_record_that_is_too_large_names_topic_and_remedy(kafka, topics):
     with pytest.raises(RecordTooLarge, match=rf"{small}-1.*max.message.bytes"):
         await committer.commit(outbox)
     await committer.close()
+
+
+@pytest.mark.parametrize("make", [exactly_once, at_least_once])
+async def test_a_clock_three_days_ahead_is_named(kafka, topics, make, monkeypatch):
+    strict, now = unique("strict"), time.time_ns
+    bound = {"message.timestamp.after.max.ms": "3600000"}  # Kafka 4 has it by default
+    await create_topics(kafka.bootstrap_servers, strict, partitions=2, **bound)
+    committer = make(kafka, topics | {"changelog": strict}, unique("app"))
+    said = rf"^{strict}-1: the broker refuses .* UTC, .*ahead.*{next(iter(bound))}.*NTP"
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 86_400 * 10**9)
+
+    with pytest.raises(ClockRefused, match=said):
+        await committer.start()  # at least once it writes already
+        await committer.commit(box(topics, [0], 1))
+    await committer.close()
+    monkeypatch.undo()
+    assert await read_all(kafka.bootstrap_servers, strict) == []
 
 
 @pytest.mark.parametrize("make", [exactly_once, at_least_once])

@@ -5,6 +5,7 @@ from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from stream.errors import (
+    ClockRefused,
     CommitError,
     CommitFenced,
     PartitionError,
@@ -82,8 +83,10 @@ async def test_a_cluster_that_goes_while_a_partition_is_opened_is_waited_for(
     assert not silences
 
 
-@pytest.mark.parametrize("error", [CommitFenced("fenced"), RecordTooLarge("too large")])
-async def test_a_fence_or_a_record_that_never_fits_ends_it(world, error):
+@pytest.mark.parametrize(
+    "error", [CommitFenced("fenced"), RecordTooLarge("too large"), ClockRefused("wrong clock")]
+)
+async def test_what_no_other_try_heals_ends_it(world, error):
     Committer.failures = [error]
     await world.start()
     await world.push(world.batch(10))

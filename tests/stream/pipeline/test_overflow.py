@@ -142,6 +142,22 @@ def test_what_belongs_before_a_full_overflow_is_late() -> None:
     assert int(driver.records()["ann"]["overflow"]) == 16
 
 
+def test_a_late_event_tells_grace_from_a_full_overflow() -> None:
+    rng = random.Random(5)
+    log = [event(n, n * 1000, rng) for n in range(100)]
+    driver = fed([*log[50:], *log[:50]], on(ring=8, overflow=16))
+    late = driver.late()
+    assert {one.reason for one in late} == {"overflow"}
+    assert all(one.late_by_ms <= 10 * MINUTE for one in late)
+    driver.pipe(
+        [
+            View(event_id=f"v-{n}", user_id="ann", event_time=START + time)
+            for n, time in enumerate([HOUR, 0, 50 * MINUTE - 1])
+        ]
+    )
+    assert [one.reason for one in driver.late()[50:]] == ["late", "late"]
+
+
 def test_without_a_crowd_a_record_has_the_bytes_it_had() -> None:
     rng = random.Random(6)
     log = [event(n, n * HOUR, rng) for n in range(100)]

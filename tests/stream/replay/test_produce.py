@@ -97,6 +97,16 @@ async def test_pace_follows_event_time(kafka, topic):
 
 
 @pytest.mark.kafka
+async def test_a_clock_that_runs_ahead_is_named(kafka, monkeypatch):
+    strict, now = unique("strict"), time.time_ns
+    await create_topics(kafka.bootstrap_servers, strict, message_timestamp_after_max_ms="3600000")
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 3 * 86_400 * 10**9)
+    said = rf"10 events for {strict}, partition 0, .* the clock of this machine says .*NTP"
+    with pytest.raises(ProduceError, match=said):
+        await produce(settings_of(kafka), made_of(["a"] * 10), topic=strict)
+
+
+@pytest.mark.kafka
 async def test_two_parts_add_up_in_one_report(kafka, topic):
     report = Report()
     rows = read_rows(ONLINE_RETAIL, "online-retail", report, order="file", limit=100)
