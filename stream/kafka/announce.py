@@ -80,7 +80,8 @@ async def withdraw(settings: Settings, version: str, reason: str) -> None:
     except (OSError, RuntimeError) as error:
         raise TrainerError(
             f"model {version} is not withdrawn on {settings.topics.models}:"
-            f" {denied(error, settings.kafka) or error}; check the broker and run `intentstream models rollback {version}`"
+            f" {denied(error, settings.kafka) or error}; check the broker and run"
+            f" `intentstream models rollback {version}`"
         ) from error
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 def clock_is_wrong(where: str = "") -> str:
     """Return one sentence for a timestamp that was refused, with the time of this machine.
 
-    The broker's own time is not known here: aiokafka does not pass on the bounds that it tells.
+    The broker's own time is not known here: it tells its bounds from version 8 of the response on
+    (KIP-467), and aiokafka 0.14 asks for version 7.
 
     Args:
         where: topic and partition, empty where the client does not tell them.
