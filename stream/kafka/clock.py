@@ -5,6 +5,7 @@ to `message.timestamp.after.max.ms` ahead of the broker's clock, one hour by def
 (KIP-1030), and no older ones than `message.timestamp.before.max.ms`, by default of any age.
 """
 
+import time
 from datetime import UTC, datetime
 
 
@@ -17,7 +18,7 @@ def clock_is_wrong(where: str = "") -> str:
     Args:
         where: topic and partition, empty where the client does not tell them.
     """
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M:%S")
     return (
         f"{where + ': ' if where else ''}the broker refuses the timestamp of a record: the clock of"
         f" this machine says {now} UTC, and that is further ahead of the broker's clock than"
