@@ -390,7 +390,7 @@ async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_p
 
 @pytest.mark.kafka
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
-    broker = tmp_path / "demo" / "kafka"
+    broker = Place(tmp_path / "demo").broker
     with subprocess.Popen(
         command("--headless", "--data-dir", tmp_path, "--limit", 100_000),
         stdout=subprocess.PIPE,

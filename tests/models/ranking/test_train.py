@@ -220,10 +220,11 @@ class TestTheWholeRun:
         records["n"] = 9
         for place in range(9):
             name = f"{place % 3}"
-            records["ring"][0, place] = (
-                START + place, place, CODES["item"](f"item {name}"), 0, 0,
-                CODES["category"](f"category {name}"), 1, 0,
-            )  # fmt: skip
+            entry = records["ring"][0, place]
+            entry["time"], entry["id"] = START + place, place
+            entry["item"] = CODES["item"](f"item {name}")
+            entry["category"] = CODES["category"](f"category {name}")
+            entry["type"] = 1
         window = ring_inputs(records, np.zeros(1, np.intp), scorer.shown)
         for what in ("category", "item"):
             names, shares = scorer.rank(what, np.zeros((1, 0), np.float32), *window, 3)

@@ -41,7 +41,7 @@ HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 
 @pytest.mark.skipif(HAS_MLFLOW, reason="mlflow is installed")
 def test_without_mlflow_the_extra_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"install intentstream\[mlflow\]"):
+    with pytest.raises(TrainingError, match=r"not installed: .*pip install '\.\[mlflow\]'"):
         Mlflow(tmp_path.as_uri(), "shop", "run")
 
 

@@ -111,7 +111,7 @@ def test_every_repeats_until_it_is_told_to_stop(
     with subprocess.Popen(
         [
             *(sys.executable, "-c", "from stream.cli.main import main; main()"),
-            *("train", "--every", "500ms", "--config", str(config), "--device", "cpu"),
+            *("train", "--every", "1s", "--config", str(config), "--device", "cpu"),
             *("--bootstrap-servers", kafka.bootstrap_servers),
             *("--models-dir", str(tmp_path / "models"), "--data-dir", str(tmp_path / "data")),
             *("--purchase-horizon", "3d", "--churn-horizon", "10d"),
@@ -128,7 +128,7 @@ def test_every_repeats_until_it_is_told_to_stop(
         while "event log is empty" not in refused:
             refused = process.stderr.readline()
             assert refused
-        assert "trying again in 500ms" in refused
+        assert "trying again in 1s" in refused
         drain = threading.Thread(target=process.stderr.read)
         drain.start()
         asyncio.run(produce(kafka.bootstrap_servers, topic, shop))
