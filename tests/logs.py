@@ -92,6 +92,19 @@ def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[
     return log
 
 
+def passers_by(at: float) -> list[Event]:
+    """Four users at ``at`` days after the start: together they move the event clock.
+
+    One user alone, whose clock may be wrong, does not move it far; three do. The first two may be
+    needed to confirm an earlier time that somebody was at alone, so there is one more.
+    """
+    time = START + round(at * DAY)
+    return [
+        View(event_id=f"{user}-{at}", user_id=user, event_time=time)
+        for user in ("passer-1", "passer-2", "passer-3", "passer-4")
+    ]
+
+
 def disordered(log: list[Event], seed: int, jitter: int) -> list[Event]:
     """The same events in another order: each moved by less than ``jitter`` ms of its time."""
     rng = random.Random(seed)

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from schemas.events import Event, Purchase, Refund, View
+from schemas.events import Event, Purchase, Refund
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver
-from tests.logs import DAY, START, gru_scorer
+from tests.logs import DAY, START, gru_scorer, passers_by
 
 HOUR = 3_600_000
 SETTINGS = Settings(
@@ -39,15 +39,11 @@ def given_back(number: int, at: float, **fields: object) -> Refund:
     )
 
 
-def clock(at: float) -> View:
-    return View(event_id=f"clock-{at}", user_id="clock", event_time=START + round(at * DAY))
-
-
 def after(log: list[Event], days: float = 60) -> PipelineDriver:
     driver = PipelineDriver(gru_scorer(), SETTINGS)
     driver.pipe(log)
     for day in range(int(log[-1].event_time - START) // DAY + 1, int(days)):
-        driver.pipe([clock(day)])
+        driver.pipe(passers_by(day))
     return driver
 
 

@@ -13,7 +13,7 @@ from models.steps import Steps
 from schemas.events import Purchase, View
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver
-from tests.logs import DAY, START, TARGETS, gru_scorer, shop_log
+from tests.logs import DAY, START, TARGETS, gru_scorer, passers_by, shop_log
 
 SILENCE = PROFILE_FEATURES.index("log_silence_hours")
 VIEWS = PROFILE_FEATURES.index("log_views")
@@ -59,7 +59,9 @@ class Says:
 
 
 def settings(**churn: object) -> Settings:
-    return Settings(worker={"clock": "event", "emit": "every"}, churn={"min_orders": 1, **churn})
+    """On the event clock, where a shop that was closed for most of a year goes on."""
+    worker = {"clock": "event", "emit": "every", "history_gap_ms": 365 * DAY}
+    return Settings(worker=worker, churn={"min_orders": 1, **churn})
 
 
 def bought(at: float = 0.0) -> Purchase:
@@ -68,11 +70,6 @@ def bought(at: float = 0.0) -> Purchase:
 
 def seen(at: float) -> View:
     return View(event_id=f"v{at}", user_id="ann", event_time=START + int(at * DAY))
-
-
-def someone(at: float) -> View:
-    """Moves the clock."""
-    return View(event_id=f"c{at}", user_id="clock", event_time=START + int(at * DAY))
 
 
 def causes(driver: PipelineDriver) -> list[tuple[str, str]]:
@@ -88,18 +85,19 @@ def over_a_swap(old: Says, new: Says, *after: object, **churn: object) -> Pipeli
 
 
 class TestAModelAlone:
-    @pytest.mark.parametrize("after", [[seen(0.6), bought(0.7)], [someone(30)], [someone(300)]])
+    @pytest.mark.parametrize("after", [[seen(0.6), bought(0.7)], passers_by(30), passers_by(300)])
     def test_raises_nothing(self, after: list[object]) -> None:
         driver = over_a_swap(Says("old", 0.5), Says("new", 0.8), *after)
         assert causes(driver) == []
 
     def test_raises_nothing_after_a_dwell(self) -> None:
-        driver = over_a_swap(Says("old", 0.5), Says("new", 0.8), someone(90), dwell_ms=DAY)
+        driver = over_a_swap(Says("old", 0.5), Says("new", 0.8), *passers_by(90), dwell_ms=DAY)
         assert causes(driver) == []
 
-    def test_raises_where_a_setting_lets_it(self) -> None:
+    @pytest.mark.parametrize("days", [30, 300])
+    def test_raises_where_a_setting_lets_it(self, days: int) -> None:
         old, new = Says("old", 0.5), Says("new", 0.8)
-        driver = over_a_swap(old, new, someone(30), raise_on_model_change=True)
+        driver = over_a_swap(old, new, *passers_by(days), raise_on_model_change=True)
         assert causes(driver) == [("raised", "model_change")]
 
     def test_raises_nothing_in_a_worker_that_restarted(self) -> None:
@@ -107,7 +105,7 @@ class TestAModelAlone:
         driver.pipe([bought(), seen(0.5)])
         driver._scorer = Says("new", 0.8)
         driver.restart()
-        driver.pipe([someone(90)])
+        driver.pipe(passers_by(90))
         assert causes(driver) == []
 
 
@@ -115,18 +113,18 @@ class TestInactivity:
     def test_raises_whatever_the_model(self) -> None:
         # At the first timer both models find the risk high: with inactivity it was not.
         old, new = Says("old", 0.3, per_day=0.05), Says("new", 0.3, per_day=0.06)
-        driver = over_a_swap(old, new, someone(30))
+        driver = over_a_swap(old, new, *passers_by(30))
         assert causes(driver)[0] == ("raised", "silence")
 
     def test_raises_by_the_new_model_after_an_event(self) -> None:
-        driver = over_a_swap(Says("old", 0.2), Says("new", 0.8), seen(0.6), someone(30))
+        driver = over_a_swap(Says("old", 0.2), Says("new", 0.8), seen(0.6), *passers_by(30))
         assert causes(driver)[0] == ("raised", "silence")
 
     def test_raises_at_a_timer_never_at_an_event(self) -> None:
         driver = PipelineDriver(Says("only", 0.99), settings())
         driver.pipe([bought(), seen(0.1), bought(0.2)], batch=1)
         assert causes(driver) == []
-        driver.pipe([someone(30)])
+        driver.pipe(passers_by(30))
         (alert,) = (a for a in driver.alerts() if a.user_id == "ann" and a.state == "raised")
         assert alert.silence_ms >= driver.settings.churn.min_gap_ms
 
@@ -134,14 +132,14 @@ class TestInactivity:
 class TestWhatIsOpen:
     def driver(self, new: Says, *after: object) -> PipelineDriver:
         driver = PipelineDriver(Says("old", 0.8), settings(escalate_after_ms=5 * DAY))
-        driver.pipe([bought(), seen(0.5), someone(25)])
+        driver.pipe([bought(), seen(0.5), *passers_by(25)])
         assert causes(driver) == [("raised", "silence")]
         driver.pipeline.replace_scorer(new)
         driver.pipe(list(after))
         return driver
 
     def test_is_resolved_by_the_model_alone(self) -> None:
-        driver = self.driver(Says("new", 0.1), someone(40))
+        driver = self.driver(Says("new", 0.1), *passers_by(40))
         assert causes(driver)[1:] == [("resolved", "model_change")]
 
     def test_is_resolved_by_a_purchase_whatever_the_model(self) -> None:
@@ -149,29 +147,29 @@ class TestWhatIsOpen:
         assert causes(driver)[1:] == [("resolved", "behaviour")]
 
     def test_is_escalated_by_inactivity_a_timer_later(self) -> None:
-        driver = self.driver(Says("new", 0.95), someone(27.5))
+        driver = self.driver(Says("new", 0.95), *passers_by(27.5))
         assert causes(driver)[1:] == []
-        driver.pipe([someone(90)])
+        driver.pipe(passers_by(90))
         assert causes(driver)[1:] == [("escalated", "silence")]
 
     def test_is_not_escalated_at_an_event(self) -> None:
-        driver = self.driver(Says("new", 0.95), seen(35), someone(36))
+        driver = self.driver(Says("new", 0.95), seen(35), *passers_by(36))
         assert causes(driver)[1:] == []
 
     def test_stays_between_the_thresholds(self) -> None:
-        driver = self.driver(Says("new", 0.5), seen(25.6), seen(25.7), someone(60))
+        driver = self.driver(Says("new", 0.5), seen(25.6), seen(25.7), *passers_by(60))
         assert causes(driver)[1:] == []
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_purchase_re_arms_whatever_came_before_it(batch: int) -> None:
     driver = PipelineDriver(Says("only", 0.0, per_day=0.1), settings(cooldown_ms=DAY))
-    driver.pipe([bought(), someone(9), seen(9)], batch=1)
+    driver.pipe([bought(), *passers_by(9), seen(9)], batch=1)
     assert causes(driver) == [("raised", "silence"), ("resolved", "behaviour")]
     assert driver.records()["ann"]["disarmed"]
     driver.pipe([seen(14), bought(14.001)], batch=batch)
     assert not driver.records()["ann"]["disarmed"]
-    driver.pipe([someone(90)])
+    driver.pipe(passers_by(90))
     assert causes(driver)[2:] == [("raised", "silence"), ("escalated", "silence")]
 
 
