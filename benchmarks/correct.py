@@ -10,13 +10,12 @@ from benchmarks.model import scorer
 from benchmarks.part import Bench, Raw
 from benchmarks.place import Outputs, Place
 from benchmarks.race import Beside, race
-from models.history import history_bytes
 from schemas.codec import decode
 from schemas.outputs import Prediction
 from stream.config.settings import Settings
 from stream.pipeline.state import USER_PREFIX
 from stream.storage.store_memory import MemoryStore
-from stream.testing import PipelineDriver, stored_records
+from stream.testing import PipelineDriver, stored_histories
 
 NAME = "correct"
 TOLERANCE = 1e-6
@@ -90,7 +89,7 @@ async def _other_histories(place: Place, settings: Settings, want: Mapping[str, 
     for record in (await place.read(settings.changelog)).records:
         if record.key is not None and record.key.startswith(USER_PREFIX):
             store.apply([(record.key, record.value)], [], record.offset)
-    found = {u: history_bytes(r) for u, r in stored_records(store, settings).items()}
+    found = stored_histories(store, settings)
     return sum(found.get(user) != history for user, history in want.items())
 
 

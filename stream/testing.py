@@ -192,11 +192,7 @@ class PipelineDriver:
 
     def histories(self) -> dict[str, bytes]:
         """The canonical history of every user."""
-        layout = layout_of(self.settings)
-        return {
-            user: history_bytes(record, held.entries)
-            for user, (record, held) in _whole_records(self.store, layout)
-        }
+        return stored_histories(self.store, self.settings)
 
 
 def layout_of(settings: Settings) -> Layout:
@@ -207,6 +203,14 @@ def layout_of(settings: Settings) -> Layout:
 def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]:
     """User id -> record, of every user in a store."""
     return {user: record for user, (record, _) in _whole_records(store, layout_of(settings))}
+
+
+def stored_histories(store: MemoryStore, settings: Settings) -> dict[str, bytes]:
+    """User id -> canonical history, with what lies beyond the ring, of every user in a store."""
+    return {
+        user: history_bytes(record, held.entries)
+        for user, (record, held) in _whole_records(store, layout_of(settings))
+    }
 
 
 def _whole_records(
