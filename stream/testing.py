@@ -202,20 +202,22 @@ def layout_of(settings: Settings) -> Layout:
 
 def stored_records(store: MemoryStore, settings: Settings) -> dict[str, np.void]:
     """User id -> record, of every user in a store."""
-    return {user: record for user, (record, _) in _whole_records(store, layout_of(settings))}
+    return {user: record for user, (record, _) in whole_records(store, settings)}
 
 
 def stored_histories(store: MemoryStore, settings: Settings) -> dict[str, bytes]:
     """User id -> canonical history, with what lies beyond the ring, of every user in a store."""
     return {
         user: history_bytes(record, held.entries)
-        for user, (record, held) in _whole_records(store, layout_of(settings))
+        for user, (record, held) in whole_records(store, settings)
     }
 
 
-def _whole_records(
-    store: MemoryStore, layout: Layout
+def whole_records(
+    store: MemoryStore, settings: Settings
 ) -> Iterator[tuple[str, tuple[np.void, Held]]]:
+    """User id -> record and what lies beyond its ring, of every user in a store."""
+    layout = layout_of(settings)
     after = USER_PREFIX
     while page := store.scan(after, 10_000):
         for key, value in page:

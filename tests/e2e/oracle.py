@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from aiokafka import ConsumerRecord
 
+    from models.overflow import Held
     from models.serving.scorer import Scorer
     from schemas.events import Event
     from tests.e2e.world import World
@@ -96,7 +97,7 @@ class Verdict:
 def judge(
     world: World,
     scorer: Scorer,
-    records: dict[str, np.void] | None = None,
+    records: dict[str, tuple[np.void, Held]] | None = None,
     *,
     repeats: bool = False,
     swap: Swap | None = None,
@@ -132,15 +133,16 @@ def judge(
             kind.__name__, map(str, mine), [str(x.source) for x in world.read(topic, kind)]
         )
 
-    tables = world.records() if records is None else records
+    tables = world.tables() if records is None else records
     histories = {u: h for d in drivers.values() for u, h in d.histories().items()}
     verdict.count("users", histories, tables)
-    for user, record in tables.items():
-        same = history_bytes(record) == histories.get(user, history_bytes(record))
+    for user, (record, held) in tables.items():
+        mine = history_bytes(record, held.entries)
+        same = mine == histories.get(user, mine)
         verdict.expect(f"history of {user}", equal=same)
     users, totals = judged_by_oracle(valid_events(world), settings.state)
     verdict.count("users of the plain oracle", users, tables)
-    for user, record in tables.items():
+    for user, (record, _) in tables.items():
         same = user not in users or told(record) == users[user].aggregates()
         verdict.expect(f"history of {user} against the plain oracle", equal=same)
     seen = [(p.source.partition, p.source.offset) for p in got]

@@ -15,7 +15,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from models.encoding import hash64
-from models.history import history_bytes
 from models.log.eventlog import EventLog, LogParts
 from models.serving.scorer import Scorer
 from schemas.codec import encode
@@ -101,8 +100,7 @@ def assert_equal_to_serial(world: World, scorer: Scorer) -> None:
             assert abs(p.targets[name].probability - score.probability) <= 1e-6
     alerts = sorted((a.alert_id, a.state) for d in drivers for a in d.alerts())
     assert sorted((a.alert_id, a.state) for a in world.read(topics.churn, ChurnAlert)) == alerts
-    histories = {user: history_bytes(record) for user, record in world.records().items()}
-    assert histories == {u: h for d in drivers for u, h in d.histories().items()}
+    assert world.histories() == {u: h for d in drivers for u, h in d.histories().items()}
 
     def receipt(r: EraseReceipt) -> tuple[object, ...]:
         return r.request_id, r.user_id, r.before, sorted(r.removed.items())

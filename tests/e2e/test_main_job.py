@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 
-from models.history import history_bytes
 from models.serving.scorer import Scorer
 from schemas.events import Event, Purchase
 from schemas.outputs import ChurnAlert, DeadLetter, Prediction
@@ -52,9 +51,8 @@ def test_taobao_through_a_worker_equals_a_serial_replay(world: MakeWorld, order:
     drivers = serial(shop, Scorer.rhythm(TARGETS))
     if order == "time":
         assert sum(d.pipeline.counters.accepted for d in drivers.values()) == IN_SPAN
-    records = shop.records()
-    assert len(records) == 815
-    histories = {u: history_bytes(r) for u, r in records.items()}
+    histories = shop.histories()
+    assert len(histories) == 815
     assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
 
 
@@ -126,8 +124,7 @@ def test_at_least_once_repeats_are_identical_and_nothing_is_lost(world: MakeWorl
         values.setdefault(identity, set()).add(record.value)
     assert set(values) == set(want)
     assert {len(copies) for copies in values.values()} == {1}
-    histories = {u: history_bytes(r) for u, r in shop.records().items()}
-    assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
+    assert shop.histories() == {u: h for d in drivers.values() for u, h in d.histories().items()}
 
 
 @needs_taobao
@@ -140,8 +137,7 @@ def test_shuffled_within_the_grace_and_duplicated_the_state_is_the_same(world: M
     worker.stop()
     straight = PipelineDriver(Scorer.rhythm(TARGETS), shop.settings)
     straight.pipe(log)
-    histories = {u: history_bytes(r) for u, r in shop.records().items()}
-    assert histories == straight.histories()
+    assert shop.histories() == straight.histories()
 
 
 def test_silence_alone_raises_the_alert_when_it_is_due_and_once(world: MakeWorld) -> None:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
+from models.history import history_bytes
 from schemas.codec import decode
 from stream.config.settings import Settings, TopicSettings
 from stream.kafka.topics import create_topics
 from stream.storage.store import RocksStore
 from stream.storage.store_identity import StoreIdentity
 from stream.storage.store_options import StoreMemory
-from stream.testing import stored_records
+from stream.testing import whole_records
 from tests.forking import Forked, Process
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all, unique
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from aiokafka import ConsumerRecord
+
+    from models.overflow import Held
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -220,7 +223,18 @@ class World:
 
     def records(self) -> dict[str, np.void]:
         """The stored records of all users; no worker may be running."""
-        out: dict[str, np.void] = {}
+        return {user: record for user, (record, _) in self.tables().items()}
+
+    def histories(self) -> dict[str, bytes]:
+        """The canonical histories of all users; no worker may be running."""
+        return {
+            user: history_bytes(record, held.entries)
+            for user, (record, held) in self.tables().items()
+        }
+
+    def tables(self) -> dict[str, tuple[np.void, Held]]:
+        """User -> record and what lies beyond its ring; no worker may be running."""
+        out: dict[str, tuple[np.void, Held]] = {}
         for partition in self.partitions:
             identity = StoreIdentity(
                 self.settings.app_id,
@@ -230,5 +244,5 @@ class World:
             )
             path = self.settings.data_dir / "state" / self.settings.app_id / str(partition)
             with RocksStore.open(path, identity, StoreMemory()) as store:
-                out |= stored_records(store, self.settings)
+                out |= whole_records(store, self.settings)
         return out

@@ -21,6 +21,7 @@ from stream.pipeline.state import USER_PREFIX
 from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
+    from models.overflow import Held
     from schemas.events import Event
     from tests.e2e.world import Worker, World
 
@@ -94,16 +95,19 @@ class Traffic:
                 self.sent += len(chunk)
 
 
-def tables(world: World) -> dict[str, np.void]:
-    """User -> record, as the changelog has it: the truth wherever the partitions are."""
+def tables(world: World) -> dict[str, tuple[np.void, Held]]:
+    """User -> record and what lies beyond its ring, as the changelog has them.
+
+    That is the truth wherever the partitions are.
+    """
     newest: dict[bytes, bytes | None] = {}
     for record in world.raw(world.settings.changelog):
         newest[record.key] = record.value
     layout = Layout(world.settings.state.ring, world.settings.state.hidden_size)
-    found: dict[str, np.void] = {}
+    found: dict[str, tuple[np.void, Held]] = {}
     for key, value in newest.items():
         if key.startswith(USER_PREFIX) and value is not None:
-            found[key[len(USER_PREFIX) :].decode()] = layout.row(key, value)
+            found[key[len(USER_PREFIX) :].decode()] = layout.whole(key, value)
     return found
 
 
