@@ -23,6 +23,7 @@ from models.kernels.one_event import (
     insert,
 )
 from models.kernels.orders import UNIT, is_line
+from models.kernels.overflow import make_room, reserved, size_for
 from models.kernels.repeats import differing, find
 from models.steps import NOTHING
 
@@ -91,6 +92,46 @@ def _note(h: Columns, row: int, after: After, a: int) -> None:
     after.first_purchase[a] = h.first_purchase[row]
     after.last_purchase[a] = h.last_purchase[row]
     after.last_order[a] = h.last_order[row]
+
+
+@kernel
+def _may_overflow(h: Columns, row: int, more: int, limits: Limits) -> bool:
+    """Whether ``more`` events may leave some beyond the ring of a record."""
+    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+    if n + more <= size or h.overflow[row] or more >= size:
+        return bool(n + more > size)
+    # The oldest event that can be left in the ring when all are in.
+    oldest = h.ring_time[row, (n + more - size) % size]
+    return bool(oldest >= h.last_time[row] - limits.grace)
+
+
+@kernel
+def _with_segments(
+    h: Columns, o: OverflowColumns, rows: I64, newest: I64, limits: Limits
+) -> OverflowColumns:
+    """The arena, with a segment for all that events of ``rows`` may leave beyond the rings.
+
+    It grows before the first event: an arena that is handed on anew with each event costs more than
+    all else that is done of one. ``newest`` is 0 per record, before and after.
+    """
+    needed = 0
+    for i in range(len(rows)):
+        newest[rows[i]] += 1
+    for i in range(len(rows)):
+        row = rows[i]
+        more = newest[row]
+        if more > 0 and _may_overflow(h, row, more, limits):
+            size = size_for(o, row, min(np.int64(h.overflow[row]) + more, limits.most + 1))
+            needed += size if size > o.room[row] else 0
+            newest[row] = -more  # once
+    o = reserved(o, needed)
+    for i in range(len(rows)):
+        row = rows[i]
+        if newest[row] < 0:
+            count = np.int64(h.overflow[row])
+            make_room(h, o, row, min(count - newest[row], limits.most + 1) - count)
+        newest[row] = 0
+    return o
 
 
 @kernel
@@ -163,6 +204,7 @@ def take_events(
         events.quantity,
         moved,
     )
+    o = _with_segments(h, o, rows, newest, limits)
     a = used = 0  # newest[row] - 1 is the row's last accepted event, -1 (STORED) for none
     for i in range(count):
         row, time, event_id = rows[i], events.time[i], events.id[i]
@@ -190,7 +232,7 @@ def take_events(
         inputs = room(inputs, used, length + 1)
         start[a] = used
         if h.n[row] == 0 or time > last or (time == last and event_id > h.last_id[row]):
-            gap, age, o = append(h, o, row, events, i, limits)
+            gap, age = append(h, o, row, events, i, limits)
             before[a] = NOTHING if fresh or not limits.recurrent else newest[row] - 1
             if wanted and not limits.recurrent:
                 used = _newest_inputs(h, o, row, length, inputs, used)
@@ -209,7 +251,7 @@ def take_events(
             late_by[i] = last - own[i]
             continue
         else:
-            o = insert(h, o, row, events, i, limits)
+            insert(h, o, row, events, i, limits)
             before[a] = NOTHING
             if wanted:
                 window, known = length, np.int64(h.n[row])

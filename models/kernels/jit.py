@@ -22,6 +22,14 @@ def kernel(function: F) -> F:
     return _compiled(function, fastmath=False)
 
 
+def part(function: F) -> F:
+    """As `kernel`, but compiled into each kernel that calls it.
+
+    A call hands on some fifty arrays, each of which is counted: that costs more than the work.
+    """
+    return _compiled(function, fastmath=False, inline="always")
+
+
 def matrix_kernel(function: F) -> F:
     """As `kernel`, but products may be fused with sums, as matrix kernels do."""
     return _compiled(function, fastmath={"contract"})

@@ -12,16 +12,16 @@ import numpy as np
 
 from models.history import LINE, ORDER_START, PURCHASE, REFUND, RETIMED, SESSION_START
 from models.kernels.held import arena_place, follow_held, follow_newest, held_from, time_type
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
 from models.kernels.orders import UNIT, is_line, past_slot
 from models.kernels.overflow import (
     drop_overflow,
     end_overflow,
+    make_room,
     note_place,
     open_place,
     settle,
     take_in,
-    with_room,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def clear(h: Columns, o: OverflowColumns, row: int) -> None:
     h.ring_quantity[row] = 0
 
 
-@kernel
+@part
 def _count(h: Columns, row: int, kind: Any, amount: int) -> None:
     h.n[row] += np.uint32(1)
     h.counts[row, kind] += np.uint32(1)
@@ -76,11 +76,11 @@ def _count(h: Columns, row: int, kind: Any, amount: int) -> None:
         h.spend[row] -= amount
 
 
-@kernel
+@part
 def append(
     h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
-) -> tuple[int, int, OverflowColumns]:
-    """One event behind all others of its user: (gap and session age, ms; the overflow)."""
+) -> tuple[int, int]:
+    """One event behind all others of its user: (gap, session age), ms."""
     time, kind = events.time[i], np.int64(events.type[i])
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     gap = 0 if n == 0 else time - h.last_time[row]
@@ -104,27 +104,27 @@ def append(
     slot = n % size
     if n >= size:
         oldest = h.ring_time[row, (n + 1) % size] if size > 1 else time
-        o = _evict(h, o, row, slot, oldest, time, limits)
+        _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
     h.ring_flags[row, slot] = flags | (events.moved[i] & RETIMED)
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
-    return gap, time - session, o
+    return gap, time - session
 
 
-@kernel
+@part
 def _evict(
     h: Columns, o: OverflowColumns, row: int, slot: int, oldest: int, last: int, limits: Limits
-) -> OverflowColumns:
+) -> None:
     """A ring entry leaves; ``oldest``, ``last``: times of the ring's oldest and newest entry then.
 
     While a whole ring lies within the grace, events may still come before it: what left it is kept.
     """
     since = last - limits.grace
     if oldest >= since:
-        o = take_in(h, o, row, slot)
+        take_in(h, o, row, slot)
         settle(h, o, row, since, limits.most, limits.gap)
     else:
         if h.overflow[row]:
@@ -133,10 +133,9 @@ def _evict(
     h.evicted_time[row] = h.ring_time[row, slot]
     if h.ring_type[row, slot] == PURCHASE:
         h.evicted_purchase[row] = h.ring_time[row, slot]
-    return o
 
 
-@kernel
+@part
 def _write(h: Columns, row: int, slot: int, events: EventColumns, i: int) -> None:
     h.ring_time[row, slot] = events.time[i]
     h.ring_id[row, slot] = events.id[i]
@@ -179,14 +178,14 @@ def has_place(
 @kernel
 def insert(
     h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
-) -> OverflowColumns:
-    """One event where it belongs, before later ones; it has a place. The overflow."""
+) -> None:
+    """One event where it belongs, before later ones; it has a place."""
     time, kind = events.time[i], np.int64(events.type[i])
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     if in_front(h, row, time, events.id[i]):
-        o, at = _insert_overflow(h, o, row, events, i)
+        at = _insert_overflow(h, o, row, events, i)
     else:
-        o, at = _insert_ring(h, o, row, events, i, limits)
+        at = _insert_ring(h, o, row, events, i, limits)
     _count(h, row, kind, events.amount[i])
     _repair(h, o, row, at, limits)
     if is_line(kind):
@@ -201,14 +200,13 @@ def insert(
     newest = n % size
     h.last_time[row], h.last_id[row] = h.ring_time[row, newest], h.ring_id[row, newest]
     h.session_start[row] = h.ring_time[row, newest] - np.int64(h.ring_session_age[row, newest])
-    return o
 
 
 @kernel
 def _insert_ring(
     h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
 ) -> Any:
-    """Write an event where it belongs in the ring; (the overflow, the event's rank)."""
+    """Write an event where it belongs in the ring; its rank."""
     time, event_id = events.time[i], events.id[i]
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     oldest = max(n - size, 0)
@@ -221,21 +219,21 @@ def _insert_ring(
         at -= 1
     if n >= size:
         first = time if at == oldest + 1 else h.ring_time[row, (n + 1) % size]
-        o = _evict(h, o, row, n % size, first, h.last_time[row], limits)
+        _evict(h, o, row, n % size, first, h.last_time[row], limits)
     for rank in range(n - 1, at - 1, -1):
         _copy_slot(h, row, rank % size, (rank + 1) % size)
     _write(h, row, at % size, events, i)
     line = LINE if is_line(events.type[i]) else 0
     h.ring_flags[row, at % size] = line | (events.moved[i] & RETIMED)
-    return o, at
+    return at
 
 
 @kernel
 def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int) -> Any:
-    """Write an event where it belongs before the ring; (the overflow, the event's rank)."""
+    """Write an event where it belongs before the ring; its rank."""
     time, event_id = events.time[i], events.id[i]
     n, size, count = np.int64(h.n[row]), h.ring_time.shape[1], np.int64(h.overflow[row])
-    o = with_room(h, o, row, 1)
+    make_room(h, o, row, 1)
     begin, place = o.base[row] + o.head[row], count
     while place > 0:
         other = o.time[begin + place - 1]
@@ -269,7 +267,7 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     _rotate(h.ring_flags[row])
     _rotate(h.ring_order[row])
     _rotate(h.ring_quantity[row])
-    return o, n - size - count + place
+    return n - size - count + place
 
 
 @kernel

@@ -144,34 +144,44 @@ def _grown(o: OverflowColumns, size: int) -> OverflowColumns:
 
 
 @kernel
-def with_room(h: Columns, o: OverflowColumns, row: int, more: int) -> OverflowColumns:
-    """The arena with room for ``more`` entries behind those of a row; others may have moved."""
+def reserved(o: OverflowColumns, entries: int) -> OverflowColumns:
+    """The arena with so many free entries behind those in use."""
+    needed = o.free[0] + entries
+    return o if needed <= len(o.time) else _grown(o, max(2 * len(o.time), needed))
+
+
+@kernel
+def size_for(o: OverflowColumns, row: int, count: int) -> int:
+    """Entries of a segment that ``count`` fit into, and as many again; the row's own if it does."""
+    size = max(o.room[row], _SMALLEST)
+    while size < 2 * count:
+        size *= 2
+    return size
+
+
+@kernel
+def make_room(h: Columns, o: OverflowColumns, row: int, more: int) -> None:
+    """Make room for ``more`` entries behind those of a row; the arena has it (`reserved`)."""
     count, base, room, head = np.int64(h.overflow[row]), o.base[row], o.room[row], o.head[row]
     if head + count + more <= room:
-        return o
-    if 2 * (count + more) > room:
-        target, size = o.free[0], max(room, _SMALLEST)
-        while size < 2 * (count + more):
-            size *= 2
-        if target + size > len(o.time):
-            o = _grown(o, max(2 * len(o.time), target + size))
+        return
+    target, size = base, size_for(o, row, count + more)
+    if size > room:
+        target = o.free[0]
         o.free[0] = target + size
-    else:
-        target, size = base, room
     for place in range(count):
         _move(o, base + head + place, target + place)
     o.base[row], o.room[row], o.head[row] = target, size, 0
     o.seen[target : target + size] = 0
     for place in range(target, target + count):
         _note_id(o, target, size, o.id[place])
-    return o
 
 
 @kernel
 def open_place(h: Columns, o: OverflowColumns, row: int, place: Any) -> Any:
     """Move entries up so that ``place`` is free, and count it; where in the arena it lies.
 
-    There is room for one more (`with_room`).
+    There is room for one more (`make_room`).
     """
     count, begin = np.int64(h.overflow[row]), o.base[row] + o.head[row]
     for at in range(begin + count, begin + place, -1):
@@ -183,9 +193,9 @@ def open_place(h: Columns, o: OverflowColumns, row: int, place: Any) -> Any:
 
 
 @kernel
-def take_in(h: Columns, o: OverflowColumns, row: int, slot: int) -> OverflowColumns:
+def take_in(h: Columns, o: OverflowColumns, row: int, slot: int) -> None:
     """Put a ring entry behind the others, before it is overwritten and noted as evicted."""
-    o = with_room(h, o, row, 1)
+    make_room(h, o, row, 1)
     at = open_place(h, o, row, np.int64(h.overflow[row]))
     o.time[at] = h.ring_time[row, slot]
     o.id[at] = h.ring_id[row, slot]
@@ -198,7 +208,6 @@ def take_in(h: Columns, o: OverflowColumns, row: int, slot: int) -> OverflowColu
     o.order[at] = h.ring_order[row, slot]
     o.quantity[at] = h.ring_quantity[row, slot]
     _note_id(o, o.base[row], o.room[row], o.id[at])
-    return o
 
 
 @kernel
@@ -271,7 +280,8 @@ def fill_overflow(
     time, event_id, item, session_age, amount, category, kind, flags, order, quantity = fields
     count = len(time)
     o.head[row] = 0
-    o = with_room(h, o, row, count)
+    o = reserved(o, size_for(o, row, count))
+    make_room(h, o, row, count)
     base = o.base[row]
     for i in range(count):
         at = base + i

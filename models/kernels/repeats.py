@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND, RETIMED
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
 from models.kernels.overflow import find_overflow
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ is that of all units."""
 _UNIT = np.float64(AMOUNT_UNIT)
 
 
-@kernel
+@part
 def find(h: Columns, o: OverflowColumns, row: int, event_id: np.uint64) -> Any:
     """Where the event of this id hash is held: its slot, or ring size + its place in the overflow.
 
