@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.history import ORDER_START, PURCHASE, REFUND
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
 from models.kernels.orders import UNIT, copy_of, follow, is_line, past_of
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from models.kernels.overflow import OverflowColumns
 
 
-@kernel
+@part
 def held_from(h: Columns, row: int) -> Any:
     """Rank of the oldest event that is held one by one, in the overflow or the ring."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     return max(n - size - np.int64(h.overflow[row]), 0)
 
 
-@kernel
+@part
 def arena_place(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     """Where in the arena the event of a rank lies; -1 if it is in the ring."""
     first = np.int64(h.n[row]) - h.ring_time.shape[1]
@@ -34,7 +34,7 @@ def arena_place(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     return o.base[row] + o.head[row] + rank - (first - np.int64(h.overflow[row]))
 
 
-@kernel
+@part
 def time_type(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     """Time and type of the event of a rank."""
     place = arena_place(h, o, row, rank)
@@ -44,7 +44,7 @@ def time_type(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     return h.ring_time[row, slot], np.int64(h.ring_type[row, slot])
 
 
-@kernel
+@part
 def _line(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     """The order, item, amount and quantity of the line of a rank."""
     place = arena_place(h, o, row, rank)
@@ -59,7 +59,7 @@ def _line(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
     )
 
 
-@kernel
+@part
 def _last_past(h: Columns, o: OverflowColumns, row: int) -> Any:
     """The newest purchase before all that a record holds, ms; 0: there is none."""
     return o.purchase[row] if h.overflow[row] else h.evicted_purchase[row]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import I64, LINE
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
 from models.kernels.orders import past_line
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class OverflowColumns(NamedTuple):
     """[1] Where the free part of the arena begins."""
 
 
-@kernel
+@part
 def find_overflow(h: Columns, o: OverflowColumns, row: int, event_id: np.uint64) -> int:
     """Place of the entry of this id hash, counted from the oldest; -1 if there is none."""
     count = np.int64(h.overflow[row])
@@ -68,14 +68,14 @@ def find_overflow(h: Columns, o: OverflowColumns, row: int, event_id: np.uint64)
     return -1
 
 
-@kernel
+@part
 def _note_id(o: OverflowColumns, base: int, room: int, event_id: np.uint64) -> None:
     word = np.int64(event_id & np.uint64(room - 1))
     bit = np.uint32((event_id >> np.uint64(32)) & np.uint64(31))
     o.seen[base + word] |= np.uint32(1) << bit
 
 
-@kernel
+@part
 def _move(o: OverflowColumns, source: int, target: int) -> None:
     o.time[target] = o.time[source]
     o.id[target] = o.id[source]
@@ -177,7 +177,7 @@ def make_room(h: Columns, o: OverflowColumns, row: int, more: int) -> None:
         _note_id(o, target, size, o.id[place])
 
 
-@kernel
+@part
 def open_place(h: Columns, o: OverflowColumns, row: int, place: Any) -> Any:
     """Move entries up so that ``place`` is free, and count it; where in the arena it lies.
 
@@ -192,10 +192,11 @@ def open_place(h: Columns, o: OverflowColumns, row: int, place: Any) -> Any:
     return begin + place
 
 
-@kernel
+@part
 def take_in(h: Columns, o: OverflowColumns, row: int, slot: int) -> None:
     """Put a ring entry behind the others, before it is overwritten and noted as evicted."""
-    make_room(h, o, row, 1)
+    if o.head[row] + np.int64(h.overflow[row]) >= o.room[row]:
+        make_room(h, o, row, 1)
     at = open_place(h, o, row, np.int64(h.overflow[row]))
     o.time[at] = h.ring_time[row, slot]
     o.id[at] = h.ring_id[row, slot]
@@ -216,7 +217,7 @@ def note_place(o: OverflowColumns, row: int, at: int) -> None:
     _note_id(o, o.base[row], o.room[row], o.id[at])
 
 
-@kernel
+@part
 def settle(h: Columns, o: OverflowColumns, row: int, since: int, most: int, gap: int) -> None:
     """Let go of what nothing can come before any more: its orders are past.
 
