@@ -151,9 +151,9 @@ def reserved(o: OverflowColumns, entries: int) -> OverflowColumns:
 
 
 @kernel
-def size_for(o: OverflowColumns, row: int, count: int) -> int:
+def size_for(o: OverflowColumns, row: int, count: Any) -> Any:
     """Entries of a segment that ``count`` fit into, and as many again; the row's own if it does."""
-    size = max(o.room[row], _SMALLEST)
+    size: Any = max(o.room[row], _SMALLEST)
     while size < 2 * count:
         size *= 2
     return size
