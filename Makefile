@@ -14,12 +14,13 @@ SOAK_SECONDS ?= 7200
 # Most tests wait for a broker or a worker, so two processes, each with a broker of its own.
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: help setup demo test faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
+.PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
+	@echo "make readme             run the commands of README.md, in its order (needs kcat)"
 	@echo "make faults-quick       a shorter part of every fault row, in minutes (the soak: 45 s)"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
 	@echo "make soak-quick         row 17 alone for ten minutes at a gentle rate, as in CI"
@@ -38,6 +39,9 @@ demo: .venv/.local
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not faults" $(TEST)
+
+readme: .venv/.dev
+	$(BIN)/python -m tests.examples.walk
 
 faults-quick: .venv/.dev
 	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) tests/faults $(TEST)
