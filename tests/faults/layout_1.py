@@ -11,8 +11,8 @@ from stream.pipeline import layout, state
 from stream.pipeline.old_layouts import fill_from_old, old_dtype, old_row
 
 
-def packed(self, table, rows, rebuilt=0):
-    del rebuilt
+def packed(self, table, rows, rebuilt=0, overflow=None):
+    del rebuilt, overflow
     return [body(self, record) for record in table.view(self.dtype)[rows, 0]]
 
 
@@ -33,6 +33,7 @@ def unpack(self, keys, values, table, rows):
         if value[0] != 1:
             raise StateLayoutError(f"record {key!r} has layout {value[0]}: run a later release")
         fill_from_old(table.view(self.dtype)[row, 0], old_row(value, self.ring, self.hidden))
+    return {}
 
 
 layout.LAYOUT_VERSION = state.LAYOUT_VERSION = 1
