@@ -132,9 +132,9 @@ def test_chaos_gives_the_outputs_of_a_serial_run(
         topics={"partitions": PARTITIONS},
     )
     scorer = publish(shop)
-    kills = scale(3, 20)
+    kills = scale(2, 20)
     seed = rng.randrange(10**6)
-    log = shop_log(seed, scale(6_000, 60_000), users=300)
+    log = shop_log(seed, scale(4_000, 60_000), users=300)
     log = duplicated(disordered(log, seed, 600_000), seed, 0.1)
     old = replayed(rng, scale(1_000, 5_000))
     with fault_row.attempt(times=kills) as attempt:
