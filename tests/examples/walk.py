@@ -4,7 +4,7 @@
 
 Runs the lines of README's `sh` blocks as they are written, in one folder, each in a shell of its
 own: services stay up in the background until the end, everything else must exit with 0. The two
-commands of the beginning, `make demo` and `make test`, are not run again. Needs a clean clone with
+commands of the beginning and `make setup` are not run again. Needs a clean clone with
 `make setup` done, kcat, and a free port 9092.
 """
 
@@ -26,7 +26,7 @@ SERVICES = re.compile(
     r"|python examples/(subscribe_predictions|act_on_churn)\.py)"
 )
 """What runs until it is stopped."""
-NOT_AGAIN = re.compile(r"^make (demo|test)\b")
+NOT_AGAIN = re.compile(r"^make (demo|test|setup)\b")
 PATIENCE_S = 120
 SETTLE_S = 20
 """What a service that fails needs to fail in."""
