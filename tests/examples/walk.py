@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = re.compile(
-    r"^(intentstream (broker start|worker|train --every|outcomes|watch|dashboard)|kcat -C"
+    r"^(intentstream (worker|train --every|outcomes|watch|dashboard)|kcat -C -b"
     r"|python examples/(subscribe_predictions|act_on_churn)\.py)"
 )
 """What runs until it is stopped."""
@@ -111,6 +111,7 @@ def main() -> int:
     finally:
         for step in reversed(services):
             _stop(step)
+        run("intentstream broker stop", folder, 99).process.wait(PATIENCE_S)
     for step in services:
         print(f"--- {step.line}\n{step.said()[-1500:]}")
     for step in failed:
