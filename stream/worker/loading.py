@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DEATHS: Final = 2
-"""After so many processes that ended while they opened a model, it is not opened again. One may
-have been stopped for another reason."""
+DEATHS: Final = 6
+"""After so many processes in a row that ended while they opened a model, it is not opened again.
+With 2, workers that were killed at random (fault row 18) refused a sound champion."""
 
 log = structlog.get_logger(__name__)
 
