@@ -15,6 +15,7 @@ import msgspec
 
 from schemas.errors import InvalidEvent, InvalidMessage, Reason
 from schemas.events import OPTIONAL_FIELDS, TYPE_CODES, Event
+from schemas.times import unit_of
 
 __all__ = [
     "MAX_DEPTH",
@@ -54,6 +55,8 @@ _NON_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf)", re.IGNORECASE)
 _FRACTION: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _INTEGERS: Final = frozenset({"event_time", "quantity", "schema_version"})
 _INTEGER_DIGITS: Final = 18
+_LONGEST_TIME: Final = 32
+"""Bytes of a number whose unit is looked for."""
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _AT: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `([^`]*)`")
@@ -217,9 +220,22 @@ def _explain_validation(refusal: type[InvalidMessage], payload: bytes, text: str
         return refusal(Reason.NOT_A_NUMBER, path, text)
     if "got `null`" in text:
         return refusal(Reason.NULL_VALUE, path, text)
+    if path == "event_time" and refusal is InvalidEvent:
+        text = _with_unit(payload, text)
     if "got `" in text or text.startswith("Invalid base64"):
         return refusal(Reason.WRONG_TYPE, path, text)
     return refusal(Reason.OUT_OF_RANGE, path, text)
+
+
+def _with_unit(payload: bytes, text: str) -> str:
+    """What is wrong with an event time, and the unit that its number looks like."""
+    raw = bytes(_OBJECTS.decode(payload)["event_time"])
+    if len(raw) > _LONGEST_TIME or not _FRACTION.fullmatch(raw):
+        return text
+    unit = unit_of(int(Decimal(raw.decode())))
+    if unit is None:
+        return text
+    return f"{raw.decode()} looks like {unit}; milliseconds since 1970 are needed ({text})"
 
 
 def _explain_tag(refusal: type[InvalidMessage], payload: bytes, text: str) -> InvalidMessage:

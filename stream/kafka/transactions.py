@@ -29,6 +29,7 @@ from stream.kafka.protocol import DescribeProducers, DescribeTransactions, Parti
 
 ANSWER_MS: Final = 10_000
 _POLL_S: Final = 0.1
+_TIME_S: Final = 5.0
 _NOT_FOUND: Final = 105
 """Error code: no such transactional id."""
 _LATEST, _EARLIEST = -1, -2
@@ -56,6 +57,8 @@ class LastTransaction:
     timeout_ms: int
     producer_id: int
     producer_epoch: int
+    started_ms: int = -1
+    """By the coordinator's clock; -1: it has ended."""
 
     @property
     def outcome(self) -> Outcome:
@@ -113,8 +116,25 @@ async def last_transaction(client: AIOKafkaClient, transactional_id: str) -> Las
     if code:
         raise for_code(code)(transactional_id)
     return LastTransaction(
-        found["state"], found["timeout_ms"], found["producer_id"], found["producer_epoch"]
+        found["state"],
+        found["timeout_ms"],
+        found["producer_id"],
+        found["producer_epoch"],
+        found["start_time_ms"],
     )
+
+
+async def time_of_cluster(client_options: dict[str, Any], transactional_id: str) -> int | None:
+    """Return the coordinator's time of when an open transaction began, ms; None: not known.
+
+    Kafka tells its time nowhere else to a client whose records it refuses.
+    """
+    try:
+        async with asyncio.timeout(_TIME_S), connected(client_options) as client:
+            last = await last_transaction(client, transactional_id)
+    except (KafkaError, TimeoutError):
+        return None
+    return last.started_ms if last is not None and last.started_ms > 0 else None
 
 
 async def end_transaction(

@@ -31,7 +31,7 @@ from stream.kafka.clients import failure_of, stop_producer
 from stream.kafka.clock import clock_is_wrong
 from stream.kafka.markers import TRANSACTION_TIMEOUT_MS, decide, take_over
 from stream.kafka.sending import MAX_BATCH_BYTES, REFUSED, reason_of
-from stream.kafka.transactions import Outcome
+from stream.kafka.transactions import Outcome, time_of_cluster
 from stream.pipeline.outbox import Outbox, Outputs
 
 START_TIMEOUT_S: Final = 60.0
@@ -225,8 +225,10 @@ class OneProducer:
                     f" outlasted {TRANSACTION_TIMEOUT_MS // 1000} s; this worker changes nothing"
                     " any more"
                 ) from error
-            if isinstance(error, InvalidTimestampError):
-                raise ClockRefused(clock_is_wrong(self._where)) from error
+            if isinstance(error, (InvalidTimestampError, ClockRefused)):
+                # The refused transaction is still open, and its coordinator noted when it began.
+                theirs = await time_of_cluster(self.options_of_clients, self._transactional_id)
+                raise ClockRefused(clock_is_wrong(self._where, theirs)) from error
             if isinstance(error, (KafkaError, *REFUSED)):
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from models.history import I64
     from stream.config.settings import Settings
 
-_OFFSET_MS: Final = 1_800_000
-"""Time zones are multiples of half an hour from UTC, but for three of a quarter."""
+_OFFSET_MS: Final = 900_000
+_QUARTERS: Final = tuple(minutes * 60_000 for minutes in (345, 525, 765, 825))
+"""Time zones are multiples of half an hour from UTC, but for these: Nepal, Eucla, and Chatham in
+winter and in summer."""
 _WIDEST_OFFSET_MS: Final = 14 * HOUR_MS
 _DELIVERY_MS: Final = 120_000
 """A producer that writes local time as UTC is off by its offset less the time of delivery."""
@@ -43,7 +45,7 @@ class Skews:
     behind: int = 0
     """Hours behind the broker's timestamp: sent later, or by a wrong clock."""
     offsets: dict[int, int] = field(default_factory=dict)
-    """Offset in ms, a multiple of half an hour -> events whose time is off by it (and by no more
+    """Offset of a time zone in ms -> events whose time is off by it (and by no more
     than a delivery takes): what a producer does that writes local time as UTC."""
 
 
@@ -116,15 +118,22 @@ def _offsets(by: I64) -> dict[int, int]:
     """Offset of a time zone -> how many of some differences, ms, it explains."""
     near = (by + _OFFSET_MS // 2) // _OFFSET_MS * _OFFSET_MS
     zone = (np.abs(by - near) <= _DELIVERY_MS) & (np.abs(near) <= _WIDEST_OFFSET_MS) & (near != 0)
+    zone &= (near % (2 * _OFFSET_MS) == 0) | np.isin(near, _QUARTERS)
     offsets, counts = np.unique(near[zone], return_counts=True)
     return dict(zip(offsets.tolist(), counts.tolist(), strict=True))
+
+
+def _zone(offset: int) -> str:
+    """An offset as it is written, such as UTC+8 or UTC+5:45."""
+    hours, minutes = divmod(abs(offset) // 60_000, 60)
+    return f"UTC{'-' if offset < 0 else '+'}{hours}{f':{minutes:02d}' if minutes else ''}"
 
 
 def zone_faults(ahead: int, behind: int, offsets: Mapping[int, int]) -> list[str]:
     """Return one line for each time zone that a producer seems to write as UTC; see `Skews`."""
     return [
         f"{count:,} events have times {abs(offset) / HOUR_MS:g} h {way} their arrival: a producer"
-        f" writes its local time (UTC{offset / HOUR_MS:+g}) as UTC; event_time is milliseconds"
+        f" writes its local time ({_zone(offset)}) as UTC; event_time is milliseconds"
         " since 1970 in UTC"
         for offset, count in sorted(offsets.items())
         for way, odd in [("ahead of", ahead) if offset > 0 else ("behind", behind)]

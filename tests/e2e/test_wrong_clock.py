@@ -42,6 +42,7 @@ def test_a_worker_three_days_ahead_names_its_clock(world: Callable[..., World]) 
     days = datetime.strptime(told, "%Y-%m-%d").replace(tzinfo=UTC) - datetime.now(UTC)
     assert 1.9 < days / timedelta(days=1) < 3.1
     assert "message.timestamp.after.max.ms" in last
+    assert "3.0 days ahead of the broker's, which says " in last
     assert "opened anew" not in worker.said()
     assert shop.committed() == 0
 

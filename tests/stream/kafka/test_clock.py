@@ -1,6 +1,7 @@
 """A timestamp that the broker refuses is told as what it is: a wrong clock."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 from aiokafka.errors import InvalidTimestampError
@@ -17,6 +18,18 @@ def test_the_time_of_this_machine_is_told():
     assert abs(datetime.now(UTC) - told) < timedelta(minutes=1)
     assert said.startswith("events-3: the broker refuses")
     assert "\n" not in said
+
+
+def test_how_far_the_clock_is_off_is_told():
+    now = time.time_ns() // 1_000_000
+    for apart, shown in (
+        (3 * 86_400_000, "3.0 days ahead of the broker's"),
+        (5 * 3_600_000, "5.0 hours ahead of the broker's"),
+        (-90 * 60_000, "90.0 minutes behind the broker's"),
+    ):
+        said = clock_is_wrong("events-3", now - apart)
+        assert shown in said
+        assert "which says " in said
 
 
 async def test_every_client_says_so():

@@ -42,8 +42,21 @@ def test_columns_follow_the_rules_of_one_event(
     assert skews.ahead == sum(a != b for a, b in zip(want, times[good].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("hours", [8, -5, 5.5, 14])
-def test_local_time_written_as_utc_is_named(hours: float) -> None:
+@pytest.mark.parametrize(
+    ("hours", "zone"),
+    [
+        (8, "UTC+8"),
+        (-5, "UTC-5"),
+        (5.5, "UTC+5:30"),
+        (14, "UTC+14"),
+        (5.75, "UTC+5:45"),
+        (8.75, "UTC+8:45"),
+        (12.75, "UTC+12:45"),
+        (13.75, "UTC+13:45"),
+        (-3.5, "UTC-3:30"),
+    ],
+)
+def test_local_time_written_as_utc_is_named(hours: float, zone: str) -> None:
     rng = np.random.default_rng(1)
     arrived = START + np.arange(200) * MINUTE_MS
     times = arrived - rng.integers(0, 3_000, 200)
@@ -51,7 +64,14 @@ def test_local_time_written_as_utc_is_named(hours: float) -> None:
     _, skews = RULES.take(times, arrived)
     (told,) = zone_faults(skews.ahead, skews.behind, skews.offsets)
     assert told.startswith(f"100 events have times {abs(hours):g} h")
-    assert f"UTC{hours:+g}" in told
+    assert f"({zone})" in told
+
+
+@pytest.mark.parametrize("minutes", [15, 45, -15, -345])
+def test_quarters_of_hours_that_are_no_time_zone(minutes: int) -> None:
+    arrived = START + np.arange(200) * MINUTE_MS
+    _, skews = RULES.take(arrived + minutes * MINUTE_MS, arrived)
+    assert zone_faults(skews.ahead, skews.behind, skews.offsets) == []
 
 
 def test_devices_that_send_hours_later_are_no_time_zone() -> None:

@@ -80,13 +80,16 @@ def test_the_future_is_open_without_a_bound() -> None:
     [
         (T // 1000, "out_of_range", "looks like seconds"),
         (T // DAY_MS, "out_of_range", "looks like days"),
+        (T * 1_000, "out_of_range", "looks like microseconds"),
+        (T * 1_000_000, "out_of_range", "looks like nanoseconds"),
+        (T / 1_000 + 0.25, "wrong_type", "looks like seconds"),
         (1, "out_of_range", "before 1990-01-01"),
         (T * 60, "out_of_range", "after the year 2099"),
         (T + 1001, "future", "check the producer's clock"),
     ],
 )
 def test_impossible_times_are_refused_by_either_decoder(
-    value: str, time: int, reason: str, detail: str
+    value: str, time: float, reason: str, detail: str
 ) -> None:
     text = f'{value},"event_id":"1","user_id":"u","event_time":{time}}}'.encode()
     good = encode(View(event_id="2", user_id="u", event_time=T))
