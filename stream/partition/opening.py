@@ -215,6 +215,12 @@ async def open_partition(
         start = starting_point(tp, known, pipeline.source_offset)
         if known.pending:
             # Any decided commit of this partition's producer id replaces what lost its marker.
+            log.warning(
+                "a transaction ended without its marker in the group's offsets: the group's offset"
+                " is committed again",
+                partition=f"{tp.topic}-{tp.partition}",
+                offset=start.offset,
+            )
             await committer.confirm(start.offset)
         if eraser is not None:
             # All of them before the first event, so that each finds its place among the events.

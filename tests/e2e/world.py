@@ -29,7 +29,7 @@ from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import read_all, unique
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     import numpy as np
     from aiokafka import ConsumerRecord
@@ -101,8 +101,15 @@ class World:
     workers: list[Worker] = field(default_factory=list)
 
     @staticmethod
-    def make(folder: Path, bootstrap: str, **sections: dict[str, object]) -> World:
-        name = unique("shop")
+    def make(
+        folder: Path,
+        bootstrap: str,
+        app_id: str = "",
+        create: Callable[[Settings], Coroutine[None, None, object]] = create_topics,
+        **sections: dict[str, object],
+    ) -> World:
+        """`create`: makes the topics; `app_id`: a random one unless given."""
+        name = app_id or unique("shop")
         topics = {kind: f"{name}.{kind}" for kind in TopicSettings.kinds()}
         tree = {
             **sections,
@@ -114,7 +121,7 @@ class World:
         }
         world = World(folder, bootstrap, Settings(**tree))
         world.write_config()
-        asyncio.run(create_topics(world.settings))
+        asyncio.run(create(world.settings))
         return world
 
     @property

@@ -104,7 +104,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
     processes end with the test."""
     made: list[World] = []
 
-    def make(*, on: Kafka | None = None, **sections: dict[str, object]) -> World:
+    def make(*, on: Kafka | None = None, **sections: Any) -> World:
         folder = tmp_path / f"world-{len(made)}"
         folder.mkdir()
         broker = on or request.getfixturevalue("kafka")

@@ -1,0 +1,186 @@
+"""The only copy of a partition dies between a worker's flush and its commit, and comes back.
+
+Kafka acknowledges that commit and never writes the partition's marker (`stream/kafka/markers.py`).
+Three brokers; what the worker writes to or reads from otherwise lies on the two that stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaError
+
+from stream.broker import EmbeddedKafka
+from stream.config.settings import Settings
+from stream.kafka.topics import create_topics, required_topics
+from tests.conftest import Kafka
+from tests.e2e.oracle import judge
+from tests.e2e.shop import publish, put, wait_until
+from tests.e2e.world import Worker, World
+from tests.faults.evidence import transactions
+from tests.faults.ledger import FaultRow
+from tests.faults.traffic import wait_for_log
+from tests.logs import disordered, duplicated, shop_log
+from tests.patience import PATIENCE_S
+from tests.stream.kafka_tools import unique
+
+pytestmark = pytest.mark.kafka
+ROW, NAME = 19, "a partition's only copy dies between flush and commit"
+
+OTHER, VICTIM = 1, 3
+EVENTS = 1500
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    folder = tmp_path_factory.mktemp("kafka") / "data"
+    # Where nobody copies the groups' offsets they too lose their leader with one broker.
+    properties = {"broker.session.timeout.ms": "3000", "offsets.topic.replication.factor": "1"}
+    broker = EmbeddedKafka(folder, 3, properties)
+    try:
+        yield Kafka(broker.start().bootstrap_servers, broker, folder)
+    finally:
+        broker.stop()
+
+
+async def app_coordinated_by(bootstrap: str, *, victim: bool) -> str:
+    """Return an app id whose group has the victim as its coordinator, or has not."""
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                app_id = unique("shop")
+                try:
+                    node = await client.coordinator_lookup(CoordinationType.GROUP, app_id)
+                except KafkaError:  # the offsets topic is being created
+                    await asyncio.sleep(0.1)
+                    continue
+                if (node == VICTIM) == victim:
+                    return app_id
+    finally:
+        await client.close()
+
+
+def placed(leaderless: str) -> Callable[[Settings], object]:
+    """Return what creates the topics of an app, one of them on the victim alone."""
+
+    async def create(settings: Settings) -> None:
+        victims = {"outputs": settings.topics.propensity, "changelog": settings.changelog}
+        specs = required_topics(settings)
+        topics = []
+        for spec in specs:
+            node = VICTIM if spec.name == victims.get(leaderless) else OTHER
+            where = {number: [node] for number in range(spec.partitions)}
+            topics.append(
+                NewTopic(spec.name, -1, -1, replica_assignments=where, topic_configs=spec.config)
+            )
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+        await admin.start()
+        try:
+            answer = await admin.create_topics(topics)
+        finally:
+            await admin.close()
+        assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
+        await create_topics(settings, specs)
+
+    return create
+
+
+async def without_leader(bootstrap: str, topic: str) -> bool:
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        metadata = await client.fetch_all_metadata()
+    finally:
+        await client.close()
+    partitions = metadata._partitions.get(topic, {}).values()
+    return any(partition.leader in {-1, None} for partition in partitions)
+
+
+def is_stopped(worker: Worker) -> bool:
+    assert worker.process.poll() is None, worker.said()[-3000:]
+    stat = Path(f"/proc/{worker.process.pid}/stat").read_text(encoding="utf-8")
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def undecided_topic(shop: World, leaderless: str) -> str:
+    topics = {"outputs": shop.settings.topics.propensity, "changelog": shop.settings.changelog}
+    return topics.get(leaderless, "__consumer_offsets")
+
+
+def signs(leaderless: str, *, killed: bool) -> str:
+    """Return what a worker logs that finds the marker missing."""
+    if leaderless != "offsets":
+        return "a transaction ended without its markers"
+    # A living worker has the state and needs no offset; its next commit's marker decides.
+    return "the group's offset is committed again" if killed else ""
+
+
+@pytest.mark.parametrize(
+    ("leaderless", "fate"),
+    [
+        ("outputs", "lives"),
+        ("offsets", "killed"),
+        pytest.param("changelog", "killed", marks=pytest.mark.faults(full=True)),
+        pytest.param("outputs", "killed", marks=pytest.mark.faults(full=True)),
+        pytest.param("changelog", "lives", marks=pytest.mark.faults(full=True)),
+        pytest.param("offsets", "lives", marks=pytest.mark.faults(full=True)),
+    ],
+)
+def test_acknowledged_without_a_leader(
+    leaderless: str,
+    fate: str,
+    cluster: Kafka,
+    world: Callable[..., World],
+    fault_row: FaultRow,
+) -> None:
+    killed = fate == "killed"
+    cluster.broker.start()
+    shop = world(
+        on=cluster,
+        app_id=asyncio.run(
+            app_coordinated_by(cluster.bootstrap_servers, victim=leaderless == "offsets")
+        ),
+        create=placed(leaderless),
+        worker={"clock": "event", "emit": "every", "batch_size": 64, "commit_interval_ms": 50},
+        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        topics={"replication": 1},
+    )
+    scorer = publish(shop)
+    log = duplicated(disordered(shop_log(19, EVENTS), 19, 900_000), 19, 0.1)
+    put(shop, log)
+    # Dead as soon as the commit is acknowledged, or alive to see that a marker is missing.
+    fault = "in_transaction:3:stop" + (",after_commit:3:kill" if killed else "")
+    with fault_row.attempt() as attempt:
+        worker = shop.start_worker(INTENTSTREAM_FAULT=fault)
+        wait_until(lambda: is_stopped(worker))
+        cluster.broker.kill(VICTIM)
+        topic = undecided_topic(shop, leaderless)
+        wait_until(lambda: asyncio.run(without_leader(cluster.bootstrap_servers, topic)))
+        worker.process.send_signal(signal.SIGCONT)
+        began = time.monotonic()
+        if killed:
+            code = worker.process.wait(PATIENCE_S)
+            assert code == -signal.SIGKILL, worker.said()[-3000:]
+        else:
+            time.sleep(1)
+        cluster.broker.restart(VICTIM)
+        if killed:
+            worker = shop.start_worker()
+        if sign := signs(leaderless, killed=killed):
+            wait_for_log(worker, sign)
+        shop.wait_committed(len(log))
+        attempt.recovered_in(time.monotonic() - began)
+        worker.stop()
+        verdict, _ = judge(shop, scorer)
+        attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
+        assert not verdict.wrong, f"{verdict.wrong}\n{transactions(cluster.folder, shop)}"
