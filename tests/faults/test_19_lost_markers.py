@@ -36,7 +36,7 @@ pytestmark = pytest.mark.kafka
 ROW, NAME = 19, "a partition's only copy dies between flush and commit"
 
 OTHER, VICTIM = 1, 3
-EVENTS = 1500
+EVENTS = 900
 
 
 @pytest.fixture(scope="module")
