@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from models.kernels.jit import kernel
+from models.kernels.raw import inlined
 
 U8 = NDArray[np.uint8]
 U64 = np.uint64
@@ -48,13 +48,18 @@ _MERGE_SECRET: Final = 11
 
 
 def _loader(kind: types.Integer) -> Any:
-    """What reads an integer at any byte of an array: numba has aligned elements only."""
+    """What reads an integer at any byte of an array, or behind a pointer to bytes.
 
-    @intrinsic
+    numba has aligned elements only.
+    """
+
+    @inlined
     def load(_: Any, data: Any, at: Any) -> Any:  # noqa: ARG001  # numba counts arguments
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = context.make_array(signature.args[0])(context, builder, arguments[0])
-            at_byte = builder.gep(array.data, [arguments[1]])
+            begin = arguments[0]
+            if isinstance(signature.args[0], types.Array):
+                begin = context.make_array(signature.args[0])(context, builder, begin).data
+            at_byte = builder.gep(begin, [arguments[1]])
             word = builder.bitcast(at_byte, context.get_value_type(kind).as_pointer())
             return builder.load(word, align=1)
 
@@ -77,19 +82,24 @@ def read64(data: U8, at: int) -> U64:
     return U64(_load64(data, at))
 
 
-@kernel
-def _fold(a: U64, b: U64) -> U64:
-    """High and low half of the 128-bit product, xored."""
-    a_low, a_high = a & _LOW, a >> U64(32)
-    b_low, b_high = b & _LOW, b >> U64(32)
-    low, high = a_low * b_low, a_high * b_high
-    cross = (low >> U64(32)) + ((a_high * b_low) & _LOW) + a_low * b_high
-    upper = ((a_high * b_low) >> U64(32)) + (cross >> U64(32)) + high
-    return ((cross << U64(32)) | (low & _LOW)) ^ upper
+@inlined
+def _fold(_: Any, a: Any, b: Any) -> Any:
+    """The upper half of a product of 128 bits xor its lower half."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        half = context.get_value_type(signature.return_type)
+        wide = type(half)(128)
+        product = builder.mul(*(builder.zext(each, wide) for each in arguments))
+        upper = builder.lshr(product, wide(64))
+        return builder.xor(builder.trunc(product, half), builder.trunc(upper, half))
+
+    del a, b
+    return types.uint64(types.uint64, types.uint64), generate
 
 
 @kernel
-def _swap(x: U64) -> U64:
+def swapped(x: U64) -> U64:
+    """The bytes in the other order."""
     x = ((x & U64(0x00FF00FF00FF00FF)) << U64(8)) | ((x >> U64(8)) & U64(0x00FF00FF00FF00FF))
     x = ((x & U64(0x0000FFFF0000FFFF)) << U64(16)) | ((x >> U64(16)) & U64(0x0000FFFF0000FFFF))
     return (x << U64(32)) | (x >> U64(32))
@@ -122,7 +132,7 @@ def _up_to_16(data: U8, start: int, length: int) -> U64:
     if length > 8:
         low = read64(data, start) ^ read64(_SECRET, 24) ^ read64(_SECRET, 32)
         high = read64(data, start + length - 8) ^ read64(_SECRET, 40) ^ read64(_SECRET, 48)
-        return _avalanche(size + _swap(low) + high + _fold(low, high))
+        return _avalanche(size + swapped(low) + high + _fold(low, high))
     if length >= 4:
         joined = _read32(data, start + length - 4) + (_read32(data, start) << U64(32))
         h = joined ^ read64(_SECRET, 8) ^ read64(_SECRET, 16)
@@ -196,7 +206,7 @@ def _scramble(lane: U64, secret: int) -> U64:
 
 @kernel
 def _merge(a: U64, b: U64, secret: int) -> U64:
-    return _fold(a ^ read64(_SECRET, secret), b ^ read64(_SECRET, secret + 8))
+    return U64(_fold(a ^ read64(_SECRET, secret), b ^ read64(_SECRET, secret + 8)))
 
 
 @kernel

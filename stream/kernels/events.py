@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.encoding import Row
 from models.history import AMOUNT_UNIT, I64
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
+from models.kernels.raw import bytes_of
 from models.kernels.xxh3 import U8, xxh3_64
 from schemas.events import (
     MAX_ID_LENGTH,
@@ -68,8 +69,8 @@ _MAX_VERSION: Final = 65_535
 _UNIT: Final = np.float64(AMOUNT_UNIT)
 
 
-_FIELD_TEXT, _FIELD_AT = word_table(_FIELDS)
-_TYPE_TEXT, _TYPE_AT = word_table(tuple(TYPE_CODES))
+_FIELD_TEXT, _FIELD_AT, _FIELD_OF = word_table(_FIELDS)
+_TYPE_TEXT, _TYPE_AT, _TYPE_OF = word_table(tuple(TYPE_CODES))
 _TYPE_CODE: Final = np.array(list(TYPE_CODES.values()), np.int64)
 _POWERS: Final = 10.0 ** np.arange(EXACT_DIGITS + 1)
 
@@ -180,19 +181,21 @@ def _largest(field: int) -> int:
     return MAX_QUANTITY if field == _QUANTITY else _MAX_VERSION
 
 
-@kernel
+@part
 def _event(
     data: U8,
-    at: int,
+    at: Any,
     end: int,
-    keys: U8,
     key_start: int,
     key_end: int,
     max_amount: int,
     i: int,
     out: Parsed,
 ) -> bool:
-    """Read one event into row ``i``; False if it is not plain."""
+    """Read one event into row ``i``; False if it is not plain.
+
+    Compiled into its caller: a call hands on the arrays of ``out``, which costs as much as a field.
+    """
     seen, price, quantity = 0, -1.0, 1
     at = skip(data, at, end)
     if at >= end or data[at] != 123:
@@ -203,7 +206,7 @@ def _event(
         at = text_end(data, name, end)
         if at < 0:
             return False
-        field = word(data, name, at - name, _FIELD_TEXT, _FIELD_AT)
+        field = word(data, name, at - name, _FIELD_TEXT, _FIELD_AT, _FIELD_OF)
         if field < 0 or seen & (1 << field):
             return False
         seen |= 1 << field
@@ -228,10 +231,10 @@ def _event(
             elif field == _USER_ID:
                 if length != key_end - key_start:
                     return False
-                if not same(data, begin, keys, key_start, length):
+                if not same(data, begin, data, key_start, length):
                     return False
             elif field == _TYPE:
-                kind = word(data, begin, length, _TYPE_TEXT, _TYPE_AT)
+                kind = word(data, begin, length, _TYPE_TEXT, _TYPE_AT, _TYPE_OF)
                 if kind < 0:
                     return False
                 out.type[i] = _TYPE_CODE[kind]
@@ -306,13 +309,12 @@ def parse_events(data: U8, places: Places, bounds: Bounds, out: Parsed) -> Any:
         bounds: what plain events keep to.
         out: the columns.
     """
+    text = bytes_of(data)
     for i in range(len(places.offsets)):
         key, key_end = places.key_begins[i], places.key_ends[i]
         start, end = places.value_begins[i], places.value_ends[i]
         good = key >= 0 and start >= 0 and end - start <= bounds.max_bytes
         if good and bounds.partitions > 0:
-            hashed = murmur2(data, key, key_end - key) & 0x7FFFFFFF
+            hashed = murmur2(text, key, key_end - key) & 0x7FFFFFFF
             good = hashed % bounds.partitions == bounds.partition
-        out.plain[i] = good and _event(
-            data, start, end, data, key, key_end, bounds.max_amount, i, out
-        )
+        out.plain[i] = good and _event(text, start, end, key, key_end, bounds.max_amount, i, out)

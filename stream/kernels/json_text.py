@@ -1,6 +1,7 @@
 """Pieces of plain JSON in a buffer: texts, numbers, words of a table, time zones, currencies.
 
-Plain is ASCII without escapes, and numbers of few digits; anything else is left to the codec.
+Plain is ASCII without escapes, and numbers of few digits; anything else is left to the codec. A
+buffer is an array of bytes, or a pointer to them (`models.kernels.raw.bytes_of`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.history import I64
 from models.kernels.jit import kernel
@@ -31,11 +33,28 @@ EXACT_DIGITS: Final = 15
 quotient is what a correct parser gives (Clinger, PLDI 1990)."""
 
 
-def word_table(words: tuple[str, ...]) -> tuple[U8, I64]:
-    """The words as one array, and where each begins, with the end."""
+_LONGEST: Final = 15
+
+
+def word_table(words: tuple[str, ...]) -> tuple[U8, I64, NDArray[np.int8]]:
+    """A table for `word`.
+
+    Returns:
+        The words as one array, where each begins with the end, and which one has a length and a
+        first letter.
+
+    Raises:
+        ValueError: a word is too long, or two have the same length and first letter.
+    """
     text = "".join(words).encode()
     starts = np.cumsum([0, *(len(word) for word in words)])
-    return np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64)
+    which = np.full(32 * (_LONGEST + 1), -1, np.int8)
+    for k, each in enumerate(words):
+        of = 32 * len(each) + (ord(each[0]) & 31)
+        if len(each) > _LONGEST or which[of] >= 0:
+            raise ValueError(f"{each!r} needs another table of words")
+        which[of] = k
+    return np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64), which
 
 
 @kernel
@@ -48,12 +67,14 @@ def same(a: U8, a_at: int, b: U8, b_at: int, length: int) -> bool:
 
 
 @kernel
-def word(data: U8, at: int, length: int, text: U8, starts: I64) -> int:
-    """Which word of a table these bytes are, -1 for none."""
-    for k in range(len(starts) - 1):
-        if starts[k + 1] - starts[k] == length and same(data, at, text, starts[k], length):
-            return k
-    return -1
+def word(data: U8, at: int, length: int, text: U8, starts: I64, which: NDArray[np.int8]) -> int:
+    """Which word of a table (`word_table`) these bytes are, -1 for none."""
+    if length < 1 or length > _LONGEST:
+        return -1
+    k = np.int64(which[32 * length + (data[at] & 31)])
+    if k < 0 or not same(data, at, text, starts[k], length):
+        return -1
+    return int(k)
 
 
 @kernel

@@ -23,12 +23,15 @@ import numpy as np
 
 from models.history import I64, LINE
 from models.kernels.jit import kernel
-from models.kernels.xxh3 import U8, read64, xxh3_64
+from models.kernels.raw import bytes_at, bytes_of, write64
+from models.kernels.xxh3 import U8, read64, swapped, xxh3_64
 
 GOOD, DAMAGED, OTHER = 0, 1, 2
 """Of a stored record: as written; not as written; not of these sizes or this layout."""
 PLAIN_BYTES = 16
 SEAL_BYTES = 8
+_ONES = np.uint64(0x0101010101010101)
+_HIGHS = np.uint64(0x8080808080808080)
 
 
 class Places(NamedTuple):
@@ -60,8 +63,6 @@ def _word(row: U8, at: int, places: Places, stateless: bool) -> np.uint64:
         return np.uint64(0)
     word = read64(row, at)
     if stateless and places.hidden <= at < places.hidden_end:
-        if at + 8 <= places.hidden_end:
-            return np.uint64(0)
         word &= np.uint64(0xFFFFFFFF00000000)  # an odd number of states, 4 bytes each
     if at + 8 > places.fixed:
         word &= np.uint64(0xFFFFFFFF)
@@ -69,36 +70,64 @@ def _word(row: U8, at: int, places: Places, stateless: bool) -> np.uint64:
 
 
 @kernel
-def _pack_word(word: np.uint64, out: U8, at: int, zeros: int) -> Any:
+def _pack_word(word: np.uint64, out: U8, at: Any, zeros: Any) -> Any:
     """Pack one word behind so many of zero; (where in ``out`` it ends, zero words now)."""
-    if word:
-        tag: Any = 0
-        filled = at + 1
-        for b in range(8):
-            byte = (word >> np.uint64(8 * b)) & np.uint64(255)
-            out[filled] = byte
-            filled += byte != 0
-            tag |= np.int64(byte != 0) << b
-        out[at] = tag
-        return filled, 0
-    if 0 < zeros < 256:
-        out[at - 1] = zeros
-        return at, zeros + 1
-    out[at], out[at + 1] = 0, 0
-    return at + 2, 1
+    if not word:
+        return _pack_zeros(1, out, at, zeros)
+    if not (word - _ONES) & ~word & _HIGHS:  # no byte of it is zero
+        out[at] = np.uint8(255)
+        write64(out, at + 1, word)
+        return at + 9, 0
+    tag: Any = 0
+    filled = at + 1
+    for b in range(8):
+        byte = (word >> np.uint64(8 * b)) & np.uint64(255)
+        out[filled] = np.uint8(byte)
+        filled += np.int64(byte != 0)
+        tag |= np.int64(byte != 0) << b
+    out[at] = np.uint8(tag)
+    return filled, 0
 
 
 @kernel
-def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: int) -> int:
+def _pack_zeros(count: Any, out: U8, at: Any, zeros: Any) -> Any:
+    """Pack so many words of zero behind others; as `_pack_word`."""
+    while count > 0:
+        if 0 < zeros < 256:
+            more = min(count, 256 - zeros)
+            zeros += more
+            out[at - 1] = np.uint8(zeros - 1)
+            count -= more
+        else:
+            out[at], out[at + 1] = np.uint8(0), np.uint8(0)
+            at, zeros = at + 2, 1
+            count -= 1
+    return at, zeros
+
+
+@kernel
+def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: Any) -> Any:
     """Pack the head from its second word on; where in ``out`` it ends."""
-    zeros = 0
-    for begin in range(8, places.fixed, 8):
-        at, zeros = _pack_word(_word(row, begin, places, stateless), out, at, zeros)
+    zeros, begin = 0, 8
+    while begin < places.fixed:
+        nothing = 0
+        if stateless and places.hidden <= begin < places.hidden_end:
+            nothing = (places.hidden_end - begin) // 8
+        else:
+            while begin + 8 * nothing + 8 <= places.fixed and read64(row, begin + 8 * nothing) == 0:
+                nothing += 1
+        if nothing > 0:
+            at, zeros = _pack_zeros(nothing, out, at, zeros)
+            begin += 8 * nothing
+        else:
+            word = _word(row, begin, places, stateless)
+            at, zeros = _pack_word(word, out, at, zeros)
+            begin += 8
     return at
 
 
 @kernel
-def _pack_entries(source: U8, first: int, places: Places, count: int, out: U8, at: int) -> int:
+def _pack_entries(source: U8, first: Any, places: Places, count: Any, out: U8, at: Any) -> Any:
     """Pack entries that begin at ``first``; where in ``out`` they end."""
     before = np.uint64(0)
     for begin in range(first, first + count * places.entry, places.entry):
@@ -110,12 +139,6 @@ def _pack_entries(source: U8, first: int, places: Places, count: int, out: U8, a
         for rest in range(begin + 8, begin + size, 8):
             at, zeros = _pack_word(read64(source, rest), out, at, zeros)
     return at
-
-
-@kernel
-def _write64(out: U8, at: int, word: np.uint64) -> None:
-    for b in range(8):
-        out[at + b] = (word >> np.uint64(8 * b)) & np.uint64(255)
 
 
 @kernel
@@ -134,7 +157,7 @@ def pack_rows(
     """Write the stored form of ``table[rows]``.
 
     Args:
-        table: the arena, rows x bytes.
+        table: the arena, rows x bytes, contiguous.
         rows: which.
         events: events of each row's history.
         held: entries of each row's overflow.
@@ -145,23 +168,28 @@ def pack_rows(
         out: room for all of them.
         ends: where in ``out`` each ends, to be filled.
     """
+    stored, more, width = bytes_of(out), bytes_of(older), table.shape[1]
     at = taken = 0
     for i in range(len(rows)):
-        row, begin = table[rows[i]], at
-        out[at : at + 8] = row[:8]
-        out[at + 8 : at + 16] = row[places.due : places.due + 8]
-        at = _pack_head(row, places, events[i] <= rebuilt, out, at + PLAIN_BYTES)
+        row, begin = bytes_at(table, rows[i] * width), at
+        write64(stored, at, read64(row, 0))
+        write64(stored, at + 8, read64(row, places.due))
+        at = _pack_head(row, places, events[i] <= rebuilt, stored, at + PLAIN_BYTES)
         slots = min(events[i], places.slots)
-        at = _pack_entries(row, places.fixed, places, slots, out, at)
+        at = _pack_entries(row, places.fixed, places, slots, stored, at)
         if held[i] > 0:
-            _write64(out, at, np.uint64(purchases[i]))
-            at = _pack_entries(older, taken, places, held[i], out, at + 8)
+            write64(stored, at, np.uint64(purchases[i]))
+            at = _pack_entries(more, taken, places, held[i], stored, at + 8)
             taken += held[i] * places.entry
-        sealed = xxh3_64(out, begin, at - begin)
-        for b in range(8):  # big-endian, as xxhash's digest
-            out[at + b] = (sealed >> np.uint64(56 - 8 * b)) & np.uint64(255)
+        write64(stored, at, swapped(xxh3_64(stored, begin, at - begin)))  # as xxhash's digest
         at += SEAL_BYTES
         ends[i] = at
+
+
+@kernel
+def _write64(out: U8, at: int, word: np.uint64) -> None:
+    for b in range(8):
+        out[at + b] = (word >> np.uint64(8 * b)) & np.uint64(255)
 
 
 @kernel
