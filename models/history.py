@@ -5,8 +5,8 @@ the grace, and any duplication, ends in the same bytes. Serving keeps it inside 
 (``stream/pipeline/state.py``); training rebuilds it from the log with the very same functions, so
 that both see the same features.
 
-The ring holds the last R events; the event of rank r (0-based, ordered by event time, then by id
-hash) sits in slot ``r % R``. While all R of them are within the grace of the latest, an event may
+The ring holds the last R events; the event of rank r (0-based, in the order of `sort_key`) sits in
+slot ``r % R``. While all R of them are within the grace of the latest, an event may
 still belong before them: those that left the ring are then kept in the overflow
 (``models/overflow.py``) as long as they are within the grace, and one more, which the next goes on
 from. What lies outside is kept only in forms that do not depend on order (integer counts and sums,
@@ -16,7 +16,7 @@ first and last times) or that can be repaired when an event is inserted (orders,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,6 +215,20 @@ def history_bytes(record: np.void, overflow: NDArray[np.void] | None = None) -> 
         head[name] = record[name]
     older = b"" if overflow is None else overflow.tobytes()
     return head.tobytes() + older + chronological(record).tobytes()
+
+
+def sort_key(time: int, kind: int, event_id: int) -> tuple[int, bool, int]:
+    """Sort key of an event in its user's history.
+
+    By event time; of equal times refunds come after all others, so that a refund finds the purchase
+    that it takes back; then by id hash. `models/kernels/sequence.py` has the same order compiled.
+    """
+    return time, kind == REFUND, event_id
+
+
+def order_of(time: I64, kind: NDArray[np.uint8], event_id: NDArray[np.uint64]) -> list[Any]:
+    """Keys for `np.lexsort` that put N events of one user into the order of `sort_key`."""
+    return [event_id, kind == REFUND, time]
 
 
 def entries_of(events: Events, session_age: I64, flags: NDArray[np.uint8]) -> NDArray[np.void]:

@@ -18,7 +18,8 @@ was given back and counts no more, until another line joins it.
 Only the last `ORDERS_KEPT` orders of a user are told apart, that of the newest line first: a line
 of an older one begins an order, and a refund of an older one takes back nothing but money.
 
-Lines come in order of (time, id). `models/kernels/orders.py` has the same rules compiled.
+Lines come in the order of histories (`models.history.sort_key`), so at one time purchases come
+before refunds. `models/kernels/orders.py` has the same rules compiled.
 """
 
 from __future__ import annotations

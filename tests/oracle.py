@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 PURCHASE, REFUND = 6, 7
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Ev:
     time: int
     id: int
@@ -23,6 +23,11 @@ class Ev:
     order: int = 0
     quantity: int = 1
     retimed: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> tuple[int, bool, int]:
+        """Its place in the history: refunds come after all else of their time."""
+        return (self.time, self.type == REFUND, self.id)
 
 
 def same(held: Ev, new: Ev) -> bool:
@@ -117,12 +122,12 @@ class UserHistory:
                 return "duplicate" if same(e, event) else "reused"
         if self.accepted and event.time < self.accepted[-1].time - self.grace:
             kept, last = self.accepted[-self.ring :], self.accepted[-1].time
-            known = len(kept) < self.ring or event > kept[0]
+            known = len(kept) < self.ring or event.key > kept[0].key
             in_time = event.time >= last - self.correction
             if event.type not in (PURCHASE, REFUND) or not known or not in_time:
                 return "late"
             event = replace(event, time=last, retimed=True)
-        bisect.insort(self.accepted, event)
+        bisect.insort(self.accepted, event, key=lambda e: e.key)
         return "accepted"
 
     def held(self) -> list[Ev]:

@@ -76,7 +76,7 @@ def apply_in_order(
 ) -> Trace:
     """Apply N events to ``records[rows]`` in place.
 
-    Events of one row must be adjacent, in order of (time, id), new to the row and later than all
+    Events of one row must be adjacent, in the order of histories, new to the row and later than all
     that it holds; the caller sorts out everything else (``models/inputs/insertion.py``).
 
     Args:

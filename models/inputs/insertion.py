@@ -15,6 +15,7 @@ from models.history import (
     chronological,
     entries_of,
     signed_amount,
+    sort_key,
 )
 from models.inputs.lines import Past
 from models.kernels.repeats import CONTENT
@@ -51,7 +52,7 @@ def corrects(record: np.void, event: Events, grace: int, correction: int) -> boo
     """Whether an event that comes after the grace counts as of the user's latest event."""
     time, last = int(event.time[0]), int(record["last_time"])
     n, size = int(record["n"]), len(record["ring"])
-    key = (time, int(event.id[0]))
+    key = sort_key(time, int(event.type[0]), int(event.id[0]))
     return (
         n > 0
         and last - grace > time >= last - correction
@@ -60,14 +61,17 @@ def corrects(record: np.void, event: Events, grace: int, correction: int) -> boo
     )
 
 
-def has_place(record: np.void, held: Held, time: int, event_id: int, most: int) -> bool:
-    """Whether all events after this one are held one by one, at most ``most`` beyond the ring."""
+def has_place(record: np.void, held: Held, key: tuple[int, bool, int], most: int) -> bool:
+    """Whether all events after this one are held one by one, at most ``most`` beyond the ring.
+
+    ``key``: its `sort_key`.
+    """
     n, size = int(record["n"]), len(record["ring"])
-    if n < size or (time, event_id) >= _key(record["ring"][n % size]):
+    if n < size or key >= _key(record["ring"][n % size]):
         return True
     if n == size + len(held.entries) and len(held.entries) < most:
         return True
-    return len(held.entries) > 0 and (time, event_id) > _key(held.entries[0])
+    return len(held.entries) > 0 and key > _key(held.entries[0])
 
 
 def insert(
@@ -150,11 +154,11 @@ def _end(record: np.void, gone: NDArray[np.void], purchase: int, rules: SessionR
     past.keep_in(record)
 
 
-def _key(entry: np.void) -> tuple[int, int]:
-    return int(entry["time"]), int(entry["id"])
+def _key(entry: np.void) -> tuple[int, bool, int]:
+    return sort_key(int(entry["time"]), int(entry["type"]), int(entry["id"]))
 
 
-def _place(entries: NDArray[np.void], key: tuple[int, int]) -> int:
+def _place(entries: NDArray[np.void], key: tuple[int, bool, int]) -> int:
     at = len(entries)
     while at > 0 and _key(entries[at - 1]) > key:
         at -= 1

@@ -14,7 +14,7 @@ import numpy as np
 from models.history import RETIMED, TYPE_SLOTS
 from models.kernels.columns import After, EventColumns, new_inputs, room
 from models.kernels.held import arena_place, held_from
-from models.kernels.jit import kernel
+from models.kernels.jit import kernel, part
 from models.kernels.one_event import (
     append,
     clear,
@@ -25,6 +25,7 @@ from models.kernels.one_event import (
 from models.kernels.orders import UNIT, is_line
 from models.kernels.overflow import make_room, reserved, size_for
 from models.kernels.repeats import differing, find
+from models.kernels.sequence import comes_after
 from models.steps import NOTHING
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ def _newest_inputs(
         inputs.first[used] = rank == 0
         used += 1
     return used
+
+
+@part
+def _is_newest(h: Columns, row: int, events: EventColumns, i: int) -> Any:
+    """Whether an event of the time of its user's newest one comes after that."""
+    slot = (np.int64(h.n[row]) - 1) % h.ring_time.shape[1]
+    return comes_after(events.type[i], events.id[i], h.ring_type[row, slot], h.last_id[row])
 
 
 @kernel
@@ -225,13 +233,13 @@ def take_events(
             last - limits.grace > time >= last - limits.correction
             and h.n[row] > 0
             and is_line(events.type[i])
-            and not in_front(h, row, time, event_id)
+            and not in_front(h, row, time, events.type[i], event_id)
         ):
             time = times[i] = last
             moved[i] = RETIMED
         inputs = room(inputs, used, length + 1)
         start[a] = used
-        if h.n[row] == 0 or time > last or (time == last and event_id > h.last_id[row]):
+        if h.n[row] == 0 or time > last or (time == last and _is_newest(h, row, events, i)):
             gap, age = append(h, o, row, events, i, limits)
             before[a] = NOTHING if fresh or not limits.recurrent else newest[row] - 1
             if wanted and not limits.recurrent:
@@ -246,7 +254,9 @@ def take_events(
                 inputs.type[used] = events.type[i]
                 inputs.first[used] = h.n[row] == 1
                 used += 1
-        elif time < last - limits.grace or not has_place(h, o, row, time, event_id, limits.most):
+        elif time < last - limits.grace or not has_place(
+            h, o, row, time, events.type[i], event_id, limits.most
+        ):
             verdicts[i] = LATE
             late_by[i] = last - own[i]
             continue

@@ -23,6 +23,7 @@ from models.kernels.overflow import (
     settle,
     take_in,
 )
+from models.kernels.sequence import comes_after
 
 if TYPE_CHECKING:
     from models.kernels.columns import Columns, EventColumns, Limits
@@ -149,22 +150,24 @@ def _write(h: Columns, row: int, slot: int, events: EventColumns, i: int) -> Non
 
 
 @kernel
-def in_front(h: Columns, row: int, time: int, event_id: np.uint64) -> Any:
+def in_front(h: Columns, row: int, time: int, kind: Any, event_id: np.uint64) -> Any:
     """Whether an event belongs before all of a full ring."""
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     if n < size:
         return False
     slot = n % size
     oldest = h.ring_time[row, slot]
-    return time < oldest or (time == oldest and event_id < h.ring_id[row, slot])
+    if time != oldest:
+        return time < oldest
+    return comes_after(h.ring_type[row, slot], h.ring_id[row, slot], kind, event_id)
 
 
 @kernel
 def has_place(
-    h: Columns, o: OverflowColumns, row: int, time: int, event_id: np.uint64, most: int
+    h: Columns, o: OverflowColumns, row: int, time: int, kind: Any, event_id: np.uint64, most: int
 ) -> Any:
     """Whether all events after this one are held one by one, at most ``most`` beyond the ring."""
-    if not in_front(h, row, time, event_id):
+    if not in_front(h, row, time, kind, event_id):
         return True
     count = np.int64(h.overflow[row])
     if h.n[row] == h.ring_time.shape[1] + count and count < most:
@@ -172,7 +175,9 @@ def has_place(
     if count == 0:
         return False
     at = o.base[row] + o.head[row]
-    return time > o.time[at] or (time == o.time[at] and event_id > o.id[at])
+    if time != o.time[at]:
+        return time > o.time[at]
+    return comes_after(kind, event_id, o.type[at], o.id[at])
 
 
 @kernel
@@ -182,7 +187,7 @@ def insert(
     """One event where it belongs, before later ones; it has a place."""
     time, kind = events.time[i], np.int64(events.type[i])
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
-    if in_front(h, row, time, events.id[i]):
+    if in_front(h, row, time, kind, events.id[i]):
         at = _insert_overflow(h, o, row, events, i)
     else:
         at = _insert_ring(h, o, row, events, i, limits)
@@ -207,14 +212,16 @@ def _insert_ring(
     h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
 ) -> Any:
     """Write an event where it belongs in the ring; its rank."""
-    time, event_id = events.time[i], events.id[i]
+    time, kind, event_id = events.time[i], events.type[i], events.id[i]
     n, size = np.int64(h.n[row]), h.ring_time.shape[1]
     oldest = max(n - size, 0)
     at = n
     while at > oldest:
         slot = (at - 1) % size
-        other = h.ring_time[row, slot]
-        if other < time or (other == time and h.ring_id[row, slot] <= event_id):
+        other, what = h.ring_time[row, slot], h.ring_type[row, slot]
+        if other < time:
+            break
+        if other == time and comes_after(kind, event_id, what, h.ring_id[row, slot]):
             break
         at -= 1
     if n >= size:
@@ -231,13 +238,15 @@ def _insert_ring(
 @kernel
 def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int) -> Any:
     """Write an event where it belongs before the ring; its rank."""
-    time, event_id = events.time[i], events.id[i]
+    time, kind, event_id = events.time[i], events.type[i], events.id[i]
     n, size, count = np.int64(h.n[row]), h.ring_time.shape[1], np.int64(h.overflow[row])
     make_room(h, o, row, 1)
     begin, place = o.base[row] + o.head[row], count
     while place > 0:
-        other = o.time[begin + place - 1]
-        if other < time or (other == time and o.id[begin + place - 1] <= event_id):
+        before = begin + place - 1
+        if o.time[before] < time:
+            break
+        if o.time[before] == time and comes_after(kind, event_id, o.type[before], o.id[before]):
             break
         place -= 1
     at = open_place(h, o, row, place)

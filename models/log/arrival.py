@@ -53,16 +53,18 @@ def arrived(
     newest = times[np.maximum.accumulate(user * len(times) + rank) - user * len(times)]
     time, event_id, kind = events.time[arrival], events.id[arrival], events.type[arrival]
     late, again = newest - time > grace_ms, repeated[arrival]
-    line = (kind == PURCHASE) | (kind == REFUND)
+    refund = kind == REFUND
+    line = (kind == PURCHASE) | refund
     corrected = 0
     first = np.searchsorted(user, user[late], side="left")
     for place, begin in zip(np.flatnonzero(late).tolist(), first.tolist(), strict=True):
         near = newest[place] - time[place] <= rules.bound_ms
         if not (line[place] and near):
             continue
-        mine_so_far = slice(begin, place + 1)
-        gone = late[mine_so_far] | again[mine_so_far]
-        if _recent(time[mine_so_far], event_id[mine_so_far], gone, newest[mine_so_far], rules.ring):
+        so_far = slice(begin, place + 1)
+        gone = late[so_far] | again[so_far]
+        keys = (time[so_far], refund[so_far], event_id[so_far])
+        if _recent(*keys, gone, newest[so_far], rules.ring):
             time[place], late[place] = newest[place], False
             corrected += int(not again[place])
     at, out = np.empty_like(time), np.empty_like(late)
@@ -72,6 +74,7 @@ def arrived(
 
 def _recent(
     time: I64,
+    refund: NDArray[np.bool_],
     event_id: NDArray[np.uint64],
     gone: NDArray[np.bool_],
     newest: I64,
@@ -82,10 +85,12 @@ def _recent(
     ``gone``: which do not count; ``newest``: the latest time up to each.
     """
     end = len(time) - 1
-    key, later = (time[end], event_id[end]), 0
-    while end > 0 and newest[end - 1] >= key[0]:
+    now, back, own = time[end], refund[end], event_id[end]
+    later = 0
+    while end > 0 and newest[end - 1] >= now:
         block = slice(max(0, end - _BLOCK), end)
-        after = (time[block] > key[0]) | ((time[block] == key[0]) & (event_id[block] > key[1]))
+        behind = (refund[block] > back) | ((refund[block] == back) & (event_id[block] > own))
+        after = (time[block] > now) | ((time[block] == now) & behind)
         later += int((after & ~gone[block]).sum())
         if later >= ring:
             return False

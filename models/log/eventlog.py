@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DatasetError
-from models.history import Events
+from models.history import Events, order_of
 from models.log.arrival import NO_CORRECTIONS, Corrections, arrived
 
 
@@ -88,7 +88,7 @@ class Until:
 
 @dataclass(frozen=True)
 class OrderedLog:
-    """Events sorted by user, time and id, each once."""
+    """Events sorted by user, then as in a history (`models.history.sort_key`), each once."""
 
     log: EventLog
     starts: NDArray[np.intp]
@@ -144,7 +144,9 @@ def in_order(
         log, late, corrected = _without_late(log, grace_ms, corrections)
     repeated, reused = _repeats(log)
     log = log.where(~repeated)
-    log = log.take(np.lexsort((log.events.id, log.events.time, log.users)))
+    events = log.events
+    keys = order_of(events.time, events.type, events.id)
+    log = log.take(np.lexsort((*keys, log.users)))
     duplicates = int(repeated.sum()) - reused
     return OrderedLog(log, _starts(log), duplicates, late, reused, corrected)
 

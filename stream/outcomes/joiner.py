@@ -147,7 +147,7 @@ class OutcomeJoiner:
             # Before the first prediction all are kept: events may be read far ahead.
             clock = 0 if lane.predicted is None else lane.clock
             if kind in (PURCHASE, REFUND):
-                self._ordered(user_id, line or Line(time, 0, kind), clock)
+                self._ordered(user_id, line or Line(time, kind), clock)
             else:
                 self._happened(user_id, kind, time, clock)
         if time > lane.watermark:

@@ -1,7 +1,7 @@
 """When the orders of a user began that were not given back: what outcomes count as returns.
 
-The lines are kept in order of (time, id), however they come, and followed by `models.orders`, as in
-training: further lines of an order are no return, nor is an order that is given back in time.
+The lines are kept in the order of histories, however they come, and followed by `models.orders`, as
+in training: further lines of an order are no return, nor is an order that is given back in time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["Line", "OrderTimes", "line_of"]
 
 
 class Line(NamedTuple):
-    """A purchase or a refund."""
+    """A purchase or a refund; lines sort as histories do (`models.history.sort_key`)."""
 
     time: int
     """ms."""
-    id: int
-    """Hash of the event's id."""
     kind: int
-    """`EventType`."""
+    """`EventType`: at one time purchases come before refunds."""
+    id: int = 0
+    """Hash of the event's id."""
     order: int = 0
     """Hash of the order id, 0: none."""
     item: int = 0
@@ -48,7 +48,7 @@ def line_of(event: Event) -> Line | None:
     if event.code not in (PURCHASE, REFUND):
         return None
     time, event_id, kind, item, _, amount, order, units = encode_event(event)
-    return Line(time, event_id, kind, order, item, float(np.float32(amount / AMOUNT_UNIT)), units)
+    return Line(time, kind, event_id, order, item, float(np.float32(amount / AMOUNT_UNIT)), units)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from models.encoding import hash64
+from models.history import sort_key
 from stream.pipeline.ranking import FIELDS
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ class Seen:
 
     time: int
     """Of the event, ms."""
-    id: int
-    """Hash of its id, which orders events of the same time."""
+    place: tuple[int, bool, int]
+    """Its place in the user's history (`models.history.sort_key`)."""
     names: dict[str, str]
     """By what is ranked; only those it has."""
     watermark: int
     """Greatest event time of the partition before this event came, ms."""
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Its place in the user's history."""
-        return self.time, self.id
+    def id(self) -> int:
+        """Hash of its id."""
+        return self.place[-1]
 
 
 class Found(NamedTuple):
@@ -63,7 +64,7 @@ class _Named:
 
 
 _TIME: Final = attrgetter("time")
-_ORDER: Final = attrgetter("time", "id")
+_ORDER: Final = attrgetter("place")
 
 
 class RankingHistory:
@@ -98,7 +99,8 @@ class RankingHistory:
             for what in FIELDS
             if (name := getattr(event, f"{what}_id")) is not None
         }
-        seen = Seen(time, hash64(event.event_id), names, watermark)
+        place = sort_key(time, event.code, hash64(event.event_id))
+        seen = Seen(time, place, names, watermark)
         if not names or seen.id in self._events:
             return None
         self._events[seen.id] = seen
@@ -132,9 +134,9 @@ class RankingHistory:
             if first is not None and seen.watermark > first.time + grace_ms:
                 break
             if seen.time > time:
-                if first is None or seen.order < first.order:
+                if first is None or seen.place < first.place:
                     first = seen
-            elif last is None or seen.order > last.order:
+            elif last is None or seen.place > last.place:
                 last = seen
         return Found(first, last)
 

@@ -4,8 +4,9 @@ Pure: events and predictions are handed in as they arrive, per partition in its 
 interleave does not change what is judged. The truth of a ranking is what its probabilities are of
 (`schemas.outputs.NextCategory`): the category, or item, of the user's first event strictly after
 `state_time` that has one. Lines of the same event time are not after it; of several first ones
-that with the smallest id hash counts, as in histories. A head learns from moments whose very next
-event has a code; here events without one are passed over, since rankings are told before them too.
+that counts which is the first in the history (`models.history.sort_key`). A head learns from
+moments whose very next event has a code; here events without one are passed over, since rankings
+are told before them too.
 Names are compared as they are: of names that share a code only the one that is told is right.
 
 A truth is known when the partition's events are more than the grace ahead of it: what is out of

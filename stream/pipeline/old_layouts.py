@@ -13,7 +13,16 @@ from typing import Final
 import numpy as np
 from xxhash import xxh3_64_digest
 
-from models.history import LINE, ORDER_START, PURCHASE, REFUND, TYPE_SLOTS
+from models.history import (
+    LINE,
+    ORDER_START,
+    PURCHASE,
+    REFUND,
+    SESSION_START,
+    TYPE_SLOTS,
+    chronological,
+    order_of,
+)
 from models.kernels.xxh3 import U8
 from stream.kernels.sealing import (
     GOOD,
@@ -113,10 +122,27 @@ def fill_from_old(record: np.void, old: np.void) -> None:
     line = (before["type"] == PURCHASE) | (before["type"] == REFUND)
     ring["flags"] |= (line * LINE).astype(np.uint8)
     ring["quantity"] = line
+    _sort_ring(record)
     record["past_order"] = old["evicted_purchase"]
     began = before["time"][(before["flags"] & ORDER_START) != 0]
     record["last_order"] = max([int(old["evicted_purchase"]), *began.tolist()])
     record["past_units"][0] = old["evicted_purchase"] > 0
+
+
+def _sort_ring(record: np.void) -> None:
+    """Put refunds behind other events of their time, where ids alone decided.
+
+    Sessions have begun at the first event of a time, whichever that is.
+    """
+    n, size = int(record["n"]), len(record["ring"])
+    entries = chronological(record)
+    order = np.lexsort(order_of(entries["time"], entries["type"], entries["id"]))
+    if (order == np.arange(len(order))).all():
+        return
+    starts, found = entries["flags"] & SESSION_START, entries[order]
+    found["flags"] = (found["flags"] & ~np.uint8(SESSION_START)) | starts
+    record["ring"][(n - len(found) + np.arange(len(found))) % size] = found
+    record["last_id"] = found["id"][-1]
 
 
 def _places(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:

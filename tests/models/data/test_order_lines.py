@@ -62,7 +62,7 @@ def outcome_shares(log: EventLog) -> list[float]:
     for i in range(len(log)):
         time, kind = int(events.time[i]), int(events.type[i])
         user = str(log.users[i])
-        line = Line(time, int(events.id[i]), kind, int(events.order[i]), int(events.item[i]), 10.0)
+        line = Line(time, kind, int(events.id[i]), int(events.order[i]), int(events.item[i]), 10.0)
         joiner.event(user, time, kind, line=line if kind == PURCHASE else None)
         joiner.prediction(prediction(user, (time - 1_600_000_000_000) / DAY, offset=i))
     joiner.event("clock", START + 300 * DAY, EventType.VIEW)
@@ -109,7 +109,7 @@ def test_everything_given_back_leaves_no_buyer() -> None:
     events = both.events
     for i in range(len(both)):
         time, kind, user = int(events.time[i]), int(events.type[i]), str(both.users[i])
-        line = Line(time, int(events.id[i]), kind, int(events.order[i]), int(events.item[i]), 10.0)
+        line = Line(time, kind, int(events.id[i]), int(events.order[i]), int(events.item[i]), 10.0)
         joiner.event(user, time, kind, line=line if kind in (PURCHASE, REFUND) else None)
         joiner.prediction(prediction(user, (time - 1_600_000_000_000) / DAY, offset=i))
     joiner.event("clock", START + 300 * DAY, EventType.VIEW)

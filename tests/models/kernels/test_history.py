@@ -18,6 +18,7 @@ from models.history import (
     chronological,
     history_dtype,
     snapshot,
+    sort_key,
 )
 from models.inputs.apply import apply_in_order
 from models.inputs.features import event_inputs, input_features, ring_inputs
@@ -57,7 +58,7 @@ class Plain:
 
     def _judge(self, row: int, offset: int, event: Events, *, moved: bool) -> int:
         record, limits = self.records[row], self.limits
-        time, event_id = int(event.time[0]), int(event.id[0])
+        time, kind, event_id = int(event.time[0]), int(event.type[0]), int(event.id[0])
         if offset <= self.offsets[row]:
             return REPLAYED
         last = int(record["last_time"])
@@ -75,8 +76,8 @@ class Plain:
             time, flags = last, RETIMED
             event = dataclasses.replace(event, time=np.array([last]))
         known = int(record["n"]) > 0
-        bound = limits.rebuilt
-        if not known or (time, event_id) > (int(record["last_time"]), int(record["last_id"])):
+        key, bound = sort_key(time, kind, event_id), limits.rebuilt
+        if not known or key > newest_key(record):
             left = record["ring"][int(record["n"]) % len(record["ring"])].copy()
             full = int(record["n"]) >= len(record["ring"])
             trace = apply_in_order(self.records, np.array([row]), event, RULES, held)
@@ -84,7 +85,7 @@ class Plain:
             if full:
                 self.held[row] = settle(record, held, left, RULES, limits.grace, most)
             inputs = event_inputs(trace)
-        elif time < last - limits.grace or not has_place(record, held, time, event_id, most):
+        elif time < last - limits.grace or not has_place(record, held, key, most):
             return LATE
         else:
             self.held[row] = insert(record, held, event, RULES, limits.grace, most, flags)
@@ -110,6 +111,11 @@ class Plain:
         else:
             ids, nums, used = ring_inputs(self.records, np.array([row]), length)
         return ids[0, : used[0]], nums[0, : used[0]]
+
+
+def newest_key(record: np.void) -> tuple[int, bool, int]:
+    newest = record["ring"][(int(record["n"]) - 1) % len(record["ring"])]
+    return sort_key(int(newest["time"]), int(newest["type"]), int(newest["id"]))
 
 
 def told(state: Snapshot | tuple[np.ndarray, ...], i: int) -> tuple[int, ...]:

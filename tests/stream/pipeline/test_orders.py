@@ -77,6 +77,23 @@ def test_a_second_shipment_of_an_order_is_no_return() -> None:
     assert int(driver.records()["ann"]["orders"]) == 5
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_refund_in_the_millisecond_of_its_purchase_counts(*, named: bool) -> None:
+    """Whatever the ids hash to, and whichever comes first."""
+    for trial in range(6):
+        order = {"order_id": f"o{trial}"} if named else {}
+        log: list[Event] = [bought(n, n) for n in range(3)]
+        pair: list[Event] = [bought(90 + trial, 5, **order)]
+        pair.append(given_back(90 + trial, 5, **order, item_id=f"item-{90 + trial}"))
+        states = []
+        for last in (pair, pair[::-1]):
+            driver = PipelineDriver(gru_scorer(), SETTINGS)
+            driver.pipe([*log, *last])
+            assert int(driver.records()["ann"]["orders"]) == 3
+            states.append(driver.histories())
+        assert states[0] == states[1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lines_and_refunds_in_any_order_end_the_same(seed: int) -> None:
     """Lines over midnight and refunds that come before their purchases, within the grace."""
