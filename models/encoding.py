@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from models.history import AMOUNT_UNIT, EVENT_COLUMNS, Events
+from models.history import AMOUNT_UNIT, EVENT_COLUMNS, ORDER_BITS, Events
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -34,8 +34,10 @@ def category_code(category_id: str | None) -> int:
 
 
 def order_code(order_id: str | None) -> int:
-    """1 .. 2**32 - 1 for an order id, 0 for none: the same hash as of an item id."""
-    return item_code(order_id)
+    """1 .. 2**30 - 1 for an order id, 0 for none."""
+    if order_id is None:
+        return 0
+    return (xxhash.xxh3_64_intdigest(order_id.encode()) & ORDER_BITS) or 1
 
 
 def encode_event(event: Event) -> Row:

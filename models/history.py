@@ -38,6 +38,18 @@ RETIMED: Final = 8
 ORDERS_KEPT: Final = 8
 """Different orders of a user that are told apart: a line joins, and a refund takes back, only one
 of the last so many (the order of the newest line first)."""
+OWED_KEPT: Final = 4
+"""Orders of a user, at most, that have not come and that a refund has taken back from already."""
+MOST_UNITS: Final = 2**32 - 1
+"""Units of an order are counted up to this."""
+ORDER_BITS: Final = 2**30 - 1
+"""The bits of an order id's hash in the code of a line."""
+LATE_LINE: Final = 2**31
+"""Bit of the code of a line that came after the grace and counts as of when it came. The others are
+`LATE_NAMED` and the hash of its order id or, where it has none, its own time in `OWN_UNIT`."""
+LATE_NAMED: Final = 2**30
+OWN_UNIT: Final = 4_000
+"""ms; so that times up to the year 2106 fit into `ORDER_BITS`."""
 
 TYPE_SLOTS: Final = 8
 """Slots of the per-type counters; slot 0 stays empty, a type's code is its slot."""
@@ -55,7 +67,7 @@ ENTRY: Final = np.dtype(
         ("category", "<u2"),  # hash of category_id, 0 = none
         ("type", "u1"),  # schemas.events.TYPE_CODES
         ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED
-        ("order", "<u4"),  # hash of order_id, 0 = none; purchases and refunds only
+        ("order", "<u4"),  # code of a line, see models/orders.py, 0 = no order id
         ("quantity", "<u4"),  # units of purchases and refunds, else 0
     ]
 )
@@ -68,7 +80,7 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("first_purchase", "<i8"),
     ("last_purchase", "<i8"),
     ("evicted_time", "<i8"),  # newest event that left the ring
-    ("evicted_purchase", "<i8"),  # newest purchase that left the ring
+    ("evicted_purchase", "<i8"),  # newest purchase, not late, that left the ring
     ("last_order", "<i8"),  # when the newest order began
     ("past_order", "<i8"),  # when the newest order began of those whose first line is not held
     ("spend", "<i8"),  # purchases less refunds, 1 / AMOUNT_UNIT
@@ -79,11 +91,12 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("overflow", "<u4"),  # entries kept beyond the ring, see models/overflow.py
     ("past_orders", "<u4"),  # orders, of the lines before all that are held
     ("reserved", "<u4"),
-    # The orders of the lines before all that are held, that of the newest line first:
-    ("past_code", "<u4", (ORDERS_KEPT,)),  # hash of order_id, 0 = none
-    ("past_units", "<u4", (ORDERS_KEPT,)),  # not given back yet
-    ("past_amount", "<f8", (ORDERS_KEPT,)),  # not given back yet, currency units
-    ("past_items", "<u8", (ORDERS_KEPT,)),  # bit item % 64 per item of its lines
+    # The orders of the lines before all that are held, that of the newest line first; behind them
+    # what is owed to orders that have not come, the newest first:
+    ("past_code", "<u4", (ORDERS_KEPT + OWED_KEPT,)),  # hash of order_id, 0 = none
+    ("past_units", "<u4", (ORDERS_KEPT + OWED_KEPT,)),  # not given back yet
+    ("past_amount", "<f8", (ORDERS_KEPT + OWED_KEPT,)),  # likewise, currency units
+    ("past_items", "<u8", (ORDERS_KEPT + OWED_KEPT,)),  # bit item % 64 per item of its lines
 ]
 
 
@@ -114,7 +127,7 @@ class Events:
     amount: I64
     """Price x quantity in 1 / AMOUNT_UNIT, never negative."""
     order: NDArray[np.uint32]
-    """Hash of order_id, 0 = none."""
+    """Hash of order_id, 0 = none; of late lines see `models.orders.late_code`."""
     quantity: NDArray[np.uint32]
     """Units, at least 1."""
 

@@ -28,7 +28,8 @@ class Held:
     entries: NDArray[np.void]
     """Oldest first, of dtype ``ENTRY``."""
     purchase: int
-    """Newest purchase before them, or before the ring where there are none, ms; 0: no purchase."""
+    """Newest purchase, not late, before them, or before the ring where there are none, ms; 0: no
+    such purchase."""
 
     @staticmethod
     def none() -> Held:

@@ -22,7 +22,8 @@ class Ev:
     amount: int = 0
     order: int = 0
     quantity: int = 1
-    retimed: bool = field(default=False, compare=False)
+    own: int | None = field(default=None, compare=False)
+    """When it happened, where it came late and counts as of when it came."""
 
     @property
     def key(self) -> tuple[int, bool, int]:
@@ -34,7 +35,7 @@ def same(held: Ev, new: Ev) -> bool:
     """Whether an event is the one that is held, as far as that is kept."""
     paid = [struct.pack("f", e.amount / 10_000) for e in (held, new)]
     return (
-        (held.retimed or held.time == new.time)
+        (held.own is not None or held.time == new.time)
         and (held.type, held.item, held.category) == (new.type, new.item, new.category)
         and line_of(held) == line_of(new)
         and paid[0] == paid[1]
@@ -46,41 +47,111 @@ def line_of(e: Ev) -> tuple[int, int]:
     return (e.order, e.quantity) if e.type in (PURCHASE, REFUND) else (0, 0)
 
 
+def coded(e: Ev) -> tuple[int, int]:
+    """The same, as it is kept: an order that came late with its own time, or marked."""
+    order, quantity = line_of(e)
+    if e.own is not None:
+        order = 2**31 + (2**30 + order if order else e.own // 4000)
+    return order, quantity
+
+
 def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
     """Which events begin an order, and how many orders stand in the end."""
     begun: set[int] = set()
     standing = last = 0
-    recent: list[dict] = []  # the last line's order at the end
+    recent: list[dict] = []  # the last line's order at the end, those of late lines before it
+    owed: list[dict] = []  # the last one at the end
     for i, e in enumerate(events):
         money = struct.unpack("f", struct.pack("f", e.amount / 10_000))[0]
         if e.type == PURCHASE:
-            found = [o for o in recent if e.order and o["id"] == e.order]
-            if not found and last and e.time - last <= gap and 0 in (e.order, recent[-1]["id"]):
-                found = recent[-1:]
-            if not found:
+            order = order_of(recent, e, last, gap)
+            if order is None:
                 begun.add(i)
-                found = [{"id": e.order, "units": 0, "money": 0.0, "items": set()}]
-            order = found[0]
-            recent = [*[o for o in recent if o is not order][-7:], order]
-            standing += order["units"] == 0
+                order = {"id": 0, "own": None, "units": 0, "money": 0.0, "items": set()}
+                if e.own is not None and not e.order:
+                    order["own"] = e.own // 4000
+            recent = placed(recent, order, behind=e.own is not None and last > 0)
+            stood = order["units"] > 0
             order["id"] = e.order or order["id"]
             order["units"] += e.quantity
             order["money"] += money
             order["items"] |= {e.item % 64} if e.item else set()
-            last = e.time
+            if e.order:
+                settle(order, owed)
+            standing += (order["units"] > 0) - stood
+            last = e.time if e.own is None else last
         elif e.type == REFUND:
             order = refunded(recent, e, money)
             if order and order["units"]:
-                whole = e.quantity >= order["units"]
-                worth = order["money"]
-                part = worth * min(e.quantity, order["units"]) / order["units"]
-                rest = worth - (money or part)
-                if worth:
-                    whole = rest <= money / 1000 + 0.005 or (whole and 2 * money > worth)
-                standing -= whole
-                order["units"] = 0 if whole else max(order["units"] - e.quantity, 1)
-                order["money"] = rest if worth and not whole else 0.0
+                give(order, money, e.quantity)
+                standing -= order["units"] == 0
+            elif e.order and not order:
+                owe(owed, e, money)
     return begun, standing
+
+
+def order_of(recent: list[dict], e: Ev, last: int, gap: int) -> dict | None:
+    """The order that a purchase is a line of, None if it begins one."""
+    for order in recent:
+        if e.order and order["id"] == e.order:
+            return order
+    if e.own is None:
+        near = last and e.time - last <= gap
+        return recent[-1] if near and not (e.order and recent[-1]["id"]) else None
+    if e.order:
+        return None
+    own = e.own // 4000
+    if last and abs(last // 4000 - own) * 4000 <= gap:
+        return recent[-1]
+    for order in reversed(recent):
+        if order["own"] is not None and abs(order["own"] - own) * 4000 <= gap:
+            return order
+    return None
+
+
+def placed(recent: list[dict], order: dict, *, behind: bool) -> list[dict]:
+    """The orders once one has a new line; ``behind``: a late one, which leaves the newest last."""
+    others = [o for o in recent if o is not order]
+    if behind and order is not recent[-1]:
+        return [*others[:-1], order, others[-1]][-8:]
+    return [*others, order][-8:]
+
+
+def owe(owed: list[dict], e: Ev, money: float) -> None:
+    """Keep a refund of an order that has not come."""
+    debt = next((d for d in owed if d["id"] == e.order), None)
+    if debt is None:
+        debt = {"id": e.order, "units": 0, "money": 0.0}
+        owed.append(debt)
+        del owed[:-4]
+    debt["units"] += e.quantity
+    debt["money"] += money
+
+
+def settle(order: dict, owed: list[dict]) -> None:
+    """Take back from an order what was refunded before its line came."""
+    for debt in [d for d in owed if d["id"] == order["id"]]:
+        units, worth, due = order["units"], order["money"], debt["money"]
+        give(order, due, debt["units"])
+        done = debt["units"] <= units
+        if worth and due:
+            debt["money"] -= worth
+            done = debt["money"] <= due / 1000 + 0.005
+        debt["units"] = max(debt["units"] - units, 1)
+        if done or order["units"]:
+            owed.remove(debt)
+
+
+def give(order: dict, money: float, units: int) -> None:
+    """Give back so much of an order that has units left."""
+    whole = units >= order["units"]
+    worth = order["money"]
+    part = worth * min(units, order["units"]) / order["units"]
+    rest = worth - (money or part)
+    if worth:
+        whole = rest <= money / 1000 + 0.005 or (whole and 2 * money > worth)
+    order["units"] = 0 if whole else max(order["units"] - units, 1)
+    order["money"] = rest if worth and not whole else 0.0
 
 
 def refunded(recent: list[dict], e: Ev, money: float) -> dict | None:
@@ -126,7 +197,7 @@ class UserHistory:
             in_time = event.time >= last - self.correction
             if event.type not in (PURCHASE, REFUND) or not known or not in_time:
                 return "late"
-            event = replace(event, time=last, retimed=True)
+            event = replace(event, time=last, own=event.time)
         bisect.insort(self.accepted, event, key=lambda e: e.key)
         return "accepted"
 
@@ -167,7 +238,7 @@ class UserHistory:
                 spend -= e.amount
             if e.type in (PURCHASE, REFUND):
                 flag |= 4
-            if e.retimed:
+            if e.own is not None:
                 flag |= 8
             counts[e.type] += 1
             ages.append(e.time - start)
@@ -182,7 +253,9 @@ class UserHistory:
             "first_purchase": first_buy,
             "last_purchase": last_buy,
             "evicted_time": gone[-1].time if gone else 0,
-            "evicted_purchase": max((e.time for e in gone if e.type == PURCHASE), default=0),
+            "evicted_purchase": max(
+                (e.time for e in gone if e.type == PURCHASE and e.own is None), default=0
+            ),
             "spend": spend,
             "counts": counts,
             "overflow": len(self.held()) - min(len(events), self.ring),
@@ -190,7 +263,7 @@ class UserHistory:
             "last_order": max((events[i].time for i in begun), default=0),
             "sessions": sessions,
             "ring": [
-                (e.time, e.id, e.item, age, e.category, e.type, flag, *line_of(e))
+                (e.time, e.id, e.item, age, e.category, e.type, flag, *coded(e))
                 for e, age, flag in zip(events, ages, flags, strict=True)
             ][-self.ring :],
         }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.history import (
     I64,
+    LATE_LINE,
     ORDER_START,
     PURCHASE,
     SESSION_START,
@@ -116,7 +117,8 @@ def apply_in_order(
         last_purchase=last_purchase,
         last_order=_last_time(seg, old.last_order, events, starts_order),
     )
-    _write_evicted(records, seg, rank, events, purchase)
+    known = purchase & (events.order & LATE_LINE == 0)
+    _write_evicted(records, seg, rank, events, known)
     flags = (starts_session * SESSION_START + starts_order * ORDER_START).astype(np.uint8)
     _write_ring(records, seg, rank, entries_of(events, session_age, flags))
     _write_header(records, seg, after, events)
@@ -200,7 +202,10 @@ def _first_purchase(
 def _write_evicted(
     records: Records, seg: _Segments, rank: I64, events: Events, purchase: Bools
 ) -> None:
-    """Note the newest event and the newest purchase that the new events push out of the ring."""
+    """Note the newest event and the newest purchase that the new events push out of the ring.
+
+    ``purchase``: of those that were not late.
+    """
     size = records["ring"].shape[1]
     if int(rank.max()) < size:
         return
@@ -213,7 +218,7 @@ def _write_evicted(
     left_purchase[inner] = purchase[inner - size]
     gone = records["ring"][seg.rows[seg.of[outer]], rank[outer] % size]
     left_time[outer] = gone["time"]
-    left_purchase[outer] = gone["type"] == PURCHASE
+    left_purchase[outer] = (gone["type"] == PURCHASE) & (gone["order"] & LATE_LINE == 0)
 
     ends = seg.ends[rank[seg.ends] >= size]
     records["evicted_time"][seg.rows[seg.of[ends]]] = left_time[ends]

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import (
+    I64,
+    LATE_LINE,
     PURCHASE,
     REFUND,
     RETIMED,
@@ -19,6 +21,7 @@ from models.history import (
 )
 from models.inputs.lines import Past
 from models.kernels.repeats import CONTENT
+from models.orders import order_id_of
 from models.overflow import Held
 
 
@@ -41,6 +44,8 @@ def differing(entry: np.void, event: Events, *, moved: bool = False) -> tuple[st
     names = ("time", "type", "item", "category", "amount", "order", "quantity")
     pairs = zip(CONTENT, names, strict=True)
     found = {field for field, name in pairs if entry[name] != new[name]}
+    if order_id_of(int(entry["order"])) == new["order"]:
+        found.discard("order_id")
     if moved or entry["flags"] & RETIMED:
         found.discard("event_time")
     if "type" in found:
@@ -127,7 +132,7 @@ def _settled(
     most: int,
 ) -> Held:
     """The overflow, of all entries that are known before the ring; notes what left it."""
-    bought = left["time"][left["type"] == PURCHASE]
+    bought = _bought(left)
     if len(left):
         record["evicted_time"] = left["time"][-1]
     if len(bought):
@@ -141,7 +146,7 @@ def _settled(
     settled = int(np.count_nonzero(left["time"] < since))
     first = max(settled - 1, len(left) - most, 0)
     gone = left[:first]
-    bought = gone["time"][gone["type"] == PURCHASE]
+    bought = _bought(gone)
     _end(record, gone, purchase, rules)
     record["overflow"] = len(left) - first
     return Held(left[first:].copy(), int(bought[-1]) if len(bought) else purchase)
@@ -152,6 +157,13 @@ def _end(record: np.void, gone: NDArray[np.void], purchase: int, rules: SessionR
     past = Past.of(record, purchase, rules.gap)
     past.take_in(gone)
     past.keep_in(record)
+
+
+def _bought(entries: NDArray[np.void]) -> I64:
+    """Times of the purchases that were not late, ms."""
+    late = entries["order"] & LATE_LINE != 0
+    times: I64 = entries["time"][(entries["type"] == PURCHASE) & ~late]
+    return times
 
 
 def _key(entry: np.void) -> tuple[int, bool, int]:

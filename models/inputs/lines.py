@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import LINE, ORDER_START, PURCHASE
+from models.history import LINE, ORDER_START, ORDERS_KEPT, OWED_KEPT, PURCHASE
 from models.orders import Order, OrderBook
 
 PAST: Final = (
@@ -41,13 +41,13 @@ class Past:
 
         Args:
             record: the history.
-            last: the newest purchase before all that it holds, ms; 0: there is none.
+            last: the newest purchase before all that it holds that was not late, ms; 0: none.
             gap: session gap, ms.
         """
         columns = (record[name].tolist() for name in PAST[2:])
         orders = [Order(0, *fields) for fields in zip(*columns, strict=True)]
-        known = orders if last else []
-        book = OrderBook(gap, last, known)
+        owed = [one for one in orders[ORDERS_KEPT:] if one.code]
+        book = OrderBook(gap, last, orders[:ORDERS_KEPT], owed)
         return cls(book, int(record["past_orders"]), int(record["past_order"]))
 
     def take_in(self, entries: NDArray[np.void]) -> None:
@@ -69,7 +69,8 @@ class Past:
     def keep_in(self, record: np.void) -> None:
         """Make these the orders before all that ``record`` holds."""
         record["past_orders"], record["past_order"] = self.standing, self.newest
-        for place, order in enumerate(self.book.orders):
+        owed = [*self.book.owed, *(Order(0, 0) for _ in range(OWED_KEPT))][:OWED_KEPT]
+        for place, order in enumerate([*self.book.orders, *owed]):
             record["past_code"][place] = order.code
             record["past_units"][place] = order.units
             record["past_amount"][place] = order.amount

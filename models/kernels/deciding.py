@@ -8,7 +8,16 @@ import numpy as np
 
 from models.history import ORDERS_KEPT, PURCHASE, REFUND
 from models.kernels.jit import kernel
-from models.kernels.orders import UNIT, buy, copy_of, follow_ring, give_back, past_of, to_front
+from models.kernels.ledger import (
+    UNIT,
+    buy,
+    copy_of,
+    front_of,
+    give_back,
+    newest_of,
+    to_front,
+)
+from models.kernels.orders import follow_ring, past_of
 
 if TYPE_CHECKING:
     from models.history import I64
@@ -24,7 +33,7 @@ def deciding_orders(
     Args:
         h: the histories, which hold a ring only; not changed.
         rows: record of each event; those of one are adjacent.
-        events: in order of row, time and id.
+        events: in order of row and, of each, in that of histories.
         gap: session gap, ms.
         window: an order that is given back within this time after its first line does not count,
             ms; 0: all count.
@@ -50,18 +59,22 @@ def deciding_orders(
             counts[i], gone[i] = True, False
             amount = np.float32(events.amount[i] / UNIT)
             if kind == PURCHASE:
-                near = last > 0 and time - last <= gap
-                item, units = events.item[i], events.quantity[i]
-                place, change = buy(ledger, near, events.order[i], item, amount, units)
-                to_front(first, ORDERS_KEPT - 1 if place < 0 else place)
+                item, units, code = events.item[i], events.quantity[i], events.order[i]
+                place, change, owed = buy(ledger, last, time, gap, code, item, amount, units)
+                front = front_of(last, place, code)
+                to_front(first, ORDERS_KEPT - 1 if place < 0 else place, front)
                 if place < 0:
-                    first[0] = i
-                begun, last = first[0], time
+                    first[front] = i
+                begun, last = first[front], newest_of(last, time, kind, code)
                 counts[i] = place < 0
                 if begun >= 0 and time - events.time[begun] <= max(window, gap):
                     amounts[begun] += events.amount[i]
                     if change:
                         gone[begun] = False  # a line came instead of what was given back
+                    if owed > 0 and window > 0:
+                        amounts[begun] = max(amounts[begun] - np.int64(np.rint(owed * UNIT)), 0)
+                    if ledger.units[front] == 0:  # given back before it came
+                        amounts[begun], gone[begun] = 0, True
             elif kind == REFUND:
                 had = ledger.amount.copy()
                 item, units = events.item[i], events.quantity[i]

@@ -11,7 +11,8 @@ import numpy as np
 
 from models.history import ORDER_START, PURCHASE, REFUND
 from models.kernels.jit import kernel, part
-from models.kernels.orders import UNIT, copy_of, follow, is_line, past_of
+from models.kernels.ledger import UNIT, copy_of, follow, is_late, is_line, newest_of
+from models.kernels.orders import past_of
 
 if TYPE_CHECKING:
     from models.kernels.columns import Columns, EventColumns, Limits
@@ -61,7 +62,7 @@ def _line(h: Columns, o: OverflowColumns, row: int, rank: int) -> Any:
 
 @part
 def _last_past(h: Columns, o: OverflowColumns, row: int) -> Any:
-    """The newest purchase before all that a record holds, ms; 0: there is none."""
+    """The newest purchase, not late, before all that a record holds, ms; 0: there is none."""
     return o.purchase[row] if h.overflow[row] else h.evicted_purchase[row]
 
 
@@ -72,14 +73,14 @@ def follow_newest(
     """What a line behind all others does: (begins an order, change of the orders that stand)."""
     time, kind, code = events.time[i], np.int64(events.type[i]), events.order[i]
     last = h.last_purchase[row]
-    near = last > 0 and time - last <= limits.gap
     if kind == PURCHASE and h.counts[row, REFUND] == 0:
         # Nothing was given back: mostly the purchase before it tells, without all the others.
-        if not code:
-            return not near, 0 if near else 1
+        if not code and (last == 0 or time - last > limits.gap):
+            return True, 1
         for rank in range(np.int64(h.n[row]) - 1, held_from(h, row) - 1, -1):
             if time_type(h, o, row, rank)[1] == PURCHASE:
-                if _line(h, o, row, rank)[0] == code:
+                other = _line(h, o, row, rank)[0]
+                if other == code if code else not is_late(other):
                     return False, 0
                 break
     ledger, before = copy_of(past_of(h, row)), _last_past(h, o, row)
@@ -87,12 +88,10 @@ def follow_newest(
         then, what = time_type(h, o, row, rank)
         if is_line(what):
             order, item, amount, units = _line(h, o, row, rank)
-            close = before > 0 and then - before <= limits.gap
-            follow(ledger, close, what, order, item, amount, units)
-            if what == PURCHASE:
-                before = then
-    amount = np.float32(events.amount[i] / UNIT)
-    return follow(ledger, near, kind, code, events.item[i], amount, events.quantity[i])
+            follow(ledger, before, then, limits.gap, what, order, item, amount, units)
+            before = newest_of(before, then, what, order)
+    amount, units = np.float32(events.amount[i] / UNIT), events.quantity[i]
+    return follow(ledger, before, time, limits.gap, kind, code, events.item[i], amount, units)
 
 
 @kernel
@@ -107,13 +106,11 @@ def follow_held(h: Columns, o: OverflowColumns, row: int, limits: Limits) -> Non
         if not is_line(what):
             continue
         order, item, amount, units = _line(h, o, row, rank)
-        close = before > 0 and then - before <= limits.gap
-        begins, change = follow(ledger, close, what, order, item, amount, units)
+        begins, change = follow(ledger, before, then, limits.gap, what, order, item, amount, units)
         standing += change
         if begins:
             newest = then
-        if what == PURCHASE:
-            before = then
+        before = newest_of(before, then, what, order)
         place, slot = arena_place(h, o, row, rank), rank % size
         start = ORDER_START if begins else 0
         if place >= 0:

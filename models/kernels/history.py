@@ -15,6 +15,7 @@ from models.history import RETIMED, TYPE_SLOTS
 from models.kernels.columns import After, EventColumns, new_inputs, room
 from models.kernels.held import arena_place, held_from
 from models.kernels.jit import kernel, part
+from models.kernels.ledger import UNIT, is_line, late_code
 from models.kernels.one_event import (
     append,
     clear,
@@ -22,7 +23,6 @@ from models.kernels.one_event import (
     in_front,
     insert,
 )
-from models.kernels.orders import UNIT, is_line
 from models.kernels.overflow import make_room, reserved, size_for
 from models.kernels.repeats import differing, find
 from models.kernels.sequence import comes_after
@@ -201,6 +201,7 @@ def take_events(
     shown = np.zeros(count, np.int64)
     windows = new_inputs(count * span)
     own, times, moved = events.time, events.time.copy(), events.moved.copy()
+    codes = events.order.copy()
     events = EventColumns(
         times,
         events.id,
@@ -208,7 +209,7 @@ def take_events(
         events.item,
         events.category,
         events.amount,
-        events.order,
+        codes,
         events.quantity,
         moved,
     )
@@ -236,7 +237,7 @@ def take_events(
             and not in_front(h, row, time, events.type[i], event_id)
         ):
             time = times[i] = last
-            moved[i] = RETIMED
+            moved[i], codes[i] = RETIMED, late_code(codes[i], own[i])
         inputs = room(inputs, used, length + 1)
         start[a] = used
         if h.n[row] == 0 or time > last or (time == last and _is_newest(h, row, events, i)):

@@ -13,7 +13,8 @@ import numpy as np
 from models.history import LINE, ORDER_START, PURCHASE, REFUND, RETIMED, SESSION_START
 from models.kernels.held import arena_place, follow_held, follow_newest, held_from, time_type
 from models.kernels.jit import kernel, part
-from models.kernels.orders import UNIT, is_line, past_slot
+from models.kernels.ledger import UNIT, is_line, newest_of
+from models.kernels.orders import past_slot
 from models.kernels.overflow import (
     drop_overflow,
     end_overflow,
@@ -132,8 +133,12 @@ def _evict(
             end_overflow(h, o, row, limits.gap)
         past_slot(h, row, slot, h.evicted_purchase[row], limits.gap)
     h.evicted_time[row] = h.ring_time[row, slot]
-    if h.ring_type[row, slot] == PURCHASE:
-        h.evicted_purchase[row] = h.ring_time[row, slot]
+    h.evicted_purchase[row] = newest_of(
+        h.evicted_purchase[row],
+        h.ring_time[row, slot],
+        h.ring_type[row, slot],
+        h.ring_order[row, slot],
+    )
 
 
 @part
@@ -252,19 +257,16 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     at = open_place(h, o, row, place)
     o.time[at], o.id[at], o.item[at] = time, event_id, events.item[i]
     o.amount[at] = np.float32(events.amount[i] / UNIT)
-    line = is_line(events.type[i])
-    o.category[at], o.type[at], o.flags[at] = (
-        events.category[i],
-        events.type[i],
-        LINE if line else 0,
-    )
+    line = is_line(kind)
+    o.category[at], o.type[at] = events.category[i], kind
+    o.flags[at] = (LINE if line else 0) | (events.moved[i] & RETIMED)
     o.order[at] = events.order[i] if line else np.uint32(0)
     o.quantity[at] = events.quantity[i] if line else np.uint32(0)
     note_place(o, row, at)
     if place == count:
         h.evicted_time[row] = time
-    if events.type[i] == PURCHASE:
-        h.evicted_purchase[row] = max(h.evicted_purchase[row], time)
+    last = h.evicted_purchase[row]
+    h.evicted_purchase[row] = max(last, newest_of(last, time, kind, events.order[i]))
     # All ranks in the ring are one higher from now on, and so are their slots.
     _rotate(h.ring_time[row])
     _rotate(h.ring_id[row])

@@ -45,7 +45,7 @@ class OverflowColumns(NamedTuple):
     head: I64
     """[R] Entries before the oldest one."""
     purchase: I64
-    """[R] Newest purchase before the oldest entry, ms; 0: none."""
+    """[R] Newest purchase, not late, before the oldest entry, ms; 0: none."""
     free: I64
     """[1] Where the free part of the arena begins."""
 
@@ -236,7 +236,7 @@ def settle(h: Columns, o: OverflowColumns, row: int, since: int, most: int, gap:
 
 
 @kernel
-def _past_entry(h: Columns, o: OverflowColumns, row: int, at: int, last: int, gap: int) -> int:
+def _past_entry(h: Columns, o: OverflowColumns, row: int, at: int, last: int, gap: int) -> Any:
     """As `past_line`, of an entry of the arena, which may be no line."""
     if not o.flags[at] & LINE:
         return last

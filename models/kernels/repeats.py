@@ -8,6 +8,7 @@ import numpy as np
 
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND, RETIMED
 from models.kernels.jit import kernel, part
+from models.kernels.ledger import order_id_of
 from models.kernels.overflow import find_overflow
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def differing(
     if amount != np.float32(events.amount[i] / _UNIT):
         found |= 16
     if kind in (PURCHASE, REFUND) and kind == events.type[i]:
-        if order != events.order[i]:
+        if order_id_of(order) != events.order[i]:
             found |= 32
         if quantity != events.quantity[i]:
             found |= 64

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import I64, PURCHASE, REFUND
+from models.history import (
+    I64,
+    LATE_LINE,
+    LATE_NAMED,
+    ORDER_BITS,
+    OWN_UNIT,
+    PURCHASE,
+    REFUND,
+)
 
 if TYPE_CHECKING:
     from models.history import Events
@@ -70,6 +78,16 @@ def arrived(
     at, out = np.empty_like(time), np.empty_like(late)
     at[arrival], out[arrival] = time, late
     return at, out, corrected
+
+
+def late_codes(events: Events, counted: I64) -> NDArray[np.uint32]:
+    """The codes [N] of the orders of events; ``counted``: as of when each counts, ms.
+
+    See `models.orders.late_code`.
+    """
+    own, order = events.time // OWN_UNIT & ORDER_BITS, events.order.astype(np.int64)
+    late = LATE_LINE | np.where(order != 0, LATE_NAMED | order, own)
+    return np.where(counted != events.time, late, order).astype(np.uint32)
 
 
 def _recent(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import DatasetError
 from models.history import Events, order_of
-from models.log.arrival import NO_CORRECTIONS, Corrections, arrived
+from models.log.arrival import NO_CORRECTIONS, Corrections, arrived, late_codes
 
 
 @dataclass(slots=True)
@@ -164,7 +164,8 @@ def _without_late(
     repeated = _repeats(log)[0] if corrections.bound_ms else np.zeros(len(log), np.bool_)
     time, late, corrected = arrived(log.users, log.events, repeated, grace_ms, corrections)
     if corrected:
-        log = EventLog(log.users, replace(log.events, time=time))
+        order = late_codes(log.events, time)
+        log = EventLog(log.users, replace(log.events, time=time, order=order))
     return log.where(~late), int(late.sum()), corrected
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import Row
-from models.history import AMOUNT_UNIT, I64
+from models.history import AMOUNT_UNIT, I64, ORDER_BITS
 from models.kernels.jit import kernel, part
 from models.kernels.raw import bytes_of
 from models.kernels.xxh3 import U8, xxh3_64
@@ -245,7 +245,7 @@ def _event(
                 low = xxh3_64(data, begin, length) & np.uint64(0xFFFF)
                 out.category[i] = max(low, np.uint64(1))
             elif field == _ORDER:
-                low = xxh3_64(data, begin, length) & np.uint64(0xFFFFFFFF)
+                low = xxh3_64(data, begin, length) & np.uint64(ORDER_BITS)
                 out.order[i] = max(low, np.uint64(1))
             elif field == _TIMEZONE and not is_timezone(data, begin, length):
                 return False

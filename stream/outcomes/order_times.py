@@ -16,7 +16,7 @@ import numpy as np
 
 from models.encoding import encode_event
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND
-from models.orders import OrderBook
+from models.orders import OrderBook, late_code
 
 if TYPE_CHECKING:
     from models.orders import Order
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     id: int = 0
     """Hash of the event's id."""
     order: int = 0
-    """Hash of the order id, 0: none."""
+    """Its code: hash of the order id, 0: none; of a late one `models.orders.late_code`."""
     item: int = 0
     """Hash of the item, 0: none."""
     amount: float = 0.0
@@ -43,11 +43,18 @@ class Line(NamedTuple):
     units: int = 1
 
 
-def line_of(event: Event) -> Line | None:
-    """The line that an event is; None if it is neither purchase nor refund."""
+def line_of(event: Event, own: int | None = None) -> Line | None:
+    """The line that an event is; None if it is neither purchase nor refund.
+
+    Args:
+        event: as it counts.
+        own: when it happened, ms, where it came late and counts as of when it came.
+    """
     if event.code not in (PURCHASE, REFUND):
         return None
     time, event_id, kind, item, _, amount, order, units = encode_event(event)
+    if own is not None:
+        order = late_code(order, own)
     return Line(time, kind, event_id, order, item, float(np.float32(amount / AMOUNT_UNIT)), units)
 
 
@@ -76,7 +83,9 @@ class _Followed:
             elif 0 < line.time - order.latest <= self.book.gap:
                 self.inner.add(order.latest)
             order.latest = line.time
-            if begins or (change and line.time - order.begun <= max(window, self.book.gap)):
+            again = not begins and change and line.time - order.begun <= max(window, self.book.gap)
+            # What was given back before it came counts as little as what is given back in time.
+            if again or (begins and (order.units or not window)):
                 self.begun.add((order.begun, order.first))
         else:
             order = self.book.give_back(*fields)

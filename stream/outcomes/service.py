@@ -228,7 +228,8 @@ class OutcomeService:
             return
         if time != event.event_time:
             event = msgspec.structs.replace(event, event_time=time)
-        self.joiner.event(user, event.event_time, event.code, record.partition, line_of(event))
+        line = line_of(event, known if time != known else None)
+        self.joiner.event(user, time, event.code, record.partition, line)
         self.rankings.event(user, event, record.partition, record.offset)
 
     def _prediction(self, record: ConsumerRecord) -> None:

@@ -26,6 +26,7 @@ from models.inputs.insertion import corrects, differing, find, has_place, insert
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.kernels.repeats import CONTENT
+from models.orders import late_code
 from models.overflow import Held, Overflow
 from models.steps import NOTHING
 
@@ -73,8 +74,9 @@ class Plain:
             return REUSED if self.differing[-1] else DUPLICATE
         flags = 0
         if corrects(record, event, limits.grace, limits.correction):
+            order = np.array([late_code(int(event.order[0]), time)], np.uint32)
             time, flags = last, RETIMED
-            event = dataclasses.replace(event, time=np.array([last]))
+            event = dataclasses.replace(event, time=np.array([last]), order=order)
         known = int(record["n"]) > 0
         key, bound = sort_key(time, kind, event_id), limits.rebuilt
         if not known or key > newest_key(record):

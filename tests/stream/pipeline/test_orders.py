@@ -94,6 +94,16 @@ def test_a_refund_in_the_millisecond_of_its_purchase_counts(*, named: bool) -> N
         assert states[0] == states[1]
 
 
+@pytest.mark.parametrize("ahead", [1, 5 * 60_000, 2 * DAY])
+def test_a_refund_that_comes_before_its_order_takes_it_back(ahead: int) -> None:
+    """The till's clock is ahead of the warehouse's, or the order comes days after."""
+    log: list[Event] = [bought(n, n) for n in range(3)]
+    log.append(given_back(8, 8 - ahead / DAY, order_id="o"))
+    log += [bought(8, 8, order_id="o"), bought(9, 20, order_id="p")]
+    driver = after(log, 20)
+    assert int(driver.records()["ann"]["orders"]) == 4
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lines_and_refunds_in_any_order_end_the_same(seed: int) -> None:
     """Lines over midnight and refunds that come before their purchases, within the grace."""
