@@ -29,7 +29,7 @@ it those of late lines): a line of an older one begins an order, and a refund of
 back nothing but money.
 
 Lines come in the order of histories (`models.history.sort_key`), so at one time purchases come
-before refunds. `models/kernels/orders.py` has the same rules compiled.
+before refunds. `models/kernels/ledger.py` has the same rules compiled.
 """
 
 from __future__ import annotations

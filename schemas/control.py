@@ -148,6 +148,13 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
     lost: Annotated[
         Count, Meta(description="Offsets that retention deleted before they were read.")
     ] = 0
+    overflow: Annotated[
+        Count,
+        Meta(
+            description="Late events that were within the grace, but before the oldest of the "
+            "events that are kept of a user who has more than those at once."
+        ),
+    ] = 0
     blocked_at: Annotated[
         Count | None,
         Meta(description="Open transaction that keeps later records back; null: none."),

@@ -118,6 +118,11 @@ class _Now(Collector):
             "Offsets that retention deleted before they were read, since the state began.",
             labels=["partition"],
         )
+        overflow = CounterMetricFamily(
+            "intentstream_overflow_events",
+            "Of the late events those within the grace, beyond state.overflow of their user.",
+            labels=["partition"],
+        )
         gauges = {
             "blocked": GaugeMetricFamily(
                 "intentstream_blocked",
@@ -178,6 +183,7 @@ class _Now(Collector):
             for kind in ("predictions", "alerts"):
                 sent.add_metric([number, kind], getattr(counters, kind))
             lost.add_metric([number], counters.lost)
+            overflow.add_metric([number], counters.overflow)
             gauges["blocked"].add_metric([number], float(partition.blocked_at is not None))
             gauges["open"].add_metric([number], float(partition.state == "open"))
             if partition.counters is not None:
@@ -189,6 +195,7 @@ class _Now(Collector):
         yield skewed
         yield zones
         yield lost
+        yield overflow
         yield amounts
         yield drift
         yield from gauges.values()

@@ -39,6 +39,7 @@ def alarms_of(
         *_of_clocks(live),
         *_of_amounts(live),
         *_of_partitions(live),
+        *_of_overflow(live),
         *_of_inputs([beat for beat in live if not _is_replaced(beat, published)]),
     ]
 
@@ -95,6 +96,18 @@ def _of_partitions(live: Sequence[WorkerStatus]) -> list[str]:
         for beat in live
         if beat.blocked_at is not None
     ]
+
+
+def _of_overflow(live: Sequence[WorkerStatus]) -> list[str]:
+    refused = sum(beat.overflow for beat in live)
+    if not refused:
+        return []
+    told = (
+        f"{refused:,} events were within the grace, but a user had more than state.overflow newer"
+        " ones, so they did not count (reason overflow on the late topic), and which ones depends"
+        " on the order of arrival: raise state.overflow, or find the program that sends so many"
+    )
+    return [told]
 
 
 def _of_inputs(current: Sequence[WorkerStatus]) -> list[str]:

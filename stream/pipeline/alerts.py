@@ -1,10 +1,15 @@
 """The churn alert of one user as a state machine: pure, on the record's alert fields.
 
 calm -> (risk at or above raise_at) -> pending -> (for dwell_ms) -> raised -> (risk at or above
-escalate_at, escalate_after_ms later) -> escalated; raised and escalated end in calm by a purchase
-or a risk at or below resolve_at. After the end no new alert comes within cooldown_ms, and, unless a
-purchase ended it, none before the next purchase (re-arm). Each alert is raised later than the one
-before, also where that was retracted: of that moment has been decided.
+escalate_at, escalate_after_ms later) -> escalated; raised and escalated end in calm by a purchase,
+a risk at or below resolve_at, or when the user is no longer eligible. After the end no new alert
+comes within cooldown_ms, and, unless a purchase ended it, none before the next purchase (re-arm).
+Each alert is raised later than the one before, also where that was retracted: of that moment has
+been decided.
+
+Who gave back what they bought is no customer that the shop could lose: such a user is not eligible,
+and an open alert ends by the refund, however high the risk is. A refund that comes late and is of
+before the alert retracts it, as it would not have been raised.
 
 Only a timer raises or escalates: inactivity made the risk, and nobody who was there this moment is
 told of as gone. An event of any type ends the dwell, and may resolve or retract. A user whose risk
@@ -72,7 +77,7 @@ class Evaluation:
     """Of the user's latest event."""
     risk: float
     eligible: bool
-    """The user has enough orders, not given back, to be lost (min_orders)."""
+    """The user has enough orders, not given back, to be lost (min_orders), and is a person."""
     risk_before: float
     """At the evaluation before."""
     new_model: bool = False
@@ -112,7 +117,8 @@ def cause_of(
     if transition == "raised":
         return "model_change" if fields.raised_by is Trigger.MODEL else "silence"
     threshold = {"escalated": rules.escalate_at, "resolved": rules.resolve_at}.get(transition)
-    if threshold is not None and not found.purchased and found.crosses(threshold):
+    by_risk = found.eligible and not found.purchased
+    if threshold is not None and by_risk and found.crosses(threshold):
         return "model_change"
     return "silence" if found.event_time is None else "behaviour"
 
@@ -125,12 +131,12 @@ def _at_event(
         return None
     if event_time <= fields.raised_at:
         # It came late. One older than the user's latest leaves the inactivity as it was.
-        if not found.purchased and event_time < found.last_time:
+        if found.eligible and not found.purchased and event_time < found.last_time:
             return None
         # As if the alert had never been: no cool-down, and armed as before.
         fields.status, fields.since = Status.CALM, found.now
         return "retracted"
-    if found.purchased or found.risk <= rules.resolve_at:
+    if found.purchased or not found.eligible or found.risk <= rules.resolve_at:
         return _resolve(fields, found, rules)
     return None
 
@@ -167,11 +173,10 @@ def _may_raise(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> 
 
 
 def _open(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition | None:
-    if found.risk <= rules.resolve_at:
+    if not found.eligible or found.risk <= rules.resolve_at:
         return _resolve(fields, found, rules)
     if (
         fields.status is Status.RAISED
-        and found.eligible
         and found.risk >= rules.escalate_at
         and found.now >= _ripe(fields, found.last_time, rules)
         and (rules.raise_on_model_change or not found.crosses(rules.escalate_at))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.history import PURCHASE, Snapshot, snapshot
+from models.history import PURCHASE, REFUND, Snapshot, snapshot
 from models.inputs.features import expected_gap, profile
 from models.log.automation import automated
 from stream.pipeline.alerts import (
@@ -218,7 +218,15 @@ class ChurnWatch:
         return ~decided.past | self._in_history
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
-        return (state.orders >= self._rules.min_orders) & ~self.automated(state)
+        """Which users are persons who have bought and can be lost.
+
+        Of whom all money went back nothing is at stake, also where refunds were of more orders
+        than are told apart. Without prices there is none to tell by.
+        """
+        bought, back = state.counts[:, PURCHASE], state.counts[:, REFUND]
+        refunded = (state.spend < 0) | ((state.spend == 0) & (back > 0) & (back >= bought))
+        known = state.orders >= self._rules.min_orders
+        return np.asarray(known & ~refunded & ~self.automated(state))
 
     def expired(self, records: Records, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of the due users have been silent for the whole time to live."""

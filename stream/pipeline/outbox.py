@@ -83,6 +83,8 @@ class Counters(msgspec.Struct, gc=False):
     """Requests to forget a user that were carried out."""
     lost: int = 0
     """Offsets of the source that retention deleted before they were read."""
+    overflow: int = 0
+    """Of the late events those within the grace, before all that is kept of a crowded user."""
     ahead: int = 0
     """Events that count as of their Kafka timestamp, as their own time was too far ahead of it."""
     behind: int = 0

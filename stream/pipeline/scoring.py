@@ -195,6 +195,7 @@ class Scoring:
         counters.accepted += len(taken) + len(judged.replayed)
         counters.duplicate += len(judged.duplicates)
         counters.late += len(judged.late)
+        counters.overflow += sum(late_by <= self._rules.grace for _, late_by in judged.late)
 
     def _predict(
         self,

@@ -97,6 +97,7 @@ class Heartbeats:
             behind=counters.behind,
             offsets={str(offset): count for offset, count in counters.offsets.items()},
             lost=counters.lost,
+            overflow=counters.overflow,
             blocked_at=task.blocked_at,
             currency=self._settings.money.currency,
             currencies=counters.currencies,

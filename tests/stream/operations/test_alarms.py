@@ -50,6 +50,12 @@ def test_drift_of_many_inputs_is_one_line() -> None:
     assert alarms_of([beat(stability={"orders": 0.25})], {}, None) == []
 
 
+def test_events_beyond_the_overflow_are_named_with_the_remedy() -> None:
+    (alarm,) = alarms_of([beat(overflow=1_200), beat(partition=1, overflow=34), beat()], {}, None)
+    assert alarm.startswith("1,234 events were within the grace")
+    assert "raise state.overflow" in alarm
+
+
 def test_drift_of_a_replaced_model_is_not_shown() -> None:
     assert alarms_of([beat(stability=DRIFTED)], {}, SECOND) == []
     assert alarms_of([beat(model_version="m2", updated_at=NOW + 9)], {}, SECOND) == []

@@ -72,6 +72,36 @@ def raised(settings: ChurnSettings = RULES, at: int = 100) -> User:
     return user
 
 
+class TestGivenBack:
+    """A user who is no longer eligible: everything was given back, or it is a program."""
+
+    def test_a_refund_resolves_however_high_the_risk(self) -> None:
+        user = raised()
+        assert user.event(120, 0.99, eligible=False) == "resolved"
+        assert user.cause == "behaviour"
+        assert user.fields.disarmed
+
+    def test_an_escalated_alert_ends_too(self) -> None:
+        user = raised()
+        assert user.timer(200, 0.95) == "escalated"
+        assert user.event(210, 0.95, eligible=False) == "resolved"
+
+    def test_a_new_model_is_not_told_as_the_cause(self) -> None:
+        user = raised()
+        assert user.event(120, 0.1, eligible=False, new_model=True) == "resolved"
+        assert user.cause == "behaviour"
+
+    def test_a_refund_of_before_the_alert_retracts_it(self) -> None:
+        user = raised()
+        user.last_time = 90
+        assert user.event(80, 0.99, eligible=False) == "retracted"
+
+    def test_a_timer_resolves_and_never_raises_or_escalates(self) -> None:
+        user = raised()
+        assert user.timer(200, 0.99, eligible=False) == "resolved"
+        assert user.timer(900, 0.99, eligible=False) is None
+
+
 class TestEvents:
     @pytest.mark.parametrize("purchased", [False, True])
     def test_no_event_raises_whatever_the_risk(self, *, purchased: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_digest
 
-from models.history import ENTRY, HEADER, LINE
+from models.history import ENTRY, HEADER, LINE, ORDER_START, SESSION_START, chronological
 from models.overflow import Held, Overflow
 from stream.config.settings import Settings
 from stream.errors import StateLayoutError, StoreCorrupt
@@ -23,7 +23,7 @@ from stream.pipeline.layout import (
     indexed_due,
     indexed_dues,
 )
-from stream.pipeline.old_layouts import old_row
+from stream.pipeline.old_layouts import fill_from_old, old_dtype, old_row
 from stream.pipeline.state import UserTable
 from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
@@ -223,6 +223,22 @@ def test_an_older_record_keeps_all_it_says(number: int) -> None:
             assert old.tobytes()[2 : len(body)] == body[2:]
         assert int(row["n"]) > 0
         assert indexed_due(value) == (int(row["indexed_due"]) or None)
+
+
+def test_an_older_ring_is_sorted_as_rings_are_now() -> None:
+    """At one time refunds come last; before layout 5 ids alone decided."""
+    old = np.zeros(1, old_dtype(4, 4))[0]
+    old["n"], old["last_time"], old["last_id"] = 6, 200, 8
+    for slot, entry in enumerate([(200, 7, 7), (200, 8, 6), (100, 4, 7), (100, 5, 1)]):
+        ring = old["ring"][slot]
+        ring["time"], ring["id"], ring["type"] = entry
+    old["ring"]["flags"][[1, 2]] = ORDER_START, SESSION_START
+    row = np.zeros(1, Layout(4, 4).dtype)[0]
+    fill_from_old(row, old)
+    entries = chronological(row)
+    assert entries["id"].tolist() == [5, 4, 8, 7]
+    assert (entries["flags"] & ~np.uint8(LINE)).tolist() == [SESSION_START, 0, ORDER_START, 0]
+    assert int(row["last_id"]) == 7
 
 
 def crowd(layout: Layout, rows: int, seed: int = 0) -> tuple[np.ndarray, Overflow]:

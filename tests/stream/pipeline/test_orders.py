@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from schemas.events import Event, Purchase, Refund
+from schemas.events import Event, Purchase, Refund, View
 from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import DAY, START, gru_scorer, passers_by
@@ -62,6 +62,26 @@ def test_who_gave_orders_back_is_raised_as_a_buyer_of_the_rest(
     alerts = [alert for alert in driver.alerts() if alert.user_id == "ann"]
     assert (alerts != []) == raised
     assert all(alert.value_at_risk > 0 for alert in alerts if alert.state == "escalated")
+
+
+@pytest.mark.parametrize("orders", [3, 8, 12])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_open_alert_ends_when_everything_is_given_back(orders: int, *, late: bool) -> None:
+    """With more orders than are told apart, and by a till that is a day behind, too."""
+    log: list[Event] = [bought(n, n, order_id=f"o{n}") for n in range(orders)]
+    driver = after(log, 40)
+    open_alerts = [alert for alert in driver.alerts() if alert.user_id == "ann"]
+    assert [alert.state for alert in open_alerts][:1] == ["raised"]
+    if late:
+        driver.pipe([View(event_id="seen", user_id="ann", event_time=START + 41 * DAY)])
+        open_alerts = [alert for alert in driver.alerts() if alert.user_id == "ann"]
+    driver.pipe([given_back(n, 40.5 + n / 1000, order_id=f"o{n}") for n in range(orders)])
+    for day in range(41, 90):
+        driver.pipe(passers_by(day))
+    alerts = [alert for alert in driver.alerts() if alert.user_id == "ann"]
+    ended = alerts[len(open_alerts) :]
+    assert [(alert.state, alert.cause) for alert in ended] == [("resolved", "behaviour")]
+    assert ended[0].episode == open_alerts[0].episode
 
 
 def test_a_second_shipment_of_an_order_is_no_return() -> None:

@@ -156,6 +156,21 @@ def test_a_late_event_tells_grace_from_a_full_overflow() -> None:
         ]
     )
     assert [one.reason for one in driver.late()[50:]] == ["late", "late"]
+    driver.restart()
+    counters = driver.pipeline.counters
+    assert (counters.late, counters.overflow) == (52, 50)
+
+
+def test_up_to_the_overflow_any_order_gives_one_state() -> None:
+    """And beyond it not: which events are refused depends on what came before."""
+    rng = random.Random(8)
+    log = [event(n, n * 1000, rng) for n in range(80)]
+    held = on(ring=8, overflow=72)
+    assert fed(log[::-1], held).histories() == fed(log, held).histories()
+    too_few = on(ring=8, overflow=71)
+    refused = fed(log[::-1], too_few)
+    assert refused.pipeline.counters.overflow == 1
+    assert refused.histories() != fed(log, too_few).histories()
 
 
 def test_without_a_crowd_a_record_has_the_bytes_it_had() -> None:

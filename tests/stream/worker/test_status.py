@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kafka
 def task(partition, offset, *, users=0):
     store = MemoryStore()
     store.apply([(b"u%d" % n, b"x") for n in range(users)], [], 0)
-    counters = Counters(consumed=offset, accepted=offset - 2, duplicate=1, late=1)
+    counters = Counters(consumed=offset, accepted=offset - 2, duplicate=1, late=1, overflow=1)
     return SimpleNamespace(
         tp=TopicPartition("events", partition),
         snapshot=Snapshot(offset, 700_000, counters, 5_000),
@@ -73,6 +73,7 @@ async def test_every_partition_beats_and_a_closed_one_once_more(kafka):
     assert (status.worker_id, status.partition, status.offset) == ("worker1", 0, 10)
     assert (status.high_water, status.users, status.timers_due_at) == (50, 3, 5_000)
     assert status.watermark == 100_000
+    assert (status.late, status.overflow) == (1, 1)
     assert status.consumed == status.accepted + status.duplicate + status.late + status.invalid
     assert second[1].high_water == 20
     assert last[1].offset == 30
