@@ -112,6 +112,7 @@ class ChurnWatch:
         self._rules = rules
         self._in_history = in_history or rules.raise_in_history
         self._ttl = state.ttl_ms
+        self._grace = state.grace_ms
         self._bot = state.bot_session_events
 
     def automated(self, state: Snapshot) -> NDArray[np.bool_]:
@@ -148,7 +149,7 @@ class ChurnWatch:
             records["risk_model"][rows] = scorer.code
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
         # turn: an event before the purchase must find them as they were.
-        records["disarmed"][rows[_ordered(events, state) & ~walked]] = 0
+        records["disarmed"][rows[_ordered(events, state, self._grace) & ~walked]] = 0
         last = _last_of_each(rows)
         earliest = None if floor is None else floor[last] + self._rules.tick_ms
         self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)
@@ -186,7 +187,7 @@ class ChurnWatch:
         """Run the state machine over the chosen evaluations; ``events`` is None for timers."""
         eligible = self._eligible(found.state)
         raising = self._raising(found.decided, scorer)
-        ordered = None if events is None else _ordered(events, found.state)
+        ordered = None if events is None else _ordered(events, found.state, self._grace)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
@@ -278,14 +279,17 @@ def churn_column(scorer: ScorerLike) -> int | None:
     return names.index(CHURN) if CHURN in names else None
 
 
-def _ordered(events: Events, state: Snapshot) -> NDArray[np.bool_]:
+def _ordered(events: Events, state: Snapshot, grace: int) -> NDArray[np.bool_]:
     """Which events are purchases that begin an order: a further line of one is no return.
 
     Args:
         events: accepted events.
         state: of each one's user just after it.
+        grace: one that came after it counts as of the user's latest event, ms.
     """
-    return np.asarray((events.type == PURCHASE) & (events.time <= state.last_order))
+    late = events.time < state.last_time - grace
+    counted = np.where(late, state.last_time, events.time)
+    return np.asarray((events.type == PURCHASE) & (counted <= state.last_order))
 
 
 def _last_of_each(rows: NDArray[np.intp]) -> NDArray[np.intp]:

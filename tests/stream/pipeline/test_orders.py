@@ -97,6 +97,19 @@ def test_a_second_shipment_of_an_order_is_no_return() -> None:
     assert int(driver.records()["ann"]["orders"]) == 5
 
 
+@pytest.mark.parametrize(("order", "state"), [("o3", None), ("o4", "resolved")])
+def test_a_late_line_ends_an_alert_if_it_begins_an_order(order: str, state: str | None) -> None:
+    log: list[Event] = [bought(n, n, order_id=f"o{n}") for n in range(4)]
+    driver = after(log, 30)
+    driver.pipe([View(event_id="seen", user_id="ann", event_time=START + 31 * DAY)])
+    before = [alert.state for alert in driver.alerts() if alert.user_id == "ann"]
+    assert before[0] == "raised"
+    assert "resolved" not in before
+    driver.pipe([bought(9, 30.5, order_id=order)])
+    ended = [alert.state for alert in driver.alerts() if alert.user_id == "ann"][len(before) :]
+    assert ended == ([state] if state else [])
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_refund_in_the_millisecond_of_its_purchase_counts(*, named: bool) -> None:
     """Whatever the ids hash to, and whichever comes first."""
