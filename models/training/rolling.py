@@ -34,7 +34,7 @@ from models.serving.manifest import TrainingWindow
 from models.targets import Target
 from models.training.gather import Gathered, Span, UserSample, span_of, split_of, window_of
 
-MAGIC: Final = b"intentstream training state 3\n"
+MAGIC: Final = b"intentstream training state 4\n"
 CHECKED_USERS: Final = 200
 _REPLAY_SALT: Final = 0x72
 
