@@ -120,10 +120,9 @@ def _avalanche64(h: U64) -> U64:
 
 @kernel
 def _mix(data: U8, at: int, secret: int) -> U64:
-    return _fold(
-        read64(data, at) ^ read64(_SECRET, secret),
-        read64(data, at + 8) ^ read64(_SECRET, secret + 8),
-    )
+    a = read64(data, at) ^ read64(_SECRET, secret)
+    b = read64(data, at + 8) ^ read64(_SECRET, secret + 8)
+    return U64(_fold(a, b))
 
 
 @kernel
