@@ -9,18 +9,26 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaClient
+from aiokafka import AIOKafkaClient, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 
+from schemas.codec import encode
+from schemas.errors import InvalidEvent
+from schemas.events import View
+from schemas.outputs import Source, dead_letter
 from stream.broker import EmbeddedKafka
 from stream.config.settings import Settings
-from stream.kafka.topics import create_topics, required_topics
+from stream.errors import DeadLetterError
+from stream.kafka.topics import create_topics, replayed_topic, required_topics
+from stream.operations import dlq
+from stream.operations.letters import Choice
 from tests.conftest import Kafka
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put, wait_until
@@ -70,15 +78,26 @@ async def app_coordinated_by(bootstrap: str, *, victim: bool) -> str:
         await client.close()
 
 
+def written(settings: Settings) -> dict[str, str]:
+    """Return what may be leaderless, and its topic."""
+    return {
+        "outputs": settings.topics.propensity,
+        "changelog": settings.changelog,
+        "offsets": "__consumer_offsets",
+        "events": settings.topics.events,
+        "notes": settings.replayed,
+    }
+
+
 def placed(leaderless: str) -> Callable[[Settings], object]:
     """Return what creates the topics of an app, one of them on the victim alone."""
 
     async def create(settings: Settings) -> None:
-        victims = {"outputs": settings.topics.propensity, "changelog": settings.changelog}
-        specs = required_topics(settings)
+        victim = written(settings).get(leaderless)
+        specs = [*required_topics(settings), replayed_topic(settings)]
         topics = []
         for spec in specs:
-            node = VICTIM if spec.name == victims.get(leaderless) else OTHER
+            node = VICTIM if spec.name == victim else OTHER
             where = {number: [node] for number in range(spec.partitions)}
             topics.append(
                 NewTopic(spec.name, -1, -1, replica_assignments=where, topic_configs=spec.config)
@@ -112,9 +131,10 @@ def is_stopped(worker: Worker) -> bool:
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
-def undecided_topic(shop: World, leaderless: str) -> str:
-    topics = {"outputs": shop.settings.topics.propensity, "changelog": shop.settings.changelog}
-    return topics.get(leaderless, "__consumer_offsets")
+def lose_the_leader(cluster: Kafka, topic: str) -> None:
+    """Kill the victim and wait until what it led has no leader."""
+    cluster.broker.kill(VICTIM)
+    wait_until(lambda: asyncio.run(without_leader(cluster.bootstrap_servers, topic)))
 
 
 def signs(leaderless: str, *, killed: bool) -> str:
@@ -163,9 +183,7 @@ def test_acknowledged_without_a_leader(
     with fault_row.attempt() as attempt:
         worker = shop.start_worker(INTENTSTREAM_FAULT=fault)
         wait_until(lambda: is_stopped(worker))
-        cluster.broker.kill(VICTIM)
-        topic = undecided_topic(shop, leaderless)
-        wait_until(lambda: asyncio.run(without_leader(cluster.bootstrap_servers, topic)))
+        lose_the_leader(cluster, written(shop.settings)[leaderless])
         worker.process.send_signal(signal.SIGCONT)
         began = time.monotonic()
         if killed:
@@ -184,3 +202,87 @@ def test_acknowledged_without_a_leader(
         verdict, _ = judge(shop, scorer)
         attempt.lost, attempt.duplicated = verdict.lost, verdict.duplicated
         assert not verdict.wrong, f"{verdict.wrong}\n{transactions(cluster.folder, shop)}"
+
+
+LETTERS = 20
+
+
+def refused_once(shop: World) -> list[bytes]:
+    """Post dead letters whose events are valid now; return those events."""
+    values = [
+        encode(View(event_id=f"e{n}", user_id=f"user-{n}", event_time=1_700_000_000_000))
+        for n in range(LETTERS)
+    ]
+
+    async def post() -> None:
+        why = InvalidEvent("future", None, "why")
+        async with AIOKafkaProducer(bootstrap_servers=shop.bootstrap) as producer:
+            for n, value in enumerate(values):
+                letter = dead_letter(Source("shop", 0, n), b"key", value, why, 1_700_000_000_000)
+                await producer.send_and_wait(
+                    shop.settings.topics.dead_letter, encode(letter), partition=0
+                )
+
+    asyncio.run(post())
+    return values
+
+
+def lost_during_replay(
+    cluster: Kafka, shop: World, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replay the dead letters; the leader of `topic` is away while the transaction ends."""
+
+    class Losing(AIOKafkaProducer):
+        async def commit_transaction(self) -> None:
+            await asyncio.to_thread(lose_the_leader, cluster, topic)
+            await super().commit_transaction()
+            await asyncio.to_thread(cluster.broker.restart, VICTIM)
+
+    monkeypatch.setattr(dlq, "AIOKafkaProducer", Losing)
+    with pytest.raises(DeadLetterError, match=r"acknowledged a commit .* run the replay again"):
+        asyncio.run(dlq.replay(shop.settings, Choice()))
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "leaderless", ["notes", pytest.param("events", marks=pytest.mark.faults(full=True))]
+)
+def test_dlq_replay_acknowledged_without_a_leader(
+    leaderless: str,
+    cluster: Kafka,
+    world: Callable[..., World],
+    fault_row: FaultRow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster.broker.start()
+    shop = world(on=cluster, create=placed(leaderless), topics={"replication": 1})
+    values, topic = refused_once(shop), written(shop.settings)[leaderless]
+    with fault_row.attempt() as attempt:
+        lost_during_replay(cluster, shop, topic, monkeypatch)
+        again = asyncio.run(dlq.replay(shop.settings, Choice()))
+        assert (again.before, again.replayed) == (LETTERS, 0)
+        seen = Counter(record.value for record in shop.raw(shop.settings.topics.events))
+        attempt.lost = sum((Counter(values) - seen).values())
+        attempt.duplicated = sum((seen - Counter(values)).values())
+
+
+@pytest.mark.faults(full=True)
+def test_dlq_replay_of_an_unknown_outcome_is_refused(
+    cluster: Kafka, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.broker.start()
+    shop = world(on=cluster, create=placed("notes"), topics={"replication": 1})
+    refused_once(shop)
+    lost_during_replay(cluster, shop, shop.settings.replayed, monkeypatch)
+
+    async def overwritten() -> None:
+        """Initialise the id as an earlier release did: how the transaction ended is forgotten."""
+        async with AIOKafkaProducer(
+            bootstrap_servers=shop.bootstrap, transactional_id=f"{shop.settings.app_id}-dlq"
+        ):
+            pass
+
+    asyncio.run(overwritten())
+    with pytest.raises(DeadLetterError, match=r"no marker in .*kafka-transactions\.sh abort"):
+        asyncio.run(dlq.replay(shop.settings, Choice()))
+    assert len(shop.raw(shop.settings.topics.events)) == LETTERS
