@@ -1,14 +1,15 @@
 """Amounts in the shop's currency: one conversion for serving, training and outcomes.
 
-An event's amount is converted by the rate of its currency on its day (UTC), which is the latest one
-at or before it. So the same events and the same table give the same amounts, on any day and on any
-machine. An event of a currency without such a rate keeps everything but its amount.
+An event's amount is converted by the rate of its currency on its day (UTC): the latest one at or
+before that day, of those that were known when the event was taken in (`models.rate_table`). So the
+same events and the same table give the same amounts, on any day and on any machine. An event of a
+currency without such a rate keeps everything but its amount.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
@@ -18,6 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from models.history import I64
+from models.rate_table import Entry, RateTable
 
 __all__ = [
     "AS_THEY_COME",
@@ -36,6 +38,7 @@ MAX_AMOUNT: Final = 10**16
 """Largest price x quantity in 1 / AMOUNT_UNIT, a million million currency units: 900 such still
 sum in 64 bits."""
 _DAY_MS: Final = 86_400_000
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _LETTERS: Final = 3
 """Of a currency code in ISO 4217."""
 _OTHER: Final = 1 << 31
@@ -66,7 +69,9 @@ class Rate(NamedTuple):
     day: date
     currency: str
     rate: float
-    """Units of the shop's currency."""
+    """Units of the shop's currency; NaN: withdrawn."""
+    since: int = 0
+    """Broker's time from which on events are converted by it, ms; 0: all events are."""
 
 
 @dataclass(slots=True)
@@ -87,24 +92,66 @@ class Amounts:
 class Rates:
     """The shop's currency, and what the others were worth on each day."""
 
-    def __init__(self, currency: str | None = None, rates: Iterable[Rate] = ()) -> None:
-        """Without a currency amounts stay as they come."""
+    def __init__(
+        self, currency: str | None = None, rates: Iterable[Rate] = (), digest: str | None = None
+    ) -> None:
+        """Without a currency amounts stay as they come.
+
+        Args:
+            currency: the shop's.
+            rates: the table; `extend` adds more.
+            digest: names a table that grows; None: it is made of the currency and the table.
+        """
         self.currency = currency
         self._own = currency_code(currency)
-        rows = sorted((currency_code(r.currency), r.day.toordinal(), r.rate) for r in rates)
+        self._entries: dict[int, dict[tuple[int, int], Entry]] = {}
+        self._tables: dict[int, RateTable] = {}
+        self.extend(rates)
+        rows = sorted(
+            (code, entry.day + _EPOCH, entry.rate)
+            for code, entries in self._entries.items()
+            for entry in entries.values()
+        )
         text = f"{currency or ''}:{rows}"
-        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16] if currency else ""
+        made = hashlib.sha256(text.encode()).hexdigest()[:16] if currency else ""
+        self.digest = made if digest is None else digest
         """Names the currency and the table; equal for equal conversions."""
-        epoch = date(1970, 1, 1).toordinal()
-        self._days: dict[int, I64] = {}
-        self._rates: dict[int, NDArray[np.float64]] = {}
-        for code in {row[0] for row in rows}:
-            own = [row[1:] for row in rows if row[0] == code]
-            self._days[code] = np.array([day - epoch for day, _ in own], np.int64)
-            self._rates[code] = np.array([rate for _, rate in own], np.float64)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._tables.values()))
+
+    def extend(self, rates: Iterable[Rate]) -> None:
+        """Add rates; one of the same currency, day and `since` takes the place of the other.
+
+        Conversions in other threads use the table before or the table after, nothing between.
+        """
+        changed = set()
+        for rate in rates:
+            code = currency_code(rate.currency)
+            entry = Entry(rate.day.toordinal() - _EPOCH, rate.since, rate.rate)
+            self._entries.setdefault(code, {})[entry.day, entry.since] = entry
+            changed.add(code)
+        if changed:
+            made = {code: RateTable(self._entries[code].values()) for code in changed}
+            self._tables = self._tables | made
+
+    def rows(self) -> Iterator[Rate]:
+        """The table by currency, day and time."""
+        for code in sorted(self._entries):
+            for day, since in sorted(self._entries[code]):
+                rate = self._entries[code][day, since].rate
+                yield Rate(date.fromordinal(day + _EPOCH), currency_name(code), rate, since)
+
+    def update(self, other: Rates) -> None:
+        """Take the rates of another table in."""
+        for code, entries in other._entries.items():
+            known = self._entries.setdefault(code, {})
+            if known != entries:
+                known.update(entries)
+                self._tables = self._tables | {code: RateTable(known.values())}
 
     def convert(
-        self, amounts: I64, codes: NDArray[np.uint32], times: I64
+        self, amounts: I64, codes: NDArray[np.uint32], times: I64, taken: I64 | None = None
     ) -> tuple[I64, Amounts | None]:
         """Amounts in the shop's currency, and counts of those that came in another one.
 
@@ -112,6 +159,7 @@ class Rates:
             amounts: [N], 1 / AMOUNT_UNIT of the event's currency.
             codes: [N] as of `currency_code`; no currency is the shop's.
             times: [N] event times, ms.
+            taken: [N] broker's times of the events, ms; None: after all rates were known.
 
         Returns:
             [N] amounts, the same array if none changed; None where there was nothing to count.
@@ -125,24 +173,18 @@ class Rates:
             for code, count in zip(kinds.tolist(), counts.tolist(), strict=True):
                 _count(found.foreign, code, count)
             return amounts, found
-        converted = amounts.copy()
+        converted, tables = amounts.copy(), self._tables
         for code in np.unique(codes[other]).tolist():
             where = np.flatnonzero(other & (codes == code))
-            rate = self._rate(code, times[where] // _DAY_MS)
+            table = tables.get(code)
+            known_by = None if taken is None else taken[where]
+            rate = np.nan if table is None else table.rates(times[where] // _DAY_MS, known_by)
             worth = np.rint(amounts[where] * rate)
             known = worth <= MAX_AMOUNT  # False for NaN
             converted[where] = np.where(known, worth, 0).astype(np.int64)
             _count(found.foreign, code, int(known.sum()))
             _count(found.unpriced, code, int((~known).sum()))
         return converted, found
-
-    def _rate(self, code: int, days: I64) -> NDArray[np.float64]:
-        """Rates [N] of a currency on N days since 1970, NaN where there is none."""
-        known = self._days.get(code)
-        if known is None:
-            return np.full(len(days), np.nan)
-        place = np.searchsorted(known, days, side="right") - 1
-        return np.where(place < 0, np.nan, self._rates[code][np.maximum(place, 0)])
 
 
 AS_THEY_COME: Final = Rates()
@@ -156,9 +198,11 @@ class Converter:
     rates: Rates = AS_THEY_COME
     counts: Amounts = field(default_factory=Amounts)
 
-    def convert(self, amounts: I64, codes: NDArray[np.uint32], times: I64) -> I64:
+    def convert(
+        self, amounts: I64, codes: NDArray[np.uint32], times: I64, taken: I64 | None = None
+    ) -> I64:
         """As `Rates.convert`."""
-        converted, found = self.rates.convert(amounts, codes, times)
+        converted, found = self.rates.convert(amounts, codes, times, taken)
         if found is not None:
             self.counts.add(found)
         return converted

@@ -14,6 +14,7 @@ from schemas.control import EraseReceipt, EraseUser, ModelPublished, WorkerStatu
 from schemas.events import EVENT_TYPES, Event
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.rates import CurrencyRate
 
 __all__ = ["CHANNELS", "DOCUMENTS", "Action", "Channel"]
 
@@ -140,6 +141,15 @@ CHANNELS: Final[tuple[Channel, ...]] = (
         ("send",),
     ),
     Channel(
+        "rates",
+        "shop.rates",
+        "Rates of currencies by day, read where money.rates_topic is set.",
+        (CurrencyRate,),
+        "currency/to/date, as JPY/EUR/2024-06-10.",
+        ("receive", "send"),
+        "compact",
+    ),
+    Channel(
         "status",
         "intentstream.status",
         "Heartbeat of every partition.",
@@ -162,5 +172,6 @@ DOCUMENTS: Final[dict[str, Any]] = {
     "worker-status": WorkerStatus,
     "model-metrics": ModelMetrics,
     "alert-outcome": AlertOutcome,
+    "currency-rate": CurrencyRate,
 }
 """File stem of the JSON Schema -> message type (the events' is the tagged union)."""

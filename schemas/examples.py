@@ -20,6 +20,7 @@ from schemas.outputs import (
     SurvivalPoint,
     TargetScore,
 )
+from schemas.rates import CurrencyRate
 
 __all__ = ["EXAMPLES"]
 
@@ -182,6 +183,7 @@ _MESSAGES: Final[tuple[msgspec.Struct, ...]] = (
         horizon_ms=30 * _DAY,
         returned_at=_TIME + 4 * _DAY,
     ),
+    CurrencyRate(currency="JPY", to="EUR", date="2024-06-10", rate=0.0059, source="ECB"),
 )
 
 EXAMPLES: Final[dict[type[msgspec.Struct], msgspec.Struct]] = {

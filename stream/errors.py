@@ -11,6 +11,10 @@ class SettingsError(StreamError):
     """A setting is unknown, out of range, or contradicts another one."""
 
 
+class NoBrokerNamed(SettingsError):
+    """The settings name no Kafka cluster, and no local one runs on their data folder."""
+
+
 class BrokerError(StreamError):
     """The embedded broker cannot be started, found or stopped, or no broker answers."""
 

@@ -25,6 +25,7 @@ from stream.storage.store_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from models.money import Rates
     from models.overflow import Held
     from schemas.events import Event
     from stream.pipeline.hidden import ScorerLike
@@ -61,12 +62,14 @@ class PipelineDriver:
         *,
         partition: int = 0,
         partitions: int = 1,
+        rates: Rates | None = None,
     ) -> None:
-        """On the event clock unless ``settings`` say otherwise."""
+        """On the event clock unless ``settings`` say otherwise; ``rates`` of a topic."""
         self.settings = settings or Settings(worker={"clock": "event"})
         self.store = store or MemoryStore()
         self.outputs: dict[str, list[Message]] = {}
         self._scorer = scorer
+        self._rates = rates
         self._partition, self._partitions = partition, partitions
         self._commits = 0
         self._requests = 0
@@ -81,6 +84,7 @@ class PipelineDriver:
             partitions=self._partitions,
             store=self.store,
             scorer=self._scorer,
+            rates=self._rates,
         )
 
     def pipe(self, events: Iterable[Event], batch: int = 4096) -> None:

@@ -16,17 +16,25 @@ from stream.errors import SettingsError
 
 __all__ = ["rates_of", "read_rates"]
 
+_GROWS: Final = "topic"
+"""Digest of a table that goes on growing."""
 _COLUMNS: Final = ("date", "currency", "rate")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-@lru_cache(maxsize=8)
 def rates_of(money: MoneySettings) -> Rates:
-    """The table that the settings name; its file is read once.
+    """The table that the settings name; its file is read once, its topic by `stream.kafka.rates`.
 
     Raises:
         SettingsError: it cannot be read, or a row is no rate; names the row.
     """
+    if money.rates_topic:
+        return Rates(money.currency, digest=_GROWS)
+    return _of_file(money)
+
+
+@lru_cache(maxsize=8)
+def _of_file(money: MoneySettings) -> Rates:
     return Rates(
         money.currency, () if money.rates is None else read_rates(money.rates, money.currency)
     )

@@ -15,7 +15,7 @@ from pydantic_settings import NoDecode
 
 from models.files import read_bounded
 from schemas.pseudonym import MIN_KEY_BYTES, Pseudonyms
-from stream.errors import SettingsError
+from stream.errors import NoBrokerNamed, SettingsError
 
 _SECRET_BYTES = 64 << 10
 
@@ -105,7 +105,7 @@ class KafkaSettings(Section):
             SettingsError: no broker is named, or a TLS file or secret cannot be read.
         """
         if not self.bootstrap_servers:
-            raise SettingsError(
+            raise NoBrokerNamed(
                 "no Kafka broker: pass --bootstrap-servers host:port, set"
                 " INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS, or run `intentstream broker start` here: a"
                 " local one is found by its data_dir"

@@ -63,6 +63,7 @@ class TopicSettings(Section):
     outcomes: TopicName = "alerts.outcomes"
     erase: TopicName = "users.erase"
     erased: TopicName = "users.erased"
+    rates: TopicName = "shop.rates"
     status: TopicName = "intentstream.status"
     partitions: int = Field(default=4, ge=1, le=10_000)
     """Partitions of the source, its outputs and its changelog; fixed for the life of the state."""

@@ -143,6 +143,8 @@ def worker_rights(settings: Settings) -> dict[str, set[str]]:
     topics = settings.topics
     rights: dict[str, set[str]] = {settings.changelog: {_READ, _WRITE}}
     rights |= {name: {_READ} for name in (topics.events, topics.models, topics.erase)}
+    if settings.money.rates_topic:
+        rights[topics.rates] = {_READ}
     written = (
         topics.late,
         topics.dead_letter,

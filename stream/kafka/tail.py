@@ -53,6 +53,14 @@ class Tail:
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self.partitions)
         return ends
 
+    async def behind_high_water(self) -> bool:
+        """Whether an open transaction keeps records back, by the last answers of the brokers."""
+        for partition in self.partitions:
+            high = self._consumer.highwater(partition)
+            if high is not None and await self._consumer.position(partition) < high:
+                return True
+        return False
+
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the ids that topics have now, of those that exist."""
         return await ask_topic_ids(self._consumer._client, topics)  # noqa: SLF001

@@ -94,7 +94,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
 
     def spec(name: str, **config: object) -> TopicSpec:
         texts = _config(settings, config)
-        single = name in {topics.models, topics.metrics, topics.status}
+        single = name in {topics.models, topics.metrics, topics.status, topics.rates}
         partitions = 1 if single else topics.partitions
         follows = not single and name != topics.events
         return TopicSpec(name, partitions, topics.replication, texts, follows)
@@ -102,6 +102,14 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     def log(name: str, retention_ms: int, **config: object) -> TopicSpec:
         return spec(name, cleanup_policy="delete", retention_ms=retention_ms, **config)
 
+    # By the brokers' times a rate finds its place among the events. One that was replaced stays
+    # beside the newer one for as long as events that were converted by it may be read again.
+    rates = spec(
+        topics.rates,
+        cleanup_policy="compact",
+        message_timestamp_type="LogAppendTime",
+        min_compaction_lag_ms=settings.state.ttl_ms or _FOR_EVER_MS,
+    )
     return [
         # The broker's own time stamps: producers' clocks decide neither retention nor timers.
         # Values far beyond the bound are let in, so that they end among the dead letters.
@@ -126,6 +134,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
         log(topics.erase, keep, message_timestamp_type="LogAppendTime"),
         log(topics.erased, keep),
         spec(topics.status, cleanup_policy="compact", segment_ms=HOUR_MS),
+        *([rates] if settings.money.rates_topic else []),
     ]
 
 
@@ -195,7 +204,7 @@ def copies_kept_ms(settings: Settings, kept_ms: dict[str, int | None]) -> dict[s
     Requests to forget a user, and the receipts, hold no more than the user's id.
     """
     topics = settings.topics
-    none = {topics.models, topics.metrics, topics.status}
+    none = {topics.models, topics.metrics, topics.status, topics.rates}
     return {name: kept for name, kept in kept_ms.items() if name not in none}
 
 
@@ -210,10 +219,6 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
-
-
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 async def _retried(ask: Callable[[], Awaitable[T]], settings: Settings) -> T:
@@ -240,7 +245,7 @@ async def _create(
         answer = await admin.create_topics(topics, timeout_ms=_REQUEST_MS)
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerError(
-            f"cannot create topics: {denied(error, settings.kafka) or _said(error)}"
+            f"cannot create topics: {denied(error, settings.kafka) or str(error) or repr(error)}"
         ) from error
     created, refused, forbidden = [], [], []
     for name, code, *message in answer.topic_errors:

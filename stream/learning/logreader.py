@@ -31,6 +31,7 @@ from stream.kafka.clients import stop_consumer
 from stream.kafka.diagnosis import why
 from stream.kafka.erased import read_erased
 from stream.kafka.offsets import log_lost
+from stream.kafka.rates import current_rates
 from stream.kafka.topic_ids import ask_topic_ids
 from stream.kafka.topics import absent
 from stream.pipeline.event_times import EventTimes
@@ -91,7 +92,7 @@ class KafkaLog:
             TopicLayoutError: the topic does not exist.
             TopicReplaced: it was deleted and created again since it was last read.
             TrainerError: no broker answers, or it stops to.
-            BrokerError: as above, while the requests are read.
+            BrokerError: as above, while rates or requests are read.
         """
         consumer = AIOKafkaConsumer(
             group_id=None,
@@ -103,6 +104,8 @@ class KafkaLog:
         )
         try:
             self._know(await self._partition_numbers())
+            # Before the events, whose end is taken afterwards.
+            self.money.rates.update(await current_rates(self._settings))
             await consumer.start()
             await self._check_topic(consumer)
             await self._read_from(consumer, count)

@@ -10,9 +10,9 @@ from models.log.eventlog import LogParts
 from models.log.names import Names, Row, catalogue
 from models.log.spool import Spool
 from models.money import AS_THEY_COME
-from stream.config.rates import rates_of
 from stream.config.settings import Settings
 from stream.kafka.erased import read_erased
+from stream.kafka.rates import current_rates
 from stream.learning.logreader import Count, KafkaLog, read_files
 from stream.replay.adapter import AS_FOUND, Wanted
 
@@ -113,7 +113,7 @@ class FromFiles:
                 stored_id,
                 self.names,
                 self.wanted,
-                AS_THEY_COME if settings is None else rates_of(settings.money),
+                AS_THEY_COME if settings is None else asyncio.run(current_rates(settings)),
             )
         )
         if settings is not None and settings.kafka.bootstrap_servers:

@@ -7,14 +7,10 @@ from the one before it: each place is tried, the latest first, until the publish
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from models.errors import ModelError
 from models.history import snapshot
@@ -24,30 +20,25 @@ from models.serving.explain import Attribution, attribute
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.training.warm import warm_network
-from schemas.codec import decode, decode_event
+from schemas.codec import decode_event
 from schemas.errors import InvalidMessage
 from schemas.outputs import Prediction, Source, TargetScore
 from stream.config.targets import targets_of
 from stream.config.trust import manifest_check
-from stream.errors import BrokerError, ExplainError
-from stream.kafka.clients import stop_consumer
-from stream.kafka.diagnosis import why
-from stream.kafka.erased import read_erased
+from stream.errors import ExplainError
+from stream.kafka.rates import current_rates
+from stream.operations.explain_log import Parsed, published_prediction, records_of_user
 from stream.pipeline.readout import readout_of
 from stream.pipeline.records import Row
 from stream.testing import PipelineDriver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from aiokafka import ConsumerRecord
-
+    from models.money import Rates
     from schemas.events import Event
     from stream.config.settings import Settings
 
 PLACES: Final = 256
 """Places at which the model may have taken over that are tried, besides the first event."""
-_STALLED_MS: Final = 10_000
 
 
 class PastEvent(msgspec.Struct, frozen=True):
@@ -98,28 +89,6 @@ class Explanation(msgspec.Struct, frozen=True):
     """Target -> the events shown to the model, oldest first."""
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """A prediction id taken apart."""
-
-    version: str
-    source: Source
-
-    @classmethod
-    def of(cls, prediction_id: str) -> Parsed:
-        """Read "version:topic:partition:offset".
-
-        Raises:
-            ExplainError: it is none.
-        """
-        parts = prediction_id.rsplit(":", 3)
-        if len(parts) != 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):  # noqa: PLR2004
-            raise ExplainError(
-                f"{prediction_id!r} is no prediction id: it reads version:topic:partition:offset"
-            )
-        return cls(parts[0], Source(parts[1], int(parts[2]), int(parts[3])))
-
-
 async def explain(settings: Settings, prediction_id: str) -> Explanation:
     """Make a prediction again and take it apart.
 
@@ -136,9 +105,10 @@ async def explain(settings: Settings, prediction_id: str) -> Explanation:
             "topics": settings.topics.model_copy(update={"events": asked.source.topic}),
         }
     )
-    records = await _records_of_user(settings, asked)
-    published = await _published(settings, prediction_id, asked, records[-1].timestamp)
-    return _explain(settings, prediction_id, asked, records, published)
+    records = await records_of_user(settings, asked)
+    published = await published_prediction(settings, prediction_id, asked, records[-1].timestamp)
+    rates = await current_rates(settings)
+    return _explain(settings, prediction_id, asked, records, published, rates)
 
 
 def _explain(
@@ -147,6 +117,7 @@ def _explain(
     asked: Parsed,
     records: list[Row],
     published: Prediction | None,
+    rates: Rates,
 ) -> Explanation:
     registry = Registry(settings.models_dir)
     try:
@@ -161,7 +132,7 @@ def _explain(
         told = max(map(len, _next(published).values()), default=0)
         worker = worker.model_copy(update={"rank_top": told})
         settings = settings.model_copy(update={"worker": worker})
-    driver, prediction = _again(settings, scorer, asked, records, published)
+    driver, prediction = _again(settings, scorer, asked, records, published, rates)
     user = prediction.user_id
     record = driver.records()[user]
     rows = np.zeros(1, np.intp)
@@ -208,6 +179,7 @@ def _again(
     asked: Parsed,
     records: list[Row],
     published: Prediction | None,
+    rates: Rates,
 ) -> tuple[PipelineDriver, Prediction]:
     """The pipeline after the record, and its prediction; as published, if any way leads there."""
     before = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
@@ -218,7 +190,7 @@ def _again(
     # Scores do not depend on batches: all at once is quickest. To the last digit they once did.
     for batch in (len(records), 1):
         for place in places:
-            driver, prediction = _run(settings, before, scorer, records, place, asked, batch)
+            driver, prediction = _run(settings, before, scorer, records, place, asked, batch, rates)
             if published is None or _numbers(published) == _numbers(prediction):
                 return driver, prediction
             best = min(best, (_gap(published, prediction), place))
@@ -242,6 +214,7 @@ def _run(
     place: int,
     asked: Parsed,
     batch: int,
+    rates: Rates,
 ) -> tuple[PipelineDriver, Prediction]:
     """Let the model `before` serve up to `place`, then the one in question."""
     partition = asked.source.partition
@@ -250,6 +223,7 @@ def _run(
         settings,
         partition=partition,
         partitions=settings.topics.partitions,
+        rates=rates,
     )
     driver.pipe_records(records[:place], batch=batch)
     driver.pipeline.replace_scorer(scorer)
@@ -311,87 +285,3 @@ def _numbers(prediction: Prediction) -> tuple[object, ...]:
     wait, left = prediction.expected_wait_ms, prediction.survival
     ranks = prediction.next_categories, prediction.next_items
     return prediction.targets, wait, left, prediction.expected_spend, *ranks
-
-
-async def _records_of_user(settings: Settings, asked: Parsed) -> list[Row]:
-    """All records of the user up to the one in question, which is the last."""
-    source = asked.source
-    at = TopicPartition(source.topic, source.partition)
-    found = [record async for record in _read(settings, at, source.offset, source.offset + 1)]
-    if not found or found[0].offset != source.offset:
-        raise ExplainError(
-            f"offset {source.offset} of {at.topic}-{at.partition} is not in the log any more (or"
-            " not yet): only predictions whose events are kept can be made again"
-        )
-    key = found[0].key
-    erased = await read_erased(settings)
-    user = settings.privacy.stored_id((key or b"").decode("utf-8", "replace"))
-    if erased.covers(user, found[0].timestamp):
-        raise ExplainError(
-            f"the user of offset {source.offset} of {at.topic}-{at.partition} was erased after it:"
-            " nothing that was made of it is made again"
-        )
-    return [
-        Row(record.offset, record.timestamp, record.key, record.value)
-        async for record in _read(settings, at, None, source.offset + 1)
-        if record.key == key and not erased.covers(user, record.timestamp)
-    ]
-
-
-async def _published(
-    settings: Settings, prediction_id: str, asked: Parsed, since: int
-) -> Prediction | None:
-    """The prediction as it was published, if it is kept; it came after its event."""
-    needle = prediction_id.encode()
-    for topic in (settings.topics.propensity, settings.topics.shadow):
-        at = TopicPartition(topic, asked.source.partition)
-        async with aclosing(_read(settings, at, None, None, since)) as records:
-            async for record in records:
-                if record.value is not None and needle in record.value:
-                    prediction = decode(Prediction, record.value)
-                    if prediction.prediction_id == prediction_id:
-                        return prediction
-    return None
-
-
-async def _read(
-    settings: Settings,
-    at: TopicPartition,
-    first: int | None,
-    end: int | None,
-    since: int | None = None,
-) -> AsyncGenerator[ConsumerRecord]:
-    """Records of a partition from an offset, a time or the beginning, to an offset or its end."""
-    consumer = AIOKafkaConsumer(
-        group_id=None,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        **settings.kafka.client_options(),
-    )
-    try:
-        await consumer.start()
-        consumer.assign([at])
-        ends = await consumer.end_offsets([at])
-        stop = ends[at] if end is None else min(end, ends[at])
-        if first is not None:
-            consumer.seek(at, first)
-        elif since is not None:
-            found = (await consumer.offsets_for_times({at: since}))[at]
-            if found is None:
-                return
-            consumer.seek(at, found.offset)
-        else:
-            await consumer.seek_to_beginning(at)
-        while await consumer.position(at) < stop:
-            for records in (await consumer.getmany(timeout_ms=_STALLED_MS)).values():
-                for record in records:
-                    if record.offset >= stop:
-                        return
-                    yield record
-    except (KafkaError, OSError) as error:
-        raise BrokerError(
-            f"{at.topic}-{at.partition} cannot be read: {await why(settings.kafka, error)}"
-        ) from error
-    finally:
-        await stop_consumer(consumer)

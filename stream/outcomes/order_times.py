@@ -16,9 +16,11 @@ import numpy as np
 
 from models.encoding import encode_event
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND
+from models.money import AS_THEY_COME, currency_code
 from models.orders import OrderBook, late_code
 
 if TYPE_CHECKING:
+    from models.money import Rates
     from models.orders import Order
     from schemas.events import Event
 
@@ -43,16 +45,31 @@ class Line(NamedTuple):
     units: int = 1
 
 
-def line_of(event: Event, own: int | None = None) -> Line | None:
+def line_of(
+    event: Event,
+    own: int | None = None,
+    rates: Rates = AS_THEY_COME,
+    taken: int | None = None,
+) -> Line | None:
     """The line that an event is; None if it is neither purchase nor refund.
 
     Args:
         event: as it counts.
         own: when it happened, ms, where it came late and counts as of when it came.
+        rates: convert its amount, as for the worker.
+        taken: broker's time of the event, ms; None: after all rates were known.
     """
     if event.code not in (PURCHASE, REFUND):
         return None
     time, event_id, kind, item, _, amount, order, units = encode_event(event)
+    if amount and event.currency and rates.currency:
+        amounts, _ = rates.convert(
+            np.array([amount], np.int64),
+            np.array([currency_code(event.currency)], np.uint32),
+            np.array([time if own is None else own], np.int64),
+            None if taken is None else np.array([taken], np.int64),
+        )
+        amount = int(amounts[0])
     if own is not None:
         order = late_code(order, own)
     return Line(time, kind, event_id, order, item, float(np.float32(amount / AMOUNT_UNIT)), units)

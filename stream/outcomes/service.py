@@ -31,6 +31,7 @@ from schemas.outputs import ChurnAlert, Prediction
 from stream.config.targets import targets_of
 from stream.kafka.announce import note, withdraw
 from stream.kafka.diagnosis import unusable
+from stream.kafka.rates import RateFollower
 from stream.kafka.same_topics import SameTopics
 from stream.kafka.tail import open_tail
 from stream.outcomes.arrivals import Arrivals
@@ -103,6 +104,7 @@ class OutcomeService:
         """When that was, ms since the epoch; None before the first time."""
         self._times = EventTimes.of(settings)
         self._arrivals = Arrivals.of(settings)
+        self._rates = RateFollower(settings)
         self._take: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.events: self._event,
             topics.propensity: self._prediction,
@@ -133,6 +135,8 @@ class OutcomeService:
             try:
                 await producer.start()
                 stack.push_async_callback(producer.stop)
+                await self._rates.start()
+                stack.push_async_callback(self._rates.close)
                 await self._seek(tail)
                 # In one order each time: what changes are found depends on the order of verdicts.
                 # Roles first, as they are now: a canary that was rolled back is not judged again.
@@ -150,11 +154,13 @@ class OutcomeService:
         self, tail: Tail, requests: Tail, producer: AIOKafkaProducer, stop: asyncio.Event
     ) -> None:
         due = time.monotonic() + self.settings.outcomes.publish_ms / 1000
-        same = SameTopics([*self._take], tail.topic_ids)
+        topics = self.settings.topics
+        same = SameTopics([*self._take, topics.erase, topics.outcomes], tail.topic_ids)
         while not stop.is_set():
             await same.check()
             records = await tail.poll(_POLL_S)
-            # After the records: a request that lies before one of them is read before it is used.
+            # After the records: what lies before one of them is read before it is used.
+            await self._rates.read()
             await self._erase(requests)
             self._drain(records)
             if self.watch.rollbacks or time.monotonic() >= due:
@@ -228,7 +234,8 @@ class OutcomeService:
             return
         if time != event.event_time:
             event = msgspec.structs.replace(event, event_time=time)
-        line = line_of(event, known if time != known else None)
+        own = known if time != known else None
+        line = line_of(event, own, self._rates.rates, record.timestamp)
         self.joiner.event(user, time, event.code, record.partition, line)
         self.rankings.event(user, event, record.partition, record.offset)
 

@@ -58,6 +58,8 @@ class Surroundings:
     confirm_topic: Callable[[], Awaitable[None]]
     """Raises `TopicLayoutError` when the source topic has not the partitions that it had."""
     metrics: Metrics = field(default_factory=Metrics)
+    inputs_ready: Callable[[], bool] = lambda: True
+    """False while batches have to wait for something that they need, such as rates."""
 
 
 class Processing:
@@ -171,7 +173,7 @@ class Processing:
     def _next_batch(self) -> MicroBatch | None:
         if self._commit is not None and self._much_pending():
             return None
-        return self._inbox.take()
+        return self._inbox.take() if self._around.inputs_ready() else None
 
     def _much_pending(self) -> bool:
         return self._uncommitted_records >= _PENDING_BATCHES * self._settings.worker.batch_size

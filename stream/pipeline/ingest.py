@@ -133,7 +133,9 @@ class Ingest:
         events.time, skews = self._times.take(own, timestamps)
         moved = np.zeros(len(own), np.bool_) if events.time is own else events.time != own
         offsets = records.offsets[sources]
-        events.amount, amounts = self._rates.convert(events.amount, currencies, events.time)
+        events.amount, amounts = self._rates.convert(
+            events.amount, currencies, events.time, timestamps
+        )
         return Decoded(keys, offsets, events, sources, refused, timestamps, skews, moved, amounts)
 
     def _parse(self, records: Records) -> Parsed:

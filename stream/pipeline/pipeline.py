@@ -41,6 +41,7 @@ from stream.pipeline.timers import TimerIndex, Timers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from models.money import Rates
     from stream.config.settings import Settings
     from stream.pipeline.clocks import Arrivals, Segment
     from stream.pipeline.erasure import Erasure
@@ -76,12 +77,15 @@ class Pipeline:
         partitions: int,
         store: RecordStore,
         scorer: ScorerLike | Serving,
+        rates: Rates | None = None,
     ) -> None:
         """Restore the partition's watermark, counters and offset from ``store``.
 
-        ``scorer``: the model, or all models with those on trial.
+        ``scorer``: the model, or all models with those on trial. ``rates``: the table, where the
+        settings name a topic and no file.
         """
         self._settings = settings
+        self._rates = rates_of(settings.money) if rates is None else rates
         state, worker = settings.state, settings.worker
         self._clock = worker.clock
         self._ingest = Ingest(
@@ -91,7 +95,7 @@ class Pipeline:
             times=EventTimes.of(settings),
             check_partitioner=worker.check_partitioner,
             pseudonyms=settings.privacy.pseudonyms,
-            rates=rates_of(settings.money),
+            rates=self._rates,
         )
         self._rules = TimeRules(
             SessionRules(state.session_gap_ms, state.session_max_ms),
@@ -158,15 +162,15 @@ class Pipeline:
                 f" {money.currency or 'not set'}: set {meta.currency}, or begin anew with another"
                 " app_id"
             )
-        if value is not None and meta.rates != rates_of(money).digest:
+        if value is not None and meta.rates != self._rates.digest:
             log.warning(
                 "amounts are made with other rates from here on; earlier ones stay as they are",
                 partition=where,
                 offset=meta.source_offset,
                 before=meta.rates or None,
-                now=rates_of(money).digest or None,
+                now=self._rates.digest or None,
             )
-        meta.currency, meta.rates = money.currency or "", rates_of(money).digest
+        meta.currency, meta.rates = money.currency or "", self._rates.digest
         return meta
 
     @property

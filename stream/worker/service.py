@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import structlog
 import torch
@@ -12,6 +13,7 @@ from models.serving.scorer import Scorer
 from stream.config.settings import Settings
 from stream.config.targets import targets_of
 from stream.config.trust import manifest_check
+from stream.kafka.rates import RateFollower
 from stream.kafka.rights import check_rights, worker_rights
 from stream.kafka.topics import check_topics, copies_kept_ms
 from stream.partition.eraser import Eraser
@@ -41,8 +43,9 @@ async def run_worker(settings: Settings) -> None:
     with _quiet("aiokafka"):
         kept_ms = copies_kept_ms(settings, await check_topics(settings))
         await check_rights(settings, worker_rights(settings))
-    follower = ModelFollower(settings)
+    follower, rates = ModelFollower(settings), RateFollower(settings)
     try:
+        await rates.start()
         scorer = await follower.start()
         if scorer is None:
             scorer = Scorer.rhythm(targets_of(settings), device=settings.worker.device)
@@ -52,17 +55,19 @@ async def run_worker(settings: Settings) -> None:
         await asyncio.to_thread(warm_up, settings, Scorer.rhythm(targets_of(settings)))
         worker = Worker(
             settings,
-            new_pipeline=Pipeline,
+            new_pipeline=partial(Pipeline, rates=rates.rates),
             due_of=indexed_dues,
             scorer=scorer,
-            companions=(follower, Heartbeats(settings), TopicWatch(settings)),
+            companions=(follower, rates, Heartbeats(settings), TopicWatch(settings)),
             last_resort=lambda: Scorer.rhythm(targets_of(settings)),
             new_eraser=lambda source: Eraser(settings, source, kept_ms),
             trials=follower.trials,
             trial_failed=follower.fails,
+            inputs_ready=lambda: rates.ready,
         )
         await worker.run()
     finally:
+        await rates.close()
         await follower.close()
 
 

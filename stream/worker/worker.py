@@ -65,6 +65,7 @@ class Worker:
         new_eraser: Callable[[TopicPartition], Eraser] | None = None,
         trials: Trials | None = None,
         trial_failed: Callable[[str, str], None] | None = None,
+        inputs_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Start nothing.
 
@@ -77,7 +78,8 @@ class Worker:
             last_resort: makes the model that serves when all others fail.
             new_eraser: makes what reads a partition's requests to forget users.
             trials: canary and shadow to begin with.
-            trial_failed: told version and reason of a model on trial that fails.
+            trial_failed: called with version and reason of a model on trial that fails.
+            inputs_ready: False while events have to wait for something that they need.
         """
         self.settings = settings
         # Checked once, not in each partition: their small micro-batches are scored together.
@@ -109,6 +111,7 @@ class Worker:
             set_aside=self._set_aside,
             confirm_topic=self.supervision.confirm_topic,
             metrics=self.supervision.metrics,
+            inputs_ready=inputs_ready,
         )
 
     def stop(self) -> None:

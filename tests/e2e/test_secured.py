@@ -67,10 +67,14 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
         # So small a shop proves little of any model.
         gate={"confidence": 0.55, "tolerance": 1.0, "max_ece": 0.5},
         models={"trusted_keys": [f"{key}.pub"], "signing_key": str(key)},
+        money={"currency": "EUR", "rates_topic": True},
     )
     world, topics = shop.world, shop.settings.topics
     shop.run("topics-admin", "topics", "create")
     shop.run("topics-admin", "topics", "check")
+    rates = tmp_path / "rates.csv"
+    rates.write_text("date,currency,rate\n1990-01-01,JPY,0.0064\n")
+    assert "1 rates" in shop.run("rates", "rates", "publish", str(rates))
     log = messages(shop_log(users=250, days=80))
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\n".join(value for _, value in log))
@@ -113,7 +117,10 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
     worker = world.start_worker(**{PASSWORD: shop.password("worker")})
     world.wait_committed(len(log) + 4)
     worker.stop()
-    assert [p.model_version for p in world.read(topics.shadow, Prediction)] == [version]
+    (scored,) = world.read(topics.shadow, Prediction)
+    assert scored.model_version == version
+    told = shop.run("explainer", "explain", scored.prediction_id, "--json")
+    assert json.loads(told)["exact"]
     told = shop.run("outcomes", "outcomes", "--once", "--json")
     assert {json.loads(line)["model_version"] for line in told.splitlines()} >= {RHYTHM_VERSION}
     shop.run("trainer", "models", "rollback", version)
@@ -154,6 +161,7 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
         ("producer", ("train",), r"cannot read .*lacks a right on topic \S+events"),
         ("trainer", ("worker",), r"lacks a right on topic \S+erase: give it"),
         ("subscriber", ("erase", "u1"), r"may not see topic \S+erase"),
+        ("operator", ("explain", "rhythm:EVENTS:0:0"), r"cannot be read: .*topic \S+events"),
         ("operator", ("dlq", "replay", "--all"), r"lacks the right Create on topic \S+replayed"),
     ],
 )
@@ -166,7 +174,8 @@ def test_a_missing_right_is_named(
 ) -> None:
     file = refused.folder / "one.jsonl"
     file.write_bytes(encode(LATE))
-    words = [str(file) if word == "FILE" else word for word in arguments]
+    events = refused.settings.topics.events
+    words = [str(file) if word == "FILE" else word.replace("EVENTS", events) for word in arguments]
     done = run_program(
         *(*words, "--config", str(refused.config(component))),
         **{PASSWORD: refused.password(component)},

@@ -16,7 +16,7 @@ from stream.kafka.topics import check_topics, copies_kept_ms, create_topics, req
 from tests.patience import PATIENCE_S
 
 NAMES = ("events", "late", "dead_letter", "propensity", "shadow", "churn", "outcomes")
-CONTROL = ("models", "metrics", "erase", "erased", "status")
+CONTROL = ("models", "metrics", "erase", "erased", "rates", "status")
 
 
 def settings_for(servers: str, prefix: str | None = None, **topics: object) -> Settings:
