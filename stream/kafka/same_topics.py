@@ -5,9 +5,10 @@ Clients know topics by their names, and go on at the same offset of another log.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
+import structlog
 from aiokafka.errors import KafkaError
 
 from stream.errors import TopicReplaced
@@ -15,6 +16,8 @@ from stream.kafka.topic_ids import replaced
 
 EVERY_S: Final = 1.0
 _ANSWER_S: Final = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 class SameTopics:
@@ -35,25 +38,40 @@ class SameTopics:
         self._next = 0.0
 
     async def check(self) -> None:
-        """Look at most once per `EVERY_S`.
+        """Do `replaced`, where a new topic cannot be gone on with.
 
         Raises:
-            TopicReplaced: a topic has another id than at the first look.
+            TopicReplaced: a topic has another id than before.
         """
-        if time.monotonic() < self._next:
-            return
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                found = await self._ask(self._topics)
-        except (KafkaError, TimeoutError, OSError):
-            return  # whether the worker can go on without a broker is for its watchdog to judge
-        finally:
-            self._next = time.monotonic() + EVERY_S
-        again = replaced(self._known, found)
-        if again:
+        if again := await self.replaced():
             raise TopicReplaced(
                 f"{', '.join(sorted(again))} was deleted and created again while it was being read:"
                 " offsets of the old topic are none of the new one; start again to see what can be"
                 " gone on with"
             )
-        self._known = found | self._known
+
+    async def replaced(self) -> list[str]:
+        """Ask at most once per `EVERY_S`; return the topics with another id than before, once."""
+        if time.monotonic() < self._next:
+            return []
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                found = await self._ask(self._topics)
+        except (KafkaError, TimeoutError, OSError):
+            return []  # whether the worker can go on without a broker is for its watchdog to judge
+        finally:
+            self._next = time.monotonic() + EVERY_S
+        again = replaced(self._known, found)
+        self._known |= found
+        return again
+
+
+def log_new_outputs(topics: Iterable[str], where: str) -> None:
+    """Log output topics that were deleted and created again: what they held is gone."""
+    for topic in sorted(topics):
+        log.warning(
+            "an output topic was deleted and created again: what it held is gone and is not written"
+            " again, and its subscribers have to begin at its first offset",
+            topic=topic,
+            noticed_by=where,
+        )

@@ -18,6 +18,7 @@ from stream.config.settings import Settings
 from stream.errors import OffsetError, StoreCorrupt, StoreLocked, TopicLayoutError
 from stream.health.vitals import Progress
 from stream.kafka.offsets import Start, source_offsets, starting_point
+from stream.kafka.same_topics import log_new_outputs
 from stream.kafka.topic_ids import replaced, topic_ids
 from stream.kafka.topics import PARTITIONS_CHANGED
 from stream.partition.commit import Committer
@@ -26,7 +27,7 @@ from stream.partition.eraser import Eraser
 from stream.partition.same_topics import check_changelog, check_source
 from stream.pipeline.due_times import DueOf
 from stream.pipeline.erasure import Erasure
-from stream.pipeline.outbox import Counters, Outbox, Outputs
+from stream.pipeline.outbox import Counters, Outbox, Outputs, output_topics
 from stream.pipeline.records import Records
 from stream.storage.recovery import recover
 from stream.storage.store import RecordStore, RocksStore, wipe
@@ -189,7 +190,8 @@ async def open_partition(
         await committer.start()
         progress.enter("opening the folder")
         local = await folder.open()
-        followed = [tp.topic, settings.changelog, settings.topics.erase]
+        outputs = output_topics(settings.topics).values()
+        followed = [tp.topic, settings.changelog, settings.topics.erase, *outputs]
         ids = await topic_ids(options, followed, OffsetError)
         check_changelog(local, settings.changelog, ids)
         progress.enter("settling the last transaction")
@@ -229,6 +231,9 @@ async def open_partition(
             if again:
                 log.warning("a new topic: requests to forget users are read again", topic=erase)
             await eraser.start(-1 if again else pipeline.erase_offset, progress)
+        log_new_outputs(
+            {*replaced(pipeline.topic_ids, ids)} & {*outputs}, f"{tp.topic}-{tp.partition}"
+        )
         pipeline.note_topics(pipeline.topic_ids | ids)
     except BaseException:
         if eraser is not None:

@@ -14,8 +14,9 @@ from stream.health.metrics import Metrics
 from stream.health.vitals import Sign
 from stream.health.watchdog import Watchdog, cluster_answers
 from stream.health.web import WebServer
-from stream.kafka.same_topics import SameTopics
+from stream.kafka.same_topics import SameTopics, log_new_outputs
 from stream.kafka.topics import PARTITIONS_CHANGED
+from stream.pipeline.outbox import output_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,6 +76,7 @@ class Supervision:
             [*topics, settings.topics.erase, settings.topics.models],
             self._topic_ids,
         )
+        self._same_outputs = SameTopics([*output_topics(settings.topics).values()], self._topic_ids)
 
     def start(self) -> None:
         """Begin to watch the event loop, and open the pages where they are wanted.
@@ -125,6 +127,7 @@ class Supervision:
             self._check_faust()
             self.check_topic()
             await self._same_topics.check()
+            log_new_outputs(await self._same_outputs.replaced(), self._worker.identity.name)
             await self._worker.reinstate_scorer()
 
     def _check_faust(self) -> None:

@@ -40,3 +40,13 @@ async def test_a_cluster_without_an_answer_or_without_ids_is_no_error() -> None:
     same = SameTopics(["a"], ask)
     while answers:
         await same.check()
+
+
+async def test_where_it_is_no_error_each_new_id_is_returned_once() -> None:
+    answers = [{"a": "1"}, {"a": "2", "b": "1"}, {"a": "2", "b": "1"}, {"a": "2", "b": "2"}]
+
+    async def ask(_: object) -> dict[str, str]:
+        return answers.pop(0)
+
+    same = SameTopics(["a", "b"], ask)
+    assert [await same.replaced() for _ in range(4)] == [[], ["a"], [], ["b"]]

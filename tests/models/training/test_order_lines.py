@@ -1,0 +1,72 @@
+"""Buyers of whom nothing can be known: the lines of their orders must not look like knowledge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.data.dataset import DatasetConfig
+from models.errors import TrainingError
+from models.fitting.fit import FitConfig
+from models.history import PURCHASE, Events, SessionRules
+from models.log.eventlog import EventLog
+from models.targets import shop_targets
+from models.training.train import TrainConfig, Trained, train
+from schemas.events import EventType
+from tests.models.shop import DAY, START
+
+TARGETS = shop_targets(PURCHASE, 3 * DAY, 20 * DAY)
+CONFIG = TrainConfig(
+    dataset=DatasetConfig(history_length=16, min_points=50),
+    fit=FitConfig(epochs=2, patience=2, windows=64, learning_rate=3e-3),
+    hidden_size=16,
+    candidates=("logistic",),
+)
+USERS, DAYS = 250, 120
+
+
+def memoryless(apart: int) -> EventLog:
+    """Orders at one rate of all users, with 2 to 4 lines so many ms apart; views at any time."""
+    rng = np.random.default_rng(6)
+    rows = []
+    for user in range(USERS):
+        for moment in rng.uniform(0, DAYS, rng.poisson(0.05 * DAYS)):
+            lines = range(int(rng.integers(2, 5)))
+            rows += [(user, START + int(moment * DAY) + n * apart, PURCHASE) for n in lines]
+        for moment in rng.uniform(0, DAYS, rng.poisson(0.1 * DAYS)):
+            rows.append((user, START + int(moment * DAY), int(EventType.VIEW)))
+    rows.sort(key=lambda row: row[1])
+    users, times, kinds = (np.array(column) for column in zip(*rows, strict=True))
+    size = len(rows)
+    events = Events(
+        times.astype(np.int64),
+        rng.permutation(np.arange(1, size + 1)).astype(np.uint64),
+        kinds.astype(np.uint8),
+        np.arange(size, dtype=np.uint32) % 40 + 1,
+        np.ones(size, np.uint16),
+        np.full(size, 100_000),
+        np.zeros(size, np.uint32),
+        np.ones(size, np.uint32),
+    )
+    return EventLog(users.astype(np.uint64) * np.uint64(10**15) + np.uint64(7), events)
+
+
+def run(log: EventLog, config: TrainConfig = CONFIG) -> Trained:
+    return train(log, TARGETS, config, created_at=1_700_000_000_000, device="cpu")
+
+
+@pytest.mark.parametrize("apart", [0, 7, 2_000])
+def test_the_gate_refuses_a_model_that_knows_nothing(apart: int) -> None:
+    with pytest.raises(TrainingError, match=r"better than base_rate \(purchase"):
+        run(memoryless(apart))
+
+
+@pytest.mark.parametrize("apart", [7, 2_000])
+def test_lines_taken_for_orders_would_look_like_knowledge(apart: int) -> None:
+    """So the test before can fail: it is the definition of an order that refuses the model."""
+    by_line = replace(CONFIG, dataset=replace(CONFIG.dataset, sessions=SessionRules(gap=1)))
+    with pytest.raises(TrainingError) as refused:
+        run(memoryless(apart), by_line)
+    assert "better than base_rate (purchase" not in str(refused.value)
