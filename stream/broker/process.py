@@ -1,11 +1,12 @@
 """Broker processes: start detached, recognise, signal, wait. Nothing here knows Kafka."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import SystemRandom
 
@@ -79,6 +80,20 @@ def end(pids: dict[int, str], grace_s: float) -> None:
             time.sleep(_POLL_S)
     left = ", ".join(str(pid) for pid, mark in pids.items() if is_alive(pid, mark))
     raise BrokerError(f"the broker process {left} does not end, not even when killed: end it")
+
+
+def command_lines() -> Iterator[str]:
+    """Yield the command lines of the processes that this user may see."""
+    if (_PROC / "self").exists():
+        for path in _PROC.iterdir():
+            if path.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    yield _command_line(int(path.name))
+        return
+    answer = subprocess.run(
+        ["/bin/ps", "-ww", "-x", "-o", "command="], capture_output=True, text=True, check=False
+    )
+    yield from answer.stdout.splitlines()
 
 
 def is_free(port: int) -> bool:

@@ -68,6 +68,7 @@ def stop(config: ConfigFile = None, data_dir: DataDir = None) -> None:
 def status(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Show each broker's process and port; exit status 1 unless all of them answer."""
     from stream.broker import EmbeddedKafka
+    from stream.broker.elsewhere import running_brokers
 
     folder = broker_folder(read_settings(config, data_dir=data_dir))
     nodes = EmbeddedKafka(folder).status()
@@ -79,7 +80,10 @@ def status(config: ConfigFile = None, data_dir: DataDir = None) -> None:
         elif node.answers and not node.running:
             words = "taken by another program"
         typer.echo(f"broker {node.node}: {process}, 127.0.0.1:{node.port} {words}")
-    if not nodes or not all(node.running and node.answers for node in nodes):
+    if not nodes:
+        others = "".join(f"; {servers} has its data in {at}" for servers, at in running_brokers())
+        raise BrokerError(f"no cluster in {folder}: run `intentstream broker start`{others}")
+    if not all(node.running and node.answers for node in nodes):
         raise BrokerError(f"no complete cluster runs in {folder}: run `intentstream broker start`")
 
 

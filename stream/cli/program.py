@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> None:
     try:
         build(wanted)(args=list(arguments), prog_name="intentstream")
     except IntentStreamError as error:
-        fail(str(error))
+        fail(f"{error}{_elsewhere(error)}")
     except Exception as error:
         if not type(error).__module__.startswith("aiokafka."):
             raise
@@ -86,6 +86,21 @@ def run(arguments: Sequence[str]) -> None:
             or f"Kafka: {error}; check that the broker runs (`intentstream broker status`) and"
             " --bootstrap-servers"
         )
+
+
+def _elsewhere(error: IntentStreamError) -> str:
+    """Where a local broker runs, for who looked on another data folder for one."""
+    from stream.errors import NoBrokerNamed
+
+    if not isinstance(error, NoBrokerNamed):
+        return ""
+    from stream.broker.elsewhere import running_brokers
+
+    return "".join(
+        f"; one runs with its data in {folder}: pass --bootstrap-servers {servers}"
+        + (f", or --data-dir {folder.parent}" if folder.name == "kafka" else "")
+        for servers, folder in running_brokers()
+    )
 
 
 def _not_loaded() -> None:

@@ -10,13 +10,30 @@ from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_setti
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from stream.operations.status_report import StatusReport
 
 app = typer.Typer()
 
 _REFRESH_S: Final = 2.0
+_ALL: Final = 1 << 30
+"""Lines of a table."""
+_PARTITIONS: Final = ("partition", "lag", "committed", "end", "events/s", "watermark", "heartbeat")
+_MODELS: Final = (
+    "model",
+    "role",
+    "target",
+    "matured",
+    "AUC",
+    "recency",
+    "log-loss",
+    "ECE",
+    "lift",
+)
+_RANKINGS: Final = ("model", "role", "ranking", "judged", "hit rate", "last", "NDCG")
 
 
 @app.command()
@@ -111,21 +128,21 @@ def _tables(report: "StatusReport") -> "RenderableType":
                 f" {client.remedy}; docs/clients.md"
             ),
         )
-    partitions = Table(
-        "partition", "committed", "end", "lag", "events/s", "watermark", "heartbeat", box=SIMPLE
-    )
-    for row in report.partitions:
-        beat = row.heartbeat
-        partitions.add_row(
+    partitions = [
+        (
             str(row.partition),
+            f"{row.lag:,}",
             "-" if row.committed is None else f"{row.committed:,}",
             f"{row.end:,}",
-            f"{row.lag:,}",
             f"{row.events_per_second:,.0f}",
-            moment(beat.watermark) if beat else "-",
-            f"{duration(max(report.at - beat.updated_at, 0))} ago" if beat else "never",
+            moment(row.heartbeat.watermark) if row.heartbeat else "-",
+            f"{duration(max(report.at - row.heartbeat.updated_at, 0))} ago"
+            if row.heartbeat
+            else "never",
         )
-    parts: list[RenderableType] = [figures, partitions]
+        for row in report.partitions
+    ]
+    parts: list[RenderableType] = [figures, _Rows(_PARTITIONS, partitions)]
     if any(model.targets for model in report.models):
         parts.append(_models(report))
     if any(model.rankings for model in report.models):
@@ -134,48 +151,59 @@ def _tables(report: "StatusReport") -> "RenderableType":
     return Group(*parts)
 
 
-def _models(report: "StatusReport") -> "RenderableType":
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(
-        "model",
-        "role",
-        "target",
-        "matured",
-        "AUC",
-        "recency",
-        "log-loss",
-        "ECE",
-        "lift",
-        box=SIMPLE,
-    )
+def _models(report: "StatusReport") -> "_Rows":
+    rows = []
     for model in report.models:
         for target, found in model.targets.items():
             figures = (found.auc, found.recency_auc, found.log_loss, found.ece, found.lift)
-            table.add_row(
-                model.model_version,
-                model.rollout or "-",
-                target,
-                f"{found.matured:,}",
-                *("-" if figure is None else f"{figure:.4f}" for figure in figures),
+            rows.append(
+                (
+                    model.model_version,
+                    model.rollout or "-",
+                    target,
+                    f"{found.matured:,}",
+                    *("-" if figure is None else f"{figure:.4f}" for figure in figures),
+                )
             )
-    return table
+    return _Rows(_MODELS, rows)
 
 
-def _rankings(report: "StatusReport") -> "RenderableType":
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table("model", "role", "ranking", "judged", "hit rate", "last", "NDCG", box=SIMPLE)
+def _rankings(report: "StatusReport") -> "_Rows":
+    rows = []
     for model in report.models:
         for what, found in model.rankings.items():
             figures = (found.hit_rate, found.last_hit_rate, found.ndcg)
-            table.add_row(
-                model.model_version,
-                model.rollout or "-",
-                f"next {what}",
-                f"{found.judged:,}",
-                *(f"{figure:.4f}" for figure in figures),
+            rows.append(
+                (
+                    model.model_version,
+                    model.rollout or "-",
+                    f"next {what}",
+                    f"{found.judged:,}",
+                    *(f"{figure:.4f}" for figure in figures),
+                )
             )
-    return table
+    return _Rows(_RANKINGS, rows)
+
+
+class _Rows:
+    """A table whose columns stand side by side as far as the terminal is wide, then below."""
+
+    def __init__(self, columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
+        """A text per column."""
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[RenderableType]":
+        """Lay it out for the width of the terminal."""
+        from rich.text import Text
+
+        from stream.operations.watch_rows import fitting_lines
+
+        del console
+        head, *lines = fitting_lines(self._columns, self._rows, options.max_width - 1, _ALL)
+        yield Text(f" {head}", style="bold", no_wrap=True)
+        for line in lines:
+            yield Text(f" {line}", no_wrap=True)
+        yield ""
