@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +104,8 @@ class Place:
         }
 
     async def prepare(self, settings: Settings) -> None:
-        """Create a worker's topics and announce the model, once."""
+        """Compile the kernels, create a worker's topics and announce the model, each once."""
+        await asyncio.to_thread(_compile_kernels)
         created = await create_topics(settings)
         if settings.topics.models in created:
             await announce(settings, read_manifest(self.script.parent))
@@ -213,3 +217,9 @@ class Watcher:
         """Partition -> last stable offset, now."""
         ends = await self.consumer.end_offsets(self.partitions)
         return {tp.partition: end for tp, end in ends.items()}
+
+
+@functools.cache
+def _compile_kernels() -> None:
+    """Fill the cache of kernels; a worker that compiles them is not ready for minutes."""
+    subprocess.run([sys.executable, "-m", "stream.worker.warming"], check=True)

@@ -2,13 +2,16 @@
 
 DescribeProducers and DescribeTransactions (KIP-664) report what a transaction left undecided,
 OffsetFetch from version 7 on (KIP-447) does not answer with an offset that a pending transaction
-is about to replace.
+is about to replace. Metadata from version 10 on (KIP-516) has the ids of topics.
 """
 
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Final
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
+    AbstractType,
     Boolean,
     CompactArray,
     CompactString,
@@ -22,6 +25,10 @@ from aiokafka.protocol.types import (
 _TEXT: Final = CompactString("utf-8")
 _TAGS: Final = ("tags", TaggedFields)
 _NO_TAGS: Final[dict[int, bytes]] = {}
+
+_UUID_BYTES: Final = 16
+NO_TOPIC_ID: Final = bytes(_UUID_BYTES)
+"""Stands for no topic id."""
 
 Partitions = list[tuple[str, list[int]]]
 """(topic, partitions of it)."""
@@ -198,3 +205,90 @@ class FetchOffsets(Request[_OffsetFetchRequest]):
         """Return the request as sent."""
         topics = [(topic, numbers, _NO_TAGS) for topic, numbers in self._partitions]
         return request_struct_class(self._group, topics, self._stable, _NO_TAGS)
+
+
+class _Uuid(AbstractType[bytes]):
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(_UUID_BYTES)
+
+
+class _MetadataResponse(Response):
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", _TEXT),
+                ("port", Int32),
+                ("rack", _TEXT),
+                _TAGS,
+            ),
+        ),
+        ("cluster_id", _TEXT),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", _TEXT),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        _TAGS,
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                _TAGS,
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        _TAGS,
+    )
+
+
+class _MetadataRequest(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("topic", _TEXT), _TAGS),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        _TAGS,
+    )
+
+
+class DescribeTopicIds(Request[_MetadataRequest]):
+    """The ids of topics, by their names; aiokafka's own requests end before version 10."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        """`topics`: that are asked for; none is created."""
+        self._topics = [(NO_TOPIC_ID, topic, _NO_TAGS) for topic in topics]
+
+    def build(self, request_struct_class: type[_MetadataRequest]) -> _MetadataRequest:
+        """Return the request as sent."""
+        return request_struct_class(self._topics, False, False, False, _NO_TAGS)

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from stream.replay.adapter import DateOrder, Decimal, LineError, Wanted, identifier
 from stream.replay.errors import ReplayError
 
 __all__ = ["Cells", "Conventions"]
+
+Way = TypeVar("Way", DateOrder, Decimal)
 
 Cells = Iterable[tuple[int, list[str], list[str]]]
 """Per data line: its number, its dates, its numbers."""
@@ -117,24 +119,12 @@ class Conventions:
         """
         if self._wanted.dates is not None:
             return self._wanted.dates
-        seen: dict[DateOrder, int] = {}
-        for line, dates, _ in self._cells():
-            for text in dates:
-                order = _order(text)
-                if order is not None:
-                    seen.setdefault(order, line)
-        if not seen:
-            raise ReplayError(
-                f"{self._path}: every date can be day/month or month/day; say which with"
-                " --dates dmy or --dates mdy"
-            )
-        if len(seen) > 1:
-            raise ReplayError(
-                f"{self._path}: the day stands first in line {seen['dmy']} and the month first in"
-                f" line {seen['mdy']}; write the dates as YYYY-MM-DD, or pass --dates dmy or"
-                " --dates mdy, which rejects the others"
-            )
-        return next(iter(seen))
+        return self._decided(
+            ((line, _order(text)) for line, dates, _ in self._cells() for text in dates),
+            "every date can be day/month or month/day; say which with --dates dmy or --dates mdy",
+            "the day stands first in line {dmy} and the month first in line {mdy}; write the dates"
+            " as YYYY-MM-DD, or pass --dates dmy or --dates mdy, which rejects the others",
+        )
 
     @property
     def decimal(self) -> Decimal:
@@ -145,26 +135,38 @@ class Conventions:
         """
         if self._decimal is not None:
             return self._decimal
-        seen: dict[Decimal, int] = {}
-        for line, _, numbers in self._cells():
-            for text in numbers:
-                sign = _decimal(text)
-                if sign is not None:
-                    seen.setdefault(sign, line)
-        if not seen:
-            raise ReplayError(
-                f"{self._path}: every number with a point or comma can have thousands or decimals"
-                " behind it; say which sign the decimals have with --decimal . or --decimal ,"
-            )
-        if len(seen) > 1:
-            raise ReplayError(
-                f"{self._path}: the decimal sign is a point in line {seen['.']} and a comma in line"
-                f" {seen[',']}; write one of them, or pass --decimal . or --decimal , which rejects"
-                " the others"
-            )
-        decimal = next(iter(seen))
+        decimal: Decimal = self._decided(
+            ((line, _decimal(text)) for line, _, numbers in self._cells() for text in numbers),
+            "every number with a point or comma can have thousands or decimals behind it; say which"
+            " sign the decimals have with --decimal . or --decimal ,",
+            "the decimal sign is a point in line {.} and a comma in line {,}; write one of them, or"
+            " pass --decimal . or --decimal , which rejects the others",
+        )
         self._decimal = decimal
         return decimal
+
+    def _decided(self, found: Iterable[tuple[int, Way | None]], nowhere: str, both: str) -> Way:
+        """The one way in which all that tell are written.
+
+        Args:
+            found: (line, what it tells, None if nothing).
+            nowhere: what to do where no line tells.
+            both: what to do where two lines contradict each other; {way} stands for the first line.
+
+        Raises:
+            ReplayError: no line tells, or some contradict others.
+        """
+        seen: dict[Way, int] = {}
+        for line, way in found:
+            if way is not None:
+                seen.setdefault(way, line)
+        if not seen:
+            raise ReplayError(f"{self._path}: {nowhere}")
+        if len(seen) > 1:
+            for way, line in seen.items():
+                both = both.replace(f"{{{way}}}", str(line))
+            raise ReplayError(f"{self._path}: {both}")
+        return next(iter(seen))
 
     def _date(self, text: str) -> int:
         text = text.strip()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stream.broker.jars import classpath
 from stream.cli.main import main
 from tests.conftest import Kafka
 from tests.models.shop import shop_log
@@ -61,3 +62,9 @@ async def world(
     await produce(made.bootstrap, made.source, [(b"key", b"")] * 2000)
     yield made
     await made.stop()
+
+
+@pytest.fixture(scope="module")
+def cached() -> None:
+    """Jars are there, so that no test times a download."""
+    classpath(print)
