@@ -1,7 +1,7 @@
 """Were churn alerts right, early and complete: against a shop's later purchases, and a fixed rule.
 
 Pure. Times and durations in ms. Alerts count that were raised while their outcome can still be
-known: from the beginning of the judged period to one horizon before its end.
+known: from the beginning of the evaluated period to one horizon before its end.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Period:
     horizon: int
     """A user is lost who buys nothing for so long."""
     min_orders: int
-    """Of users with fewer orders nobody says that they are lost."""
+    """Users with fewer orders do not count as lost."""
 
     @property
     def matured(self) -> int:
@@ -76,7 +76,7 @@ class Quality:
     over."""
     lead_days: float | None
     """Median, over the found ones, of the time from the alert to the end of that horizon: how much
-    earlier the alert told what then came true."""
+    earlier the alert came than the loss was certain."""
     within_a_day: float | None
     """Share that was raised within a day after an event of the user."""
     at_an_event: float | None

@@ -81,7 +81,7 @@ class RecoveryError(StreamError):
 
 
 class LogUnreadable(StreamError):
-    """Records are on the broker, and nobody can make sense of their bytes; names the place."""
+    """Records on the broker cannot be decoded; names the place."""
 
 
 class OpeningGivenUp(StreamError):

@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             run(sys.argv[1:] if arguments is None else arguments)
         except SystemExit as ended:
             status = ended.code
-        if sys.stdout is not None:  # closed by whoever started the program
+        if sys.stdout is not None:  # closed by the process that started the program
             sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has what they wanted.
+        # The reader of the output has what it wanted.
         from stream.cli.ending import give_up_output
 
         give_up_output()

@@ -64,7 +64,7 @@ def watch(
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
-        # Whoever read the pipe has had enough.
+        # The reader of the pipe has closed it.
         give_up_output()
 
 

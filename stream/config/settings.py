@@ -105,7 +105,7 @@ class WorkerSettings(Section):
     history_age_ms: Millis = DAY_MS
     """An event that reaches Kafka later than this after it happened is history."""
     history_gap_ms: Millis = 30 * DAY_MS
-    """Events of history no further apart than this are one stretch, in which nobody was missed;
+    """Events of history no further apart than this are one stretch without an outage;
     one that ends no further than this before live events, or before now, goes on with them: its
     users follow the wall clock once it is loaded. Users of older history are left as they are."""
     batch_size: int = Field(default=4096, ge=1, le=65_536)

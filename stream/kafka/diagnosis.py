@@ -60,7 +60,7 @@ def denied(error: BaseException | None, kafka: KafkaSettings) -> str | None:
     if isinstance(error, TransactionalIdAuthorizationFailed):
         return f"{user} lacks the right Write on transactional id {named}: {_RIGHTS}"
     if isinstance(error, ClusterAuthorizationFailedError):
-        # What an idempotent producer is told that may write to no topic.
+        # What the broker answers an idempotent producer without Write on any topic.
         return f"{user} lacks the right Write on the topic, or one on the cluster: {_RIGHTS}"
     if isinstance(error, InvalidTimestampError):
         return clock_is_wrong()

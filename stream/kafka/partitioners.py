@@ -139,7 +139,7 @@ def shares(samples: Iterable[Sample]) -> list[ClientShare]:
     The shares are those of a mixture of clients under which the samples are likeliest (EM). A key
     that lies somewhere by chance lies where a given partitioner puts it once in (partitions - 1)
     times, so that a few keys say nothing: what chance explains is counted as "none of these". With
-    two partitions there is only one wrong one, and nothing can be told.
+    two partitions there is only one wrong one, and no client can be identified.
     """
     groups = [_group(sample, count) for sample, count in Counter(samples).items()]
     if not groups:

@@ -167,7 +167,7 @@ class RateFollower:
             try:
                 await self.read()
             except (KafkaError, BrokerError, OSError) as error:
-                # Whether the worker can go on without a broker is for its watchdog to judge.
+                # The watchdog decides whether the worker can go on without a broker.
                 log.warning("rates cannot be read", topic=self._topic, error=str(error))
             if not self.ready and not self._waiting:
                 log.warning("events wait until the rates are read to their end", topic=self._topic)

@@ -58,7 +58,7 @@ class SameTopics:
             async with asyncio.timeout(_ANSWER_S):
                 found = await self._ask(self._topics)
         except (KafkaError, TimeoutError, OSError):
-            return []  # whether the worker can go on without a broker is for its watchdog to judge
+            return []  # the watchdog decides whether the worker can go on without a broker
         finally:
             self._next = time.monotonic() + EVERY_S
         again = replaced(self._known, found)

@@ -130,7 +130,7 @@ async def forget(
 
 
 def check_ids(user_ids: Sequence[str]) -> None:
-    """Refuse ids that no event can have: whoever asks has mistyped one, or passed nothing on.
+    """Refuse ids that no event can have: the caller has mistyped one, or passed nothing on.
 
     Raises:
         EraseError: there is no id, or it names the first that is empty, blank, longer than an id

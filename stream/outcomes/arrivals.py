@@ -19,7 +19,7 @@ class Arrivals:
     """Each user's newest event time so far; of the users of the last events."""
 
     def __init__(self, grace_ms: int, correction_ms: int, max_users: int) -> None:
-        """Begin with nobody known: a user's first event is never late."""
+        """Begin with no user known: a user's first event is never late."""
         self._grace = grace_ms
         self._correction = correction_ms
         self._most = max_users

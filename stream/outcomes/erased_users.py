@@ -9,7 +9,7 @@ class ErasedUsers:
     """The last request of each user in each source partition."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin without users."""
         self._before: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:

@@ -139,7 +139,7 @@ class OutcomeService:
                 stack.push_async_callback(self._rates.close)
                 await self._seek(tail)
                 # In one order each time: what changes are found depends on the order of verdicts.
-                # Roles first, as they are now: a canary that was rolled back is not judged again.
+                # Roles first, as they are now: a canary that was rolled back stays so.
                 async for records in tail.read_in_order(_STALLED_S, self.settings.topics.models):
                     await self._erase(requests)
                     self._drain(records)
@@ -242,7 +242,7 @@ class OutcomeService:
     def _prediction(self, record: ConsumerRecord) -> None:
         prediction = decode(Prediction, record.value)
         self.predictions += 1
-        # Who abstains, and who speaks of a program, is not judged; nor who was erased.
+        # Predictions of automated or erased users are not evaluated.
         if not prediction.automated and not self._is_erased(prediction):
             self.joiner.prediction(prediction)
             self.rankings.prediction(prediction)

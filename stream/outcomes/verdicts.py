@@ -1,4 +1,4 @@
-"""What became of a prediction or an alert, and who is told."""
+"""What became of a prediction or an alert, and the listener for it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream.config.settings import Settings
 from stream.errors import EraseError
@@ -141,6 +141,12 @@ class Eraser:
     def _named(self) -> Iterator[None]:
         try:
             yield
+        except OffsetOutOfRangeError as error:
+            raise EraseError(
+                f"{self._where}: {self._tp.topic} was deleted and created again while it was being"
+                " read, or its requests were deleted unread: start the worker again, which reads"
+                " the topic from its beginning"
+            ) from error
         except KafkaError as error:
             raise failure_of(error, EraseError)(
                 f"{self._where}: requests to forget users cannot be read: {error!r}; check the"

@@ -65,7 +65,7 @@ class Absences:
         if not self._clocks.used:
             return
         state = self._clocks.state
-        # Before the first time nobody of a replay has followed the wall.
+        # Before the first time no user of a replay has followed the wall clock.
         after = state.fired or tick
         if since is not None:
             after = min(after, since - 1)
@@ -117,6 +117,6 @@ class Absences:
             arrived = segment.arrived(firing.replay, due)
             return Decided.at(arrived, due, (arrived - due > self._age) | auto)
 
-        # On the event clock nobody follows the wall, nor does who did before it was set.
+        # On the event clock no user follows the wall clock, nor do those who did before it was set.
         lanes = (REPLAYS,) if auto else (WALL, REPLAYS)
         return Scope(lanes, firing.after, firing.until, mine, decided)

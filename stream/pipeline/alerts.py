@@ -11,8 +11,8 @@ Who gave back what they bought is no customer that the shop could lose: such a u
 and an open alert ends by the refund, however high the risk is. A refund that comes late and is of
 before the alert retracts it, as it would not have been raised.
 
-Only a timer raises or escalates: inactivity made the risk, and nobody who was there this moment is
-told of as gone. An event of any type ends the dwell, and may resolve or retract. A user whose risk
+Only a timer raises or escalates, because inactivity makes the risk: no alert is raised at an event
+of the user. An event of any type ends the dwell, and may resolve or retract. A user whose risk
 is high at an event is evaluated at the next timer, which the event sets.
 
 A new model alone raises nothing (churn.raise_on_model_change allows it). Where another model makes
@@ -87,7 +87,7 @@ class Evaluation:
     purchased: bool = False
     """That event is a purchase that begins an order."""
     raising: bool = True
-    """An alert may be raised: this is no evaluation of history that nobody is to act on."""
+    """An alert may be raised: this is no evaluation of history, on which no action may follow."""
 
     def crosses(self, threshold: float) -> bool:
         """Whether nothing but the change of the model takes the risk over a threshold, or under."""
@@ -111,7 +111,7 @@ def cause_of(
     """What made the transition that ``advance`` returned, ``fields`` as it left them.
 
     Where a model evaluates a user for the first time, it cannot be known what the one before would
-    say now; what it said last stands for that, so no change of the model is told as one of the
+    say now; what it said last stands for that, so no change of the model is reported as one of the
     user.
     """
     if transition == "raised":

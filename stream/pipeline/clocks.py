@@ -68,7 +68,7 @@ class Arrivals(NamedTuple):
     stamps: I64
     """Kafka timestamps, ms, 0 for none."""
     past: NDArray[np.bool_]
-    """Events that reached Kafka long after they happened, or nobody knows when."""
+    """Events that reached Kafka long after they happened, or at an unknown time."""
     replayed: NDArray[np.bool_]
     """Events of a replay: their users follow its clock."""
 
@@ -259,7 +259,7 @@ class Clocks:
         while self._mode == "auto" and r < self._count:
             row = self._table[r]
             if not row[ARRIVED]:
-                row[ARRIVED] = now  # nobody knows when, so it is quiet from now on
+                row[ARRIVED] = now  # the time is unknown, so it is quiet from now on
             if now - row[ARRIVED] < self._quiet or not self._connected(row, now):
                 r += 1
                 continue

@@ -1,9 +1,10 @@
 """Where to cut a micro-batch so that timers fire between the right events.
 
-When timers follow the clocks of replays, they are looked at each time a clock crosses a tick, and
-whoever is due is looked at before any later event of that user. What comes out must not depend on
-where batches begin and end. Users do not depend on each other, so firing late is as good as firing
-in time unless a user who may be due has an event behind the crossing: only there a batch is cut.
+When timers follow the clocks of replays, they are evaluated each time a clock crosses a tick, and
+a user whose timer expired is evaluated before any later event of that user. What comes out must not
+depend on where batches begin and end. Users do not depend on each other, so firing late is as good
+as firing in time unless a user who may be due has an event behind the crossing: only there a batch
+is cut.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 There are two lanes of timers, because users follow two kinds of clocks, the wall and that of a
 replay (`stream/pipeline/clocks.py`). A user of a dead replay is due long before now and is never
-looked at; in a lane of their own such users are in nobody's way.
+looked at; in a lane of their own such users delay no others.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Scope:
     decided: Callable[[I64], Decided]
     """What is to be said of decisions of some times."""
     to_wall: bool = False
-    """Whoever is looked at follows the wall from then on."""
+    """Users that are evaluated follow the wall clock from then on."""
 
 
 class Timers:

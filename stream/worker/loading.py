@@ -52,9 +52,9 @@ async def in_bounded_time(call: Callable[[], Found], limit_s: float) -> Found:
         error, found = None, None
         try:
             found = call()
-        except Exception as raised:  # noqa: BLE001  # handed on to whoever waits
+        except Exception as raised:  # noqa: BLE001  # handed on to the waiting coroutine
             error = raised
-        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+        with contextlib.suppress(RuntimeError):  # The loop is closed: no coroutine waits.
             loop.call_soon_threadsafe(settle, error, found)
 
     threading.Thread(target=run, name="model loader", daemon=True).start()

@@ -117,13 +117,24 @@ def buying(shop: World, *users: str) -> Iterator[None]:
         loop.close()
 
 
+async def left_open(shop: World) -> AIOKafkaProducer:
+    """The producer of a transaction with one event."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shop.bootstrap, transactional_id=shop.settings.app_id
+    )
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(shop.settings.topics.events, bought("tx"), b"tx")
+    return producer
+
+
 @pytest.mark.parametrize("ending", ["commit", "abort"])
 def test_a_customer_behind_an_open_transaction_is_active(
     world: Callable[..., World], ending: str
 ) -> None:
     (port,) = free_ports(1)
     shop = world(**SECTIONS, worker={"http_port": port})
-    events, churn = shop.settings.topics.events, shop.settings.topics.churn
+    churn = shop.settings.topics.churn
     loop = asyncio.new_event_loop()
     producer = None
     try:
@@ -131,12 +142,7 @@ def test_a_customer_behind_an_open_transaction_is_active(
         with buying(shop, "bob", "ann"):
             shop.wait_committed(8)
         with buying(shop, "ann"):
-            producer = AIOKafkaProducer(
-                loop=loop, bootstrap_servers=shop.bootstrap, transactional_id=shop.settings.app_id
-            )
-            loop.run_until_complete(producer.start())
-            loop.run_until_complete(producer.begin_transaction())
-            loop.run_until_complete(producer.send_and_wait(events, bought("tx"), b"tx"))
+            producer = loop.run_until_complete(left_open(shop))
             # Long enough for four times the gap of either customer.
             blocked = until(
                 shop,
