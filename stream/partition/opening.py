@@ -190,8 +190,7 @@ async def open_partition(
         await committer.start()
         progress.enter("opening the folder")
         local = await folder.open()
-        outputs = output_topics(settings.topics).values()
-        followed = [tp.topic, settings.changelog, settings.topics.erase, *outputs]
+        followed = [tp.topic, settings.changelog, settings.topics.erase, *_outputs(settings)]
         ids = await topic_ids(options, followed, OffsetError)
         check_changelog(local, settings.changelog, ids)
         progress.enter("settling the last transaction")
@@ -231,9 +230,7 @@ async def open_partition(
             if again:
                 log.warning("a new topic: requests to forget users are read again", topic=erase)
             await eraser.start(-1 if again else pipeline.erase_offset, progress)
-        log_new_outputs(
-            {*replaced(pipeline.topic_ids, ids)} & {*outputs}, f"{tp.topic}-{tp.partition}"
-        )
+        log_new_outputs(_outputs(settings) & {*replaced(pipeline.topic_ids, ids)}, folder.where)
         pipeline.note_topics(pipeline.topic_ids | ids)
     except BaseException:
         if eraser is not None:
@@ -250,6 +247,10 @@ async def open_partition(
         seconds=round(time.monotonic() - began, 2),
     )
     return OpenPartition(committer, behind, pipeline, start, known.end, eraser)
+
+
+def _outputs(settings: Settings) -> set[str]:
+    return {*output_topics(settings.topics).values()}
 
 
 def _new_pipeline(tp: TopicPartition, parts: Parts, store: RecordStore) -> PipelineLike:
@@ -270,7 +271,7 @@ class _Folder:
         settings = parts.settings
         self._progress = progress
         self._path = state_path(settings, tp.partition)
-        self._where = f"{tp.topic}-{tp.partition}"
+        self.where = f"{tp.topic}-{tp.partition}"
         self._identity = StoreIdentity(
             settings.app_id, settings.changelog, tp.partition, settings.topics.partitions
         )
@@ -283,7 +284,7 @@ class _Folder:
             try:
                 return self._open()
             except StoreCorrupt as error:
-                log.warning("state is wiped and restored", partition=self._where, reason=str(error))
+                log.warning("state is wiped and restored", partition=self.where, reason=str(error))
                 wipe(self._path)
             except StoreLocked:
                 if time.monotonic() > deadline:
