@@ -33,8 +33,15 @@ SESSION_START: Final = 1
 ORDER_START: Final = 2
 LINE: Final = 4
 """Flag of an entry that is a line of an order: a purchase, or a refund."""
+ON_TIME: Final = 32
+"""Mark of an event, not of an entry: it came when others say that it happened. A latest event of
+its user that nobody else has come to yet does not make it late."""
 RETIMED: Final = 8
 """Flag of an entry that came after the grace and counts as of when it came, see `Limits`."""
+HISTORY: Final = 16
+"""Flag of an entry that reached Kafka long after it happened: history that was loaded. It is late
+when it is older than its user's newest history by more than the grace, whatever live events there
+are, as long as it belongs into the ring."""
 ORDERS_KEPT: Final = 8
 """Different orders of a user that are told apart: a line joins, and a refund takes back, only one
 of the last so many (the order of the newest line first)."""
@@ -66,7 +73,7 @@ ENTRY: Final = np.dtype(
         ("amount", "<f4"),  # price x quantity, currency units
         ("category", "<u2"),  # hash of category_id, 0 = none
         ("type", "u1"),  # schemas.events.TYPE_CODES
-        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED
+        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED | HISTORY
         ("order", "<u4"),  # code of a line, see models/orders.py, 0 = no order id
         ("quantity", "<u4"),  # units of purchases and refunds, else 0
     ]
@@ -221,13 +228,16 @@ def chronological(record: np.void) -> NDArray[np.void]:
 def history_bytes(record: np.void, overflow: NDArray[np.void] | None = None) -> bytes:
     """The canonical bytes of one history: its header, then its entries oldest first.
 
-    ``overflow``: the entries beyond the ring, where the record says that there are any.
+    ``overflow``: the entries beyond the ring, where the record says that there are any. Whether an
+    event was loaded as history is no part of them: it says how it came, not what it is.
     """
     head = np.zeros(1, np.dtype(HEADER))
     for name in head.dtype.names or ():
         head[name] = record[name]
-    older = b"" if overflow is None else overflow.tobytes()
-    return head.tobytes() + older + chronological(record).tobytes()
+    parts = [chronological(record)] if overflow is None else [overflow, chronological(record)]
+    entries = np.concatenate(parts)
+    entries["flags"] &= ~np.uint8(HISTORY)
+    return head.tobytes() + entries.tobytes()
 
 
 def sort_key(time: int, kind: int, event_id: int) -> tuple[int, bool, int]:

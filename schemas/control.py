@@ -145,6 +145,13 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
             "those of a producer that writes local time as UTC."
         ),
     ] = {}
+    skewed: Annotated[
+        dict[str, Count],
+        Meta(description="Type -> events that are ahead or behind, which tells their producers."),
+    ] = {}
+    skewed_at: Annotated[
+        Count | None, Meta(description="Source offset of the last one of these; null: none.")
+    ] = None
     lost: Annotated[
         Count, Meta(description="Offsets that retention deleted before they were read.")
     ] = 0

@@ -322,6 +322,9 @@ class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
             " the oldest of the events that are kept of a user who has more than those at once."
         ),
     ] = "late"
+    detail: Annotated[
+        str | None, Meta(description="What would have made it count; null: nothing would.")
+    ] = None
 
 
 def prediction_id(model_version: str, topic: str, partition: int, offset: int) -> str:
@@ -345,6 +348,7 @@ def late_event(
     late_by_ms: int,
     value: bytes,
     reason: LateReason = "late",
+    detail: str | None = None,
 ) -> LateEvent:
     """Wrap a late event; a value over the copy bound is clipped and marked so."""
     return LateEvent(
@@ -357,6 +361,7 @@ def late_event(
         size=len(value),
         clipped=len(value) > MAX_ORIGINAL_BYTES,
         reason=reason,
+        detail=detail,
     )
 
 

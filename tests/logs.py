@@ -21,6 +21,8 @@ from schemas.events import CartAdd, Event, Purchase, Refund, View
 from tests.oracle import Ev, UserHistory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stream.config.settings import StateSettings
 
 DAY = 86_400_000
@@ -131,12 +133,15 @@ def raw(log: list[Event]) -> list[Raw]:
 
 
 def judged_by_oracle(
-    log: list[Event], state: StateSettings
+    log: list[Event], state: StateSettings, came: Sequence[tuple[bool, bool]] | None = None
 ) -> tuple[dict[str, UserHistory], dict[str, int]]:
-    """What the plain-Python oracle says of a log: per user the history, and the totals."""
+    """What the plain-Python oracle says of a log: per user the history, and the totals.
+
+    ``came``: per event whether it was loaded as history, and is on time by all others; see `offer`.
+    """
     users: dict[str, UserHistory] = {}
     totals = {"accepted": 0, "duplicate": 0, "late": 0, "invalid": 0}
-    for event in log:
+    for place, event in enumerate(log):
         history = users.setdefault(
             event.user_id,
             UserHistory(
@@ -148,6 +153,7 @@ def judged_by_oracle(
                 state.correction_ms,
             ),
         )
-        verdict = history.offer(Ev(*encode_event(event)))
+        loaded, on_time = came[place] if came else (False, False)
+        verdict = history.offer(Ev(*encode_event(event)), loaded=loaded, on_time=on_time)
         totals["invalid" if verdict == "reused" else verdict] += 1
     return users, totals

@@ -22,6 +22,7 @@ class Ev:
     amount: int = 0
     order: int = 0
     quantity: int = 1
+    loaded: bool = field(default=False, compare=False)
     own: int | None = field(default=None, compare=False)
     """When it happened, where it came late and counts as of when it came."""
 
@@ -183,8 +184,11 @@ class UserHistory:
     correction: int = 0
     accepted: list[Ev] = field(default_factory=list)
 
-    def offer(self, event: Ev) -> str:
-        """Judge an event and take it in: 'accepted', 'duplicate', 'reused' or 'late'."""
+    def offer(self, event: Ev, *, loaded: bool = False, on_time: bool = False) -> str:
+        """Judge an event and take it in: 'accepted', 'duplicate', 'reused' or 'late'.
+
+        ``loaded``: as history, which live events do not make late; ``on_time``: by all others.
+        """
         newest = self.accepted[-1].time if self.accepted else event.time
         if self.ttl is not None and event.time - newest > self.ttl:
             self.accepted.clear()
@@ -195,9 +199,13 @@ class UserHistory:
             kept, last = self.accepted[-self.ring :], self.accepted[-1].time
             known = len(kept) < self.ring or event.key > kept[0].key
             in_time = event.time >= last - self.correction
-            if event.type not in (PURCHASE, REFUND) or not known or not in_time:
+            history = [e.time for e in kept if e.loaded]
+            in_order = not history or event.time >= history[-1] - self.grace
+            if known and in_time and event.type in (PURCHASE, REFUND) and not on_time:
+                event, loaded = replace(event, time=last, own=event.time), False
+            elif not known or not (on_time or (loaded and in_order)):
                 return "late"
-            event = replace(event, time=last, own=event.time)
+        event = replace(event, loaded=loaded)
         bisect.insort(self.accepted, event, key=lambda e: e.key)
         return "accepted"
 

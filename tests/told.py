@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.history import chronological
+from models.history import HISTORY, chronological
 
 NAMES = (
     "n",
@@ -28,5 +28,7 @@ def told(record: np.void) -> dict[str, object]:
     out: dict[str, object] = {name: int(record[name]) for name in NAMES}
     out["counts"] = [int(c) for c in record["counts"]]
     fields = "time id item session_age category type flags order quantity"
-    out["ring"] = [tuple(int(e[f]) for f in fields.split()) for e in chronological(record)]
+    ring = chronological(record)
+    ring["flags"] &= ~np.uint8(HISTORY)  # how it came, not what it is
+    out["ring"] = [tuple(int(e[f]) for f in fields.split()) for e in ring]
     return out

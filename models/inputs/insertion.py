@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import (
+    HISTORY,
     I64,
     LATE_LINE,
+    ON_TIME,
     PURCHASE,
     REFUND,
     RETIMED,
@@ -66,6 +68,25 @@ def corrects(record: np.void, event: Events, grace: int, correction: int) -> boo
     )
 
 
+def is_late(record: np.void, key: tuple[int, bool, int], grace: int, came: int = 0) -> bool:
+    """Whether an event is older than the grace allows.
+
+    ``key``: its `sort_key`. ``came``: `ON_TIME` if others' clocks say that it is on time, `HISTORY`
+    if it was loaded long after it happened, so that live events do not make it late.
+    """
+    time = key[0]
+    if time >= int(record["last_time"]) - grace:
+        return False
+    n, size = int(record["n"]), len(record["ring"])
+    if not came or (n >= size and key < _key(record["ring"][n % size])):
+        return True
+    if came & ON_TIME:
+        return False
+    entries = chronological(record)
+    loaded = entries["time"][(entries["flags"] & HISTORY) != 0]
+    return len(loaded) > 0 and time < int(loaded[-1]) - grace
+
+
 def has_place(record: np.void, held: Held, key: tuple[int, bool, int], most: int) -> bool:
     """Whether all events after this one are held one by one, at most ``most`` beyond the ring.
 
@@ -90,7 +111,7 @@ def insert(
 ) -> Held:
     """Put one event (N = 1) where it belongs in ``record``, as if it had arrived in order.
 
-    ``flags``: `RETIMED` or none.
+    ``flags``: `RETIMED`, `HISTORY` or none.
 
     The caller has checked ``has_place`` and that neither the ring nor the overflow, ``held``, has
     the event. The new overflow is returned.

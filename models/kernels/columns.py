@@ -73,15 +73,25 @@ class EventColumns(NamedTuple):
     order: NDArray[np.uint32]
     quantity: NDArray[np.uint32]
     moved: NDArray[np.uint8]
-    """Not 0: the time is not the event's own. `RETIMED`: it came after the grace."""
+    """Bits. `HISTORY`: history that was loaded. `ON_TIME`. Any other: the time is not the event's
+    own; `RETIMED`: it came after the grace."""
 
     @classmethod
-    def of(cls, events: Events, moved: NDArray[np.bool_] | None = None) -> EventColumns:
-        """The columns of ``events``, contiguous; ``moved``: whose time is not their own."""
-        if moved is None:
-            moved = np.zeros(len(events), np.bool_)
+    def of(
+        cls,
+        events: Events,
+        moved: NDArray[np.bool_] | None = None,
+        came: NDArray[np.uint8] | None = None,
+    ) -> EventColumns:
+        """The columns of ``events``, contiguous.
+
+        ``moved``: whose time is not their own; ``came``: marks, `HISTORY` and `ON_TIME`.
+        """
+        marks = np.zeros(len(events), np.uint8) if moved is None else moved.astype(np.uint8)
+        if came is not None:
+            marks |= came
         columns = [np.ascontiguousarray(getattr(events, name)) for name in cls._fields[:-1]]
-        return cls._make([*columns, moved.astype(np.uint8)])
+        return cls._make([*columns, marks])
 
 
 class Limits(NamedTuple):

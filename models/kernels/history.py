@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.history import RETIMED, TYPE_SLOTS
+from models.history import ON_TIME, RETIMED, TYPE_SLOTS
 from models.kernels.columns import After, EventColumns, new_inputs, room
 from models.kernels.held import arena_place, held_from
 from models.kernels.jit import kernel, part
@@ -19,6 +19,7 @@ from models.kernels.ledger import UNIT, is_line, late_code
 from models.kernels.one_event import (
     append,
     clear,
+    counts_late,
     has_place,
     in_front,
     insert,
@@ -234,6 +235,7 @@ def take_events(
             last - limits.grace > time >= last - limits.correction
             and h.n[row] > 0
             and is_line(events.type[i])
+            and not moved[i] & ON_TIME
             and not in_front(h, row, time, events.type[i], event_id)
         ):
             time = times[i] = last
@@ -255,9 +257,10 @@ def take_events(
                 inputs.type[used] = events.type[i]
                 inputs.first[used] = h.n[row] == 1
                 used += 1
-        elif time < last - limits.grace or not has_place(
-            h, o, row, time, events.type[i], event_id, limits.most
-        ):
+        elif (
+            time < last - limits.grace
+            and not counts_late(h, row, time, events.type[i], event_id, moved[i], limits.grace)
+        ) or not has_place(h, o, row, time, events.type[i], event_id, limits.most):
             verdicts[i] = LATE
             late_by[i] = last - own[i]
             continue

@@ -6,11 +6,20 @@ in NumPy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.history import LINE, ORDER_START, PURCHASE, REFUND, RETIMED, SESSION_START
+from models.history import (
+    HISTORY,
+    LINE,
+    ON_TIME,
+    ORDER_START,
+    PURCHASE,
+    REFUND,
+    RETIMED,
+    SESSION_START,
+)
 from models.kernels.held import arena_place, follow_held, follow_newest, held_from, time_type
 from models.kernels.jit import kernel, part
 from models.kernels.ledger import UNIT, is_line, newest_of
@@ -29,6 +38,10 @@ from models.kernels.sequence import comes_after
 if TYPE_CHECKING:
     from models.kernels.columns import Columns, EventColumns, Limits
     from models.kernels.overflow import OverflowColumns
+
+
+_CAME: Final = RETIMED | HISTORY
+"""Flags that say how an event came."""
 
 
 @kernel
@@ -109,7 +122,7 @@ def append(
         _evict(h, o, row, slot, oldest, time, limits)
     _write(h, row, slot, events, i)
     h.ring_session_age[row, slot] = time - session
-    h.ring_flags[row, slot] = flags | (events.moved[i] & RETIMED)
+    h.ring_flags[row, slot] = flags | (events.moved[i] & _CAME)
     _count(h, row, kind, events.amount[i])
     h.last_time[row], h.last_id[row] = time, events.id[i]
     h.session_start[row] = session
@@ -186,6 +199,27 @@ def has_place(
 
 
 @kernel
+def counts_late(
+    h: Columns, row: int, time: int, kind: Any, event_id: np.uint64, mark: int, grace: int
+) -> Any:
+    """Whether an event counts that is older than its user's latest by more than the grace.
+
+    It does if it is on time by all others' clocks, or history and no newer history is that much
+    later; and if it belongs into the ring: then nothing that has left the ring comes after it, and
+    a repeat of it is recognised.
+    """
+    if not mark & (HISTORY | ON_TIME) or in_front(h, row, time, kind, event_id):
+        return False
+    if mark & ON_TIME:
+        return True
+    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+    for rank in range(n - 1, max(n - size, 0) - 1, -1):
+        if h.ring_flags[row, rank % size] & HISTORY:
+            return time >= h.ring_time[row, rank % size] - grace
+    return True
+
+
+@kernel
 def insert(
     h: Columns, o: OverflowColumns, row: int, events: EventColumns, i: int, limits: Limits
 ) -> None:
@@ -236,7 +270,7 @@ def _insert_ring(
         _copy_slot(h, row, rank % size, (rank + 1) % size)
     _write(h, row, at % size, events, i)
     line = LINE if is_line(events.type[i]) else 0
-    h.ring_flags[row, at % size] = line | (events.moved[i] & RETIMED)
+    h.ring_flags[row, at % size] = line | (events.moved[i] & _CAME)
     return at
 
 
@@ -259,7 +293,7 @@ def _insert_overflow(h: Columns, o: OverflowColumns, row: int, events: EventColu
     o.amount[at] = np.float32(events.amount[i] / UNIT)
     line = is_line(kind)
     o.category[at], o.type[at] = events.category[i], kind
-    o.flags[at] = (LINE if line else 0) | (events.moved[i] & RETIMED)
+    o.flags[at] = (LINE if line else 0) | (events.moved[i] & _CAME)
     o.order[at] = events.order[i] if line else np.uint32(0)
     o.quantity[at] = events.quantity[i] if line else np.uint32(0)
     note_place(o, row, at)

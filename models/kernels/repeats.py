@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.history import AMOUNT_UNIT, PURCHASE, REFUND, RETIMED
+from models.history import AMOUNT_UNIT, HISTORY, ON_TIME, PURCHASE, REFUND, RETIMED
 from models.kernels.jit import kernel, part
 from models.kernels.ledger import order_id_of
 from models.kernels.overflow import find_overflow
@@ -27,6 +27,7 @@ CONTENT: Final = (
 """Fields by which two events of one id are told apart; bit i of what differs is field i. The price
 is that of all units."""
 _UNIT = np.float64(AMOUNT_UNIT)
+_NOT_ITS_OWN: Final = 255 & ~HISTORY & ~ON_TIME
 
 
 @part
@@ -65,7 +66,7 @@ def differing(
         item, category = o.item[at], o.category[at]
         amount, order, quantity = o.amount[at], o.order[at], o.quantity[at]
     found: Any = 0
-    if time != events.time[i] and not events.moved[i] and not flags & RETIMED:
+    if time != events.time[i] and not events.moved[i] & _NOT_ITS_OWN and not flags & RETIMED:
         found |= 1
     if kind != events.type[i]:
         found |= 2

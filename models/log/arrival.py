@@ -1,7 +1,8 @@
 """Events that came late: which serving left out, and which count as of when they came.
 
 The same rules as in `models/kernels/history.py`, over a whole log in order of arrival, so that a
-training example knows of a late purchase when serving did, and not before.
+training example knows of a late purchase when serving did, and not before. History that was loaded
+counts as of when it happened: it is what serving knows from then on.
 """
 
 from __future__ import annotations
@@ -20,21 +21,19 @@ from models.history import (
     PURCHASE,
     REFUND,
 )
+from models.kernels.arrival import LATE, judge_arrivals
 
 if TYPE_CHECKING:
     from models.history import Events
 
-_BLOCK: Final = 1024
-"""Earlier events that are looked through at a time."""
-
 
 class Corrections(NamedTuple):
-    """When a purchase or refund that comes after the grace counts; `Limits.correction`."""
+    """When an event that comes after the grace counts all the same."""
 
     bound_ms: int = 0
-    """At most this much older than its user's latest event; 0: never."""
+    """A purchase or refund at most this much older than its user's latest event; 0: none."""
     ring: int = 64
-    """It has to be among so many of its user's newest events."""
+    """It has to be among so many of its user's newest events, as has history that was loaded."""
 
 
 NO_CORRECTIONS: Final = Corrections()
@@ -43,41 +42,37 @@ NO_CORRECTIONS: Final = Corrections()
 def arrived(
     users: NDArray[np.uint64],
     events: Events,
-    repeated: NDArray[np.bool_],
+    came: NDArray[np.uint8] | None,
     grace_ms: int,
     rules: Corrections,
 ) -> tuple[I64, NDArray[np.bool_], int]:
-    """Judge N events in order of arrival; ``repeated``: those that came before and do not count.
+    """Judge N events in order of arrival; ``came``: their marks, see `EventLog`.
 
     Returns:
         The time [N] at which each counts, ms, which of them are late [N], and how many count as of
         when they came.
     """
-    arrival = np.argsort(users, kind="stable")
-    times, rank = np.unique(events.time[arrival], return_inverse=True)
-    mine = users[arrival]
-    user = np.cumsum(np.append(False, mine[1:] != mine[:-1]))
-    # Ranks instead of times: the keys of one user stay below those of the next without overflow.
-    newest = times[np.maximum.accumulate(user * len(times) + rank) - user * len(times)]
-    time, event_id, kind = events.time[arrival], events.id[arrival], events.type[arrival]
-    late, again = newest - time > grace_ms, repeated[arrival]
-    refund = kind == REFUND
-    line = (kind == PURCHASE) | refund
-    corrected = 0
-    first = np.searchsorted(user, user[late], side="left")
-    for place, begin in zip(np.flatnonzero(late).tolist(), first.tolist(), strict=True):
-        near = newest[place] - time[place] <= rules.bound_ms
-        if not (line[place] and near):
-            continue
-        so_far = slice(begin, place + 1)
-        gone = late[so_far] | again[so_far]
-        keys = (time[so_far], refund[so_far], event_id[so_far])
-        if _recent(*keys, gone, newest[so_far], rules.ring):
-            time[place], late[place] = newest[place], False
-            corrected += int(not again[place])
-    at, out = np.empty_like(time), np.empty_like(late)
-    at[arrival], out[arrival] = time, late
-    return at, out, corrected
+    if came is None:
+        came = np.zeros(len(users), np.uint8)
+    order = np.argsort(users, kind="stable")
+    refund = events.type == REFUND
+    line = (events.type == PURCHASE) | refund
+    time = events.time.copy()
+    verdicts = np.zeros(len(users), np.uint8)
+    corrected = judge_arrivals(
+        order,
+        users,
+        time,
+        events.id,
+        line,
+        refund,
+        came,
+        grace_ms,
+        rules.bound_ms,
+        rules.ring,
+        verdicts,
+    )
+    return time, verdicts == LATE, int(corrected)
 
 
 def late_codes(events: Events, counted: I64) -> NDArray[np.uint32]:
@@ -88,29 +83,3 @@ def late_codes(events: Events, counted: I64) -> NDArray[np.uint32]:
     own, order = events.time // OWN_UNIT & ORDER_BITS, events.order.astype(np.int64)
     late = LATE_LINE | np.where(order != 0, LATE_NAMED | order, own)
     return np.where(counted != events.time, late, order).astype(np.uint32)
-
-
-def _recent(
-    time: I64,
-    refund: NDArray[np.bool_],
-    event_id: NDArray[np.uint64],
-    gone: NDArray[np.bool_],
-    newest: I64,
-    ring: int,
-) -> bool:
-    """Whether fewer than ``ring`` of a user's events are later than the last one to arrive.
-
-    ``gone``: which do not count; ``newest``: the latest time up to each.
-    """
-    end = len(time) - 1
-    now, back, own = time[end], refund[end], event_id[end]
-    later = 0
-    while end > 0 and newest[end - 1] >= now:
-        block = slice(max(0, end - _BLOCK), end)
-        behind = (refund[block] > back) | ((refund[block] == back) & (event_id[block] > own))
-        after = (time[block] > now) | ((time[block] == now) & behind)
-        later += int((after & ~gone[block]).sum())
-        if later >= ring:
-            return False
-        end = block.start
-    return True

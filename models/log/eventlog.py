@@ -21,13 +21,16 @@ class EventLog:
     users: NDArray[np.uint64]
     """xxh3-64 of the user id of each event."""
     events: Events
+    came: NDArray[np.uint8] | None = None
+    """Marks of how each came, `HISTORY` and `ON_TIME`; None: none."""
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, index: NDArray[np.intp]) -> EventLog:
         """The events at `index`, in that order."""
-        return EventLog(self.users[index], self.events.take(index))
+        came = None if self.came is None else self.came[index]
+        return EventLog(self.users[index], self.events.take(index), came)
 
     def where(self, keep: NDArray[np.bool_]) -> EventLog:
         """The events where `keep` is True."""
@@ -43,7 +46,9 @@ class EventLog:
         """All parts, one after the other."""
         names = Events.__slots__
         columns = (np.concatenate([getattr(p.events, n) for p in parts]) for n in names)
-        return EventLog(np.concatenate([p.users for p in parts]), Events(*columns))
+        came = [np.zeros(len(p), np.uint8) if p.came is None else p.came for p in parts]
+        users = np.concatenate([p.users for p in parts])
+        return EventLog(users, Events(*columns), np.concatenate(came))
 
     def parts(self) -> Iterator[EventLog]:
         """The whole log as one part."""
@@ -161,11 +166,10 @@ def _without_late(
     log: EventLog, grace_ms: int, corrections: Corrections
 ) -> tuple[EventLog, int, int]:
     """The log without late events, how many these are, and how many count as of when they came."""
-    repeated = _repeats(log)[0] if corrections.bound_ms else np.zeros(len(log), np.bool_)
-    time, late, corrected = arrived(log.users, log.events, repeated, grace_ms, corrections)
+    time, late, corrected = arrived(log.users, log.events, log.came, grace_ms, corrections)
     if corrected:
         order = late_codes(log.events, time)
-        log = EventLog(log.users, replace(log.events, time=time, order=order))
+        log = replace(log, events=replace(log.events, time=time, order=order))
     return log.where(~late), int(late.sum()), corrected
 
 

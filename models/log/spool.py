@@ -33,7 +33,7 @@ ROW: Final = np.dtype(
         ("quantity", "<u4"),
         ("category", "<u2"),
         ("type", "u1"),
-        ("unused", "u1"),
+        ("came", "u1"),
     ]
 )
 BITS: Final = 6
@@ -88,6 +88,8 @@ class Spool:
             rows[name] = getattr(log.events, name)
         if arrived is not None:
             rows["arrived"] = arrived
+        if log.came is not None:
+            rows["came"] = log.came
         where = log.users >> np.uint64(64 - self._bits)
         order = np.argsort(where, kind="stable")
         rows, where = rows[order], where[order]
@@ -108,7 +110,8 @@ class Spool:
             rows = self._rows(number)
             if len(rows):
                 columns = (np.ascontiguousarray(rows[name]) for name in Events.__slots__)
-                yield EventLog(np.ascontiguousarray(rows["user"]), Events(*columns))
+                users, came = (np.ascontiguousarray(rows[name]) for name in ("user", "came"))
+                yield EventLog(users, Events(*columns), came)
 
     def forget(self, keep: Keep) -> int:
         """Remove the events that may not be used, from the disk too; returns how many."""

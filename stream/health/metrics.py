@@ -154,6 +154,11 @@ class _Now(Collector):
             "Of these, events that are off by a time zone: local time written as UTC.",
             labels=["partition", "hours"],
         )
+        kinds = CounterMetricFamily(
+            "intentstream_skewed_types",
+            "Skewed events by type, which tells the producers of a shop apart.",
+            labels=["partition", "type"],
+        )
         amounts = CounterMetricFamily(
             "intentstream_foreign_amounts",
             "Events whose amount came in another currency than the shop's; unpriced ones do not"
@@ -174,12 +179,15 @@ class _Now(Collector):
                 events.add_metric([number, outcome], getattr(counters, outcome))
             for way in ("ahead", "behind"):
                 skewed.add_metric([number, way], getattr(counters, way))
-            for offset, count in counters.offsets.items():
-                zones.add_metric([number, f"{offset / HOUR_MS:g}"], count)
-            for name, count in counters.currencies.items():
-                amounts.add_metric([number, name, "counted"], count)
-            for name, count in counters.unpriced.items():
-                amounts.add_metric([number, name, "unpriced"], count)
+            hours = {f"{offset / HOUR_MS:g}": n for offset, n in counters.offsets.items()}
+            for family, figures, more in (
+                (zones, hours, []),
+                (kinds, counters.skewed, []),
+                (amounts, counters.currencies, ["counted"]),
+                (amounts, counters.unpriced, ["unpriced"]),
+            ):
+                for name, count in figures.items():
+                    family.add_metric([number, name, *more], count)
             for kind in ("predictions", "alerts"):
                 sent.add_metric([number, kind], getattr(counters, kind))
             lost.add_metric([number], counters.lost)
@@ -194,6 +202,7 @@ class _Now(Collector):
         yield sent
         yield skewed
         yield zones
+        yield kinds
         yield lost
         yield overflow
         yield amounts

@@ -3,9 +3,9 @@
 The same rules in plain Python, which tests compare: ``tests/stream/kernels/replay_rules.py``.
 
 A replay is a connected stretch of event time. Its clock follows its events, with one exception: an
-event that is further ahead of it than a bound is believed only when the next ones, of other users
-too, are there as well. So one wrong clock moves nobody else's time, and a shop that was closed
-moves everybody's. A replay of one user alone follows that user.
+event that is further ahead of it than a bound is believed only when the next ones, of three users
+in all, are there as well. So one wrong clock, or two, moves nobody else's time, and a shop that was
+closed moves everybody's. A replay of one user alone follows that user.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ from models.kernels.jit import kernel
 from models.kernels.xxh3 import U8, xxh3_64
 
 ID, START, CLOCK, TOP, EVENTS, USER, AHEAD, AHEAD_USER, WITNESSES, ARRIVED = range(10)
+OTHER, FIRST, SECOND, DISTINCT, RUN_FIRST, RUN_SECOND, RUN = range(10, 17)
 """Columns of a table of replays.
 
-Number; first, reached and greatest event time, ms; events; code of the only user, 0 of several; the
-time that is not believed yet, ms, 0 for none; code of the last user who was there; how many times
-users took turns there; greatest Kafka timestamp, ms, 0 for none.
+Number; first, reached and greatest event time, ms; events; code of the only user, or of one of two,
+0 of more; the time that is not believed yet, ms, 0 for none; code of the last user who was there;
+how many times users took turns there; greatest Kafka timestamp, ms, 0 for none. Code of the other
+one of two users; codes of the first two users who were there; how many different ones were, up to
+`WITNESSED`. The same three of the users who were not further ahead than the clock, since one was.
 """
-WIDTH: Final = 10
+USERS: Final = (USER, AHEAD_USER, OTHER, FIRST, SECOND, RUN_FIRST, RUN_SECOND)
+"""Columns with codes of users."""
+WIDTH: Final = 17
+"""Rows of earlier releases are shorter: what they lack is 0."""
 MOST: Final = 8
 """Replays that are told apart; the one with the fewest events makes room for the next."""
 WITNESSED: Final = 3
-"""So many events one after the other, each of another user than the one before, are believed."""
+"""A time is believed after so many events one after the other, each of another user than the one
+before, and of so many different users, or of both where a replay has but two."""
 
 
 class ReplayRules(NamedTuple):
@@ -57,17 +64,21 @@ class Course(NamedTuple):
     """Greatest tick that any clock crossed, since `follow` was called, before the event."""
     crossed: NDArray[np.bool_]
     """Its clock crosses a tick at this event."""
+    on_time: NDArray[np.bool_]
+    """It is no older than its clock less the grace, and three users say what the clock says."""
 
     @classmethod
     def empty(cls, count: int) -> Course:
         """Room for ``count`` events, none of a replay."""
         none = np.zeros(count, np.int64)
-        return cls(none, none.copy(), none.copy(), np.zeros(count, np.bool_))
+        no = np.zeros(count, np.bool_)
+        return cls(none, none.copy(), none.copy(), no, no.copy())
 
     def part(self, lo: int, hi: int) -> Course:
         """The rows from ``lo`` to ``hi``."""
-        replay, tick, reached, crossed = self
-        return Course(replay[lo:hi], tick[lo:hi], reached[lo:hi], crossed[lo:hi])
+        replay, tick, reached, crossed, on_time = self
+        part = slice(lo, hi)
+        return Course(replay[part], tick[part], reached[part], crossed[part], on_time[part])
 
 
 @kernel
@@ -96,25 +107,59 @@ def _drop(table: I64, count: int, row: int) -> int:
 
 
 @kernel
+def _meet(table: I64, r: int, user: int) -> None:
+    """Note a user of a replay."""
+    if user in (table[r, USER], table[r, OTHER]):
+        return
+    if table[r, USER] != 0 and table[r, OTHER] == 0:
+        table[r, OTHER] = user
+    else:
+        table[r, USER] = table[r, OTHER] = 0
+
+
+@kernel
+def _count_user(table: I64, r: int, user: int, first: int, second: int, count: int) -> None:
+    """Count a user among different ones; the columns are those of two of them and of how many."""
+    if user in (table[r, first], table[r, second]):
+        return
+    if table[r, first] == 0:
+        table[r, first] = user
+    elif table[r, second] == 0:
+        table[r, second] = user
+    table[r, count] = min(table[r, count] + 1, WITNESSED)
+
+
+@kernel
+def _ahead(table: I64, r: int, time: int, user: int) -> None:
+    """A user is the first at a time that is not believed yet."""
+    table[r, AHEAD], table[r, WITNESSES] = time, 1
+    table[r, FIRST] = table[r, SECOND] = table[r, DISTINCT] = 0
+    _count_user(table, r, user, FIRST, SECOND, DISTINCT)
+
+
+@kernel
 def _move(table: I64, r: int, time: int, user: int, bound: int) -> None:
     """The clock of a replay sees an event of it."""
-    if table[r, USER] == user or time <= table[r, CLOCK] + bound:
+    alone = table[r, USER] == user and table[r, OTHER] == 0
+    if alone or time <= table[r, CLOCK] + bound:
         table[r, CLOCK] = max(table[r, CLOCK], time)
         if time < table[r, AHEAD] - bound or table[r, CLOCK] >= table[r, AHEAD]:
             table[r, AHEAD] = 0
         return
     if table[r, AHEAD] == 0:
-        table[r, AHEAD], table[r, WITNESSES] = time, 1
+        _ahead(table, r, time, user)
     else:
         table[r, AHEAD] = min(table[r, AHEAD], time)
         table[r, WITNESSES] += user != table[r, AHEAD_USER]
+        _count_user(table, r, user, FIRST, SECOND, DISTINCT)
     table[r, AHEAD_USER] = user
-    if table[r, WITNESSES] >= WITNESSED:
+    different = WITNESSED if table[r, USER] == 0 else 2
+    if table[r, WITNESSES] >= WITNESSED and table[r, DISTINCT] >= different:
         table[r, CLOCK], table[r, AHEAD] = table[r, AHEAD], 0
         if time <= table[r, CLOCK] + bound:
             table[r, CLOCK] = max(table[r, CLOCK], time)
         else:
-            table[r, AHEAD], table[r, WITNESSES] = time, 1
+            _ahead(table, r, time, user)
 
 
 @kernel
@@ -135,9 +180,13 @@ def _join(table: I64, count: int, r: int, s: int) -> int:
     table[r, TOP] = max(table[r, TOP], table[s, TOP])
     table[r, EVENTS] += table[s, EVENTS]
     table[r, ARRIVED] = max(table[r, ARRIVED], table[s, ARRIVED])
-    if table[r, USER] != table[s, USER]:
-        table[r, USER] = 0
-    table[r, AHEAD] = 0
+    if table[s, USER] == 0:
+        table[r, USER] = table[r, OTHER] = 0
+    else:
+        _meet(table, r, table[s, USER])
+        if table[s, OTHER] != 0:
+            _meet(table, r, table[s, OTHER])
+    table[r, AHEAD] = table[r, RUN_FIRST] = table[r, RUN_SECOND] = table[r, RUN] = 0
     return _drop(table, count, s)
 
 
@@ -208,9 +257,13 @@ def follow(
         table[r, START] = min(table[r, START], time)
         table[r, EVENTS] += 1
         table[r, ARRIVED] = max(table[r, ARRIVED], stamps[i])
-        if table[r, USER] != user:
-            table[r, USER] = 0
+        _meet(table, r, user)
         _move(table, r, time, user, rules.bound)
+        if time > table[r, CLOCK] + rules.bound:
+            table[r, RUN_FIRST] = table[r, RUN_SECOND] = table[r, RUN] = 0
+        elif time >= table[r, CLOCK] - rules.grace:
+            _count_user(table, r, user, RUN_FIRST, RUN_SECOND, RUN)
+            course.on_time[i] = table[r, RUN] >= WITNESSED
         table[r, TOP] = max(table[r, TOP], time)
         tick = (table[r, CLOCK] - rules.grace) // rules.tick
         course.replay[i] = table[r, ID]
@@ -223,6 +276,7 @@ def follow(
             # Timers up to here belong to the replays as they were.
             table[:] = kept
             course.replay[i], course.tick[i], course.crossed[i] = 0, 0, False
+            course.on_time[i] = False
             return i, kept_count, kept_id
         if s >= 0:
             while s >= 0:

@@ -13,9 +13,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from numpy.typing import NDArray
 
 from models.encoding import columns, encode_event, hash64
-from models.history import Events
+from models.history import ON_TIME, Events
 from models.log.columnar import read_parquet
 from models.log.eventlog import EventLog
 from models.log.names import Catalogue, catalogue
@@ -34,8 +35,9 @@ from stream.kafka.offsets import log_lost
 from stream.kafka.rates import current_rates
 from stream.kafka.topic_ids import ask_topic_ids
 from stream.kafka.topics import absent
+from stream.pipeline.clocks import Clocks, ClockState
 from stream.pipeline.event_times import EventTimes
-from stream.pipeline.ingest import Ingest
+from stream.pipeline.ingest import Decoded, Ingest
 from stream.pipeline.records import Record
 from stream.pipeline.state import USER_PREFIX
 from stream.replay.adapter import AS_FOUND, Wanted
@@ -62,7 +64,17 @@ Count = Callable[[int, int], None]
 @dataclass
 class _Partition:
     ingest: Ingest
+    clocks: Clocks
     position: int = 0
+
+    def came(self, decoded: Decoded) -> NDArray[np.uint8]:
+        """Marks of how events came, as in the worker."""
+        arrivals = self.clocks.arrivals(decoded)
+        marks = arrivals.marks
+        if arrivals.replayed.any():
+            for segment in self.clocks.follow(decoded, arrivals):
+                marks[segment.lo : segment.hi] |= segment.course.on_time * np.uint8(ON_TIME)
+        return marks
 
 
 class KafkaLog:
@@ -214,7 +226,10 @@ class KafkaLog:
                     pseudonyms=self._settings.privacy.pseudonyms,
                     rates=self.money.rates,
                 )
-                self._partitions[where] = _Partition(ingest, self._begin.get(str(number), 0))
+                clocks = Clocks(self._settings, ClockState())
+                self._partitions[where] = _Partition(
+                    ingest, clocks, self._begin.get(str(number), 0)
+                )
 
     def _take(self, partition: _Partition, records: Sequence[Record]) -> None:
         decoded = partition.ingest.decode(records)
@@ -226,7 +241,8 @@ class KafkaLog:
             users = np.fromiter(map(self._hash, decoded.keys), np.uint64, len(decoded.keys))
             arrived = (records[index].timestamp for index in decoded.sources)
             self._kept.append(
-                EventLog(users, decoded.events), np.fromiter(arrived, np.int64, len(users))
+                EventLog(users, decoded.events, partition.came(decoded)),
+                np.fromiter(arrived, np.int64, len(users)),
             )
             _note_names(self.names, decoded.events, lambda at: _event(records[decoded.sources[at]]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from models.money import Amounts, mixed_fault, unpriced_faults
@@ -18,6 +19,7 @@ __all__ = ["alarms_of"]
 
 SEVERE: Final = 0.25
 """Stability index from which on inputs have drifted; see `models.monitoring.drift`."""
+_UPDATED: Final = attrgetter("updated_at")
 NAMED: Final = 3
 """Inputs that an alarm about drift names."""
 
@@ -86,7 +88,25 @@ def _of_clocks(live: Sequence[WorkerStatus]) -> list[str]:
             f"{ahead:,} events were ahead of their arrival by more than the grace and count as"
             " of their arrival: check the clocks of the producers"
         )
-    return alarms
+    return [*alarms, *_of_producers(live)] if alarms else []
+
+
+def _of_producers(live: Sequence[WorkerStatus]) -> list[str]:
+    """Who sends times that are off: by type, and where an example lies."""
+    kinds: Counter[str] = Counter()
+    for beat in live:
+        kinds.update(beat.skewed)
+    if not kinds:
+        return []
+    named = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
+    newest = max((beat for beat in live if beat.skewed_at is not None), key=_UPDATED, default=None)
+    where = ""
+    if newest is not None:
+        where = (
+            f"; the last one lies at offset {newest.skewed_at} of partition {newest.partition}: its"
+            " fields and headers tell who sent it"
+        )
+    return [f"events whose times are ahead or hours behind, by type: {named}{where}"]
 
 
 def _of_partitions(live: Sequence[WorkerStatus]) -> list[str]:

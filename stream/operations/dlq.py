@@ -4,8 +4,9 @@ A replay writes the events and a note per dead letter in one transaction, and re
 it begins: run twice, killed half way, or started by two people at once, it brings no letter back a
 second time. The notes lie in a compacted topic of their own (`Settings.replayed`), by the source of
 the letter. What comes back is an ordinary event: one that is older than the grace will be late (a
-purchase or refund: older than state.correction_ms), and one whose id its user has already sent a
-duplicate, or `id_reused` again.
+purchase or refund: older than state.correction_ms), unless it is so old that it is history
+(worker.history_age_ms) and belongs among its user's newest events; and one whose id its user has
+already sent a duplicate, or `id_reused` again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """When an event counts for what became of a prediction: as it does for the worker's own histories.
 
-Late events are left out, and late purchases and refunds count as of when they came, by the rules of
-`models/kernels/history.py`; only a history's length is not known here, so a purchase that the
-worker sends to the late topic because its user has done much since still counts.
+Late events are left out, late purchases and refunds count as of when they came, and history that
+was loaded as of when it happened, by the rules of `models/kernels/history.py`; only a history's
+length is not known here, so what the worker sends to the late topic because its user has done much
+since still counts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Arrivals:
         self._correction = correction_ms
         self._most = max_users
         self._newest: dict[str, int] = {}
+        self._loaded: dict[str, int] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -31,13 +33,23 @@ class Arrivals:
         state = settings.state
         return cls(state.grace_ms, state.correction_ms, settings.outcomes.max_users)
 
-    def taken(self, user: str, time: int, kind: int) -> int | None:
-        """The time at which a user's event counts, ms; None for a late one, which does not."""
-        newest = max(self._newest.pop(user, time), time)
-        self._newest[user] = newest
-        if len(self._newest) > self._most:
-            del self._newest[next(iter(self._newest))]
-        if newest - time <= self._grace:
-            return time
-        counts = kind in (PURCHASE, REFUND) and newest - time <= self._correction
-        return newest if counts else None
+    def taken(self, user: str, time: int, kind: int, *, loaded: bool = False) -> int | None:
+        """The time at which a user's event counts, ms; None for a late one, which does not.
+
+        ``loaded``: it is history, which live events do not make late.
+        """
+        newest = _noted(self._newest, user, time, self._most)
+        in_time = newest - time <= self._grace
+        if not in_time and kind in (PURCHASE, REFUND) and newest - time <= self._correction:
+            return newest
+        if loaded:
+            in_time = _noted(self._loaded, user, time, self._most) - time <= self._grace
+        return time if in_time else None
+
+
+def _noted(newest: dict[str, int], user: str, time: int, most: int) -> int:
+    """Note a time of a user; the newest so far."""
+    found = newest[user] = max(newest.pop(user, time), time)
+    if len(newest) > most:
+        del newest[next(iter(newest))]
+    return found

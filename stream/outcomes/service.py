@@ -230,7 +230,8 @@ class OutcomeService:
         if self._erased.covers(user, record.partition, record.offset):
             return
         known = self._times.taken(event.event_time, record.timestamp)
-        if (time := self._arrivals.taken(user, known, event.code)) is None:
+        loaded = self._times.is_loaded(known, record.timestamp)
+        if (time := self._arrivals.taken(user, known, event.code, loaded=loaded)) is None:
             return
         if time != event.event_time:
             event = msgspec.structs.replace(event, event_time=time)

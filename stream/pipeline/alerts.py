@@ -133,8 +133,9 @@ def _at_event(
         # It came late. One older than the user's latest leaves the inactivity as it was.
         if found.eligible and not found.purchased and event_time < found.last_time:
             return None
-        # As if the alert had never been: no cool-down, and armed as before.
+        # Armed as before; the cool-down keeps wrong clocks, which make many, from making a flood.
         fields.status, fields.since = Status.CALM, found.now
+        fields.cooldown_until = max(fields.cooldown_until, fields.raised_at + rules.cooldown_ms)
         return "retracted"
     if found.purchased or not found.eligible or found.risk <= rules.resolve_at:
         return _resolve(fields, found, rules)

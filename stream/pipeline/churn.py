@@ -113,6 +113,7 @@ class ChurnWatch:
         self._in_history = in_history or rules.raise_in_history
         self._ttl = state.ttl_ms
         self._grace = state.grace_ms
+        self._oldest = max(state.grace_ms, state.correction_ms)
         self._bot = state.bot_session_events
 
     def automated(self, state: Snapshot) -> NDArray[np.bool_]:
@@ -135,8 +136,10 @@ class ChurnWatch:
         """
         state, now = judged.snapshot, judged.snapshot.last_time
         gaps = expected_gap(state, self._rules.prior_gap_ms)
+        # History that is loaded behind live events is no sign of life: it moves no alert.
+        present = ~decided.past | (events.time >= now - self._oldest)
         # An event raises nothing, so only an alert that is pending or open can move.
-        walked = records["status"][rows] != Status.CALM
+        walked = present & (records["status"][rows] != Status.CALM)
         drafts: list[AlertDraft] = []
         column = churn_column(scorer)
         if column is not None:
@@ -149,7 +152,7 @@ class ChurnWatch:
             records["risk_model"][rows] = scorer.code
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
         # turn: an event before the purchase must find them as they were.
-        records["disarmed"][rows[_ordered(events, state, self._grace) & ~walked]] = 0
+        records["disarmed"][rows[_ordered(events, state, self._grace) & present & ~walked]] = 0
         last = _last_of_each(rows)
         earliest = None if floor is None else floor[last] + self._rules.tick_ms
         self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from models.history import HISTORY, ON_TIME
 from stream.kernels.buffers import joined
 from stream.kernels.replays import (
-    AHEAD_USER,
     ARRIVED,
     CLOCK,
     EVENTS,
@@ -27,7 +27,7 @@ from stream.kernels.replays import (
     MOST,
     START,
     TOP,
-    USER,
+    USERS,
     WIDTH,
     Course,
     ReplayRules,
@@ -72,9 +72,24 @@ class Arrivals(NamedTuple):
     replayed: NDArray[np.bool_]
     """Events of a replay: their users follow its clock."""
 
+    on_time: NDArray[np.bool_] | None = None
+    """Events of a replay that come when others say that they happened; None: not known of any."""
+
+    @property
+    def marks(self) -> NDArray[np.uint8]:
+        """How each came, for `models.history`: `HISTORY` if its Kafka timestamp says so, `ON_TIME`.
+
+        Without a timestamp nobody knows that an event was loaded.
+        """
+        marks = (self.past & (self.stamps > 0)) * np.uint8(HISTORY)
+        if self.on_time is not None:
+            marks |= self.on_time * np.uint8(ON_TIME)
+        return marks
+
     def take(self, chosen: NDArray[np.intp] | slice) -> Arrivals:
         """The chosen ones, in that order."""
-        return Arrivals(self.stamps[chosen], self.past[chosen], self.replayed[chosen])
+        on_time = None if self.on_time is None else self.on_time[chosen]
+        return Arrivals(self.stamps[chosen], self.past[chosen], self.replayed[chosen], on_time)
 
 
 class Firing(NamedTuple):
@@ -142,8 +157,8 @@ class Clocks:
         self._state = state
         self._table = np.zeros((MOST, WIDTH), np.int64)
         self._count = len(state.replays)
-        if self._count:
-            self._table[: self._count] = state.replays
+        for row, kept in zip(self._table, state.replays, strict=False):
+            row[: len(kept)] = kept
 
     @property
     def state(self) -> ClockState:
@@ -163,7 +178,7 @@ class Clocks:
         """Remove the hash of a user who is erased."""
         keys, ends = joined([USER_PREFIX + user_id.encode()])
         user = user_code(keys, 0, ends[0])
-        for column in (USER, AHEAD_USER):
+        for column in USERS:
             self._table[self._table[:, column] == user, column] = 0
         self.save()
 

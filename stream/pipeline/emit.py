@@ -64,6 +64,11 @@ if TYPE_CHECKING:
 REASONS: Final = 3
 _ARMS: Final = 10_000
 _PATTERNS: Final = 8
+_LOAD_IN_ORDER: Final = (
+    "loaded as history, and its user has newer history, or as many newer events as state.ring: load"
+    " history in order of time and before that many live events; to count what is late by now, load"
+    " history and live events together, in order of time, under another app_id and topics.events"
+)
 
 
 class Emitter:
@@ -238,11 +243,11 @@ class Emitter:
         share = xxhash.xxh3_64_intdigest(f"holdout:{user}".encode()) % _ARMS
         return "holdout" if share < self._holdout else "treatment"
 
-    def late(self, record: Record, late_by: int, grace: int) -> Message:
+    def late(self, record: Record, late_by: int, grace: int, *, loaded: bool) -> Message:
         """A late event with its original bytes, or rewritten with the user's pseudonym.
 
         One that is late within the grace found no place among the events kept of its user. Both
-        in ms.
+        in ms. ``loaded``: it is history that was loaded.
         """
         value = record.value or b""
         event = decode_event(value, len(value))
@@ -257,6 +262,7 @@ class Emitter:
             max(late_by, 0),
             value,
             "overflow" if late_by <= grace else "late",
+            _LOAD_IN_ORDER if loaded else None,
         )
         return event.user_id.encode(), encode(message)
 

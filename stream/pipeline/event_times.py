@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.errors import InvalidEvent, Reason
 from schemas.times import LATEST, time_fault
-from stream.config.durations import HOUR_MS
+from stream.config.durations import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,8 @@ class Skews:
     offsets: dict[int, int] = field(default_factory=dict)
     """Offset of a time zone in ms -> events whose time is off by it (and by no more
     than a delivery takes): what a producer does that writes local time as UTC."""
+    places: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    """Which events are ahead or hours behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,17 @@ class EventTimes:
     """An event further ahead of its Kafka timestamp is taken at that timestamp; None: it is not."""
     future: int | None
     """An event further ahead of its Kafka timestamp is refused; None: it is not."""
+    age: int = DAY_MS
+    """An event that reached Kafka later than this after it happened is history that was loaded."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The rules that workers apply. On the event clock the Kafka timestamp says nothing."""
         worker, replay = settings.worker, settings.worker.clock == "event"
         ahead, future = settings.state.grace_ms, worker.max_future_ms
-        return cls(worker.earliest_ms, *((None, None) if replay else (min(ahead, future), future)))
+        if replay:
+            return cls(worker.earliest_ms, None, None, worker.history_age_ms)
+        return cls(worker.earliest_ms, min(ahead, future), future, worker.history_age_ms)
 
     def known(self, timestamps: I64) -> NDArray[np.bool_]:
         """Which Kafka timestamps tell when the broker got a record (-1 and 0 do not)."""
@@ -91,6 +97,10 @@ class EventTimes:
             return time
         return timestamp
 
+    def is_loaded(self, time: int, timestamp: int) -> bool:
+        """Whether an event is history that was loaded: its Kafka timestamp tells."""
+        return timestamp >= self.earliest and timestamp - time > self.age
+
     def faulty(self, times: I64, timestamps: I64) -> NDArray[np.bool_]:
         """As `fault`, of N events."""
         bad = (times < self.earliest) | (times >= LATEST)
@@ -110,7 +120,9 @@ class EventTimes:
         skews.offsets = _offsets(by[odd])
         ahead = odd & (by > 0)
         skews.ahead = int(ahead.sum())
-        skews.behind = int((odd & (by < 0) & (by >= -_WIDEST_OFFSET_MS - _DELIVERY_MS)).sum())
+        behind = odd & (by < 0) & (by >= -_WIDEST_OFFSET_MS - _DELIVERY_MS)
+        skews.behind = int(behind.sum())
+        skews.places = np.flatnonzero(ahead | behind)
         return np.where(ahead, timestamps, times), skews
 
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 
 from models.money import Amounts
+from schemas.events import TYPE_NAMES
 from stream.pipeline.clocks import ClockState
 from stream.pipeline.packed import Messages
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.history import I64
     from stream.config.settings import TopicSettings
     from stream.pipeline.event_times import Skews
     from stream.pipeline.packed import Message, Packed
@@ -91,7 +96,11 @@ class Counters(msgspec.Struct, gc=False):
     """Events that reached the broker hours after their time, see `Skews.behind`."""
     offsets: dict[int, int] = {}
     """Events whose time is off by a time zone, see `Skews.offsets`; replaced when it changes."""
-
+    skewed: dict[str, int] = {}
+    """Type -> events that are ahead or behind: the producers of a shop send different types;
+    replaced when it changes."""
+    skewed_at: int = -1
+    """Source offset of the last one of these: its record tells who sent it."""
     currencies: dict[str, int] = {}
     """Events with an amount by currency, see `Amounts.foreign`; replaced when it changes."""
     unpriced: dict[str, int] = {}
@@ -103,8 +112,15 @@ class Counters(msgspec.Struct, gc=False):
         known.add(amounts)
         self.currencies, self.unpriced = known.foreign, known.unpriced
 
-    def add_skews(self, skews: Skews) -> None:
-        """Count more events with wrong clocks."""
+    def add_skews(self, skews: Skews, kinds: NDArray[np.uint8], offsets: I64) -> None:
+        """Count more events with wrong clocks, of N events of some types at some offsets."""
+        if len(skews.places):
+            seen = self.skewed.copy()
+            counts = np.bincount(kinds[skews.places])
+            for kind in np.flatnonzero(counts).tolist():
+                name = TYPE_NAMES[kind]
+                seen[name] = seen.get(name, 0) + int(counts[kind])
+            self.skewed, self.skewed_at = seen, int(offsets[skews.places[-1]])
         self.ahead += skews.ahead
         self.behind += skews.behind
         if skews.offsets:

@@ -312,7 +312,7 @@ class Pipeline:
         counters = self._meta.counters
         counters.consumed += len(records)
         counters.invalid += len(decoded.refused)
-        counters.add_skews(decoded.skews)
+        counters.add_skews(decoded.skews, decoded.events.type, decoded.offsets)
         if decoded.amounts is not None:
             counters.add_amounts(decoded.amounts)
         self._meta.source_offset = records[-1].offset + 1
@@ -383,7 +383,7 @@ class Pipeline:
             here, part = slice(begin, end), slice(lo + begin, lo + end)
             # Timers may have forgotten users since the first slice: rows are looked up again.
             mine = self._table.rows(decoded.keys[part]) if begin else rows[here]
-            came = arrivals.take(part)
+            came = arrivals.take(part)._replace(on_time=course.on_time[here])
             yield from self._scoring.apply(records, decoded, part, mine, came, course.tick[here])
             self._absences.after(segment, end)
             begin = end

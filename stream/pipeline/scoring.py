@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.history import HISTORY
 from models.inputs.segments import Evidence
 from models.steps import windows_at
 from stream.pipeline.decisions import Decided
@@ -150,6 +151,7 @@ class Scoring:
         events, offsets = decoded.events.take(part), decoded.offsets[part]
         table = self._table
         shown = scorer.shown if self._most else 0
+        marks = arrivals.marks
         judging = judge(
             table.records,
             rows,
@@ -161,6 +163,7 @@ class Scoring:
             table.scratch,
             shown=shown,
             moved=decoded.moved[part],
+            came=marks,
         )
         if not judging.launch.over:
             yield
@@ -186,7 +189,9 @@ class Scoring:
         self._timers.note(rows[taken])
         for index, late_by in judged.late:
             record = records[decoded.sources[lo + index]]
-            self._gathered.put("late", [self._emitter.late(record, late_by, self._rules.grace)])
+            loaded = bool(marks[index] & HISTORY)
+            message = self._emitter.late(record, late_by, self._rules.grace, loaded=loaded)
+            self._gathered.put("late", [message])
         for index, differing in judged.reused:
             record = records[decoded.sources[lo + index]]
             self._gathered.put("dead_letter", [self._emitter.reused(record, differing)])

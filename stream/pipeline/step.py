@@ -106,12 +106,14 @@ def judge(
     *,
     shown: int = 0,
     moved: NDArray[np.bool_] | None = None,
+    came: NDArray[np.uint8] | None = None,
 ) -> Judging:
     """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
     ``overflow``: what the records hold beyond their rings.
     ``newest``: room for one number per record, all of them 0, before and after. ``shown``: so many
-    newest events are wanted of each accepted one. ``moved``: events whose time is not their own.
+    newest events are wanted of each accepted one. ``moved``: events whose time is not their own;
+    ``came``: marks of how each came, `HISTORY` and `ON_TIME`.
     """
     refresh(records, rows[offsets > records["offset"][rows]], scorer)
     width = scorer.hidden_size
@@ -151,7 +153,7 @@ def judge(
         records["offset"],
         rows,
         offsets,
-        EventColumns.of(events, moved),
+        EventColumns.of(events, moved, came),
         limits,
         newest,
     )

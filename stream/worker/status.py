@@ -96,6 +96,8 @@ class Heartbeats:
             ahead=counters.ahead,
             behind=counters.behind,
             offsets={str(offset): count for offset, count in counters.offsets.items()},
+            skewed=counters.skewed,
+            skewed_at=counters.skewed_at if counters.skewed_at >= 0 else None,
             lost=counters.lost,
             overflow=counters.overflow,
             blocked_at=task.blocked_at,

@@ -19,9 +19,11 @@ from models.history import history_bytes
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from stream.kernels.replays import ReplayRules
 from stream.pipeline.ingest import partition_of
 from stream.testing import PipelineDriver
 from tests.logs import judged_by_oracle
+from tests.stream.kernels.replay_rules import Replays
 from tests.told import told
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from models.serving.scorer import Scorer
     from schemas.events import Event
     from tests.e2e.world import World
+    from tests.oracle import UserHistory
 
 TOLERANCE = 1e-6
 
@@ -112,7 +115,7 @@ def judge(
         swap: the model that served later.
     """
     verdict, drivers = Verdict(repeats=repeats), serial(world, scorer, swap)
-    topics, settings = world.settings.topics, world.settings
+    topics = world.settings.topics
     want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
     got = world.read(topics.propensity, Prediction)
     verdict.count("predictions", want, [p.prediction_id for p in got])
@@ -140,7 +143,7 @@ def judge(
         mine = history_bytes(record, held.entries)
         same = mine == histories.get(user, mine)
         verdict.expect(f"history of {user}", equal=same)
-    users, totals = judged_by_oracle(valid_events(world), settings.state)
+    users, totals = judged_of(world)
     verdict.count("users of the plain oracle", users, tables)
     for user, (record, _) in tables.items():
         same = user not in users or told(record) == users[user].aggregates()
@@ -150,9 +153,34 @@ def judge(
     return verdict, drivers
 
 
+def judged_of(world: World) -> tuple[dict[str, UserHistory], dict[str, int]]:
+    """What the plain oracle says of the log of a world."""
+    valid, settings = _valid(world), world.settings
+    rules = ReplayRules(
+        settings.worker.history_gap_ms,
+        settings.state.grace_ms,
+        settings.state.grace_ms,
+        settings.churn.replay_tick_ms,
+    )
+    replays = {partition: Replays(rules) for partition in world.partitions}
+    came = []
+    for event, partition, stamp in valid:
+        loaded = stamp - event.event_time > settings.worker.history_age_ms
+        on_time = False
+        if settings.worker.clock == "event" or (settings.worker.clock == "auto" and loaded):
+            *_, on_time = replays[partition].take(event.event_time, event.user_id, stamp)
+        came.append((loaded, on_time))
+    return judged_by_oracle([event for event, _, _ in valid], settings.state, came)
+
+
 def valid_events(world: World) -> list[Event]:
     """The events of the log, partition after partition, without those that are none."""
-    events: list[Event] = []
+    return [event for event, _, _ in _valid(world)]
+
+
+def _valid(world: World) -> list[tuple[Event, int, int]]:
+    """The same, with partition and Kafka timestamp of each."""
+    events: list[tuple[Event, int, int]] = []
     worker = world.settings.worker
     replay, grace = worker.clock == "event", world.settings.state.grace_ms
     log = world.raw(world.settings.topics.events)
@@ -167,7 +195,7 @@ def valid_events(world: World) -> list[Event]:
             ):
                 if not replay and event.event_time > record.timestamp + grace:
                     event = msgspec.structs.replace(event, event_time=record.timestamp)
-                events.append(event)
+                events.append((event, record.partition, record.timestamp))
     return events
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from schemas.events import Event
 from schemas.outputs import DeadLetter, LateEvent
-from tests.e2e.oracle import judge, valid_events
+from tests.e2e.oracle import judge, judged_of
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World
 from tests.faults.ledger import FaultRow, Scale
-from tests.logs import DAY, START, disordered, duplicated, judged_by_oracle, shop_log
+from tests.logs import DAY, START, disordered, duplicated, shop_log
 
 pytestmark = pytest.mark.kafka
 ROW, NAME = 9, "10 % duplicate ids, +-10 min disorder, clocks off by a day"
@@ -75,8 +75,9 @@ def test_equal_to_the_oracle_under_the_stated_rules(
         assert {letter.reason.value for letter in letters} == (
             {"future"} if clock == "wall" else set()
         )
-        _, totals = judged_by_oracle(valid_events(shop), shop.settings.state)
-        assert totals["late"] == len(shop.read(topics.late, LateEvent)) > len(log) // 100
+        _, totals = judged_of(shop)
+        # Of those a day behind most are taken for history, of the others none is late for them.
+        assert totals["late"] == len(shop.read(topics.late, LateEvent)) > 0
         assert totals["duplicate"] > len(log) // 30
         counters: Counter[str] = Counter()
         for driver in drivers.values():

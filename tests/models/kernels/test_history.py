@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.history import (
+    HISTORY,
+    ON_TIME,
     RETIMED,
     Events,
     Records,
@@ -22,7 +24,15 @@ from models.history import (
 )
 from models.inputs.apply import apply_in_order
 from models.inputs.features import event_inputs, input_features, ring_inputs
-from models.inputs.insertion import corrects, differing, find, has_place, insert, settle
+from models.inputs.insertion import (
+    corrects,
+    differing,
+    find,
+    has_place,
+    insert,
+    is_late,
+    settle,
+)
 from models.kernels.columns import Columns, EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.kernels.repeats import CONTENT
@@ -48,16 +58,16 @@ class Plain:
         self.held = [Held.none() for _ in records]
         self.differing: list[tuple[str, ...]] = []
 
-    def take(self, row: int, offset: int, event: Events, *, moved: bool) -> None:
+    def take(self, row: int, offset: int, event: Events, *, moved: bool, came: int) -> None:
         self.differing.append(())
-        verdict = self._judge(row, offset, event, moved=moved)
+        verdict = self._judge(row, offset, event, moved=moved, came=came)
         self.verdicts.append(verdict)
         if verdict == ACCEPTED:
             self.offsets[row] = offset
             state = snapshot(self.records, np.array([row]))
             self.states.append(told(state, 0))
 
-    def _judge(self, row: int, offset: int, event: Events, *, moved: bool) -> int:
+    def _judge(self, row: int, offset: int, event: Events, *, moved: bool, came: int) -> int:
         record, limits = self.records[row], self.limits
         time, kind, event_id = int(event.time[0]), int(event.type[0]), int(event.id[0])
         if offset <= self.offsets[row]:
@@ -72,8 +82,8 @@ class Plain:
         if (entry := find(record, held, event_id)) is not None:
             self.differing[-1] = differing(entry, event, moved=moved)
             return REUSED if self.differing[-1] else DUPLICATE
-        flags = 0
-        if corrects(record, event, limits.grace, limits.correction):
+        flags = came & HISTORY
+        if not came & ON_TIME and corrects(record, event, limits.grace, limits.correction):
             order = np.array([late_code(int(event.order[0]), time)], np.uint32)
             time, flags = last, RETIMED
             event = dataclasses.replace(event, time=np.array([last]), order=order)
@@ -87,7 +97,7 @@ class Plain:
             if full:
                 self.held[row] = settle(record, held, left, RULES, limits.grace, most)
             inputs = event_inputs(trace)
-        elif time < last - limits.grace or not has_place(record, held, key, most):
+        elif is_late(record, key, limits.grace, came) or not has_place(record, held, key, most):
             return LATE
         else:
             self.held[row] = insert(record, held, event, RULES, limits.grace, most, flags)
@@ -167,12 +177,15 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, ttl, 3, recurrent, most, late, shown)
     rows, offsets, events = drawn(rng, count)
     moved = np.array([rng.random() < 0.1 for _ in range(count)])
+    share = rng.choice((0.0, 0.5, 0.9, 1.0))
+    came = np.array([HISTORY * (rng.random() < share) for _ in range(count)], np.uint8)
+    came |= np.array([ON_TIME * (rng.random() < 0.1) for _ in range(count)], np.uint8)
     records, twins = (np.zeros(USERS, history_dtype(ring)) for _ in range(2))
     applied, twin_applied = (np.full(USERS, -1) for _ in range(2))
     plain = Plain(twins, twin_applied, limits)
     for i in range(count):
         one = events.take(slice(i, i + 1))
-        plain.take(int(rows[i]), int(offsets[i]), one, moved=bool(moved[i]))
+        plain.take(int(rows[i]), int(offsets[i]), one, moved=bool(moved[i]), came=int(came[i]))
 
     differs: list[int] = []
     verdicts, states, inputs, windows, anew = [], [], [], [], []
@@ -186,7 +199,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
             applied,
             rows[part],
             offsets[part],
-            EventColumns.of(events.take(part), moved[part]),
+            EventColumns.of(events.take(part), moved[part], came[part]),
             limits,
             newest,
         )

@@ -13,11 +13,14 @@ class Replay:
     start: int
     clock: int
     top: int
-    user: str | None
+    users: set[str]
+    """Up to three of them."""
     events: int = 0
     ahead: int = 0
     ahead_user: str = ""
     witnesses: int = 0
+    seen: set[str] = field(default_factory=set)
+    run: set[str] = field(default_factory=set)
     arrived: int = 0
 
 
@@ -27,8 +30,8 @@ class Replays:
     rows: list[Replay] = field(default_factory=list)
     last: int = 0
 
-    def take(self, time: int, user: str, stamp: int) -> tuple[int, int, bool]:
-        """One event: number of its replay, tick of its clock, whether the clock crossed it."""
+    def take(self, time: int, user: str, stamp: int) -> tuple[int, int, bool, bool]:
+        """One event: its replay's number and tick, whether that was crossed; if it is on time."""
         gap, bound, grace, tick = self.rules
         fits = [r for r in self.rows if r.start <= time <= r.top]
         fits += [r for r in self.rows if r.start - gap <= time <= r.clock + gap]
@@ -38,30 +41,38 @@ class Replays:
             if len(self.rows) == MOST:
                 self.rows.remove(min(self.rows, key=lambda r: r.events))
             self.last += 1
-            found = Replay(self.last, time, time, time, user)
+            found = Replay(self.last, time, time, time, {user})
             self.rows.append(found)
         before = (found.clock - grace) // tick
         found.start, found.events = min(found.start, time), found.events + 1
         found.arrived = max(found.arrived, stamp)
-        if found.user != user:
-            found.user = None
-        if found.user == user or time <= found.clock + bound:
+        if len(found.users) < 3:
+            found.users.add(user)
+        if found.users == {user} or time <= found.clock + bound:
             found.clock = max(found.clock, time)
             if time < found.ahead - bound or found.clock >= found.ahead:
                 found.ahead = 0
         elif found.ahead == 0:
-            found.ahead, found.witnesses = time, 1
+            found.ahead, found.witnesses, found.seen = time, 1, {user}
         else:
             found.ahead = min(found.ahead, time)
             found.witnesses += found.ahead_user != user
+            found.seen.add(user)
         if found.ahead and time > found.clock + bound:
             found.ahead_user = user
-            if found.witnesses >= WITNESSED:
+            different = min(len(found.users), WITNESSED)
+            if found.witnesses >= WITNESSED and len(found.seen) >= different:
                 found.clock, found.ahead = found.ahead, 0
                 if time <= found.clock + bound:
                     found.clock = max(found.clock, time)
                 else:
-                    found.ahead, found.witnesses = time, 1
+                    found.ahead, found.witnesses, found.seen = time, 1, {user}
+        on_time = False
+        if time > found.clock + bound:
+            found.run = set()
+        elif time >= found.clock - grace:
+            found.run.add(user)
+            on_time = len(found.run) >= WITNESSED
         found.top = max(found.top, time)
         now = (found.clock - grace) // tick
         while other := next((r for r in self.rows if self._touch(found, r)), None):
@@ -71,9 +82,9 @@ class Replays:
             found.top = max(found.top, other.top)
             found.events += other.events
             found.arrived = max(found.arrived, other.arrived)
-            found.user = found.user if found.user == other.user else None
-            found.ahead = 0
-        return found.number, now * tick, now > before
+            found.users |= other.users
+            found.ahead, found.run = 0, set()
+        return found.number, now * tick, now > before, on_time
 
     def _touch(self, one: Replay, other: Replay) -> bool:
         lower, upper = (one, other) if one.start <= other.start else (other, one)

@@ -77,7 +77,10 @@ def test_the_kernel_is_the_plain_rules_for_any_batches(
     for lo in range(0, len(events), batch):
         part = events[lo : lo + batch]
         course = kernel.take([e for e, _ in part], [s for _, s in part])
-        columns = (column.tolist() for column in (course.replay, course.tick, course.crossed))
+        columns = (
+            column.tolist()
+            for column in (course.replay, course.tick, course.crossed, course.on_time)
+        )
         got += list(zip(*columns, strict=True))
     assert got == want
     columns = [ID, START, CLOCK, TOP, EVENTS, AHEAD, ARRIVED]
@@ -100,6 +103,22 @@ def test_one_wrong_clock_moves_nobody() -> None:
     assert kernel.clocks() == [119, 10_000]
     kernel.take(crowd(120, 125))
     assert kernel.clocks() == [124, 10_000]
+
+
+def test_two_wrong_clocks_in_turn_move_nobody() -> None:
+    kernel = Kernel()
+    kernel.take(crowd(100, 120))
+    kernel.take([(140 + n % 8, "xy"[n % 2]) for n in range(20)])
+    assert kernel.clocks() == [119]
+    kernel.take(crowd(120, 125))
+    assert kernel.clocks() == [124]
+    assert kernel.table[0, AHEAD] == 0
+
+
+def test_a_log_of_two_users_goes_on() -> None:
+    kernel = Kernel()
+    kernel.take([(time, "ab"[time // 8 % 2]) for time in range(96, 1_096, 8)])
+    assert 1_060 < kernel.clocks()[0] < 1_096
 
 
 def test_wrong_clocks_now_and_then_move_nobody() -> None:

@@ -66,3 +66,25 @@ def test_a_model_that_stays_keeps_its_alarms() -> None:
     assert len(alarms_of([refused], {}, SECOND)) == 1
     shadow = msgspec.structs.replace(SECOND, rollout="shadow")
     assert len(alarms_of([beat(stability=DRIFTED)], {}, shadow)) == 1
+
+
+def test_who_sends_wrong_times_is_told_by_type_and_by_an_example() -> None:
+    beats = [
+        beat(
+            ahead=100,
+            offsets={"28800000": 100},
+            skewed={"view": 90, "purchase": 10},
+            skewed_at=41,
+            updated_at=NOW + 9,
+        ),
+        beat(partition=1, behind=5, skewed={"view": 5}, skewed_at=7),
+        beat(partition=2),
+    ]
+    zone, ahead, producers = alarms_of(beats, {}, None)
+    assert "(UTC+8)" in zone
+    assert ahead.startswith("100 events were ahead")
+    assert (
+        "by type: view 95, purchase 10; the last one lies at offset 41 of partition 0" in producers
+    )
+    # Devices that send hours later are no fault.
+    assert alarms_of([beat(behind=5, skewed={"view": 5}, skewed_at=7)], {}, None) == []

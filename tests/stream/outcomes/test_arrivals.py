@@ -27,3 +27,14 @@ def test_as_many_users_are_known_as_are_allowed() -> None:
         arrivals.taken(user, NOW, VIEW)
     assert arrivals.taken("ann", NOW - 1, VIEW) is None
     assert arrivals.taken("bob", NOW - 1, VIEW) == NOW - 1
+
+
+def test_live_events_do_not_make_loaded_history_late() -> None:
+    arrivals = Arrivals(grace_ms=600_000, correction_ms=HOUR, max_users=10)
+    assert arrivals.taken("ann", NOW, VIEW) == NOW
+    for days in (90, 60, 30):
+        time = NOW - 24 * days * HOUR
+        assert arrivals.taken("ann", time, PURCHASE, loaded=True) == time
+    assert arrivals.taken("ann", NOW - 24 * 60 * HOUR, VIEW, loaded=True) is None
+    assert arrivals.taken("ann", NOW - 24 * 20 * HOUR, VIEW) is None
+    assert arrivals.taken("ann", NOW + HOUR, VIEW) == NOW + HOUR

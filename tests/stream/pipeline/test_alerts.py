@@ -148,8 +148,9 @@ class TestEventsThatCameLate:
         user = raised()
         assert user.event(at, 0.1) == "retracted"
         assert (user.cause, user.fields.status) == ("behaviour", Status.CALM)
-        assert (user.fields.cooldown_until, user.fields.disarmed) == (0, False)
-        assert user.timer(150, 0.8) == "raised"
+        assert (user.fields.cooldown_until, user.fields.disarmed) == (200, False)
+        assert user.timer(199, 0.8) is None
+        assert user.timer(200, 0.8) == "raised"
 
     def test_one_older_than_the_latest_leaves_the_alert(self) -> None:
         user = User()
@@ -165,7 +166,7 @@ class TestEventsThatCameLate:
         assert user.event(45, 0.1, purchased=True) == "retracted"
 
     def test_the_moment_of_a_retracted_alert_stays_decided(self) -> None:
-        user = raised()
+        user = raised(rules(cooldown_ms=0))
         user.event(90, 0.8)
         for now in (95, 100):
             assert user.timer(now, 0.9) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -95,6 +96,84 @@ def test_a_replay_of_old_history_harms_nobody(batch: int, live: str) -> None:
     driver.pipe_raw([view("last", NOW + 60 * DAY_MS)])
     passing(driver, NOW + 60 * DAY_MS, 10)
     untouched(driver)
+
+
+def backfill(users: int, purchases_each: int, live_before: int) -> tuple[list[Piped], list[Piped]]:
+    """Each user's live views, and the five years before them, loaded afterwards."""
+    live = [
+        view(f"u{user}", NOW - HOUR_MS + n * MINUTE_MS)
+        for n in range(live_before)
+        for user in range(users)
+    ]
+    step = 1_800 // purchases_each
+    log = purchases(users, START, range(0, step * purchases_each, step))
+    return live, [at(event, NOW + i) for i, event in enumerate(log)]
+
+
+@pytest.mark.parametrize("batch", [7, 4096])
+@pytest.mark.parametrize(("each", "views"), [(20, 1), (150, 1), (30, 40)])
+def test_history_loaded_after_live_events_counts(batch: int, each: int, views: int) -> None:
+    """A shop goes live first and loads its five years then."""
+    live, log = backfill(10, each, views)
+    first, last = shop(), shop()
+    first.pipe_raw([*log, *live], batch)
+    last.pipe_raw(live, batch)
+    last.restart()
+    last.pipe_raw(log, batch)
+    counters = last.pipeline.counters
+    assert (counters.late, counters.accepted) == (0, 10 * (each + views))
+    assert last.histories() == first.histories()
+    assert last.alerts() == []
+    # They are live users, with the rhythm that their history shows.
+    assert not any(record["replayed"] for record in last.records().values())
+    last.pipe_raw(log, batch)
+    assert last.histories() == first.histories()
+    passing(last, NOW + DAY_MS, 400)
+    assert {alert.user_id for alert in last.alerts() if alert.state == "raised"} == {
+        f"u{n}" for n in range(10)
+    }
+
+
+def test_history_before_more_live_events_than_are_held_is_late() -> None:
+    """What is known of a user is bounded: a repeat could not be told from a new event."""
+    live, log = backfill(2, 20, 64)
+    driver = shop()
+    driver.pipe_raw(live)
+    before = driver.histories()
+    driver.pipe_raw(log)
+    counters = driver.pipeline.counters
+    assert (counters.accepted, counters.late) == (128, 40)
+    assert driver.histories() == before
+    roomy = shop(state={"ring": 128})
+    roomy.pipe_raw(live + log)
+    assert roomy.pipeline.counters.late == 0
+
+
+def test_loaded_history_out_of_order_is_late_as_ever() -> None:
+    live, log = backfill(1, 20, 1)
+    driver, alone = shop(), shop()
+    shuffled = random.Random(3).sample(log, len(log))
+    driver.pipe_raw(live + shuffled)
+    alone.pipe_raw(shuffled)
+    assert driver.pipeline.counters.late == alone.pipeline.counters.late > 0
+
+
+def test_loaded_history_takes_no_alert_back() -> None:
+    driver = shop()
+    for event in purchases(3, NOW, range(0, 30, 3)):
+        driver.pipe_raw([at(event, event.event_time)])
+    passing(driver, NOW + 30 * DAY_MS, 30)
+    raised = [alert.state for alert in driver.alerts()]
+    assert raised.count("raised") == 3
+    log = purchases(3, NOW - 300 * DAY_MS, range(0, 290, 10), "h")
+    driver.pipe_raw(
+        [
+            at(msgspec.structs.replace(event, user_id=event.user_id.replace("h", "u")), stamp)
+            for stamp, event in enumerate(log, NOW + 61 * DAY_MS)
+        ]
+    )
+    assert driver.pipeline.counters.late == 0
+    assert [alert.state for alert in driver.alerts()] == raised
 
 
 def test_history_that_goes_on_in_live_events_ends_in_alerts_of_now() -> None:
@@ -322,6 +401,77 @@ def test_a_wrong_clock_moves_nobody_on_the_event_clock(ahead: int, views: int, b
     assert histories == right.histories()
     assert {a.alert_id for a in wrong.alerts()} == {a.alert_id for a in right.alerts()}
     assert wrong.pipeline.counters.late == 0
+
+
+@pytest.mark.parametrize("ahead", [HOUR_MS, 10 * HOUR_MS, 2 * DAY_MS, 20 * DAY_MS, 365 * DAY_MS])
+@pytest.mark.parametrize(("wrong", "batch"), [(1, 4096), (10, 7)])
+@pytest.mark.parametrize("clock", ["event", "auto"])
+def test_events_ahead_make_no_right_events_late(
+    ahead: int, wrong: int, batch: int, clock: str
+) -> None:
+    """50 right events of a user, of whom one device is ahead, in a shop of 30."""
+    driver = shop(worker={"clock": clock})
+    log: list[Event] = []
+    for n in range(50):
+        for user in range(30):
+            time = START + n * 5 * MINUTE_MS + user * 9_000
+            log.append(View(event_id=f"u{user}-{n}", user_id=f"u{user}", event_time=time))
+        if n % 5 == 1 and n < 5 * wrong:
+            time = START + n * 5 * MINUTE_MS + ahead
+            log.append(View(event_id=f"odd-{n}", user_id="u7", event_time=time))
+    stamps = {"event": None, "auto": NOW}[clock]
+    driver.pipe_raw([at(event, stamps or event.event_time) for event in log], batch)
+    counters = driver.pipeline.counters
+    assert (counters.late, counters.accepted) == (0, len(log))
+    driver.restart()
+    record = driver.records()["u7"]
+    assert int(record["n"]) == 50 + wrong
+    late = View(event_id="late", user_id="u7", event_time=START + 150 * MINUTE_MS)
+    driver.pipe_raw([at(late, stamps or late.event_time)])
+    assert driver.pipeline.counters.late == 1
+
+
+def test_two_devices_ahead_raise_nothing_on_the_event_clock() -> None:
+    """Their events come one after the other, with none of anybody else in between."""
+    right, wrong = (shop(worker={"clock": "event"}) for _ in range(2))
+    log = purchases(80, START, range(0, 60, 5))
+    odd: list[Event] = [
+        View(
+            event_id=f"odd{n}",
+            user_id=f"odd{n % 2}",
+            event_time=START + 76 * DAY_MS + n * MINUTE_MS,
+        )
+        for n in range(40)
+    ]
+    for driver, events in ((right, log), (wrong, [*log, *odd])):
+        driver.pipe(events)
+        driver.pipe(purchases(80, START, range(60, 70, 5)))
+    assert {a.alert_id for a in wrong.alerts()} == {a.alert_id for a in right.alerts()}
+
+
+def test_devices_that_are_ahead_for_good_make_no_flood() -> None:
+    """Three devices, two days ahead: the clock follows them, so others look inactive too early."""
+    driver = shop(worker={"clock": "event"})
+    log: list[Event] = []
+    for event in sorted(purchases(40, START, range(0, 200, 4)), key=lambda e: e.event_time):
+        log.append(event)
+        if len(log) % 7 == 0:
+            log += [
+                View(
+                    event_id=f"{device}-{len(log)}",
+                    user_id=f"device{device}",
+                    event_time=event.event_time + 2 * DAY_MS + device,
+                )
+                for device in range(3)
+            ]
+    driver.pipe(log)
+    cooldown = driver.settings.churn.cooldown_ms
+    raised: dict[str, list[int]] = {}
+    for alert in driver.alerts():
+        if alert.state == "raised":
+            raised.setdefault(alert.user_id, []).append(alert.event_time)
+    for times in raised.values():
+        assert all(b - a >= cooldown for a, b in itertools.pairwise(times))
 
 
 def test_a_closed_shop_goes_on_on_the_event_clock() -> None:

@@ -9,12 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from models.encoding import columns, encode_event, hash64
-from models.history import SessionRules, chronological, history_dtype
+from models.history import HISTORY, SessionRules, chronological, history_dtype
 from models.inputs.apply import apply_in_order
 from models.log.arrival import Corrections
 from models.log.eventlog import EventLog, in_order
 from models.serving.scorer import Scorer
+from schemas.codec import encode
 from schemas.events import Event, Purchase, Refund, View
+from stream.config.durations import DAY_MS
 from stream.config.settings import Settings
 from stream.outcomes.arrivals import Arrivals
 from stream.outcomes.order_times import OrderTimes, line_of
@@ -157,3 +159,45 @@ def test_late_purchases_are_judged_as_by_the_oracle() -> None:
     )
     for user, record in driver.records().items():
         assert told(record) == users[user].aggregates()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_training_and_serving_agree_on_loaded_history(seed: int) -> None:
+    """Live events, then years of history out of order and with repeats, then live events."""
+    rng = random.Random(seed)
+    now = START + 1_000 * DAY_MS
+    live = [
+        View(event_id=f"v{n}", user_id=f"user-{n % 5}", event_time=now + n * 20 * MINUTE)
+        for n in range(rng.choice((20, 200, 500)))
+    ]
+    old: list[Event] = [
+        Purchase(
+            event_id=f"p{n}",
+            user_id=f"user-{rng.randrange(5)}",
+            event_time=START + (n * 40 - rng.choice((0, 0, 0, 600))) * HOUR,
+            price=1.0,
+        )
+        for n in range(400)
+    ]
+    old += rng.sample(old[-60:], 20)
+    half = len(live) // 2
+    sent = [(e, e.event_time) for e in live[:half]]
+    sent += [(e, live[half].event_time) for e in old]
+    sent += [(e, e.event_time) for e in live[half:]]
+    driver = PipelineDriver(Scorer.rhythm(TARGETS), Settings(state={"ttl_ms": 0}))
+    driver.pipe_raw([(e.user_id.encode(), encode(e), stamp) for e, stamp in sent], batch=37)
+
+    log, stamps = [e for e, _ in sent], np.array([stamp for _, stamp in sent])
+    users = np.array([hash64(e.user_id) for e in log], np.uint64)
+    events = columns([encode_event(e) for e in log])
+    came = (stamps - events.time > DAY_MS) * np.uint8(HISTORY)
+    arrived = EventLog(users, events, came)
+    state = driver.settings.state
+    ordered = in_order(arrived, state.grace_ms, Corrections(state.correction_ms, state.ring))
+    kept = dict(zip(ordered.log.users[ordered.starts].tolist(), ordered.sizes, strict=True))
+    served = {hash64(user): int(record["n"]) for user, record in driver.records().items()}
+    assert kept == served
+    counters = driver.pipeline.counters
+    assert counters.late + counters.duplicate == ordered.late + ordered.duplicates
+    assert counters.late > 0
+    assert sum(served.values()) > len(live)

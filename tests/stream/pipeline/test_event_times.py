@@ -102,5 +102,8 @@ def test_a_clock_ahead_makes_no_right_event_late(clock: str, batch: int, ahead: 
     assert int(record["last_time"]) == START + 19 * HOUR_MS + 1_000
     zones = zone_faults(counters.ahead, counters.behind, counters.offsets)
     assert len(zones) == 1
+    # Which producer it is: the front end sends views, and here is one of them.
+    assert (counters.skewed, counters.skewed_at) == ({"view": 20}, 38)
     driver.restart()
     assert driver.pipeline.counters.offsets == counters.offsets
+    assert driver.pipeline.counters.skewed == {"view": 20}
