@@ -77,12 +77,15 @@ def follow_newest(
         # Nothing was given back: mostly the purchase before it tells, without all the others.
         if not code and (last == 0 or time - last > limits.gap):
             return True, 1
-        for rank in range(np.int64(h.n[row]) - 1, held_from(h, row) - 1, -1):
-            if time_type(h, o, row, rank)[1] == PURCHASE:
-                other = _line(h, o, row, rank)[0]
+        n, size = np.int64(h.n[row]), h.ring_time.shape[1]
+        slot = (n - 1) % size
+        for _ in range(min(n, size)):
+            if h.ring_type[row, slot] == PURCHASE:
+                other = h.ring_order[row, slot]
                 if other == code if code else not is_late(other):
                     return False, 0
                 break
+            slot = slot - 1 if slot > 0 else size - 1
     ledger, before = copy_of(past_of(h, row)), _last_past(h, o, row)
     for rank in range(held_from(h, row), np.int64(h.n[row])):
         then, what = time_type(h, o, row, rank)

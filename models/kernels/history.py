@@ -14,7 +14,7 @@ import numpy as np
 from models.history import ON_TIME, RETIMED, TYPE_SLOTS
 from models.kernels.columns import After, EventColumns, new_inputs, room
 from models.kernels.held import arena_place, held_from
-from models.kernels.jit import kernel, part
+from models.kernels.jit import kernel
 from models.kernels.ledger import UNIT, is_line, late_code
 from models.kernels.one_event import (
     append,
@@ -78,13 +78,6 @@ def _newest_inputs(
         inputs.first[used] = rank == 0
         used += 1
     return used
-
-
-@part
-def _is_newest(h: Columns, row: int, events: EventColumns, i: int) -> Any:
-    """Whether an event of the time of its user's newest one comes after that."""
-    slot = (np.int64(h.n[row]) - 1) % h.ring_time.shape[1]
-    return comes_after(events.type[i], events.id[i], h.ring_type[row, slot], h.last_id[row])
 
 
 @kernel
@@ -242,7 +235,11 @@ def take_events(
             moved[i], codes[i] = RETIMED, late_code(codes[i], own[i])
         inputs = room(inputs, used, length + 1)
         start[a] = used
-        if h.n[row] == 0 or time > last or (time == last and _is_newest(h, row, events, i)):
+        behind: Any = h.n[row] == 0 or time > last
+        if time == last and not behind:
+            what = h.ring_type[row, (np.int64(h.n[row]) - 1) % size]
+            behind = comes_after(events.type[i], event_id, what, h.last_id[row])
+        if behind:
             gap, age = append(h, o, row, events, i, limits)
             before[a] = NOTHING if fresh or not limits.recurrent else newest[row] - 1
             if wanted and not limits.recurrent:

@@ -22,7 +22,7 @@ from models.history import (
 )
 from models.kernels.held import arena_place, follow_held, follow_newest, held_from, time_type
 from models.kernels.jit import kernel, part
-from models.kernels.ledger import UNIT, is_line, newest_of
+from models.kernels.ledger import UNIT, is_late, is_line, newest_of
 from models.kernels.orders import past_slot
 from models.kernels.overflow import (
     drop_overflow,
@@ -146,12 +146,8 @@ def _evict(
             end_overflow(h, o, row, limits.gap)
         past_slot(h, row, slot, h.evicted_purchase[row], limits.gap)
     h.evicted_time[row] = h.ring_time[row, slot]
-    h.evicted_purchase[row] = newest_of(
-        h.evicted_purchase[row],
-        h.ring_time[row, slot],
-        h.ring_type[row, slot],
-        h.ring_order[row, slot],
-    )
+    if h.ring_type[row, slot] == PURCHASE and not is_late(h.ring_order[row, slot]):
+        h.evicted_purchase[row] = h.ring_time[row, slot]
 
 
 @part
