@@ -3,15 +3,22 @@
 numba takes it for fresh as long as the kernel's own file is the same. But a kernel holds a copy of
 every kernel that it calls and of every number that it names, wherever they come from; after an
 update of theirs alone it would go on as before. Here its stamp covers them too.
+
+numba checks the stamp of the index alone, and numbers the files with the machine code. Two versions
+that share a folder would take each other's. Here the stamp is part of the names of both files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import glob
 import hashlib
+import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
@@ -19,6 +26,12 @@ from numba.core.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_INDEX: Final = re.compile(r"((.*)-\d+-[0-9a-f]{16}\.[^.]*)\.nbi")
+"""Name of an index: kernel, line, stamp, version of Python."""
+_VERSIONS_KEPT: Final = 8
+"""Of a kernel, in one folder."""
 
 
 def stamp(function: Callable[..., Any]) -> str:
@@ -61,15 +74,36 @@ def _digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+@functools.cache
+def _drop_old_versions(folder: str) -> None:
+    """Delete the compiled kernels of all but the last few versions of the source; once."""
+    versions: dict[str, list[tuple[float, str]]] = {}
+    with contextlib.suppress(OSError):  # another process deletes or saves some at the same time
+        for entry in os.scandir(folder):
+            if named := _INDEX.fullmatch(entry.name):
+                versions.setdefault(named[2], []).append((entry.stat().st_mtime, named[1]))
+        for found in versions.values():
+            for _, name in sorted(found)[:-_VERSIONS_KEPT]:
+                for path in Path(folder).glob(f"{glob.escape(name)}.*"):
+                    path.unlink(missing_ok=True)
+
+
 class _Stamped:
     """A place for compiled kernels, with that stamp."""
 
     def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
         super().__init__(py_func, py_file)  # type: ignore[call-arg]
-        self._function = py_func
+        self._stamp = stamp(py_func)
+
+    def ensure_cache_path(self) -> None:
+        super().ensure_cache_path()  # type: ignore[misc]
+        _drop_old_versions(self.get_cache_path())  # type: ignore[attr-defined]
+
+    def get_disambiguator(self) -> str:
+        return f"{super().get_disambiguator()}-{self._stamp[:16]}"  # type: ignore[misc]
 
     def get_source_stamp(self) -> str:
-        return stamp(self._function)
+        return self._stamp
 
 
 class UserProvided(_Stamped, UserProvidedCacheLocator):

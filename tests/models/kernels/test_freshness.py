@@ -61,6 +61,37 @@ def test_a_kernel_is_compiled_anew_when_what_it_is_made_of_changes(folder):
     assert run(folder) == "24 0"
 
 
+def test_two_versions_that_save_at_once_keep_apart(folder: Path) -> None:
+    """A process that has read the index before the other version saves finds its own code."""
+    assert run(folder) == "30 0"
+    cache = folder / "__pycache__"
+    read = {path: path.read_bytes() for path in cache.glob("*.nbi")}
+    assert read
+    (folder / "callee.py").write_text(CALLEE.format(expression="FACTOR + x"))
+    assert run(folder) == "16 0"
+    (folder / "callee.py").write_text(CALLEE.format(expression="FACTOR * x"))
+    for path, index in read.items():
+        path.write_bytes(index)
+    assert run(folder) == "30 1"
+
+
+def test_of_many_versions_the_newest_are_kept(folder: Path) -> None:
+    assert run(folder) == "30 0"
+    cache = folder / "__pycache__"
+    (index,) = cache.glob("caller.twice-*.nbi")
+    (code,) = cache.glob("caller.twice-*.nbc")
+    stamp = index.name.split(".")[1].rpartition("-")[2]
+    for age in range(1, 12):
+        for path in (index, code):
+            older = path.with_name(path.name.replace(stamp, f"{age:016x}"))
+            older.write_bytes(path.read_bytes())
+            os.utime(older, (age, age))
+    assert run(folder) == "30 1"
+    kept = {path.name.split(".")[1].rpartition("-")[2] for path in cache.glob("caller.twice-*")}
+    assert kept == {stamp, *(f"{age:016x}" for age in range(5, 12))}
+    assert len(list(cache.glob("caller.twice-*"))) == 16
+
+
 RECORD = """
 from typing import NamedTuple
 
