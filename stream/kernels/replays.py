@@ -38,6 +38,8 @@ MOST: Final = 8
 WITNESSED: Final = 3
 """A time is believed after so many events one after the other, each of another user than the one
 before, and of so many different users, or of both where a replay has but two."""
+LASTING: Final = 64
+"""After so many of them two users are enough: all others may have left the shop."""
 
 
 class ReplayRules(NamedTuple):
@@ -154,7 +156,8 @@ def _move(table: I64, r: int, time: int, user: int, bound: int) -> None:
         _count_user(table, r, user, FIRST, SECOND, DISTINCT)
     table[r, AHEAD_USER] = user
     different = WITNESSED if table[r, USER] == 0 else 2
-    if table[r, WITNESSES] >= WITNESSED and table[r, DISTINCT] >= different:
+    enough = table[r, DISTINCT] >= different or table[r, WITNESSES] >= LASTING
+    if table[r, WITNESSES] >= WITNESSED and enough:
         table[r, CLOCK], table[r, AHEAD] = table[r, AHEAD], 0
         if time <= table[r, CLOCK] + bound:
             table[r, CLOCK] = max(table[r, CLOCK], time)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream.kernels.replays import MOST, WITNESSED, ReplayRules
+from stream.kernels.replays import LASTING, MOST, WITNESSED, ReplayRules
 
 
 @dataclass
@@ -61,7 +61,8 @@ class Replays:
         if found.ahead and time > found.clock + bound:
             found.ahead_user = user
             different = min(len(found.users), WITNESSED)
-            if found.witnesses >= WITNESSED and len(found.seen) >= different:
+            enough = len(found.seen) >= different or found.witnesses >= LASTING
+            if found.witnesses >= WITNESSED and enough:
                 found.clock, found.ahead = found.ahead, 0
                 if time <= found.clock + bound:
                     found.clock = max(found.clock, time)

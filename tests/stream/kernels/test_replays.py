@@ -13,6 +13,7 @@ from stream.kernels.replays import (
     CLOCK,
     EVENTS,
     ID,
+    LASTING,
     MOST,
     START,
     TOP,
@@ -117,8 +118,16 @@ def test_two_wrong_clocks_in_turn_move_nobody() -> None:
 
 def test_a_log_of_two_users_goes_on() -> None:
     kernel = Kernel()
-    kernel.take([(time, "ab"[time // 8 % 2]) for time in range(96, 1_096, 8)])
-    assert 1_060 < kernel.clocks()[0] < 1_096
+    kernel.take([(time, "ab"[time // 4 % 2]) for time in range(100, 500, 4)])
+    assert len(kernel.clocks()) == 1
+    assert kernel.clocks()[0] > 480
+
+
+def test_a_log_of_which_two_users_are_left_goes_on() -> None:
+    kernel = Kernel()
+    kernel.take(crowd(100, 120))
+    kernel.take([(125 + n % 8, "ab"[n % 2]) for n in range(LASTING)])
+    assert kernel.clocks() == [125]
 
 
 def test_wrong_clocks_now_and_then_move_nobody() -> None:
