@@ -182,7 +182,8 @@ def test_acknowledged_without_a_leader(
     fault = "in_transaction:3:stop" + (",after_commit:3:kill" if killed else "")
     with fault_row.attempt() as attempt:
         worker = shop.start_worker(INTENTSTREAM_FAULT=fault)
-        wait_until(lambda: is_stopped(worker))
+        # Where no worker has run before, it compiles its kernels first.
+        wait_until(lambda: is_stopped(worker), 3 * PATIENCE_S)
         lose_the_leader(cluster, written(shop.settings)[leaderless])
         worker.process.send_signal(signal.SIGCONT)
         began = time.monotonic()
