@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -13,70 +11,24 @@ from hypothesis import Phase, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import Event, Purchase, View
 from schemas.outputs import ChurnAlert
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS
-from stream.config.settings import Settings
 from stream.testing import PipelineDriver
-from tests.logs import START, TARGETS
-
-NOW = START + 1_800 * DAY_MS
-"""Five years after the beginning of the history."""
-ALERTING = {"raise_at": 0.3, "resolve_at": 0.1, "escalate_at": 0.4}
-Piped = tuple[bytes, bytes, int]
-
-
-def shop(**changes: dict[str, object]) -> PipelineDriver:
-    sections: dict[str, dict[str, object]] = {"churn": ALERTING}
-    for name, section in changes.items():
-        sections[name] = {**sections.get(name, {}), **section}
-    return PipelineDriver(Scorer.rhythm(TARGETS), Settings(**sections))
-
-
-def at(event: Event, stamp: int) -> Piped:
-    return event.user_id.encode(), encode(event), stamp
-
-
-def purchases(users: int, first: int, days: Sequence[int], prefix: str = "u") -> list[Event]:
-    """Each user buys once on each day, at a time of their own."""
-    return [
-        Purchase(
-            event_id=f"{prefix}{user}-{day}",
-            user_id=f"{prefix}{user}",
-            event_time=first + day * DAY_MS + user * MINUTE_MS,
-            price=10.0,
-        )
-        for day in days
-        for user in range(users)
-    ]
-
-
-def history(stamp: int = NOW, first: int = START) -> list[Piped]:
-    """40 customers x 20 purchases, loaded within seconds."""
-    log = purchases(40, first, range(0, 140, 7))
-    return [at(event, stamp + i) for i, event in enumerate(log)]
-
-
-def view(user: str, time: int, stamp: int | None = None) -> Piped:
-    event = View(event_id=f"view-{user}-{time}", user_id=user, event_time=time)
-    return at(event, time if stamp is None else stamp)
-
-
-def untouched(driver: PipelineDriver, users: int = 40) -> None:
-    """No alert was raised and nobody of the history is gone."""
-    assert driver.alerts() == []
-    records = driver.records()
-    assert [int(records[f"u{user}"]["n"]) for user in range(users)] == [20] * users
-
-
-def passing(driver: PipelineDriver, begin: int, days: int) -> None:
-    """The wall clock goes on, with restarts."""
-    for day in range(days):
-        driver.advance(begin + day * DAY_MS)
-        if day % 3 == 0:
-            driver.restart()
+from tests.logs import START
+from tests.stream.pipeline.histories import (
+    ALERTING,
+    NOW,
+    Piped,
+    at,
+    history,
+    passing,
+    purchases,
+    shop,
+    untouched,
+    view,
+)
 
 
 @pytest.mark.parametrize("batch", [7, 4096])
@@ -375,103 +327,6 @@ def test_outcomes_depend_on_neither_batches_nor_restarts(
     for driver in (whole, cut):
         driver.advance(NOW + 80 * DAY_MS)
     assert outcome(cut) == outcome(whole)
-
-
-# --- the event clock ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ahead", [365 * DAY_MS, 40_000 * DAY_MS // 2, 20 * DAY_MS, 10 * HOUR_MS])
-@pytest.mark.parametrize(("views", "batch"), [(1, 4096), (30, 50)])
-def test_a_wrong_clock_moves_nobody_on_the_event_clock(ahead: int, views: int, batch: int) -> None:
-    right, wrong = (shop(worker={"clock": "event"}) for _ in range(2))
-    log = purchases(100, START, range(0, 60, 5))
-    at_time = START + 56 * DAY_MS
-    odd: list[Event] = [
-        View(event_id=f"odd{n}", user_id="odd", event_time=at_time + ahead + n)
-        for n in range(views)
-    ]
-    right.pipe(log)
-    wrong.pipe([*log, *odd], batch)
-    more = purchases(100, START, range(60, 70, 5))
-    for driver in (right, wrong):
-        driver.restart()
-        driver.pipe(more, batch)
-    histories = wrong.histories()
-    del histories["odd"]
-    assert histories == right.histories()
-    assert {a.alert_id for a in wrong.alerts()} == {a.alert_id for a in right.alerts()}
-    assert wrong.pipeline.counters.late == 0
-
-
-@pytest.mark.parametrize("ahead", [HOUR_MS, 10 * HOUR_MS, 2 * DAY_MS, 20 * DAY_MS, 365 * DAY_MS])
-@pytest.mark.parametrize(("wrong", "batch"), [(1, 4096), (10, 7)])
-@pytest.mark.parametrize("clock", ["event", "auto"])
-def test_events_ahead_make_no_right_events_late(
-    ahead: int, wrong: int, batch: int, clock: str
-) -> None:
-    """50 right events of a user, of whom one device is ahead, in a shop of 30."""
-    driver = shop(worker={"clock": clock})
-    log: list[Event] = []
-    for n in range(50):
-        for user in range(30):
-            time = START + n * 5 * MINUTE_MS + user * 9_000
-            log.append(View(event_id=f"u{user}-{n}", user_id=f"u{user}", event_time=time))
-        if n % 5 == 1 and n < 5 * wrong:
-            time = START + n * 5 * MINUTE_MS + ahead
-            log.append(View(event_id=f"odd-{n}", user_id="u7", event_time=time))
-    stamps = {"event": None, "auto": NOW}[clock]
-    driver.pipe_raw([at(event, stamps or event.event_time) for event in log], batch)
-    counters = driver.pipeline.counters
-    assert (counters.late, counters.accepted) == (0, len(log))
-    driver.restart()
-    record = driver.records()["u7"]
-    assert int(record["n"]) == 50 + wrong
-    late = View(event_id="late", user_id="u7", event_time=START + 150 * MINUTE_MS)
-    driver.pipe_raw([at(late, stamps or late.event_time)])
-    assert driver.pipeline.counters.late == 1
-
-
-def test_two_devices_ahead_raise_nothing_on_the_event_clock() -> None:
-    """Their events come one after the other, with none of anybody else in between."""
-    right, wrong = (shop(worker={"clock": "event"}) for _ in range(2))
-    log = purchases(80, START, range(0, 60, 5))
-    odd: list[Event] = [
-        View(
-            event_id=f"odd{n}",
-            user_id=f"odd{n % 2}",
-            event_time=START + 76 * DAY_MS + n * MINUTE_MS,
-        )
-        for n in range(40)
-    ]
-    for driver, events in ((right, log), (wrong, [*log, *odd])):
-        driver.pipe(events)
-        driver.pipe(purchases(80, START, range(60, 70, 5)))
-    assert {a.alert_id for a in wrong.alerts()} == {a.alert_id for a in right.alerts()}
-
-
-def test_devices_that_are_ahead_for_good_make_no_flood() -> None:
-    """Three devices, two days ahead: the clock follows them, so others look inactive too early."""
-    driver = shop(worker={"clock": "event"})
-    log: list[Event] = []
-    for event in sorted(purchases(40, START, range(0, 200, 4)), key=lambda e: e.event_time):
-        log.append(event)
-        if len(log) % 7 == 0:
-            log += [
-                View(
-                    event_id=f"{device}-{len(log)}",
-                    user_id=f"device{device}",
-                    event_time=event.event_time + 2 * DAY_MS + device,
-                )
-                for device in range(3)
-            ]
-    driver.pipe(log)
-    cooldown = driver.settings.churn.cooldown_ms
-    raised: dict[str, list[int]] = {}
-    for alert in driver.alerts():
-        if alert.state == "raised":
-            raised.setdefault(alert.user_id, []).append(alert.event_time)
-    for times in raised.values():
-        assert all(b - a >= cooldown for a, b in itertools.pairwise(times))
 
 
 def test_a_closed_shop_goes_on_on_the_event_clock() -> None:
