@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from stream.pipeline.records import Records, Row
 from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
 
+Emit = Literal["every", "latest"]
 SIGMA = 1.5
 """Of the users' log-normal activity."""
 SPACING_MS = 20
@@ -131,9 +132,9 @@ def make_log(events: int, users: int, hot_share: float = 0.0, disorder_ms: int =
     )
 
 
-def run(scorer: Scorer, records: Records, batch: int, clock: Clock) -> float:
+def run(scorer: Scorer, records: Records, batch: int, clock: Clock, emit: str = "every") -> float:
     """Pipe the records through a new pipeline; CPU microseconds per event."""
-    settings = Settings(worker={"clock": "wall", "emit": "every", "cache_records": 1_000_000})
+    settings = Settings(worker={"clock": "wall", "emit": emit, "cache_records": 1_000_000})
     driver = PipelineDriver(scorer, settings, Sink())
     begun = time.thread_time()
     with stages(clock):
@@ -153,6 +154,7 @@ def main(
     users: Annotated[int, typer.Option(min=1, help="Users.")] = 100_000,
     batch: Annotated[int, typer.Option(min=1, help="Records of a micro-batch.")] = 4096,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions; the quickest counts.")] = 3,
+    emit: Annotated[Emit, typer.Option(help="Predictions: of each event or each user.")] = "every",
 ) -> None:
     """Print microseconds of CPU per event by stage, for three kinds of log."""
     torch.set_num_threads(1)
@@ -167,7 +169,7 @@ def main(
         run(scorer, records[: 4 * batch], batch, Clock())
         for _ in range(runs):
             clock = Clock()
-            took = run(scorer, records, batch, clock)
+            took = run(scorer, records, batch, clock, emit)
             best[name] = min(best.get(name, (took, clock)), (took, clock), key=lambda b: b[0])
     names = list(dict.fromkeys([*(stage for stage, _, _ in STAGES), "rest"]))
     print(f"{'CPU us per event':<18}", *(f"{name:>12}" for name in logs))

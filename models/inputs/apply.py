@@ -24,8 +24,9 @@ from models.history import (
     snapshot,
 )
 from models.inputs.lines import PAST, Past
-from models.kernels.columns import Columns, EventColumns
+from models.kernels.columns import EventColumns
 from models.kernels.orders import orders_in_order
+from models.kernels.places import Table
 from models.overflow import Held
 
 Bools = NDArray[np.bool_]
@@ -141,7 +142,7 @@ def _orders(
         past = Past.of(records[row], held.purchase, rules.gap)
         past.take_in(held.entries)
         past.keep_in(records[row])
-    orders_in_order(Columns.of(records), rows, EventColumns.of(events), rules.gap, begins, change)
+    orders_in_order(Table.of(records), rows, EventColumns.of(events), rules.gap, begins, change)
     if before is not None:
         for name in PAST:
             records[name][row] = before[name]

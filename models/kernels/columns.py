@@ -7,58 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import I64, Records
+from models.history import I64
 from models.kernels.jit import kernel
 
 if TYPE_CHECKING:
     from models.history import Events
-
-
-class Columns(NamedTuple):
-    """The history fields of all records, each as one array over the rows (ring: rows x slots)."""
-
-    first_time: I64
-    last_time: I64
-    last_id: NDArray[np.uint64]
-    session_start: I64
-    first_purchase: I64
-    last_purchase: I64
-    evicted_time: I64
-    evicted_purchase: I64
-    last_order: I64
-    past_order: I64
-    spend: I64
-    counts: NDArray[np.uint32]
-    n: NDArray[np.uint32]
-    orders: NDArray[np.uint32]
-    sessions: NDArray[np.uint32]
-    overflow: NDArray[np.uint32]
-    past_orders: NDArray[np.uint32]
-    past_code: NDArray[np.uint32]
-    past_units: NDArray[np.uint32]
-    past_amount: NDArray[np.float64]
-    past_items: NDArray[np.uint64]
-    ring_time: I64
-    ring_id: NDArray[np.uint64]
-    ring_item: NDArray[np.uint32]
-    ring_session_age: NDArray[np.uint32]
-    ring_amount: NDArray[np.float32]
-    ring_category: NDArray[np.uint16]
-    ring_type: NDArray[np.uint8]
-    ring_flags: NDArray[np.uint8]
-    ring_order: NDArray[np.uint32]
-    ring_quantity: NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, records: Records) -> Columns:
-        """Views into ``records``."""
-        ring = records["ring"]
-        return cls(
-            *(
-                ring[name.removeprefix("ring_")] if name.startswith("ring_") else records[name]
-                for name in cls._fields
-            )
-        )
 
 
 class EventColumns(NamedTuple):
@@ -181,3 +134,36 @@ def new_inputs(size: int) -> Inputs:
         np.empty(size, np.uint8),
         np.empty(size, np.bool_),
     )
+
+
+class Taken(NamedTuple):
+    """What became of N events: A accepted ones, of E of which a state is wanted."""
+
+    verdict: NDArray[np.uint8]
+    """[N]"""
+    late_by: I64
+    """[N] ms behind the user's latest event, of those that are late."""
+    differs: NDArray[np.uint8]
+    """[N] Of each reused id the fields that differ (`models.kernels.repeats.differing`)."""
+    accepted: I64
+    """[A]"""
+    forgotten: NDArray[np.bool_]
+    """[A] The event came after the time to live: its history begins with it."""
+    after: After
+    """The first A rows count."""
+    scored: I64
+    """[E] Of which of the accepted ones a state is wanted, rising."""
+    latest: NDArray[np.bool_]
+    """[E] Whether it is the last one of its record."""
+    before: I64
+    """[E] As in ``Steps``, of the E."""
+    start: I64
+    """[E] As in ``Steps``."""
+    inputs: Inputs
+    used: int
+    """So many of the inputs count."""
+    shown: I64
+    """[E] Where in ``windows`` the newest events up to each one begin; 0 where none are wanted."""
+    windows: Inputs
+    seen: int
+    """So many of the windows' inputs count."""

@@ -18,20 +18,28 @@ from models.kernels.ledger import (
     to_front,
 )
 from models.kernels.orders import follow_ring, past_of
+from models.kernels.places import NO_ARENA, history
 
 if TYPE_CHECKING:
     from models.history import I64
-    from models.kernels.columns import Columns, EventColumns
+    from models.kernels.columns import EventColumns
+    from models.kernels.places import Table
 
 
 @kernel
 def deciding_orders(
-    h: Columns, rows: I64, events: EventColumns, gap: int, window: int, counts: Any, gone: Any
+    table: Table,
+    rows: I64,
+    events: EventColumns,
+    gap: int,
+    window: int,
+    counts: Any,
+    gone: Any,
 ) -> I64:
     """Say of N events behind all that their records hold which decide labels.
 
     Args:
-        h: the histories, which hold a ring only; not changed.
+        table: the histories, which hold a ring only; not changed.
         rows: record of each event; those of one are adjacent.
         events: in order of row and, of each, in that of histories.
         gap: session gap, ms.
@@ -51,8 +59,9 @@ def deciding_orders(
     i = 0
     while i < count:
         row = rows[i]
-        ledger = copy_of(past_of(h, row))
-        last: Any = follow_ring(h, row, ledger, gap)
+        u = history(table, NO_ARENA, row)
+        ledger = copy_of(past_of(u.head))
+        last: Any = follow_ring(u, ledger, gap)
         first[:] = -1
         while i < count and rows[i] == row:
             time, kind = events.time[i], events.type[i]

@@ -38,9 +38,10 @@ def stamp(function: Callable[..., Any]) -> str:
     """Digest of what a kernel is compiled of.
 
     That is its file and, of what the file imports, the files of kernels and of records (named
-    tuples), with what these import in turn, and the numbers. It is also every module beside these
-    files: a record that a kernel takes is often imported for type checkers only, and numba takes
-    two records of the same types for one, whatever the order of their fields.
+    tuples), with what these import in turn, the numbers and the layouts of NumPy records. It is
+    also every module beside these files: a record that a kernel takes is often imported for type
+    checkers only, and numba takes two records of the same types for one, whatever the order of
+    their fields.
     """
     files: set[str] = set()
     numbers: set[str] = set()
@@ -56,7 +57,7 @@ def _gather(names: dict[str, Any], files: set[str], numbers: set[str]) -> None:
         return
     files.add(file)
     for name, value in list(names.items()):
-        if isinstance(value, int | float | np.number):
+        if isinstance(value, int | float | np.number | np.dtype):
             numbers.add(f"{names['__name__']}.{name} = {value!r}")
         elif isinstance(value, Dispatcher):
             _gather(value.py_func.__globals__, files, numbers)

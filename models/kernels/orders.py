@@ -2,167 +2,136 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.history import LINE, ORDER_START
+from models.history import HISTORY, LINE, ORDER_START, RETIMED
 from models.kernels.jit import kernel
 from models.kernels.ledger import UNIT, Ledger, copy_of, follow, is_line, newest_of
+from models.kernels.places import NO_ARENA, copy_entry, history, in_slot, new_entry, slot_of
 
 if TYPE_CHECKING:
     from models.history import I64
-    from models.kernels.columns import Columns, EventColumns
+    from models.kernels.columns import EventColumns
+    from models.kernels.places import History, Table
+
+_CAME: Final = RETIMED | HISTORY
+"""Flags that say how an event came."""
 
 
 @kernel
-def past_of(h: Columns, row: int) -> Ledger:
-    """The orders of the lines before all that a record holds, to be changed in place."""
-    return Ledger(h.past_code[row], h.past_units[row], h.past_amount[row], h.past_items[row])
+def fill_entry(entry: Any, events: EventColumns, i: Any) -> None:
+    """Make an entry what event ``i`` says; its place in sessions and orders is still open."""
+    entry.time, entry.id, entry.item = events.time[i], events.id[i], events.item[i]
+    entry.session_age = np.uint32(0)
+    entry.amount = np.float32(events.amount[i] / UNIT)
+    entry.category, entry.type = events.category[i], events.type[i]
+    line = is_line(events.type[i])
+    entry.flags = np.uint8((LINE if line else 0) | (events.moved[i] & _CAME))
+    entry.order = events.order[i] if line else np.uint32(0)
+    entry.quantity = events.quantity[i] if line else np.uint32(0)
 
 
 @kernel
-def past_line(
-    h: Columns,
-    row: int,
-    last: int,
-    gap: int,
-    time: int,
-    kind: Any,
-    code: Any,
-    item: Any,
-    amount: Any,
-    units: Any,
-    flags: Any,
-) -> Any:
+def past_of(h: Any) -> Ledger:
+    """The orders of the lines before all that a record holds, to be changed in place.
+
+    ``h``: its header.
+    """
+    return Ledger(h.past_code[:], h.past_units[:], h.past_amount[:], h.past_items[:])
+
+
+@kernel
+def follow_entry(ledger: Ledger, last: Any, gap: int, line: Any) -> tuple[Any, bool, int]:
+    """Take in a line, as an entry.
+
+    Args:
+        ledger: the orders, changed in place.
+        last: the newest purchase before the line that was not late, ms; 0: there is none.
+        gap: session gap, ms.
+        line: the line.
+
+    Returns:
+        (the newest such purchase then, ms; whether the line begins an order; by how many the orders
+        that stand changed)
+    """
+    time, kind, code = line.time, line.type, line.order
+    begins, change = follow(
+        ledger, last, time, gap, kind, code, line.item, line.amount, line.quantity
+    )
+    return newest_of(last, time, kind, code), begins, change
+
+
+@kernel
+def past_line(h: Any, last: Any, gap: int, line: Any) -> Any:
     """Take in a line that a record no longer holds; the newest such purchase, not late, ms.
 
     Args:
-        h: the histories.
-        row: the record.
+        h: the record's header.
         last: the newest purchase before the line that was not late, ms; 0: there is none.
         gap: session gap, ms.
-        time: of the line, ms.
-        kind: its type.
-        code: of its order.
-        item: hash of its item.
-        amount: currency units.
-        units: how many.
-        flags: of its entry.
+        line: its entry.
     """
-    _, change = follow(past_of(h, row), last, time, gap, kind, code, item, amount, units)
-    h.past_orders[row] = np.uint32(np.int64(h.past_orders[row]) + change)
-    if flags & ORDER_START:
-        h.past_order[row] = time
-    return newest_of(last, time, kind, code)
+    last, _, change = follow_entry(past_of(h), last, gap, line)
+    h.past_orders = np.uint32(np.int64(h.past_orders) + change)
+    if line.flags & ORDER_START:
+        h.past_order = line.time
+    return last
 
 
 @kernel
-def past_slot(h: Columns, row: int, slot: int, last: int, gap: int) -> Any:
-    """As `past_line`, of an entry of the ring, which may be no line."""
-    if not h.ring_flags[row, slot] & LINE:
-        return last
-    return past_line(
-        h,
-        row,
-        last,
-        gap,
-        h.ring_time[row, slot],
-        h.ring_type[row, slot],
-        h.ring_order[row, slot],
-        h.ring_item[row, slot],
-        h.ring_amount[row, slot],
-        h.ring_quantity[row, slot],
-        h.ring_flags[row, slot],
-    )
-
-
-@kernel
-def follow_ring(h: Columns, row: int, ledger: Ledger, gap: int) -> Any:
+def follow_ring(u: History, ledger: Ledger, gap: int) -> Any:
     """Take in the lines of a record's ring; the newest purchase that was not late, ms."""
-    n, size = np.int64(h.n[row]), h.ring_time.shape[1]
-    last: Any = h.evicted_purchase[row]
-    for rank in range(max(n - size, 0), n):
-        slot = rank % size
-        if not h.ring_flags[row, slot] & LINE:
-            continue
-        time, kind = h.ring_time[row, slot], h.ring_type[row, slot]
-        code = h.ring_order[row, slot]
-        follow(
-            ledger,
-            last,
-            time,
-            gap,
-            kind,
-            code,
-            h.ring_item[row, slot],
-            h.ring_amount[row, slot],
-            h.ring_quantity[row, slot],
-        )
-        last = newest_of(last, time, kind, code)
+    n = np.int64(u.head.n)
+    last: Any = u.head.evicted_purchase
+    oldest: Any = max(n - u.size, 0)
+    for rank in range(oldest, n):
+        entry = in_slot(u, slot_of(u, rank))
+        if entry.flags & LINE:
+            last, _, _ = follow_entry(ledger, last, gap, entry)
     return last
 
 
 @kernel
 def orders_in_order(
-    h: Columns, rows: I64, events: EventColumns, gap: int, begins: Any, change: I64
+    table: Table, rows: I64, events: EventColumns, gap: int, begins: Any, change: I64
 ) -> None:
     """Follow the orders of N events behind all others of their records, which hold a ring only.
 
     The records' past takes in what the events will push out of the ring; nothing else is changed.
 
     Args:
-        h: the histories.
+        table: the histories.
         rows: record of each event; those of one are adjacent.
         events: in order of row and, of each, in that of histories.
         gap: session gap, ms.
         begins: [N] to be filled with whether the event begins an order.
         change: [N] to be filled with by how many the orders that stand changed.
     """
-    count, size = len(rows), h.ring_time.shape[1]
+    count, size, line = len(rows), table.size, new_entry()
     i = 0
     while i < count:
-        row, end = rows[i], i
-        while end < count and rows[end] == row:
+        u, end = history(table, NO_ARENA, rows[i]), i
+        while end < count and rows[end] == rows[i]:
             end += 1
-        n = np.int64(h.n[row])
-        oldest = max(n - size, 0)
-        ledger = copy_of(past_of(h, row))
-        last: Any = follow_ring(h, row, ledger, gap)
+        n = np.int64(u.head.n)
+        ledger = copy_of(past_of(u.head))
+        last: Any = follow_ring(u, ledger, gap)
         for e in range(i, end):
             begins[e], change[e] = False, 0
             if not is_line(events.type[e]):
                 continue
-            begins[e], change[e] = follow(
-                ledger,
-                last,
-                events.time[e],
-                gap,
-                events.type[e],
-                events.order[e],
-                events.item[e],
-                np.float32(events.amount[e] / UNIT),
-                events.quantity[e],
-            )
-            last = newest_of(last, events.time[e], events.type[e], events.order[e])
-        last = h.evicted_purchase[row]
+            fill_entry(line, events, e)
+            last, begins[e], change[e] = follow_entry(ledger, last, gap, line)
+        last = u.head.evicted_purchase
+        oldest: Any = max(n - size, 0)
         for rank in range(oldest, n + end - i - size):
             if rank < n:
-                last = past_slot(h, row, rank % size, last, gap)
-                continue
-            left: Any = i + rank - n
-            if is_line(events.type[left]):
-                last = past_line(
-                    h,
-                    row,
-                    last,
-                    gap,
-                    events.time[left],
-                    events.type[left],
-                    events.order[left],
-                    events.item[left],
-                    np.float32(events.amount[left] / UNIT),
-                    events.quantity[left],
-                    ORDER_START if begins[left] else 0,
-                )
+                copy_entry(line, in_slot(u, slot_of(u, rank)))
+            else:
+                fill_entry(line, events, i + rank - n)
+                line.flags |= ORDER_START if begins[i + rank - n] else 0
+            if line.flags & LINE:
+                last = past_line(u.head, last, gap, line)
         i = end

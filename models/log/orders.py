@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.history import I64, Events, Records, SessionRules
-from models.kernels.columns import Columns, EventColumns
+from models.kernels.columns import EventColumns
 from models.kernels.deciding import deciding_orders
+from models.kernels.places import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def deciding(
     """
     counts, gone = np.empty(len(rows), np.bool_), np.empty(len(rows), np.bool_)
     columns = EventColumns.of(events)
-    amount = deciding_orders(Columns.of(records), rows, columns, rules.gap, window_ms, counts, gone)
+    amount = deciding_orders(Table.of(records), rows, columns, rules.gap, window_ms, counts, gone)
     if window_ms == 0:
         gone[:] = False
     return Deciding(counts & ~gone, amount, gone)

@@ -130,32 +130,39 @@ class ChurnWatch:
         decided: Decided,
         floor: I64 | None = None,
     ) -> list[AlertDraft]:
-        """Evaluate the users of N accepted events, in order of arrival.
+        """Evaluate the users of A accepted events, in order of arrival.
 
-        ``floor``: per event the tick of its replay's clock; no timer is set at or before it.
+        ``floor``: per event the tick of its replay's clock; no timer is set at or before it. An
+        alert that is pending or open moves at each event, so all of its user's have to be scored.
         """
-        state, now = judged.snapshot, judged.snapshot.last_time
-        gaps = expected_gap(state, self._rules.prior_gap_ms)
+        now = judged.snapshot.last_time
+        ordered = _ordered(events, judged.snapshot, self._grace)
         # History that is loaded behind live events is no sign of life: it moves no alert.
         present = ~decided.past | (events.time >= now - self._oldest)
         # An event raises nothing, so only an alert that is pending or open can move.
         walked = present & (records["status"][rows] != Status.CALM)
+        mine, scored = rows, judged.scored
+        state, column = judged.snapshot, churn_column(scorer)
+        if len(scored) < len(rows):
+            mine, state, now = rows[scored], state.take(scored), now[scored]
+            events, decided = events.take(scored), decided.take(scored)
+        gaps = expected_gap(state, self._rules.prior_gap_ms)
         drafts: list[AlertDraft] = []
-        column = churn_column(scorer)
         if column is not None:
-            risk = judged.probabilities[:, column]
+            risk, offsets = judged.probabilities[:, column], judged.offsets[scored]
             found = _Evaluated(
-                state, gaps, judged.profile, judged.hidden, judged.offsets, risk, now, decided
+                state, gaps, judged.profile, judged.hidden, offsets, risk, now, decided
             )
-            drafts = self._advance(records, rows, np.flatnonzero(walked), found, scorer, events)
-            records["risk"][rows] = risk
-            records["risk_model"][rows] = scorer.code
+            moving = np.flatnonzero(walked[scored])
+            drafts = self._advance(records, mine, moving, found, scorer, events)
+            records["risk"][mine] = risk
+            records["risk_model"][mine] = scorer.code
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
         # turn: an event before the purchase must find them as they were.
-        records["disarmed"][rows[_ordered(events, state, self._grace) & present & ~walked]] = 0
-        last = _last_of_each(rows)
-        earliest = None if floor is None else floor[last] + self._rules.tick_ms
-        self._schedule(records, rows[last], state.take(last), gaps[last], now[last], earliest)
+        records["disarmed"][rows[ordered & present & ~walked]] = 0
+        last = judged.latest
+        earliest = None if floor is None else floor[scored[last]] + self._rules.tick_ms
+        self._schedule(records, mine[last], state.take(last), gaps[last], now[last], earliest)
         return drafts
 
     def after_silence(
@@ -293,12 +300,6 @@ def _ordered(events: Events, state: Snapshot, grace: int) -> NDArray[np.bool_]:
     late = events.time < state.last_time - grace
     counted = np.where(late, state.last_time, events.time)
     return np.asarray((events.type == PURCHASE) & (counted <= state.last_order))
-
-
-def _last_of_each(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Per distinct row the index of its last occurrence."""
-    _, from_end = np.unique(rows[::-1], return_index=True)
-    return np.sort(len(rows) - 1 - from_end)
 
 
 def _read(record: np.void) -> AlertFields:

@@ -12,6 +12,7 @@ import numpy as np
 from models.history import HISTORY
 from models.inputs.segments import Evidence
 from models.steps import windows_at
+from stream.pipeline.alerts import Status
 from stream.pipeline.decisions import Decided
 from stream.pipeline.inputs import InputWatch
 from stream.pipeline.ranking import ranks_of
@@ -164,6 +165,7 @@ class Scoring:
             shown=shown,
             moved=decoded.moved[part],
             came=marks,
+            every=self._scored_at_every_event(rows),
         )
         if not judging.launch.over:
             yield
@@ -202,6 +204,12 @@ class Scoring:
         counters.late += len(judged.late)
         counters.overflow += sum(late_by <= self._rules.grace for _, late_by in judged.late)
 
+    def _scored_at_every_event(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Of whose events not just the last one is scored: an open alert moves at each."""
+        if self._settings.worker.emit == "every":
+            return np.ones(len(rows), np.bool_)
+        return np.asarray(self._table.records["status"][rows] != Status.CALM)
+
     def _predict(
         self,
         keys: list[bytes],
@@ -211,22 +219,19 @@ class Scoring:
         judged: Judged,
         scorer: CheckedScorer,
     ) -> None:
-        taken = judged.accepted
-        chosen = last = np.arange(len(taken))
+        last = judged.latest
+        every = self._settings.worker.emit == "every"
+        chosen = np.arange(len(judged.scored)) if every else last
         shadow = self._serving.trials.shadow
-        if self._settings.worker.emit == "latest" or shadow is not None:
-            last_of = dict(zip(rows[taken].tolist(), chosen.tolist(), strict=True))
-            last = np.fromiter(last_of.values(), np.intp, len(last_of))
-        if self._settings.worker.emit == "latest":
-            chosen = last
         scores = judged.probabilities[chosen]
         ranks = self._ranks(judged, chosen, scorer)
         messages = self._messages(keys, offsets, times, judged, chosen, scores, ranks, scorer)
         self._gathered.put("propensity", messages)
         self._counters.predictions += len(messages)
         if shadow is not None and len(last):
+            users = rows[judged.accepted[judged.scored[last]]]
             found = shadow_scores(
-                shadow, self._table.records, rows[taken[last]], judged.profile[last], self._most
+                shadow, self._table.records, users, judged.profile[last], self._most
             )
             if found is None:
                 self._serving = self._serving.without(shadow.version)
@@ -237,7 +242,7 @@ class Scoring:
     def _ranks(
         self, judged: Judged, chosen: NDArray[np.intp], scorer: CheckedScorer
     ) -> dict[str, Ranks]:
-        """What the users of the chosen ones of the accepted events turn to next."""
+        """What the users of the chosen ones of the scored events turn to next."""
         if judged.recent is None or not len(chosen):
             return {}
         window = windows_at(judged.recent, chosen)
@@ -254,9 +259,9 @@ class Scoring:
         ranks: dict[str, Ranks],
         scorer: CheckedScorer,
     ) -> list[Message] | Packed:
-        """Predictions of the chosen ones of the accepted events."""
-        index = judged.accepted[chosen]
-        known = judged.snapshot.take(chosen)
+        """Predictions of the chosen ones of the scored events."""
+        place = judged.scored[chosen]
+        index, known = judged.accepted[place], judged.snapshot.take(place)
         return self._emitter.predictions(
             [keys[i][len(USER_PREFIX) :] for i in index.tolist()],
             offsets[index],

@@ -15,8 +15,9 @@ import numpy as np
 
 from models.history import Snapshot
 from models.inputs.features import input_features, profile
-from models.kernels.columns import Columns, EventColumns, Limits
+from models.kernels.columns import EventColumns, Limits
 from models.kernels.history import DUPLICATE, LATE, REPLAYED, REUSED, take_events
+from models.kernels.places import HEAD
 from models.steps import Steps
 from stream.pipeline.hidden import ScorerLike, refresh
 
@@ -53,18 +54,27 @@ class TimeRules:
 class Judged:
     """What became of N events.
 
-    Indexes are places in the batch; the arrays run over the accepted events, in order of arrival.
+    Indexes are places in the batch. A events are accepted, in order of arrival; E of them scored.
     """
 
     accepted: Rows
+    """[A]"""
     offsets: I64
+    """[A]"""
     snapshot: Snapshot
+    """[A]"""
+    scored: Rows
+    """[E] Places among the accepted ones, rising: those asked for, and each user's last one."""
+    latest: Rows
+    """[U] Places among the scored ones: the last one of each user."""
     hidden: F32
+    """[E,H]"""
     profile: F32
+    """[E,P]"""
     probabilities: F32
-    """Per accepted event one row [K], at silence 0."""
+    """[E,K] At silence 0."""
     recent: Steps | None
-    """Per accepted event the newest events up to it, where they were asked for."""
+    """Per scored event the newest events up to it, where they were asked for."""
     duplicates: list[int]
     late: list[tuple[int, int]]
     """(index, ms behind the user's latest event)."""
@@ -82,16 +92,16 @@ class Judging:
     launch: Launch
     records: Records
     taken: Rows
-    """The record of each accepted event."""
+    """The record of each scored event."""
     judged: Callable[..., Judged]
     """Makes the result once `hidden` and `probabilities` are known."""
 
     def finish(self) -> Judged:
         """Wait for the scores. Until then these records are nobody else's to use."""
-        hidden_NH, probabilities_NK = self.launch.fetch()
+        hidden_EH, probabilities_EK = self.launch.fetch()
         # Of several events of one user the last one's state stays.
-        self.records["hidden"][self.taken, : hidden_NH.shape[1]] = hidden_NH
-        return self.judged(hidden=hidden_NH, probabilities=probabilities_NK)
+        self.records["hidden"][self.taken, : hidden_EH.shape[1]] = hidden_EH
+        return self.judged(hidden=hidden_EH, probabilities=probabilities_EK)
 
 
 def judge(
@@ -107,13 +117,15 @@ def judge(
     shown: int = 0,
     moved: NDArray[np.bool_] | None = None,
     came: NDArray[np.uint8] | None = None,
+    every: NDArray[np.bool_] | None = None,
 ) -> Judging:
     """Apply N events in order of arrival to ``records[rows]``, in place, and begin to score them.
 
     ``overflow``: what the records hold beyond their rings.
     ``newest``: room for one number per record, all of them 0, before and after. ``shown``: so many
-    newest events are wanted of each accepted one. ``moved``: events whose time is not their own;
-    ``came``: marks of how each came, `HISTORY` and `ON_TIME`.
+    newest events are wanted of each scored one. ``moved``: events whose time is not their own;
+    ``came``: marks of how each came, `HISTORY` and `ON_TIME`. ``every``: events of users of whom
+    each accepted event is scored, of the others the last one; None: each is.
     """
     refresh(records, rows[offsets > records["offset"][rows]], scorer)
     width = scorer.hidden_size
@@ -132,40 +144,32 @@ def judge(
     )
     if newest is None:
         newest = np.zeros(len(records), np.int64)
-    (
-        verdicts,
-        late_by,
-        accepted,
-        before,
-        forgotten,
-        start,
-        after,
-        inputs,
-        used,
-        begin,
-        windows,
-        seen,
-        overflow.columns,
-        differs,
-    ) = take_events(
-        Columns.of(records),
-        overflow.columns,
+    if every is None:
+        every = np.ones(len(rows), np.bool_)
+    found = take_events(
+        records,
+        overflow,
         records["offset"],
         rows,
         offsets,
         EventColumns.of(events, moved, came),
         limits,
         newest,
+        every,
     )
+    accepted, scored, verdicts = found.accepted, found.scored, found.verdict
     taken = rows[accepted]
-    state = Snapshot(*(column[: len(accepted)] for column in after))
-    if forgotten.any():
-        _forget(records, taken[forgotten], scorer)
-    profiles = profile(state, state.last_time)
-    steps = Steps(taken, before, start, *_features(inputs, used))
+    state = Snapshot(*(column[: len(accepted)] for column in found.after))
+    if found.forgotten.any():
+        _forget(records, taken[found.forgotten], scorer)
+    last, mine = (
+        (state, taken) if len(scored) == len(accepted) else (state.take(scored), taken[scored])
+    )
+    profiles = profile(last, last.last_time)
+    steps = Steps(mine, found.before, found.start, *_features(found.inputs, found.used))
     recent = steps if twice else None
     if shown and not twice:
-        recent = Steps(taken, before, begin, *_features(windows, seen))
+        recent = Steps(mine, found.before, found.shown, *_features(found.windows, found.seen))
     launch = scorer.launch(records["hidden"][:, :width], steps, profiles)
     late = np.flatnonzero(verdicts == LATE)
     reused = np.flatnonzero(verdicts == REUSED)
@@ -174,14 +178,16 @@ def judge(
         accepted=accepted,
         offsets=offsets[accepted],
         snapshot=state,
+        scored=scored,
+        latest=np.flatnonzero(found.latest),
         profile=profiles,
         recent=recent,
         duplicates=np.flatnonzero(verdicts == DUPLICATE).tolist(),
-        late=list(zip(late.tolist(), late_by[late].tolist(), strict=True)),
-        reused=list(zip(reused.tolist(), differs[reused].tolist(), strict=True)),
+        late=list(zip(late.tolist(), found.late_by[late].tolist(), strict=True)),
+        reused=list(zip(reused.tolist(), found.differs[reused].tolist(), strict=True)),
         replayed=np.flatnonzero(verdicts == REPLAYED).tolist(),
     )
-    return Judging(launch, records, taken, judged)
+    return Judging(launch, records, mine, judged)
 
 
 def _features(inputs: tuple[NDArray[Any], ...], used: int) -> tuple[I64, F32]:
@@ -192,7 +198,7 @@ def _features(inputs: tuple[NDArray[Any], ...], used: int) -> tuple[I64, F32]:
 def _forget(records: Records, rows: Rows, scorer: ScorerLike) -> None:
     """Set all but the history and the state of users who came back after the time to live."""
     for name in records.dtype.names or ():
-        if name not in Columns._fields and name not in (*_FORGOTTEN_KEEPS, "ring"):
+        if name not in (HEAD.names or ()) and name not in (*_FORGOTTEN_KEEPS, "ring"):
             records[name][rows] = 0
     records["hidden"][rows, scorer.hidden_size :] = 0
     records["model"][rows] = scorer.code

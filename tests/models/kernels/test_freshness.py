@@ -130,3 +130,43 @@ def test_fields_of_a_record_in_another_order_are_no_hit(tmp_path: Path) -> None:
     assert run(tmp_path) == "1 1", "kept"
     (tmp_path / "pair.py").write_text(RECORD.format(first="right", second="left"))
     assert run(tmp_path) == "1 0"
+
+
+LAYOUT = """
+import numpy as np
+
+ROW = np.dtype([("{first}", "<i8"), ("{second}", "<i8")])
+"""
+TAKES_LAYOUT = """
+from layouts.rows import ROW
+from models.kernels.jit import kernel
+from models.kernels.places import record_at
+
+row_at = record_at(ROW)
+
+@kernel
+def left_of(address):
+    return row_at(address).left
+"""
+MAKES_LAYOUT = """
+import numpy as np
+
+from layouts.rows import ROW
+from takes import left_of
+
+rows = np.zeros(1, ROW)
+rows["left"] = 1
+print(left_of(rows.ctypes.data), sum(left_of.stats.cache_hits.values()))
+"""
+
+
+def test_a_record_of_another_layout_is_no_hit(tmp_path: Path) -> None:
+    (tmp_path / "layouts").mkdir()
+    (tmp_path / "takes.py").write_text(TAKES_LAYOUT)
+    (tmp_path / "caller.py").write_text(MAKES_LAYOUT)
+    layout = tmp_path / "layouts" / "rows.py"
+    layout.write_text(LAYOUT.format(first="left", second="right"))
+    assert run(tmp_path) == "1 0"
+    assert run(tmp_path) == "1 1", "kept"
+    layout.write_text(LAYOUT.format(first="right", second="left"))
+    assert run(tmp_path) == "1 0"

@@ -33,7 +33,7 @@ from models.inputs.insertion import (
     is_late,
     settle,
 )
-from models.kernels.columns import Columns, EventColumns, Inputs, Limits
+from models.kernels.columns import EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.kernels.repeats import CONTENT
 from models.orders import late_code
@@ -193,28 +193,28 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     lo = 0
     while lo < count:  # in batches of any size
         part = slice(lo, lo + rng.randrange(1, 30))
-        verdict, late_by, accepted, before, _, start, after, found, used, *recent = take_events(
-            Columns.of(records),
-            overflow.columns,
+        size = len(rows[part])
+        taken = take_events(
+            records,
+            overflow,
             applied,
             rows[part],
             offsets[part],
             EventColumns.of(events.take(part), moved[part], came[part]),
             limits,
             newest,
+            np.ones(size, np.bool_),
         )
-        differs += recent.pop().tolist()
-        overflow.columns = recent.pop()
-        verdicts += verdict.tolist()
-        assert (late_by[verdict != LATE] == 0).all()
-        states += [told(Snapshot(*after), i) for i in range(len(accepted))]
-        ids, nums = input_features(*Inputs(*(column[:used] for column in found)))
-        ends = [*start[1:].tolist(), used][: len(start)]
-        inputs += [(ids[a:b], nums[a:b]) for a, b in zip(start.tolist(), ends, strict=True)]
-        windows += windows_in(*recent)
-        anew += (before == NOTHING).tolist()
-        rows_taken = rows[part][accepted].tolist()
-        for place, earlier in enumerate(before.tolist()):
+        differs += taken.differs.tolist()
+        verdicts += taken.verdict.tolist()
+        assert (taken.late_by[taken.verdict != LATE] == 0).all()
+        states += [told(Snapshot(*taken.after), i) for i in range(len(taken.accepted))]
+        assert taken.scored.tolist() == list(range(len(taken.accepted)))
+        inputs += pieces(taken.start, taken.inputs, taken.used)
+        windows += pieces(taken.shown, taken.windows, taken.seen) if shown else []
+        anew += (taken.before == NOTHING).tolist()
+        rows_taken = rows[part][taken.accepted].tolist()
+        for place, earlier in enumerate(taken.before.tolist()):
             same = [p for p in range(place) if rows_taken[p] == rows_taken[place]]
             if earlier != NOTHING:
                 assert earlier == (same[-1] if same else -1)
@@ -237,7 +237,76 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         assert nums.tobytes() == want_nums.tobytes()
 
 
-def windows_in(begin: np.ndarray, inputs: Inputs, used: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def pieces(begin: np.ndarray, inputs: Inputs, used: int) -> list[tuple[np.ndarray, np.ndarray]]:
     ids, nums = input_features(*Inputs(*(column[:used] for column in inputs)))
     ends = [*begin[1:].tolist(), used][: len(begin)]
     return [(ids[a:b], nums[a:b]) for a, b in zip(begin.tolist(), ends, strict=True)]
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.integers(1, 80),
+    st.sampled_from([1, 2, 5, 8, 64]),
+)
+def test_the_last_state_is_made_of_the_same(rng: random.Random, count: int, ring: int) -> None:
+    """Whether the states on the way to it are wanted too, or not; also of some users only."""
+    recurrent, shown = rng.random() < 0.8, rng.choice((0, 2, 6))
+    ttl, most, late = rng.choice((0, 50 * HOUR)), rng.choice((1, 2, 5, 4096)), 7 * HOUR
+    grace = rng.choice((4 * HOUR, 10_000 * HOUR))
+    limits = Limits(RULES.gap, RULES.longest, grace, ttl, 3, recurrent, most, late, shown)
+    rows, offsets, events = drawn(rng, count)
+    watched = np.array([rng.random() < 0.3 for _ in range(USERS)])
+    share = rng.choice((0.0, 0.5, 1.0))
+    came = np.array([HISTORY * (rng.random() < share) for _ in range(count)], np.uint8)
+    tables = [np.zeros(USERS, history_dtype(ring)) for _ in range(2)]
+    overflows = [Overflow(USERS) for _ in tables]
+    applied = [np.full(USERS, -1) for _ in tables]
+    lo = 0
+    while lo < count:
+        part = slice(lo, lo + rng.randrange(1, 60))
+        columns = EventColumns.of(events.take(part), None, came[part])
+        all_of, some = (
+            take_events(
+                table,
+                overflow,
+                own,
+                rows[part],
+                offsets[part],
+                columns,
+                limits,
+                np.zeros(USERS, np.int64),
+                every,
+            )
+            for table, overflow, own, every in zip(
+                tables,
+                overflows,
+                applied,
+                (np.ones(len(rows[part]), np.bool_), watched[rows[part]]),
+                strict=True,
+            )
+        )
+        users = rows[part][some.accepted]
+        last = [k for k, user in enumerate(users) if user not in users[k + 1 :]]
+        assert some.scored[some.latest].tolist() == last
+        wanted = [k for k, user in enumerate(users) if k in last or watched[user]]
+        assert some.scored.tolist() == wanted
+        inputs = pieces(all_of.start, all_of.inputs, all_of.used)
+        found = pieces(some.start, some.inputs, some.used)
+        for e, k in enumerate(wanted):
+            way, before = [inputs[k]], int(all_of.before[k])
+            while before >= 0 and before not in wanted:
+                way.insert(0, inputs[before])
+                before = int(all_of.before[before])
+            assert int(some.before[e]) == (wanted.index(before) if before >= 0 else before)
+            for at in range(2):
+                expected = np.concatenate([piece[at] for piece in way])
+                assert found[e][at].tobytes() == expected.tobytes()
+        if shown:
+            windows = pieces(all_of.shown, all_of.windows, all_of.seen)
+            own = pieces(some.shown, some.windows, some.seen)
+            for (ids, nums), k in zip(own, wanted, strict=True):
+                assert ids.tobytes() == windows[k][0].tobytes()
+                assert nums.tobytes() == windows[k][1].tobytes()
+        assert tables[0].tobytes() == tables[1].tobytes()
+        lo = part.stop

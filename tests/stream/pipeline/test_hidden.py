@@ -65,8 +65,13 @@ def log(*, disorder: bool) -> tuple[np.ndarray, Events]:
     return rows.astype(np.intp), events
 
 
-def run(scorer: Scorer, cuts: list[int], *, disorder: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(records, probabilities by event) after the log in batches that end at `cuts`."""
+def run(
+    scorer: Scorer, cuts: list[int], *, disorder: bool, every: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(records, probabilities by event) after the log in batches that end at `cuts`.
+
+    ``every``: not only the last event of each user in a batch is scored.
+    """
     rows, events = log(disorder=disorder)
     records = np.zeros(USERS, Layout(RING, 16).dtype)
     records["offset"] = -1
@@ -77,9 +82,12 @@ def run(scorer: Scorer, cuts: list[int], *, disorder: bool) -> tuple[np.ndarray,
         part = slice(lo, hi)
         offsets = np.arange(lo, hi)
         part_events = events.take(part)
-        judging = judge(records, rows[part], offsets, part_events, scorer, RULES, overflow)
+        wanted = np.full(hi - lo, every)
+        judging = judge(
+            records, rows[part], offsets, part_events, scorer, RULES, overflow, every=wanted
+        )
         judged = judging.finish()
-        scores[lo + judged.accepted] = judged.probabilities
+        scores[lo + judged.accepted[judged.scored]] = judged.probabilities
     return records, scores
 
 
@@ -90,6 +98,17 @@ def test_states_and_scores_do_not_depend_on_the_batches(scorer: Scorer, *, disor
     for cuts in ([], [7, 33, 35], [50]):
         again, others = run(scorer, cuts, disorder=disorder)
         assert np.array_equal(scores, others, equal_nan=True)
+        assert again.tobytes() == records.tobytes()
+
+
+@pytest.mark.parametrize("disorder", [False, True])
+def test_last_scores_do_not_depend_on_those_before(scorer: Scorer, *, disorder: bool) -> None:
+    for cuts in ([], [7, 33, 35], [50]):
+        records, scores = run(scorer, cuts, disorder=disorder)
+        again, others = run(scorer, cuts, disorder=disorder, every=False)
+        asked = np.isfinite(others)
+        assert 0 < asked.sum() < np.isfinite(scores).sum()
+        assert np.array_equal(scores[asked], others[asked])
         assert again.tobytes() == records.tobytes()
 
 

@@ -44,7 +44,8 @@ def serial(scorer: ScorerLike, seed: int) -> PipelineDriver:
 
 
 def test_large_micro_batches_never_pause_on_the_cpu(scorer: Scorer) -> None:
-    driver = PipelineDriver(scorer, Settings(worker={"clock": "wall"}))
+    every = Settings(worker={"clock": "wall", "emit": "every"})
+    driver = PipelineDriver(scorer, every)
     log = raw(shop_log(1, 2 * LARGE))
     records = [PipedRecord(at, time, key, value) for at, (key, value, time) in enumerate(log)]
     assert list(driver.pipeline.work(records[: LARGE + 1])) == []
