@@ -75,6 +75,11 @@ class RecordTooLarge(CommitError):
 class ClockRefused(CommitError):
     """The broker refuses a record because of its timestamp: this machine's clock is wrong."""
 
+    def __init__(self, message: str, where: str | None = None) -> None:
+        """Take the topic and partition of the refused record too, where they are known."""
+        super().__init__(message)
+        self.where = where
+
 
 class RecoveryError(StreamError):
     """The changelog cannot be read up to its end."""

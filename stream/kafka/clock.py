@@ -28,9 +28,9 @@ def clock_is_wrong(where: str = "", broker_ms: int | None = None) -> str:
         broker_ms: the broker's time a moment ago, ms since 1970, where it is known.
     """
     now = time.time_ns() // 1_000_000
-    apart = "that is"
+    apart = "is"
     if broker_ms is not None:
-        apart = f"{_apart(now - broker_ms)} the broker's, which says {_shown(broker_ms)}: that is"
+        apart = f"is {_apart(now - broker_ms)} the broker's, which says {_shown(broker_ms)}; it is"
     return (
         f"{where + ': ' if where else ''}the broker refuses the timestamp of a record: the clock of"
         f" this machine says {_shown(now)}, and {apart} further ahead of the broker's clock than"

@@ -55,7 +55,8 @@ async def send_records(
                 f" max.message.bytes of {topic}, or lower worker.max_event_bytes"
             ) from error
         except InvalidTimestampError as error:
-            raise ClockRefused(clock_is_wrong(f"{topic}-{partition}")) from error
+            where = f"{topic}-{partition}"
+            raise ClockRefused(clock_is_wrong(where), where) from error
         if metadata.offset < 0:
             raise CommitError(
                 f"{topic}-{partition}: the broker has lost track of a record's offset"

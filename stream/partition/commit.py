@@ -228,7 +228,8 @@ class OneProducer:
             if isinstance(error, (InvalidTimestampError, ClockRefused)):
                 # The refused transaction is still open, and its coordinator noted when it began.
                 theirs = await time_of_cluster(self.options_of_clients, self._transactional_id)
-                raise ClockRefused(clock_is_wrong(self._where, theirs)) from error
+                where = error.where if isinstance(error, ClockRefused) else None
+                raise ClockRefused(clock_is_wrong(where or self._where, theirs), where) from error
             if isinstance(error, (KafkaError, *REFUSED)):
                 raise CommitError(f"{self._where}: the commit failed: {error!r}") from error
             raise

@@ -122,6 +122,9 @@ class Supervision:
             TopicLayoutError: the source topic is not what it was.
             TopicReplaced: a topic that is read was deleted and created again.
         """
+        # Before the first commit: what is made again right after it is noticed too.
+        await self._same_topics.check()
+        await self._same_outputs.replaced()
         while True:
             await asyncio.sleep(_CHECK_S)
             self._check_faust()

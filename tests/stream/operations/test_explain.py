@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from models.inputs.features import PROFILE_FEATURES
+from models.money import AS_THEY_COME
 from models.serving.artifact import script_bytes
 from models.serving.rankings import Ranking, files_of
 from models.serving.registry import Registry
@@ -87,7 +88,7 @@ def explained(
     """Of one prediction of a worker of these records, beside what was published."""
     asked, key = Parsed.of(prediction.prediction_id), prediction.user_id.encode()
     mine = [r for r in records[: asked.source.offset + 1] if r.key == key]
-    return _explain(settings, prediction.prediction_id, asked, mine, published)
+    return _explain(settings, prediction.prediction_id, asked, mine, published, AS_THEY_COME)
 
 
 def test_predictions_are_reproduced_wherever_the_model_took_over(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_what_cannot_be_explained_says_why(tmp_path: Path) -> None:
     settings = local(tmp_path)
     asked = Parsed.of("gone-1:shop.events:0:0")
     with pytest.raises(ExplainError, match=r"its model is not at hand: .* no model 'gone-1'"):
-        _explain(settings, "gone-1:shop.events:0:0", asked, [], None)
+        _explain(settings, "gone-1:shop.events:0:0", asked, [], None, AS_THEY_COME)
 
 
 @pytest.mark.kafka

@@ -64,7 +64,7 @@ with tempfile.TemporaryDirectory() as name:
     store.close()
 assert counters.late and counters.duplicate and counters.accepted
 assert before["stream.kernels.packing.write_records"]
-assert before["models.kernels.history.take_events"]
+assert before["models.kernels.history._take_events"]
 assert ready() == before
 """
 
