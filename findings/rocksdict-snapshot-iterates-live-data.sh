@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# rocksdict 0.3.29: a snapshot answers `snapshot[key]` from the time it was taken, and iterates over
-# what the database holds when the iterator is made. Keys and values of one snapshot disagree: it
-# lists a key that it then says it lacks. A copy made by way of `snapshot.items()` is of no moment.
+# Version: rocksdict 0.3.29.
+# Behaviour: rocksdict 0.3.29: a snapshot answers `snapshot[key]` from the time it was taken, and
+# iterates over what the database holds when the iterator is made. Keys and values of one snapshot
+# disagree: it lists a key that it then says it lacks. A copy made by way of `snapshot.items()` is
+# of no moment.
 #
-# Seen, with one key changed and one added after the snapshot:
+# Output seen, with one key changed and one added after the snapshot:
 #   by key: 1 -> old, 2 -> None
-#   iterated: [(1, 'new'), (2, 'added')]
+#   iterated: [(1, 'new'), (2, 'added')], first of iter(): (1, 'new')
+#   of an iterator made before a change: new
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with rocksdict==0.3.29
 
 "$PYTHON" - <<'END'

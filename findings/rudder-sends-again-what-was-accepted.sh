@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# rudder-sdk-python 2.1.9: a collector that answers 204 (or 201, 202) has accepted nothing: the very
-# same batch, with the same messageIds, is sent again until the retries are used up, and then counts
-# as failed. segment-analytics-python 2.4.0, of the same kin, takes 204 for success. So a collector
-# that acknowledges without a body gets each of these events as often as the client may retry.
+# Version: rudder-sdk-python 2.1.9, segment-analytics-python 2.4.0.
+# Behaviour: rudder-sdk-python 2.1.9: a collector that answers 204 (or 201, 202) has accepted
+# nothing: the very same batch, with the same messageIds, is sent again until the retries are used
+# up, and then counts as failed. segment-analytics-python 2.4.0, of the same kin, takes 204 for
+# success. So a collector that acknowledges without a body gets each of these events as often as the
+# client may retry.
 #
-# Seen (one event each, at most 3 retries):
-#   segment-analytics-python, 200: 1 request, 204: 1 request
-#   rudder-sdk-python, 200: 1 request, 204: 4 requests of 1 messageId, on_error called
+# Output seen (one event each, at most 3 retries):
+#   segment, 200: 1 requests of 1 messageId, failed: False
+#   segment, 204: 1 requests of 1 messageId, failed: False
+#   rudder, 200: 1 requests of 1 messageId, failed: False
+#   rudder, 204: 4 requests of 1 messageId, failed: True
 . "$(dirname "$(realpath "$0")")/lib/finding.bash"
+TEMP=$(mktemp -d)
+cd "$TEMP"
 python_with rudder-sdk-python==2.1.9 segment-analytics-python==2.4.0
 
 "$PYTHON" - <<'END'

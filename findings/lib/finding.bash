@@ -1,4 +1,4 @@
-# Sourced by every finding: a bound on its time, a temp folder, pinned public packages in it, and on
+# Sourced by every finding: a bound on its time, pinned public packages in its temp folder TEMP, and on
 # request Apache Kafka 4.3.1 on loopback. All of it is gone when the script ends.
 #
 # KAFKA_JARS=folder keeps the broker's jars from one run to the next.
@@ -6,12 +6,12 @@ set -euo pipefail
 if [ -z "${FINDING_BOUND:-}" ]; then
     FINDING_BOUND=1 exec timeout -k 10 600 bash "$0" "$@"
 fi
-TEMP=$(mktemp -d)
+TEMP=
 PIDS=()
 finish() {
     local status=$?
     for pid in "${PIDS[@]}"; do end "$pid"; done
-    rm -rf "$TEMP"
+    rm -rf ${TEMP:+"$TEMP"}
     exit "$status"
 }
 end() {
@@ -20,7 +20,6 @@ end() {
 }
 trap finish EXIT
 trap 'exit 124' TERM INT
-cd "$TEMP"
 unset PYTHONPATH
 
 # The installed Python: packages of their own, never those of this project.
