@@ -88,6 +88,7 @@ async def patiently(
         KafkaError: the answer will not change, or nothing else came in time.
     """
     deadline = asyncio.get_running_loop().time() + within_s
+    pause_s = 0.0  # a client that has just begun knows no leaders: metadata is all that it lacks
     while True:
         try:
             return await ask()
@@ -95,7 +96,8 @@ async def patiently(
             if not error.retriable or asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.wait({asyncio.ensure_future(client.force_metadata_update())}, timeout=_POLL_S)
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(pause_s)
+        pause_s = _POLL_S
 
 
 async def last_transaction(client: AIOKafkaClient, transactional_id: str) -> LastTransaction | None:

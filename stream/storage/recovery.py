@@ -145,8 +145,6 @@ async def _check_decided(consumer: AIOKafkaConsumer, changelog: TopicPartition) 
         RecoveryError: one of a producer that is gone does.
     """
     client = consumer._client  # noqa: SLF001
-    # Without it the first question finds no leader, and 0.1 s passes before the next one.
-    await client.force_metadata_update()
     if await patiently(client, lambda: unstable(client, [changelog]), STALL_TIMEOUT_S):
         where = f"{changelog.topic}-{changelog.partition}"
         end = (await stable_ends(client, [changelog]))[changelog]
