@@ -43,12 +43,7 @@ class SameTopics:
         Raises:
             TopicReplaced: a topic has another id than before.
         """
-        if again := await self.replaced():
-            raise TopicReplaced(
-                f"{', '.join(sorted(again))} was deleted and created again while it was being read:"
-                " offsets of the old topic are none of the new one; start again to see what can be"
-                " gone on with"
-            )
+        refuse(await self.replaced())
 
     async def replaced(self) -> list[str]:
         """Ask at most once per `EVERY_S`; return the topics with another id than before, once."""
@@ -64,6 +59,19 @@ class SameTopics:
         again = replaced(self._known, found)
         self._known |= found
         return again
+
+
+def refuse(again: Iterable[str]) -> None:
+    """Refuse to go on with topics that were deleted and created again.
+
+    Raises:
+        TopicReplaced: there is one.
+    """
+    if names := ", ".join(sorted(again)):
+        raise TopicReplaced(
+            f"{names} was deleted and created again while it was being read: offsets of the old"
+            " topic are none of the new one; start again to see what can be gone on with"
+        )
 
 
 def log_new_outputs(topics: Iterable[str], where: str) -> None:

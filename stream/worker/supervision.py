@@ -14,7 +14,7 @@ from stream.health.metrics import Metrics
 from stream.health.vitals import Sign
 from stream.health.watchdog import Watchdog, cluster_answers
 from stream.health.web import WebServer
-from stream.kafka.same_topics import SameTopics, log_new_outputs
+from stream.kafka.same_topics import SameTopics, log_new_outputs, refuse
 from stream.kafka.topics import PARTITIONS_CHANGED
 from stream.pipeline.outbox import output_topics
 
@@ -72,11 +72,11 @@ class Supervision:
             cluster_answers=lambda: cluster_answers(settings.kafka.client_options(), topics),
         )
         self._web: WebServer | None = None
+        self._outputs = {*output_topics(settings.topics).values()}
         self._same_topics = SameTopics(
-            [*topics, settings.topics.erase, settings.topics.models],
+            [*topics, settings.topics.erase, settings.topics.models, *sorted(self._outputs)],
             self._topic_ids,
         )
-        self._same_outputs = SameTopics([*output_topics(settings.topics).values()], self._topic_ids)
 
     def start(self) -> None:
         """Begin to watch the event loop, and open the pages where they are wanted.
@@ -123,15 +123,18 @@ class Supervision:
             TopicReplaced: a topic that is read was deleted and created again.
         """
         # Before the first commit: what is made again right after it is noticed too.
-        await self._same_topics.check()
-        await self._same_outputs.replaced()
+        await self._check_same_topics()
         while True:
             await asyncio.sleep(_CHECK_S)
             self._check_faust()
             self.check_topic()
-            await self._same_topics.check()
-            log_new_outputs(await self._same_outputs.replaced(), self._worker.identity.name)
+            await self._check_same_topics()
             await self._worker.reinstate_scorer()
+
+    async def _check_same_topics(self) -> None:
+        again = {*await self._same_topics.replaced()}
+        log_new_outputs(again & self._outputs, self._worker.identity.name)
+        refuse(again - self._outputs)
 
     def _check_faust(self) -> None:
         app = self._worker.app
