@@ -47,9 +47,10 @@ class Kafka:
     folder: Path
 
 
-def _run(
+def running(
     factory: pytest.TempPathFactory, brokers: int, properties: dict[str, str] | None = None
 ) -> Iterator[Kafka]:
+    """Run a cluster of so many brokers, and leave nothing of it."""
     folder = factory.mktemp("kafka") / "data"
     broker = EmbeddedKafka(folder, brokers, properties)
     try:
@@ -62,11 +63,11 @@ def _run(
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """One broker, shared by all tests: use topic names and app ids of your own."""
-    yield from _run(tmp_path_factory, 1)
+    yield from running(tmp_path_factory, 1)
 
 
 @pytest.fixture(scope="session")
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Three brokers, replication 3, min.insync.replicas 2; leave all of them running."""
     # Tests kill brokers, and wait until their sessions have ended.
-    yield from _run(tmp_path_factory, 3, {"broker.session.timeout.ms": "4000"})
+    yield from running(tmp_path_factory, 3, {"broker.session.timeout.ms": "4000"})

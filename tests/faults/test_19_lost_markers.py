@@ -23,13 +23,12 @@ from schemas.codec import encode
 from schemas.errors import InvalidEvent
 from schemas.events import View
 from schemas.outputs import Source, dead_letter
-from stream.broker import EmbeddedKafka
 from stream.config.settings import Settings
 from stream.errors import DeadLetterError
 from stream.kafka.topics import create_topics, replayed_topic, required_topics
 from stream.operations import dlq
 from stream.operations.letters import Choice
-from tests.conftest import Kafka
+from tests.conftest import Kafka, running
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put, wait_until
 from tests.e2e.world import Worker, World
@@ -49,14 +48,9 @@ EVENTS = 900
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    folder = tmp_path_factory.mktemp("kafka") / "data"
     # Where nobody copies the groups' offsets they too lose their leader with one broker.
     properties = {"broker.session.timeout.ms": "3000", "offsets.topic.replication.factor": "1"}
-    broker = EmbeddedKafka(folder, 3, properties)
-    try:
-        yield Kafka(broker.start().bootstrap_servers, broker, folder)
-    finally:
-        broker.stop()
+    yield from running(tmp_path_factory, 3, properties)
 
 
 async def app_coordinated_by(bootstrap: str, *, victim: bool) -> str:

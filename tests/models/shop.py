@@ -75,6 +75,24 @@ def log_of(who: list[int], times: list[int], types: list[int], seed: int = 0) ->
     return EventLog(np.array(who, np.uint64) + np.uint64(1), events).take(order)
 
 
+def orders_log(rows: list[tuple[int, int, int, int]], rng: np.random.Generator) -> EventLog:
+    """Events (user, time, type, hash of the order id) in order of time, all of one price."""
+    rows = sorted(rows, key=lambda row: row[1])
+    users, times, kinds, codes = (np.array(column) for column in zip(*rows, strict=True))
+    size = len(rows)
+    events = Events(
+        times.astype(np.int64),
+        rng.permutation(np.arange(1, size + 1)).astype(np.uint64),
+        kinds.astype(np.uint8),
+        np.arange(size, dtype=np.uint32) % 40 + 1,
+        np.ones(size, np.uint16),
+        np.full(size, 100_000),
+        codes.astype(np.uint32),
+        np.ones(size, np.uint32),
+    )
+    return EventLog(users.astype(np.uint64) * np.uint64(10**15) + np.uint64(7), events)
+
+
 def circling(log: EventLog, length: int = 3, seed: int = 5) -> tuple[EventLog, dict[str, Names]]:
     """The same events, of named categories and items: each user goes round circles of their own.
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from models.data.dataset import DatasetConfig
-from models.history import PURCHASE, REFUND, Events
+from models.history import PURCHASE, REFUND
 from models.log.eventlog import EventLog
 from models.targets import shop_targets
 from models.training.gather import gather
 from schemas.events import EventType
 from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
 from stream.outcomes.order_times import Line
-from tests.models.shop import DAY, START
+from tests.models.shop import DAY, START, orders_log
 from tests.stream.outcomes.tools import prediction
 
 TARGETS = shop_targets(PURCHASE, 7 * DAY, 28 * DAY)
@@ -34,20 +34,7 @@ def shop(apart: int, *, named: bool = False) -> EventLog:
             lines = range(int(rng.integers(1, 5)))
             rows += [(user, time + line * apart, PURCHASE, code) for line in lines]
             moment += rng.exponential(1 / max(rate, 0.02))
-    rows.sort(key=lambda row: row[1])
-    users, times, kinds, codes = (np.array(column) for column in zip(*rows, strict=True))
-    size = len(rows)
-    events = Events(
-        times.astype(np.int64),
-        rng.permutation(np.arange(1, size + 1)).astype(np.uint64),
-        kinds.astype(np.uint8),
-        np.arange(size, dtype=np.uint32) % 40 + 1,
-        np.ones(size, np.uint16),
-        np.full(size, 100_000),
-        codes.astype(np.uint32),
-        np.ones(size, np.uint32),
-    )
-    return EventLog(users.astype(np.uint64) * np.uint64(10**15) + np.uint64(7), events)
+    return orders_log(rows, rng)
 
 
 def trained_shares(log: EventLog) -> list[float]:

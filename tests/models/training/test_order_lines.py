@@ -10,12 +10,12 @@ import pytest
 from models.data.dataset import DatasetConfig
 from models.errors import TrainingError
 from models.fitting.fit import FitConfig
-from models.history import PURCHASE, Events, SessionRules
+from models.history import PURCHASE, SessionRules
 from models.log.eventlog import EventLog
 from models.targets import shop_targets
 from models.training.train import TrainConfig, Trained, train
 from schemas.events import EventType
-from tests.models.shop import DAY, START
+from tests.models.shop import DAY, START, orders_log
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 20 * DAY)
 CONFIG = TrainConfig(
@@ -34,23 +34,10 @@ def memoryless(apart: int) -> EventLog:
     for user in range(USERS):
         for moment in rng.uniform(0, DAYS, rng.poisson(0.05 * DAYS)):
             lines = range(int(rng.integers(2, 5)))
-            rows += [(user, START + int(moment * DAY) + n * apart, PURCHASE) for n in lines]
+            rows += [(user, START + int(moment * DAY) + n * apart, PURCHASE, 0) for n in lines]
         for moment in rng.uniform(0, DAYS, rng.poisson(0.1 * DAYS)):
-            rows.append((user, START + int(moment * DAY), int(EventType.VIEW)))
-    rows.sort(key=lambda row: row[1])
-    users, times, kinds = (np.array(column) for column in zip(*rows, strict=True))
-    size = len(rows)
-    events = Events(
-        times.astype(np.int64),
-        rng.permutation(np.arange(1, size + 1)).astype(np.uint64),
-        kinds.astype(np.uint8),
-        np.arange(size, dtype=np.uint32) % 40 + 1,
-        np.ones(size, np.uint16),
-        np.full(size, 100_000),
-        np.zeros(size, np.uint32),
-        np.ones(size, np.uint32),
-    )
-    return EventLog(users.astype(np.uint64) * np.uint64(10**15) + np.uint64(7), events)
+            rows.append((user, START + int(moment * DAY), int(EventType.VIEW), 0))
+    return orders_log(rows, rng)
 
 
 def run(log: EventLog, config: TrainConfig = CONFIG) -> Trained:

@@ -5,7 +5,6 @@ and the commit.
 """
 
 import asyncio
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,14 +14,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 
-from stream.broker import EmbeddedKafka
 from stream.errors import ClusterUnreachable, TransactionUndecided
 from stream.kafka.markers import REPAIR_TIMEOUT_MS
 from stream.kafka.offsets import source_offsets
 from stream.kafka.transactions import Outcome
 from stream.partition import exactly_once
 from stream.partition.exactly_once import ExactlyOnce
-from tests.conftest import Kafka
+from tests.conftest import running
 from tests.patience import PATIENCE_S
 from tests.stream.committers import box
 from tests.stream.kafka_tools import read_all, unique
@@ -35,14 +33,8 @@ PARTITION = 1
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kafka") / "data"
     properties = {"broker.session.timeout.ms": "4000", "offsets.topic.replication.factor": "1"}
-    broker = EmbeddedKafka(folder, 3, properties)
-    try:
-        yield Kafka(broker.start().bootstrap_servers, broker, folder)
-    finally:
-        broker.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    yield from running(tmp_path_factory, 3, properties)
 
 
 class Shop:
