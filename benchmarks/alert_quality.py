@@ -129,14 +129,14 @@ def replay(plan: Plan, settings: Settings, versions: list[str]) -> Replayed:
 
 def _counted(driver: PipelineDriver) -> list[int]:
     """A number that grows by each user that a timer looks at."""
-    scoring, count = driver.pipeline._scoring, [0]  # noqa: SLF001
-    asked = scoring.silent
+    watch, count = driver.pipeline._scoring._watch, [0]  # noqa: SLF001
+    evaluate = watch.after_silence
 
-    def counting(rows: Any) -> None:
+    def counting(records: Any, rows: Any, *others: Any) -> Any:
         count[0] += len(rows)
-        asked(rows)
+        return evaluate(records, rows, *others)
 
-    scoring.silent = counting  # type: ignore[method-assign]
+    watch.after_silence = counting  # type: ignore[method-assign]
     return count
 
 
