@@ -35,7 +35,7 @@ LINE: Final = 4
 """Flag of an entry that is a line of an order: a purchase, or a refund."""
 ON_TIME: Final = 32
 """Mark of an event, not of an entry: it came when others say that it happened. A latest event of
-its user that nobody else has come to yet does not make it late."""
+its user that lies ahead of all other users does not make it late."""
 RETIMED: Final = 8
 """Flag of an entry that came after the grace and counts as of when it came, see `Limits`."""
 HISTORY: Final = 16

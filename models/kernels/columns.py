@@ -62,7 +62,7 @@ class Limits(NamedTuple):
     """Newest events of which a state is rebuilt after an insertion, at most the ring; 0: no state
     is wanted."""
     recurrent: bool
-    """If not, every state is made anew of the newest events."""
+    """If not, every state is made again of the newest events."""
     most: int = 4096
     """Entries beyond the ring, at most, that are kept of a user while they are within the grace."""
     correction: int = 0

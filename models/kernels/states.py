@@ -1,9 +1,9 @@
 """What the states of a micro-batch's events are made of, as inputs of the recurrence.
 
-A state goes on from the one before by one input, or it is made anew of the newest events, where one
-came out of order. Of most users only the last state is wanted, so what lies on the way to it is
-laid out behind the pass over the events, once per user: a state that is made anew again before it
-was wanted costs nothing.
+A state goes on from the one before by one input, or it is made again of the newest events, where
+one came out of order. Of most users only the last state is wanted, so what lies on the way to it is
+laid out behind the pass over the events, once per user: a state that is made again before it was
+wanted costs nothing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def newest_inputs(u: History, length: int, inputs: Inputs, used: int) -> int:
 def keep_window(
     u: History, ways: Ways, a: Any, length: int, kept: Inputs, used: int
 ) -> tuple[Inputs, int]:
-    """Keep what a state is made of that is made anew: (all that is kept, how much that is)."""
+    """Keep what a state that is made again is made of: (all that is kept, how much that is)."""
     size = _size(u, ways.way[a], length)
     kept = room(kept, used, size)
     ways.way[a], ways.gap[a], ways.place[a] = WINDOW, size, used
@@ -134,7 +134,7 @@ def laid_out(
         every: per event whether its state is wanted even if it is not its record's last.
         newest: per record its last accepted one + 1.
         kept: the windows that are kept.
-        length: newest events of which a state is made anew; 0: no states are wanted.
+        length: newest events of which a state is made again; 0: no states are wanted.
 
     Returns:
         (scored, latest, before, start, inputs, used) as in `Taken`

@@ -4,8 +4,8 @@ The same rules in plain Python, which tests compare: ``tests/stream/kernels/repl
 
 A replay is a connected stretch of event time. Its clock follows its events, with one exception: an
 event that is further ahead of it than a bound is believed only when the next ones, of three users
-in all, are there as well. So one wrong clock, or two, moves nobody else's time, and a shop that was
-closed moves everybody's. A replay of one user alone follows that user.
+in all, are there as well. So one wrong clock, or two, moves no other user's time, and a shop that
+was closed moves everybody's. A replay of one user alone follows that user.
 """
 
 from __future__ import annotations
