@@ -91,6 +91,7 @@ _MESSAGES: Final[tuple[msgspec.Struct, ...]] = (
         reasons=[AlertReason("log_silence_hours", 0.4)],
         value_at_risk=57.2,
         arm="treatment",
+        holdout_epoch="spring:220",
         cause="silence",
         model_version=_MODEL,
         event_time=_TIME,

@@ -227,6 +227,13 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
         Arm,
         Meta(description="treatment: act; holdout: do not act, so that effects are measurable."),
     ]
+    holdout_epoch: Annotated[
+        str | UnsetType,
+        Meta(
+            description="Which assignment to arms this is of, as salt:period number: within one a "
+            "user has one arm, so compare the arms epoch by epoch. In `raised` only."
+        ),
+    ] = UNSET
     cause: Annotated[AlertCause, Meta(description="What made the risk cross the threshold.")]
     model_version: Annotated[str, Meta(min_length=1, description="Version of the model.")]
     event_time: Annotated[

@@ -217,6 +217,11 @@ class ChurnSettings(Section):
     """Raise alerts before any trained model is published. They are marked `cold_start`."""
     holdout_share: Share = 0.1
     """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
+    holdout_salt: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]{0,64}$")
+    """Names the campaign that is measured: with another one other users are held out."""
+    holdout_period_ms: Millis = 90 * DAY_MS
+    """The holdout users are drawn again after each such period, counted from 1970, so that none is
+    held out for ever; 0: never. An episode keeps the arm in which it was raised."""
     tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS
     """Timers are due on multiples of this."""
     replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
-import xxhash
 from msgspec import UNSET, UnsetType
 
 from models.history import AMOUNT_UNIT
@@ -17,7 +16,6 @@ from schemas.control import EraseReceipt, EraseUser
 from schemas.errors import InvalidEvent, Reason
 from schemas.outputs import (
     AlertReason,
-    Arm,
     ChurnAlert,
     DeadLetter,
     Prediction,
@@ -56,13 +54,13 @@ if TYPE_CHECKING:
     from schemas.pseudonym import Pseudonyms
     from stream.pipeline.erasure import Erasure
     from stream.pipeline.hidden import ScorerLike
+    from stream.pipeline.holdout import Holdout
     from stream.pipeline.packed import Message
     from stream.pipeline.ranking import Ranks
     from stream.pipeline.records import Record
     from stream.pipeline.state import UserTable
 
 REASONS: Final = 3
-_ARMS: Final = 10_000
 _PATTERNS: Final = 8
 _LOAD_IN_ORDER: Final = (
     "loaded as history, and its user has newer history, or as many newer events as state.ring: load"
@@ -78,7 +76,7 @@ class Emitter:
         self,
         topic: str,
         partition: int,
-        holdout_share: float,
+        holdout: Holdout,
         pseudonyms: Pseudonyms | None = None,
         erase_topic: str = "",
         currency: str | None = None,
@@ -91,7 +89,7 @@ class Emitter:
         """
         self._topic = topic
         self._partition = partition
-        self._holdout = round(holdout_share * _ARMS)
+        self._holdout = holdout
         self._pseudonyms = pseudonyms
         self._erase_topic = erase_topic
         self._currency: str | UnsetType = UNSET if currency is None else currency
@@ -209,13 +207,16 @@ class Emitter:
         """One alert message per draft; must be called while the drafts' rows are valid."""
         reasons = _reasons(drafts, scorer)
         return [
-            self._alert(draft, table.user_id(draft.row), why, scorer)
+            self._alert(draft, table, why, scorer)
             for draft, why in zip(drafts, reasons, strict=True)
         ]
 
     def _alert(
-        self, draft: AlertDraft, user: str, reasons: list[AlertReason], scorer: ScorerLike
+        self, draft: AlertDraft, table: UserTable, reasons: list[AlertReason], scorer: ScorerLike
     ) -> Message:
+        user, record = table.user_id(draft.row), table.records[draft.row]
+        raised = draft.transition == "raised"
+        arm_of = self._holdout.note if raised else self._holdout.noted
         alert = ChurnAlert(
             alert_id=alert_id(user, draft.transition, draft.raised_at),
             episode=alert_id(user, "raised", draft.raised_at),
@@ -227,7 +228,8 @@ class Emitter:
             reasons=reasons,
             value_at_risk=_value_at_risk(draft, scorer),
             currency=self._currency,
-            arm=self.arm(user),
+            arm=arm_of(record, user, draft.raised_at),
+            holdout_epoch=self._holdout.epoch(draft.raised_at) if raised else UNSET,
             cause=draft.cause,
             model_version=scorer.version,
             event_time=draft.now,
@@ -237,11 +239,6 @@ class Emitter:
             decision_delay_ms=UNSET if draft.delay == UNKNOWN else draft.delay,
         )
         return user.encode(), encode(alert)
-
-    def arm(self, user: str) -> Arm:
-        """Holdout or treatment: by hash, so that a user stays in one arm for good."""
-        share = xxhash.xxh3_64_intdigest(f"holdout:{user}".encode()) % _ARMS
-        return "holdout" if share < self._holdout else "treatment"
 
     def late(self, record: Record, late_by: int, grace: int, *, loaded: bool) -> Message:
         """A late event with its original bytes, or rewritten with the user's pseudonym.

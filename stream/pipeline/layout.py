@@ -67,7 +67,8 @@ SERVING: Final = [
     ("risk", "<f4"),  # at the last look
     ("raised_by", "u1"),  # stream.pipeline.alerts.Trigger of the open alert
     ("replayed", "u1"),  # lane of the timer: 1 while the user follows a replay's clock
-    ("spare", "<u2"),
+    ("arm", "u1"),  # of the open alert, see stream.pipeline.holdout
+    ("spare", "u1"),
     ("risk_model", "<u8"),  # code of the model that gave `risk`
     ("model", "<u8"),  # code of the model that `hidden` belongs to
 ]

@@ -20,6 +20,7 @@ from stream.pipeline.clocks import Clocks
 from stream.pipeline.emit import Emitter
 from stream.pipeline.erasure import Erasures
 from stream.pipeline.event_times import EventTimes
+from stream.pipeline.holdout import Holdout
 from stream.pipeline.ingest import Ingest
 from stream.pipeline.layout import Layout
 from stream.pipeline.outbox import (
@@ -111,7 +112,7 @@ class Pipeline:
         emitter = self._emitter = Emitter(
             topic,
             partition,
-            settings.churn.holdout_share,
+            Holdout.of(settings.churn),
             settings.privacy.pseudonyms,
             settings.topics.erase,
             settings.money.currency,

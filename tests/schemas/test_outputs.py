@@ -67,6 +67,7 @@ alerts = st.builds(
     reasons=st.lists(st.builds(AlertReason, texts, st.floats(-1, 1)), max_size=3),
     value_at_risk=st.floats(0, 1e12),
     arm=st.sampled_from(["treatment", "holdout"]),
+    holdout_epoch=st.just(UNSET) | st.text(max_size=80),
     cause=st.sampled_from(["behaviour", "silence", "model_change"]),
     model_version=texts,
     event_time=times,
