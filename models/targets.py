@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 
 from schemas.events import EventType
@@ -11,6 +15,15 @@ CHURN = "churn"
 CART = "cart"
 FAVOURITE = "favourite"
 NAMES = (PURCHASE, CHURN, CART, FAVOURITE)
+
+LEAVE = "leave"
+"""Name of the target that no event follows within the session gap."""
+INTENTS = (PURCHASE, CART, LEAVE)
+"""What may be predicted at each event of a session."""
+SESSION = "session"
+"""Stands for the rest of the session where a length of time may be given."""
+ANY: Final = 0
+"""Event type of a target that events of all types decide."""
 
 OCCURS = "occurs"
 ABSENT = "absent"
@@ -33,13 +46,22 @@ class Target(msgspec.Struct, frozen=True):
     "hazard": one does, where none has in (t, t + after], see `models.survival`; "amount": how much
     is spent in them, as a share of `most`, see `models.data.spend`."""
     event_type: int
-    """Type code of the event that decides the label (see schemas.events.TYPE_CODES)."""
+    """Type code of the event that decides the label (see schemas.events.TYPE_CODES), or `ANY`."""
     horizon_ms: int
     """End of the label window, milliseconds after t."""
     after_ms: int = 0
     """Beginning of the label window, milliseconds after t; 0 but for hazards."""
     most: float = 0.0
     """Of an amount: what the share of 1 stands for, in currency units."""
+    at_events: bool = False
+    """The target applies at the user's events only, not while the user is inactive."""
+    in_session: bool = False
+    """The label window ends with the session of t, where that ends before the horizon."""
+
+    @property
+    def needs_orders(self) -> bool:
+        """Whether the target means something only once a user has had some orders."""
+        return self.kind == ABSENT and self.event_type == EventType.PURCHASE
 
 
 def shop_targets(
@@ -70,6 +92,68 @@ def shop_targets(
     return tuple(targets)
 
 
+_UNITS: Final = ((3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
+"""Units in which a horizon is named, the longest first."""
+
+
+def intent_targets(
+    intents: Sequence[str],
+    within: Sequence[str | int],
+    session_gap_ms: int,
+    longest_ms: int,
+) -> tuple[Target, ...]:
+    """Targets that are predicted at each event of a session.
+
+    A session ends with an event that no other follows within the gap. A label of the rest of the
+    session looks ahead `longest_ms` at most, so that it is known after a fixed time: labels of
+    short sessions would otherwise be known earlier than those of long ones, and the newest data
+    would hold short sessions only. A session that is split because of its length
+    (`SessionRules.longest`) goes on here.
+
+    Args:
+        intents: of `INTENTS`; `LEAVE` is the same for each `within` and made once.
+        within: label windows: `SESSION`, or milliseconds.
+        session_gap_ms: inactivity that ends a session.
+        longest_ms: see above.
+    """
+    found: list[Target] = []
+    types = {PURCHASE: EventType.PURCHASE, CART: EventType.CART_ADD}
+    for intent in dict.fromkeys(intents):
+        if intent == LEAVE:
+            found.append(Target(LEAVE, ABSENT, ANY, session_gap_ms, at_events=True))
+            continue
+        for horizon in dict.fromkeys(within):
+            in_session = isinstance(horizon, str)
+            end = longest_ms if isinstance(horizon, str) else horizon
+            name = f"{intent}_in_session" if in_session else f"{intent}_{_length(end)}"
+            kind = int(types[intent])
+            target = Target(name, OCCURS, kind, end, at_events=True, in_session=in_session)
+            found.append(target)
+    return tuple(found)
+
+
+def _length(milliseconds: int) -> str:
+    """A length of time as in names of targets: 900,000 is "15m"."""
+    unit, mark = next(pair for pair in _UNITS if milliseconds % pair[0] == 0)
+    return f"{milliseconds // unit}{mark}"
+
+
+def session_end(times: Sequence[int], moment: int, gap_ms: int) -> int:
+    """When the session that goes on at a moment ends: time of its last event, ms.
+
+    Args:
+        times: of the user's events, ms, ascending.
+        moment: ms.
+        gap_ms: a longer inactivity ends a session.
+    """
+    end = moment
+    for place in range(bisect_right(times, moment), len(times)):
+        if times[place] - end > gap_ms:
+            break
+        end = times[place]
+    return end
+
+
 def questions(targets: tuple[Target, ...]) -> tuple[str, ...]:
     """Name of the question that each target answers: its own name, but `WAIT` for all hazards.
 
@@ -85,9 +169,11 @@ def judged(targets: tuple[Target, ...]) -> tuple[Target, ...]:
 
 
 def of_purchases(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-    """The targets that a purchase process can speak of: not of carts, favourites and amounts."""
+    """The targets that a purchase process predicts: purchases, but no amount and no intent."""
     return tuple(
         target
         for target in targets
-        if target.event_type == EventType.PURCHASE and target.kind != AMOUNT
+        if target.event_type == EventType.PURCHASE
+        and target.kind != AMOUNT
+        and not target.at_events
     )

@@ -113,7 +113,8 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         dict[str, TargetScore],
         Meta(
             description="Score by target: `purchase` (buys), `churn` (does not come back); where "
-            "the model has them, `cart` and `favourite`."
+            "the model has them, `cart` and `favourite`, and of the session `leave` (no further "
+            "event), `purchase_in_session`, `cart_15m` and the like."
         ),
     ]
     model_version: Annotated[str, Meta(min_length=1, description="Version of the model.")]

@@ -65,6 +65,8 @@ class DatasetConfig:
     """Events that a network is shown before a point, at most."""
     event_points: int = 10
     """Points per user just after an event, at most; drawn at random."""
+    session_points: int = 40
+    """The same where a target applies at events only (`Target.at_events`)."""
     silence_points: int = 10
     """Points per user at random times, most of them silent ones."""
     min_orders: int = 2
@@ -101,6 +103,7 @@ class DatasetConfig:
         return Drawing(
             history_length=self.history_length,
             event_points=self.event_points,
+            session_points=self.session_points,
             silence_points=self.silence_points,
             min_orders=self.min_orders,
             bot_session_events=self.bot_session_events,
@@ -226,7 +229,10 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
     for column, target in enumerate(targets):
         following = points.following[:, column]
         begin = points.now + target.after_ms
-        occurs = (following > begin) & (following <= points.now + target.horizon_ms)
+        end = points.now + target.horizon_ms
+        if target.in_session:
+            end = np.minimum(end, points.session_end)
+        occurs = (following > begin) & (following <= end)
         # A window is known if all of it is, whatever is in it: else those in which something has
         # happened already would be known more often than the others.
         known = split.mature(points.now, target.horizon_ms) & points.eligible[:, column]

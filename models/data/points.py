@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.data.following import EventKeys
 from models.history import Events, Records, SessionRules, Snapshot, snapshot
 from models.inputs import features
 from models.inputs.apply import apply_in_order
@@ -23,7 +24,7 @@ from models.inputs.reach import Reach, used_events
 from models.log.automation import automated
 from models.log.orders import Deciding
 from models.memory import give_back
-from models.targets import ABSENT, AMOUNT, Target
+from models.targets import Target
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -43,6 +44,9 @@ class Drawing:
     """Events that a network is shown before a point, at most."""
     event_points: int
     """Points per user just after an event, at most."""
+    session_points: int
+    """The same where a target applies at events only; those beyond `event_points` are of such
+    targets alone, so that the points of the others do not depend on them."""
     silence_points: int
     """Points per user at random times of their life so far."""
     min_orders: int
@@ -51,6 +55,11 @@ class Drawing:
     """See `models.log.automation`; such users give no points."""
     sessions: SessionRules
     seed: int
+
+    def most_at_events(self, targets: tuple[Target, ...]) -> int:
+        """Points per user just after an event, at most, where these targets are predicted."""
+        at_events = any(target.at_events for target in targets)
+        return max(self.event_points, self.session_points if at_events else 0)
 
 
 @dataclass(slots=True)
@@ -82,6 +91,9 @@ class Points:
     spent: I64
     """[Q,S] amounts of the events so far that decide each of the S targets that are amounts, within
     their horizon, in 1 / AMOUNT_UNIT."""
+    session_end: I64
+    """[Q] time of the last event so far of the session that goes on at `now`; `now` if none
+    followed within the session gap."""
     eligible: Bools
     """[Q,K] whether the target applies at that point."""
 
@@ -134,7 +146,17 @@ def join(parts: list[T]) -> T:
     return joined
 
 
-_PER_POINT: Final = ("now", "profile", "user", "seen", "slot", "following", "spent", "eligible")
+_PER_POINT: Final = (
+    "now",
+    "profile",
+    "user",
+    "seen",
+    "slot",
+    "following",
+    "spent",
+    "session_end",
+    "eligible",
+)
 
 
 def mix(values: U64 | int, salt: U64 | int = 0) -> U64:
@@ -193,9 +215,10 @@ def draw(
     reach = Reach.of(records, config.history_length)
     trace = apply_in_order(records, rows, events, config.sessions)
     states = Snapshot.join([old, trace.snapshot])
-    keys = _Keys.of(rows, events.time, since, until, len(records))
+    keys = EventKeys.of(rows, events.time, since, until, len(records))
 
-    event, event_slot = _event_points(users[rows], rows, events.id, config)
+    most = config.most_at_events(targets)
+    event, event_slot, place = _event_points(users[rows], rows, events.id, most, config.seed)
     who, moment, silence_slot = _silence_points(
         users, old, _first_times(old, trace.snapshot, rows), since, until, config
     )
@@ -205,9 +228,10 @@ def draw(
     row = np.concatenate([rows[event], who])
     now = np.concatenate([events.time[event], moment])
     slot = np.concatenate([event_slot, silence_slot])
+    extra = np.concatenate([place >= config.event_points, np.zeros(len(who), np.bool_)])
 
     kept = ~automated(snapshot(records), config.bot_session_events)[row]
-    state, row, now, slot = state[kept], row[kept], now[kept], slot[kept]
+    state, row, now, slot, extra = (part[kept] for part in (state, row, now, slot, extra))
     at = states.take(state)
     position = at.n - 1
     new = (*features.event_inputs(trace), events.time)
@@ -226,22 +250,22 @@ def draw(
         user=users[row],
         seen=position,
         slot=slot,
-        following=np.stack(
-            [
-                keys.first_after(row, now, decides.counts & (events.type == target.event_type))
-                for target in targets
-            ],
-            axis=1,
-        ),
+        following=keys.deciding(row, now, events, decides, targets),
         spent=keys.spent(row, now, events, decides, targets),
+        session_end=keys.session_ends(row, now, config.sessions.gap),
         eligible=np.stack(
-            [
-                at.orders >= config.min_orders if t.kind == ABSENT else np.ones(len(at.n), bool)
-                for t in targets
-            ],
-            axis=1,
+            [_eligible(target, at, slot, extra, config.min_orders) for target in targets], axis=1
         ),
     )
+
+
+def _eligible(
+    target: Target, at: Snapshot, slot: I64, extra: Bools, min_orders: int
+) -> NDArray[np.bool_]:
+    """At which of Q points a target applies."""
+    if target.at_events:
+        return slot >= 0
+    return ~extra & (at.orders >= min_orders) if target.needs_orders else ~extra
 
 
 def follow(
@@ -251,27 +275,34 @@ def follow(
     events: Events,
     decides: Deciding,
     targets: tuple[Target, ...],
+    sessions: SessionRules,
 ) -> None:
     """Fill in what followed points of earlier stretches: their `row` [Q] (-1: none) and events."""
-    keys = _Keys.of(rows, events.time, None, None, int(max(row.max(initial=0), 0)) + 1)
-    for column, target in enumerate(targets):
-        open_ = np.flatnonzero((points.following[:, column] == 0) & (row >= 0))
-        among = decides.counts & (events.type == target.event_type)
-        points.following[open_, column] = keys.first_after(row[open_], points.now[open_], among)
+    keys = EventKeys.of(rows, events.time, None, None, int(max(row.max(initial=0), 0)) + 1)
     known = np.flatnonzero(row >= 0)
-    more = keys.spent(row[known], points.now[known], events, decides, targets)
-    points.spent[known] += more
+    if not len(known):
+        return
+    at, now = row[known], points.now[known]
+    found = keys.deciding(at, now, events, decides, targets)
+    earlier = points.following[known]
+    points.following[known] = np.where(earlier == 0, found, earlier)
+    points.spent[known] += keys.spent(at, now, events, decides, targets)
+    points.session_end[known] = keys.session_ends(at, points.session_end[known], sessions.gap)
 
 
-def _event_points(users: U64, rows: Index, ids: U64, config: Drawing) -> tuple[Index, I64]:
-    """Of each user the events with the smallest hashes."""
-    bits = mix(users ^ mix(ids), config.seed * 256 + _EVENT_SALT)
+def _event_points(
+    users: U64, rows: Index, ids: U64, most: int, seed: int
+) -> tuple[Index, I64, Index]:
+    """Of each user the `most` events with the smallest hashes: (event, slot, rank of the hash)."""
+    bits = mix(users ^ mix(ids), seed * 256 + _EVENT_SALT)
     order = np.lexsort((bits, rows))
     starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
     sizes = np.diff(starts, append=len(rows))
     place = np.arange(len(rows)) - np.repeat(starts, sizes)
-    chosen = np.sort(order[place < config.event_points])
-    return chosen, (bits[chosen] >> np.uint64(1)).astype(np.int64)
+    drawn = np.flatnonzero(place < most)
+    drawn = drawn[np.argsort(order[drawn])]
+    chosen = order[drawn]
+    return chosen, (bits[chosen] >> np.uint64(1)).astype(np.int64), place[drawn]
 
 
 def _first_times(old: Snapshot, new: Snapshot, rows: Index) -> I64:
@@ -301,67 +332,3 @@ def _silence_points(
     share = uniform(mix(bits[row, place], begun[row].astype(np.uint64)))
     moment = begun[row] + np.floor(share * stretch[row]).astype(np.int64)
     return row, moment, -1 - place.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """Events as numbers in the order of row and time, so that one search serves all users."""
-
-    keys: I64
-    times: I64
-    rows: Index
-    low: int
-    span: int
-
-    @classmethod
-    def of(
-        cls, rows: Index, times: I64, since: int | None, until: int | None, records: int
-    ) -> _Keys:
-        low = int(times.min(initial=since if since is not None else np.iinfo(np.int64).max))
-        high = int(times.max(initial=until if until is not None else 0))
-        low = min(low, high)
-        span = high - low + 2
-        if records > np.iinfo(np.int64).max // (span + 1):
-            raise OverflowError(f"{records} users over {span} ms do not fit into one search")
-        return cls(rows * span + (times - low), times, rows, low, span)
-
-    def _key(self, rows: Index, moments: I64) -> I64:
-        return rows * self.span + np.clip(moments - self.low, -1, self.span - 2)
-
-    def last_at(self, rows: Index, moments: I64) -> Index:
-        """The row's last event at or before each moment, -1 if there is none."""
-        at = np.searchsorted(self.keys, self._key(rows, moments), side="right") - 1
-        inside = np.maximum(at, 0)
-        found = (at >= 0) & (len(self.rows) > 0)
-        if len(self.rows):
-            found &= self.rows[inside] == rows
-        return np.where(found, inside, -1)
-
-    def first_after(self, rows: Index, moments: I64, among: Bools) -> I64:
-        """Time of the row's first event of `among` after each moment, 0 if there is none."""
-        keys, times, of = self.keys[among], self.times[among], self.rows[among]
-        if not len(keys):
-            return np.zeros(len(rows), np.int64)
-        at = np.searchsorted(keys, self._key(rows, moments), side="right")
-        inside = np.minimum(at, len(keys) - 1)
-        found = (at < len(keys)) & (of[inside] == rows)
-        return np.where(found, times[inside], 0)
-
-    def spent(
-        self,
-        rows: Index,
-        moments: I64,
-        events: Events,
-        decides: Deciding,
-        targets: tuple[Target, ...],
-    ) -> I64:
-        """Amounts [Q,S] of the row's deciding events within the horizon after each moment."""
-        amounts = [target for target in targets if target.kind == AMOUNT]
-        out = np.zeros((len(rows), len(amounts)), np.int64)
-        for place, target in enumerate(amounts):
-            among = decides.counts & (events.type == target.event_type)
-            keys, total = self.keys[among], np.append(0, np.cumsum(decides.amount[among]))
-            ends = (self._key(rows, moments + wait) for wait in (0, target.horizon_ms))
-            first, end = (np.searchsorted(keys, key, side="right") for key in ends)
-            out[:, place] = total[end] - total[first]
-        return out

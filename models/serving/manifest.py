@@ -20,7 +20,7 @@ from models.monitoring.drift import Reference
 from models.networks.next_head import WHATS
 from models.serving.rankings import Ranking
 from models.survival import Bins
-from models.targets import ABSENT, AMOUNT, CHURN, HAZARD, OCCURS, Target
+from models.targets import ABSENT, AMOUNT, ANY, CHURN, HAZARD, OCCURS, Target
 from schemas.events import EventType
 
 if TYPE_CHECKING:
@@ -190,8 +190,9 @@ def _in_targets(targets: tuple[Target, ...]) -> Iterator[str]:
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
         yield f"targets have a name twice: {', '.join(names)}"
-    types = {int(each) for each in EventType}
+    types = {ANY, *(int(each) for each in EventType)}
     for target in targets:
+        yield from _in_intent(target)
         where = f"target {target.name!r}"
         if not _NAME.fullmatch(target.name):
             yield f"{where}: a name has lower-case letters, digits and '_' only"
@@ -209,6 +210,14 @@ def _in_targets(targets: tuple[Target, ...]) -> Iterator[str]:
         Bins.of(targets)
     except ModelError as error:
         yield str(error)
+
+
+def _in_intent(target: Target) -> Iterator[str]:
+    where = f"target {target.name!r}"
+    if target.in_session and not (target.at_events and target.kind == OCCURS):
+        yield f"{where}: in_session without at_events or not of kind {OCCURS!r}"
+    if target.event_type == ANY and not target.at_events:
+        yield f"{where}: all events decide it, but it is not predicted at_events"
 
 
 def _in_reference(reference: Reference) -> Iterator[str]:

@@ -199,7 +199,10 @@ def _target(target: Target) -> str:
         return f"- {target.name}: one {until}, if none has come in {target.after_ms / _HOUR:g} h"
     if target.kind == AMOUNT:
         return f"- {target.name}: what is spent {until}, of which {target.most:g} counts at most"
-    return f"- {target.name}: {'none' if target.kind == ABSENT else 'one'} {until}"
+    if target.in_session:
+        until = f"in the rest of the session, {until}"
+    asked = ", predicted at events only" if target.at_events else ""
+    return f"- {target.name}: {'none' if target.kind == ABSENT else 'one'} {until}{asked}"
 
 
 def _counts(cleaning: Cleaning) -> str:

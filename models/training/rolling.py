@@ -34,7 +34,7 @@ from models.serving.manifest import TrainingWindow
 from models.targets import Target
 from models.training.gather import Gathered, Span, UserSample, span_of, split_of, window_of
 
-MAGIC: Final = b"intentstream training state 4\n"
+MAGIC: Final = b"intentstream training state 5\n"
 CHECKED_USERS: Final = 200
 _REPLAY_SALT: Final = 0x72
 
@@ -170,7 +170,7 @@ class Rolling:
         stretch = (rows[ready], log.events.take(ready), decides.take(ready))
         found.count_kinds(stretch[1], stretch[2].gone)
         old = self._whole()
-        follow(old, np.searchsorted(self._users, old.user), *stretch, self.targets)
+        follow(old, np.searchsorted(self._users, old.user), *stretch, self.targets, rules)
         drawn = draw(
             self._records,
             self._users,
@@ -317,7 +317,11 @@ class Rolling:
         user = points.user[at_events]
         starts = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
         rank = np.arange(len(user)) - np.repeat(starts, np.diff(starts, append=len(user)))
-        at_events = at_events[rank < self.config.event_points]
+        drawn = rank < self.config.drawing.most_at_events(self.targets)
+        at_events, rank = at_events[drawn], rank[drawn]
+        beyond = at_events[rank >= self.config.event_points]
+        only = np.array([target.at_events for target in self.targets])
+        points.eligible[beyond] &= only
         kept = np.sort(np.concatenate([places[points.slot[places] < 0], at_events]))
         bots = automated(snapshot(self._records), self.config.bot_session_events)
         kept = kept[~np.isin(points.user[kept], self._users[bots])]

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from models.fitting.config import Precision, Schedule
 from schemas.events import MAX_PRICE
-from stream.config.durations import DAY_MS, MINUTE_MS, SECOND_MS, Millis
+from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.secure_settings import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,6 +29,20 @@ class TrainSettings(Section):
     """Label of cart: an addition within this time. Unset: not predicted."""
     favourite_horizon_ms: Millis | None = None
     """Label of favourite: one within this time. Unset: not predicted."""
+    intent: tuple[Literal["purchase", "cart", "leave"], ...] = ()
+    """What is predicted at each event of a session: a purchase, an addition to the cart, or that
+    the user leaves (no event within state.session_gap_ms). Targets are `purchase_in_session`,
+    `cart_15m`, `leave` and so on. Empty: nothing."""
+    intent_within: Annotated[
+        tuple[Literal["session"] | Annotated[Millis, Field(ge=SECOND_MS)], ...],
+        Field(min_length=1),
+    ] = ("session",)
+    """Label windows of intent: the rest of the session, or lengths of time such as "15m"."""
+    intent_longest_ms: Annotated[Millis, Field(ge=MINUTE_MS)] = 2 * HOUR_MS
+    """How far ahead the rest of a session is looked at, at most: its labels are known after this
+    time."""
+    intent_points: int = Field(default=40, ge=1, le=10_000)
+    """Events per user, drawn by hash, that intent is learnt from, at most. Memory grows with it."""
     wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
     """Ends of the bins of time in which the next purchase may come, ascending: predictions then
     tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""

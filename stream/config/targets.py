@@ -3,7 +3,7 @@
 from models.data.spend import spend_target
 from models.history import PURCHASE
 from models.survival import hazard_targets
-from models.targets import Target, shop_targets
+from models.targets import Target, intent_targets, shop_targets
 from stream.config.settings import Settings
 
 
@@ -22,4 +22,10 @@ def targets_of(settings: Settings) -> tuple[Target, ...]:
     spend: tuple[Target, ...] = ()
     if horizons.spend_cap is not None:
         spend = (spend_target(PURCHASE, horizons.purchase_horizon_ms, horizons.spend_cap),)
-    return (*shop, *bins, *spend)
+    intents = intent_targets(
+        horizons.intent,
+        horizons.intent_within,
+        settings.state.session_gap_ms,
+        horizons.intent_longest_ms,
+    )
+    return (*shop, *bins, *spend, *intents)

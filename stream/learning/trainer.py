@@ -56,6 +56,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
     return TrainConfig(
         dataset=DatasetConfig(
             history_length=state.ring,
+            session_points=chosen.intent_points,
             min_orders=settings.churn.min_orders,
             calibration_share=chosen.validation_share,
             validation_share=chosen.test_share,

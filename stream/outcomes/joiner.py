@@ -8,6 +8,8 @@ of purchases only the first line of an order counts, and none of an order that w
 time (`models.orders`). One prediction counts per user, moment and model: the last one. The lines of
 an order in one session are one moment.
 
+A label of the rest of a session ends with the user's session.
+
 The recency baseline is asked at the same moments, for the same predictions: its score is how short
 ago the user's previous event of that type was, the one at least `order_gap_ms` before, so that the
 lines of the current order do not answer. A user without one scores lowest.
@@ -27,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from models.history import PURCHASE, REFUND
-from models.targets import ABSENT, judged
+from models.targets import ABSENT, ANY, judged, session_end
 from stream.outcomes.order_times import Line, OrderTimes
 from stream.outcomes.pending import Lane, Pending
 from stream.outcomes.user_sample import UserSample
@@ -78,8 +80,8 @@ class _User:
     orders: OrderTimes
     """Purchases and refunds."""
     times: dict[int, list[int]] = field(default_factory=dict)
-    """By event type but purchases distinct times, ascending; those that no pending label needs are
-    dropped but for one."""
+    """By event type but purchases distinct times, ascending, under `ANY` those of all events; those
+    that no pending label needs are dropped but for one."""
 
     def times_of(self, kind: int) -> list[int]:
         """When events of a type happened, ms, ascending; of purchases when orders began."""
@@ -105,6 +107,8 @@ class OutcomeJoiner:
         """By event type the longest time in which it decides; others are not followed."""
         for target in self._targets.values():
             self._lasts(target.event_type, target.horizon_ms)
+            if target.in_session:
+                self._lasts(ANY, target.horizon_ms)
         self._sequence = 0
         self._sample = UserSample()
 
@@ -142,13 +146,15 @@ class OutcomeJoiner:
                 nor amount, and another one of that time is the same.
         """
         lane = self._lane(partition)
-        followed = kind in self._longest or kind == REFUND
+        followed = not {kind, ANY}.isdisjoint(self._longest) or kind == REFUND
         if followed and self._sample.keeps(user_id):
             # Before the first prediction all are kept: events may be read far ahead.
             clock = 0 if lane.predicted is None else lane.clock
+            if ANY in self._longest:
+                self._happened(user_id, ANY, time, clock)
             if kind in (PURCHASE, REFUND):
                 self._ordered(user_id, line or Line(time, kind), clock)
-            else:
+            elif kind in self._longest:
                 self._happened(user_id, kind, time, clock)
         if time > lane.watermark:
             lane.watermark = time
@@ -335,7 +341,7 @@ class OutcomeJoiner:
         times = [] if user is None else user.times_of(pending.kind)
         place = bisect_right(times, pending.time)
         following = times[place] if place < len(times) else None
-        came = following is not None and following <= pending.time + pending.horizon
+        came = following is not None and following <= self._window_end(pending, user)
         if pending.alert is not None:
             if not pending.settled:
                 pending.settled = True
@@ -347,9 +353,10 @@ class OutcomeJoiner:
         del self._latest[pending.user, pending.time, pending.version, pending.target]
         if user is not None and user.orders.goes_on(pending.time):
             return  # in the midst of an order: the prediction at its next line counts
-        absent = self._targets[pending.target].kind == ABSENT
+        target = self._targets[pending.target]
+        absent = target.kind == ABSENT
         standing = 0 if user is None else user.orders.standing(pending.time)
-        if absent and standing < self._rules.min_orders:
+        if target.needs_orders and standing < self._rules.min_orders:
             return
         before = bisect_right(times, pending.time - self._rules.order_gap_ms) - 1
         gap = float(pending.time - times[before]) if before >= 0 else float("inf")
@@ -367,6 +374,14 @@ class OutcomeJoiner:
                     came != absent,
                 )
             )
+
+    def _window_end(self, pending: Pending, user: _User | None) -> int:
+        """Until when what follows counts, ms."""
+        end = pending.time + pending.horizon
+        target = self._targets.get(pending.target)
+        if user is None or target is None or not target.in_session:
+            return end
+        return min(end, session_end(user.times_of(ANY), pending.time, self._rules.order_gap_ms))
 
     def _thin_out(self) -> None:
         """Leave out every second user."""

@@ -10,11 +10,14 @@ from models.data.points import Points, draw, follow, join, mix, uniform
 from models.history import history_dtype
 from models.log.eventlog import OrderedLog, in_order
 from models.log.orders import deciding
-from models.targets import shop_targets
+from models.targets import intent_targets, shop_targets
 from tests.models.shop import DAY, PURCHASE, order_starts, shop_log
 
-TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
-CONFIG = DatasetConfig(history_length=8, event_points=5, silence_points=5, seed=3)
+TARGETS = (
+    *shop_targets(PURCHASE, 2 * DAY, 8 * DAY),
+    *intent_targets(("purchase", "leave"), ("session", 90_000), 1_800_000, 7_200_000),
+)
+CONFIG = DatasetConfig(history_length=8, event_points=5, session_points=9, silence_points=5, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,15 @@ def in_stretches(ordered: OrderedLog, cuts: list[int]) -> list[Points]:
         events, at = ordered.log.events.take(now), rows[now]
         decides = deciding(records, at, events, CONFIG.sessions, CONFIG.cancel_window_ms)
         for part in parts:
-            follow(part, np.searchsorted(users, part.user), at, events, decides, TARGETS)
+            follow(
+                part,
+                np.searchsorted(users, part.user),
+                at,
+                events,
+                decides,
+                TARGETS,
+                CONFIG.sessions,
+            )
         parts.append(
             draw(records, users, at, events, decides, since, until, TARGETS, CONFIG.drawing)
         )
@@ -52,7 +63,9 @@ def windows(points: Points) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
             points.nums[seen].tobytes(),
             points.profile[q].tobytes(),
             points.following[q].tobytes(),
-            points.eligible[q].tobytes(),
+            # Which points are drawn for intent alone depends on what else a stretch holds.
+            points.eligible[q, 2:].tobytes(),
+            points.session_end[q].tobytes(),
         )
     return found
 

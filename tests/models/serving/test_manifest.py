@@ -17,7 +17,7 @@ from models.serving.manifest import MANIFEST_BYTES, MANIFEST_FILE, Manifest, rea
 from models.serving.rankings import Ranking
 from models.serving.registry import Registry
 from models.survival import hazard_targets
-from models.targets import CHURN, OCCURS, SPEND, Target, shop_targets
+from models.targets import ANY, CHURN, OCCURS, SPEND, Target, shop_targets
 from tests.logs import gru_manifest, random_gru
 
 TARGETS = shop_targets(6, 1_000, 2_000)
@@ -84,6 +84,11 @@ def test_good_manifest_is_read(written: Callable[..., Path]) -> None:
         ({"targets": (Target("a", OCCURS, 6, 5, 5),)}, "after_ms is 5, not from 0 to 4"),
         ({"targets": (Target(SPEND, "amount", 6, 5, most=0.0),)}, "most is 0.0"),
         ({"targets": (Target(SPEND, "amount", 6, 5, most=1e300),)}, r"most is 1e\+300"),
+        (
+            {"targets": (Target("a", OCCURS, 6, 5, in_session=True),)},
+            "in_session without at_events",
+        ),
+        ({"targets": (Target("a", OCCURS, ANY, 5),)}, "all events decide it, but"),
         ({"targets": hazard_targets(6, [10, 20])[1:]}, "must follow one another"),
         ({"rankings": (Ranking("shoe"),)}, "ranks 'shoe'"),
         ({"rankings": (Ranking("item"), Ranking("item"))}, "a name twice: item, item"),

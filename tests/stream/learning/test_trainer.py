@@ -22,7 +22,7 @@ from stream.config.targets import targets_of
 from stream.errors import NothingNew, TrainerError
 from stream.kafka.announce import announcement
 from stream.learning.sources import FromFiles, FromKafka
-from stream.learning.trainer import Round, fit_of, refresher_of, rounds, run_round
+from stream.learning.trainer import Round, config_of, fit_of, refresher_of, rounds, run_round
 from tests.conftest import Kafka
 from tests.models.shop import DAY, shop_log
 from tests.stream.kafka_tools import create_topics, produce, unique
@@ -70,6 +70,26 @@ def test_a_spend_is_learnt_where_the_settings_have_a_bound(tmp_path: Path) -> No
     assert fit_of(wished).task_weights == (1.0, 1.0, 0.5)
     with pytest.raises(ValueError, match="greater than 0"):
         TrainSettings(spend_cap=0)
+
+
+def test_intent_of_sessions_follows_the_settings(tmp_path: Path) -> None:
+    plain = settings_for(tmp_path / "models")
+    train = TrainSettings(
+        intent=("cart", "leave"),
+        intent_within=("session", "5m"),
+        intent_longest_ms="1h",
+        intent_points=9,
+    )
+    wished = plain.model_copy(update={"train": train})
+    cart, soon, leave = targets_of(wished)[2:]
+    assert (cart.name, cart.horizon_ms, cart.in_session) == ("cart_in_session", DAY_MS // 24, True)
+    assert (soon.name, soon.horizon_ms, soon.in_session) == ("cart_5m", 300_000, False)
+    assert (leave.name, leave.horizon_ms) == ("leave", wished.state.session_gap_ms)
+    assert config_of(wished, drop_late=True).dataset.session_points == 9
+    with pytest.raises(ValueError, match="greater than or equal to 1000"):
+        TrainSettings(intent_within=("5ms",))
+    with pytest.raises(ValueError, match="at least 1 item"):
+        TrainSettings(intent_within=())
 
 
 @pytest.mark.kafka
