@@ -12,6 +12,7 @@ from models.evaluation import (
     cdnow_return,
     online_retail_return,
     online_retail_spend,
+    published,
     simulated_return,
     simulated_shop,
     taobao_interest_24h,
@@ -31,6 +32,7 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     taobao_purchase_24h.TASK: taobao_purchase_24h.evaluate,
     taobao_interest_24h.TASK: taobao_interest_24h.evaluate,
     "taobao_next": taobao_next.evaluate,
+    published.GROUP: published.evaluate,
 }
 SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
     simulated_shop.TASK: simulated_shop.evaluate,

@@ -23,7 +23,7 @@ def evaluate(
         str,
         typer.Argument(
             help="all, or cdnow_return, online_retail_return, online_retail_spend, "
-            "taobao_purchase_24h, taobao_interest_24h, taobao_next, simulated_shop, "
+            "taobao_purchase_24h, taobao_interest_24h, taobao_next, published, simulated_shop, "
             "simulated_return."
         ),
     ] = "all",
