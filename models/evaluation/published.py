@@ -168,9 +168,9 @@ def run(
             models[key] = _trained(task, log, seed)
         told[PUBLISHED] = _published(task, models[key], points, test)
         notes.append(f"Published: {models[key].version.split('-')[1]}.")
-        for key, values in told.items():
-            said.setdefault(key, []).append(values)
-            say(f"{task.name}: seed {seed}: {key} {judged(truth, values)['log_loss']:.4f}")
+        for name, values in told.items():
+            said.setdefault(name, []).append(values)
+            say(f"{task.name}: seed {seed}: {name} {judged(truth, values)['log_loss']:.4f}")
     seeds: dict[str, list[Figures]] = {
         name: [judged(truth, values) for values in runs] for name, runs in said.items()
     }
@@ -207,7 +207,9 @@ def compared(result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.u
     best = result.best_of(BASELINES)
 
     def mean_loss(name: str) -> F64:
-        return np.mean([losses(result.labels, values) for values in said[name]], axis=0)
+        runs = np.stack([losses(result.labels, values) for values in said[name]])
+        mean: F64 = runs.mean(axis=0)
+        return mean
 
     groups = np.unique(users, return_inverse=True)[1].astype(np.intp)
     difference = mean_loss(ours) - mean_loss(best)
