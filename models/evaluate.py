@@ -1,6 +1,7 @@
 """Honest figures of probabilities against what came true, and the baselines to beat.
 
-All functions take labels [N] of 0/1 and probabilities or scores [N]; every point counts the same.
+All functions take labels [N] of 0/1 and probabilities or scores [N]; every point counts the same
+where no weights [N] are given.
 """
 
 from __future__ import annotations
@@ -26,15 +27,27 @@ def ranks(values_N: NDArray[Any]) -> F64:
     return mean_rank[inverse]
 
 
-def roc_auc(labels: Labels, scores: NDArray[Any]) -> float:
+def roc_auc(labels: Labels, scores: NDArray[Any], weights: F64 | None = None) -> float:
     """Area under the ROC curve, ties counted half; NaN where only one class is present."""
     positive = np.asarray(labels, bool)
+    if weights is not None:
+        return _weighted_auc(positive, scores, weights)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if n_positive == 0 or n_negative == 0:
         return float("nan")
     rank_sum = float(ranks(scores)[positive].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def _weighted_auc(positive: NDArray[np.bool_], scores: NDArray[Any], weights: F64) -> float:
+    _, value = np.unique(scores, return_inverse=True)
+    above = np.bincount(value, weights=weights * positive)
+    below = np.bincount(value, weights=weights * ~positive)
+    total = above.sum() * below.sum()
+    if total == 0:
+        return float("nan")
+    return float((above * (np.cumsum(below) - below / 2)).sum() / total)
 
 
 def pr_auc(labels: Labels, scores: NDArray[Any]) -> float:
@@ -51,11 +64,12 @@ def pr_auc(labels: Labels, scores: NDArray[Any]) -> float:
     return float((np.diff(hits, prepend=0.0) * hits / seen).sum() / total)
 
 
-def log_loss(labels: Labels, probabilities: NDArray[Any]) -> float:
+def log_loss(labels: Labels, probabilities: NDArray[Any], weights: F64 | None = None) -> float:
     """Mean negative log-likelihood, in nats."""
     y = np.asarray(labels, np.float64)
     p = np.clip(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
+    losses = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+    return float(losses.mean() if weights is None else np.average(losses, weights=weights))
 
 
 def brier(labels: Labels, probabilities: NDArray[Any]) -> float:
@@ -64,14 +78,19 @@ def brier(labels: Labels, probabilities: NDArray[Any]) -> float:
 
 
 def calibration_error(
-    labels: Labels, probabilities: NDArray[Any], bins: int = CALIBRATION_BINS
+    labels: Labels,
+    probabilities: NDArray[Any],
+    bins: int = CALIBRATION_BINS,
+    weights: F64 | None = None,
 ) -> float:
     """Expected calibration error over bins of equal width (Guo et al., ICML 2017)."""
     p = np.asarray(probabilities, np.float64)
+    y = np.asarray(labels, np.float64)
+    w = np.ones(len(p)) if weights is None else weights
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
-    predicted = np.bincount(index, weights=p, minlength=bins)
-    observed = np.bincount(index, weights=np.asarray(labels, np.float64), minlength=bins)
-    return float(np.abs(predicted - observed).sum() / len(p))
+    predicted = np.bincount(index, weights=w * p, minlength=bins)
+    observed = np.bincount(index, weights=w * y, minlength=bins)
+    return float(np.abs(predicted - observed).sum() / w.sum())
 
 
 def figures(labels: Labels, probabilities: NDArray[Any]) -> dict[str, float]:

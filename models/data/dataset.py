@@ -150,6 +150,9 @@ class Examples:
     """[Q] hash of the user."""
     seen: I64
     """[Q] events of the user before the last one that the point has seen."""
+    at_event: NDArray[np.bool_]
+    """[Q] just after an event, as predictions are emitted; else in inactivity, as timers evaluate
+    users. The two are evaluated apart, see `models.populations`."""
 
     def __len__(self) -> int:
         return len(self.event)
@@ -261,6 +264,7 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         slice=slices,
         user=points.user[kept],
         seen=points.seen[kept],
+        at_event=points.slot[kept] >= 0,
     )
 
 

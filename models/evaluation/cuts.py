@@ -126,6 +126,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
         slice=slices.astype(np.int8),
         user=ordered.log.users[event],
         seen=position.astype(np.int64),
+        at_event=np.zeros(len(event), np.bool_),
     )
     return CutPoints(examples, cut_of, ordered.log.events.time[event])
 

@@ -16,11 +16,21 @@ from models.ranking.judge import GAIN, TOP
 from models.serving.manifest import Manifest, TrainingWindow
 from models.serving.rankings import Ranking
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
-from models.training.gate import Check, GateRules, Verdict
+from models.training.gate import GateRules
+from models.training.verdict import Check, Verdict
 
 CARD_JSON: Final = "card.json"
 CARD_MARKDOWN: Final = "card.md"
 _METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece", "brier", "base_rate", "points")
+_OF_POPULATIONS: Final = (
+    "roc_auc",
+    "log_loss",
+    "ece",
+    "ece_chance",
+    "base_rate",
+    "points",
+    "users",
+)
 _RANKED: Final = (f"hr_{TOP}", GAIN)
 _HOUR: Final = 3_600_000
 _GUESS: Final = 0.55
@@ -52,6 +62,8 @@ class Card(msgspec.Struct, frozen=True):
     """What was found in the log and left out."""
     rankings: tuple[Ranking, ...] = ()
     """Of what comes next; those that are not published too, with the reason."""
+    populations: dict[str, dict[str, dict[str, float]]] = {}
+    """Target -> population ("event", "timer") -> figures, each user counting once."""
 
     def documents(self) -> dict[str, bytes]:
         """File name -> content, for the artifact."""
@@ -90,6 +102,7 @@ class Card(msgspec.Struct, frozen=True):
             for name, found in everyone.items():
                 cells = [_cell(found.get(f"{target.name}.{metric}")) for metric in _METRICS]
                 lines.append(_row(target.name, name, *cells))
+        lines += self._population_table()
         for target in self.targets:
             lines += self._segment_table(target.name)
         lines += self._ranking_table()
@@ -116,6 +129,28 @@ class Card(msgspec.Struct, frozen=True):
             )
         head = [_row("what", "model", *_RANKED), _row(*["---"] * (2 + len(_RANKED))), *rows, ""]
         return ["", "## What comes next", "", *(head if rows else ()), *notes]
+
+    def _population_table(self) -> list[str]:
+        if not self.populations:
+            return []
+        metrics = (*_OF_POPULATIONS, "champion.log_loss") if self.champion else _OF_POPULATIONS
+        return [
+            "",
+            "## At events and in inactivity",
+            "",
+            (
+                "Predictions after events (event) and as timers evaluate users (timer), each user"
+                " counting once. A calibrated model's ece stays below ece_chance 95 times of 100."
+            ),
+            "",
+            _row("target", "population", *metrics),
+            _row(*["---"] * (2 + len(metrics))),
+            *(
+                _row(target, name, *[_cell(found.get(m)) for m in metrics])
+                for target, rows in self.populations.items()
+                for name, found in rows.items()
+            ),
+        ]
 
     def _segment_table(self, target: str) -> list[str]:
         rows = self.segments.get(target, {})
@@ -155,6 +190,7 @@ def card_of(
         limits=_limits(manifest, verdict, rules),
         cleaning=manifest.cleaning,
         rankings=rankings,
+        populations=verdict.populations,
     )
 
 

@@ -5,6 +5,10 @@ on. Its interval is a paired bootstrap over users, since the points of one user 
 (Efron and Tibshirani, 1993, ch. 6). Users are drawn in at most `GROUPS` random groups, so that the
 cost does not grow with the shop. The interval of each of the many segments is widened by
 Bonferroni's factor, so that a challenger is not refused for one of twenty by chance.
+
+Predictions at events and in inactivity are two populations (`models.populations`). Calibration, the
+baselines and the champion are checked in each by itself, where each user counts once; a population
+with too few points or users is not checked, and where neither has enough both are checked as one.
 """
 
 from __future__ import annotations
@@ -14,28 +18,22 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.data.spend import figures_of
-from models.errors import TrainingError
-from models.evaluate import (
-    CALIBRATION_BINS,
-    F64,
-    PROBABILITY_FLOOR,
-    calibration_error,
-)
+from models.evaluate import F64, PROBABILITY_FLOOR, calibration_error
 from models.inputs.features import F32
 from models.inputs.segments import Evidence, Mask, segments
+from models.populations import chance_error, population_figures, populations, user_weights
 from models.targets import AMOUNT, Target, questions
+from models.training.verdict import Check, Verdict
 
 GROUPS: Final = 1000
 """Users are resampled in at most this many groups."""
 ALL: Final = "all"
 MUST_BEAT: Final = ("base_rate", "recency")
 LOGISTIC: Final = "logistic"
-_CALIBRATION_DRAWS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -60,61 +58,6 @@ class GateRules:
     seed: int = 7
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One comparison and how it went."""
-
-    name: str
-    """"calibrated", "unbiased", "better than base_rate", "not worse than the champion", ..."""
-    target: str
-    """Name of the target, or of the question that several answer together (`models.targets`); empty
-    for the mean over all of them."""
-    segment: str
-    passed: bool
-    ours: float
-    """Log-loss (or calibration error, or relative bias) of the challenger."""
-    theirs: float
-    """Of what it is compared with (or what is allowed)."""
-    low: float
-    """Interval of the difference, ours less theirs."""
-    high: float
-    points: int
-
-    def __str__(self) -> str:
-        where = f"{self.target or 'all targets'}, {self.segment}"
-        return (
-            f"{self.name} ({where}): {self.ours:.4f} against {self.theirs:.4f},"
-            f" difference {self.low:+.4f} to {self.high:+.4f} over {self.points:,} points"
-        )
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """All checks of a challenger."""
-
-    checks: tuple[Check, ...] = ()
-    segments: dict[str, dict[str, dict[str, float]]] = {}
-    """Target -> segment -> figures of the challenger, and "champion.log_loss"."""
-    champion: str | None = None
-    """Version it was compared with."""
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """Checks that were not passed."""
-        return tuple(check for check in self.checks if not check.passed)
-
-    def require(self, architecture: str) -> None:
-        """Raise unless every check was passed.
-
-        Raises:
-            TrainingError: names each check that failed, with its figures.
-        """
-        if self.failed:
-            raise TrainingError(
-                f"nothing published: {architecture} did not pass the gate:"
-                f" {'; '.join(f'failed: {check}' for check in self.failed)}; collect more events,"
-                " choose another horizon, or loosen the settings under `gate`"
-            )
-
-
 @dataclass(frozen=True)
 class Slice:
     """The later time slice on which models are compared. N points, K targets, P features."""
@@ -126,6 +69,19 @@ class Slice:
     """[N,P]."""
     users: NDArray[Any]
     """[N] any number per user, the same for all points of the user."""
+    at_event: Mask
+    """[N] predicted at an event; else in inactivity."""
+
+    def parts(self, known: Mask, rules: GateRules) -> dict[str, Mask]:
+        """Population -> its points among `known`, where they are enough; else all as one."""
+        found = {name: known & part for name, part in populations(self.at_event).items()}
+        enough = {name: inside for name, inside in found.items() if self.enough(inside, rules)}
+        return enough or {ALL: known}
+
+    def enough(self, inside: Mask, rules: GateRules) -> bool:
+        """Whether so many points of so many users are evidence."""
+        many = len(np.unique(self.users[inside])) >= rules.min_users
+        return many and int(inside.sum()) >= rules.min_points
 
 
 def judge(
@@ -151,37 +107,39 @@ def judge(
     asked = questions(found.targets)
     names = tuple(dict.fromkeys(asked))
     loss = _asked(losses(found.labels, challenger_NK), asked)
-    groups = _groups(found.users, rules.seed)
     checks: list[Check] = []
     for column, target in enumerate(found.targets):
         known = ~np.isnan(found.labels[:, column])
-        labels, said = found.labels[known, column], challenger_NK[known, column]
-        if target.kind == AMOUNT:
-            checks.append(_unbiased(target.name, labels, said, groups[known], rules))
-        else:
-            checks.append(_calibrated(target.name, labels, said, rules))
+        checked = _unbiased if target.kind == AMOUNT else _calibrated
+        for name, inside in found.parts(known, rules).items():
+            labels, said = found.labels[inside, column], challenger_NK[inside, column]
+            checks.append(checked(target.name, name, labels, said, found.users[inside], rules))
     compared = {
         name: _asked(losses(found.labels, theirs), asked) for name, theirs in rivals.items()
     }
     for name in MUST_BEAT:
         checks += [
-            _better(name, question, loss[:, k], compared[name][:, k], groups, rules)
+            _better(name, question, part, loss[:, k], compared[name][:, k], inside, found, rules)
             for k, question in enumerate(names)
             if name in compared
+            for part, inside in found.parts(~np.isnan(loss[:, k]), rules).items()
         ]
+    mean = _mean(loss)
+    everywhere = ~np.isnan(mean)
     checks += [
-        _better(name, "", _mean(loss), _mean(compared[name]), groups, rules)
+        _better(name, "", ALL, mean, _mean(compared[name]), everywhere, found, rules)
         for name in may_equal
         if name in compared
     ]
     parts = segments(found.profile, rules.evidence)
     theirs = None if champion is None else losses(found.labels, champion[1])
     if theirs is not None:
-        checks += _against_champion(names, loss, _asked(theirs, asked), groups, parts, rules)
+        checks += _against_champion(names, loss, _asked(theirs, asked), found, parts, rules)
     return Verdict(
         tuple(checks),
         _by_segment(found, challenger_NK, theirs, parts, rules),
         None if champion is None else champion[0],
+        _by_population(found, challenger_NK, theirs, rules),
     )
 
 
@@ -193,7 +151,11 @@ def losses(labels_NK: NDArray[Any], probabilities_NK: NDArray[Any]) -> F64:
 
 
 def interval(
-    difference_N: F64, groups_N: NDArray[np.intp], rules: GateRules, comparisons: int = 1
+    difference_N: F64,
+    groups_N: NDArray[np.intp],
+    rules: GateRules,
+    comparisons: int = 1,
+    weights_N: F64 | None = None,
 ) -> tuple[float, float]:
     """Bootstrap interval of the mean of differences, over groups of users.
 
@@ -202,10 +164,12 @@ def interval(
         groups_N: group of each point.
         rules: confidence, draws and seed.
         comparisons: made at once, for Bonferroni's correction.
+        weights_N: of the points; None: all count the same.
     """
+    weights = np.ones(len(difference_N)) if weights_N is None else weights_N
     size = int(groups_N.max()) + 1
-    sums = np.bincount(groups_N, weights=difference_N, minlength=size)
-    counts = np.bincount(groups_N, minlength=size)
+    sums = np.bincount(groups_N, weights=weights * difference_N, minlength=size)
+    counts = np.bincount(groups_N, weights=weights, minlength=size)
     sums, counts = sums[counts > 0], counts[counts > 0]
     rng = np.random.default_rng(rules.seed)
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), rules.resamples)
@@ -214,7 +178,7 @@ def interval(
     if tail * rules.resamples < 1:
         # Too far out for so few draws: the normal tail of the same bootstrap.
         reach = NormalDist().inv_cdf(1 - tail) * float(means.std())
-        middle = float(difference_N.mean())
+        middle = float(np.average(difference_N, weights=weights))
         return middle - reach, middle + reach
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
@@ -248,51 +212,64 @@ def _mean(loss_NQ: F64) -> F64:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _calibrated(target: str, labels: NDArray[Any], probabilities: F64, rules: GateRules) -> Check:
-    ece = calibration_error(labels, probabilities)
-    rng = np.random.default_rng(rules.seed)
-    # What a perfectly calibrated model would show on as many points with these probabilities.
-    index = np.minimum((probabilities * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    drawn = np.empty(_CALIBRATION_DRAWS)
-    for draw in range(_CALIBRATION_DRAWS):
-        residual = (rng.random(len(probabilities)) < probabilities) - probabilities
-        drawn[draw] = np.abs(np.bincount(index, weights=residual)).sum() / len(probabilities)
-    allowed = rules.max_ece + float(np.quantile(drawn, rules.confidence))
+def _calibrated(
+    target: str,
+    part: str,
+    labels: NDArray[Any],
+    said: F64,
+    users: NDArray[Any],
+    rules: GateRules,
+) -> Check:
+    weights = user_weights(users)
+    ece = calibration_error(labels, said, weights=weights)
+    allowed = rules.max_ece + chance_error(labels, said, users, weights, rules.seed)
     gap = ece - allowed
-    return Check("calibrated", target, ALL, ece <= allowed, ece, allowed, gap, gap, len(labels))
+    return Check("calibrated", target, part, ece <= allowed, ece, allowed, gap, gap, len(labels))
 
 
 def _unbiased(
-    target: str, labels: NDArray[Any], said: F64, groups: NDArray[np.intp], rules: GateRules
+    target: str,
+    part: str,
+    labels: NDArray[Any],
+    said: F64,
+    users: NDArray[Any],
+    rules: GateRules,
 ) -> Check:
     """Amounts: bins of shares, most of them tiny, would show nothing; their sum does."""
-    mean = max(float(labels.mean()), PROBABILITY_FLOOR)
-    low, high = (bound / mean for bound in interval(said - labels, groups, rules))
-    bias, allowed = float(said.mean()) / mean - 1, rules.max_ece
+    weights, groups = user_weights(users), _groups(users, rules.seed)
+    mean = max(float(np.average(labels, weights=weights)), PROBABILITY_FLOOR)
+    low, high = (
+        bound / mean for bound in interval(said - labels, groups, rules, weights_N=weights)
+    )
+    bias, allowed = float(np.average(said, weights=weights)) / mean - 1, rules.max_ece
     passed = low <= allowed and high >= -allowed
-    return Check("unbiased", target, ALL, passed, bias, allowed, low, high, len(labels))
+    return Check("unbiased", target, part, passed, bias, allowed, low, high, len(labels))
 
 
 def _better(
     name: str,
     target: str,
+    part: str,
     ours: F64,
     theirs: F64,
-    groups: NDArray[np.intp],
+    inside: Mask,
+    found: Slice,
     rules: GateRules,
 ) -> Check:
-    known = ~np.isnan(ours)
-    low, high = interval((ours - theirs)[known], groups[known], rules)
+    mine, other, users = ours[inside], theirs[inside], found.users[inside]
+    weights = user_weights(users)
+    groups = _groups(users, rules.seed)
+    low, high = interval(mine - other, groups, rules, weights_N=weights)
     return Check(
         f"better than {name}",
         target,
-        ALL,
+        part,
         high < 0,
-        float(ours[known].mean()),
-        float(theirs[known].mean()),
+        float(np.average(mine, weights=weights)),
+        float(np.average(other, weights=weights)),
         low,
         high,
-        int(known.sum()),
+        int(inside.sum()),
     )
 
 
@@ -300,37 +277,67 @@ def _against_champion(
     names: tuple[str, ...],
     ours: F64,
     theirs: F64,
-    groups: NDArray[np.intp],
-    parts: dict[str, Mask],
+    found: Slice,
+    segments_: dict[str, Mask],
     rules: GateRules,
 ) -> list[Check]:
-    judged = []
+    judged: list[tuple[int, str, str, Mask, int]] = []
     for column, question in enumerate(names):
         known = ~np.isnan(ours[:, column])
-        for name, part in {ALL: np.ones(len(known), np.bool_), **parts}.items():
+        parts = found.parts(known, rules)
+        judged += [
+            (column, question, name, part, len(parts))
+            for name, part in parts.items()
+            if found.enough(part, rules)
+        ]
+    whole = len(judged)
+    for column, question in enumerate(names):
+        known = ~np.isnan(ours[:, column])
+        for name, part in segments_.items():
             inside = known & part
-            users = len(np.unique(groups[inside]))
-            if inside.sum() >= rules.min_points and users >= rules.min_users:
-                judged.append((column, question, name, inside))
+            if found.enough(inside, rules):
+                judged.append((column, question, name, inside, 0))
     checks = []
-    for column, question, name, inside in judged:
+    for column, question, name, inside, beside in judged:
         mine, other = ours[inside, column], theirs[inside, column]
-        comparisons = 1 if name == ALL else len(judged)
-        low, high = interval(mine - other, groups[inside], rules, comparisons)
+        users = found.users[inside]
+        weights = user_weights(users)
+        comparisons = beside or len(judged) - whole
+        groups = _groups(users, rules.seed)
+        low, high = interval(mine - other, groups, rules, comparisons, weights)
         checks.append(
             Check(
                 "not worse than the champion",
                 question,
                 name,
                 low <= rules.tolerance,
-                float(mine.mean()),
-                float(other.mean()),
+                float(np.average(mine, weights=weights)),
+                float(np.average(other, weights=weights)),
                 low,
                 high,
                 int(inside.sum()),
             )
         )
     return checks
+
+
+def _by_population(
+    found: Slice, probabilities_NK: F64, theirs_NK: F64 | None, rules: GateRules
+) -> dict[str, dict[str, dict[str, float]]]:
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for column, target in enumerate(found.targets):
+        known = ~np.isnan(found.labels[:, column])
+        rows = out[target.name] = {}
+        for name, inside in found.parts(known, rules).items():
+            labels, users = found.labels[inside, column], found.users[inside]
+            row = population_figures(labels, probabilities_NK[inside, column], users)
+            if target.kind == AMOUNT:
+                del row["roc_auc"]
+            if theirs_NK is not None:
+                loss = theirs_NK[inside, column]
+                row["champion.log_loss"] = float(np.average(loss, weights=user_weights(users)))
+            rows[name] = {key: value for key, value in row.items() if np.isfinite(value)}
+    return out
 
 
 def _by_segment(

@@ -18,41 +18,36 @@ import numpy as np
 import torch
 
 from models.data.dataset import F32, DatasetConfig, Examples, Index
-from models.data.spend import figures_of
 from models.data.split import TRAIN, VALIDATION
-from models.evaluate import F64, RecencyBaseline
+from models.evaluate import F64
 from models.fitting.batches import Batches
 from models.fitting.config import RefreshConfig
 from models.fitting.fit import FitConfig, Report
-from models.inputs import features
 from models.log.eventlog import LogParts
 from models.log.names import Catalogue
 from models.monitoring.drift import Reference
 from models.networks.base import Network
-from models.networks.rhythm import Rhythm
 from models.ranking.train import Earlier, RankConfig, Rankings, rank_next
 from models.serving.artifact import Golden, restated, script_bytes, sha256
 from models.serving.manifest import Manifest
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
-from models.targets import AMOUNT, Target, judged
+from models.targets import Target, judged
 from models.training.candidates import (
     Candidate,
     Course,
-    Figures,
     Lesson,
     fit_candidates,
     labelled,
-    named,
     refreshed,
 )
 from models.training.card import Card, card_of
-from models.training.gate import LOGISTIC, GateRules, Slice, Verdict, judge
+from models.training.gate import LOGISTIC, GateRules, Slice, judge
 from models.training.gather import Gathered, gather
+from models.training.rivals import baselines_of
+from models.training.verdict import Verdict
 
 CANDIDATES: Final = ("logistic", "gru")
-NEVER_BOUGHT: Final = 20.0
-"""Stands for the silence of a user without a purchase: longer than log1p of any hours."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +169,7 @@ def train_on(
             )
         else:
             fitted = [refreshed(examples, targets, config.fit, config.refresh, course, lesson)]
-    baselines, rivals = _baselines(examples, targets)
+    baselines, rivals = baselines_of(examples, targets)
     best, verdict = _choose(fitted, examples, targets, rivals, champion, config.gate)
     verdict.require(best.architecture)
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
@@ -243,38 +238,6 @@ def _ranked(
     )
 
 
-def _baselines(
-    examples: Examples, targets: tuple[Target, ...]
-) -> tuple[dict[str, Figures], dict[str, F64]]:
-    """Baselines fitted on the training slice: figures and probabilities on the validation slice."""
-    silence = _silence(examples)
-    later = examples.of_slice(VALIDATION)
-    rhythm = Rhythm(network_spec(targets))
-    said: dict[str, F64] = {
-        "base_rate": np.empty((len(later), len(targets))),
-        "recency": np.empty((len(later), len(targets))),
-        "rhythm": torch.sigmoid(
-            rhythm.heads(rhythm.initial(len(later)), torch.from_numpy(examples.profile[later]))
-        )
-        .numpy()
-        .astype(np.float64),
-    }
-    found: dict[str, Figures] = {name: {} for name in said}
-    for column, target in enumerate(targets):
-        fit_on = labelled(examples, TRAIN, column)
-        past, truth = examples.labels[fit_on, column], examples.labels[later, column]
-        recency = RecencyBaseline.fit(silence[fit_on], past)
-        said["base_rate"][:, column] = past.mean()
-        said["recency"][:, column] = recency.predict(silence[later])
-        known = ~np.isnan(truth)
-        for name, probabilities in said.items():
-            if name == "rhythm" and target.kind == AMOUNT:
-                continue  # It knows of purchases, not of amounts.
-            told = figures_of(target, truth[known], probabilities[known, column])
-            found[name] |= named(target, told)
-    return found, said
-
-
 def _choose(
     fitted: list[Candidate],
     examples: Examples,
@@ -285,7 +248,13 @@ def _choose(
 ) -> tuple[Candidate, Verdict]:
     """The candidate of the lowest log-loss, or the logistic one if it is not surely beaten."""
     points = examples.of_slice(VALIDATION)
-    later = Slice(targets, examples.labels[points], examples.profile[points], examples.user[points])
+    later = Slice(
+        targets,
+        examples.labels[points],
+        examples.profile[points],
+        examples.user[points],
+        examples.at_event[points],
+    )
     serving = None
     if champion is not None and champion.targets == targets:
         serving = champion.version, probabilities_of(champion, examples, points)
@@ -322,13 +291,6 @@ def probabilities_of(scorer: Scorer, examples: Examples, points: Index) -> F64:
 def _labels(examples: Examples, column: int) -> F32:
     labels: F32 = examples.labels[labelled(examples, VALIDATION, column), column]
     return labels
-
-
-def _silence(examples: Examples) -> F32:
-    names = features.PROFILE_FEATURES
-    since = examples.profile[:, names.index("log_since_purchase_hours")]
-    bought = examples.profile[:, names.index("has_purchase")] > 0
-    return np.where(bought, since, np.float32(NEVER_BOUGHT))
 
 
 def _reference(examples: Examples) -> tuple[float, ...]:

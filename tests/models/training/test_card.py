@@ -14,7 +14,8 @@ from models.serving.artifact import read_document
 from models.serving.registry import Registry
 from models.serving.scorer import make_golden
 from models.training.card import CARD_JSON, CARD_MARKDOWN, Card, card_of
-from models.training.gate import Check, GateRules, Verdict
+from models.training.gate import GateRules
+from models.training.verdict import Check, Verdict
 from tests.models.serving.test_artifact import unpublished
 
 CHECK = Check("better than recency", "purchase", "all", True, 0.31, 0.35, -0.05, -0.02, 1234)
@@ -22,6 +23,7 @@ VERDICT = Verdict(
     (CHECK,),
     {"purchase": {"orders: 0 to 0": {"roc_auc": 0.52, "log_loss": 0.1, "points": 400.0}}},
     "champion-1",
+    {"purchase": {"timer": {"log_loss": 0.2, "ece": 0.04, "ece_chance": 0.05, "users": 77.0}}},
 )
 
 
@@ -44,6 +46,7 @@ def test_it_is_published_with_the_model(tmp_path: Path) -> None:
         "fewer than 3 events or 1 orders are marked cold_start",
         "For purchase it ranks hardly better than chance in: orders: 0 to 0.",
         "| orders: 0 to 0 | 0.5200 |",
+        "| purchase | timer | - | 0.2000 | 0.0400 | 0.0500 | - | - | 77 | - |",
     ):
         assert part in text
     assert msgspec.json.decode(read_document(folder, CARD_JSON, written), type=Card) == card

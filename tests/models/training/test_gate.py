@@ -10,9 +10,11 @@ import pytest
 from models.errors import TrainingError
 from models.inputs.features import PROFILE_FEATURES
 from models.inputs.segments import COLD, Evidence
+from models.populations import EVENT, POPULATIONS, user_weights
 from models.survival import hazard_targets
 from models.targets import shop_targets
-from models.training.gate import ALL, GateRules, Slice, Verdict, interval, judge, losses
+from models.training.gate import ALL, GateRules, Slice, interval, judge, losses
+from models.training.verdict import Verdict
 
 TARGETS = shop_targets(6, 1, 2)
 RULES = GateRules(evidence=Evidence(min_events=5))
@@ -30,7 +32,7 @@ def shop(seed: int = 3) -> tuple[Slice, np.ndarray]:
     profile = np.zeros((len(users), len(PROFILE_FEATURES)), np.float32)
     views = rng.integers(1, 30, USERS)[users]
     profile[:, PROFILE_FEATURES.index("log_views")] = np.log1p(views)
-    return Slice(TARGETS, labels, profile, users * 7 + 5), truth
+    return Slice(TARGETS, labels, profile, users * 7 + 5, np.arange(len(users)) % 2 == 0), truth
 
 
 def rivals(truth: np.ndarray, blur: float = 0.5) -> dict[str, np.ndarray]:
@@ -47,7 +49,7 @@ def test_the_truth_passes_and_the_same_seed_says_the_same() -> None:
     found, truth = shop()
     verdict = judge(found, truth, rivals(truth), RULES)
     verdict.require("gru")
-    assert len(verdict.checks) == 2 + 2 * 2 + 1
+    assert len(verdict.checks) == 2 * 2 + 2 * 2 * 2 + 1
     assert verdict == judge(found, truth, rivals(truth), RULES)
     assert verdict.segments["purchase"][COLD]["log_loss"] > 0
 
@@ -62,14 +64,15 @@ def waits(seed: int = 5) -> tuple[Slice, np.ndarray]:
     came = np.cumsum(drawn, axis=1) - drawn > 0
     labels[came] = np.nan
     profile = np.zeros((len(users), len(PROFILE_FEATURES)), np.float32)
-    return Slice(hazard_targets(6, (1, 2, 3)), labels, profile, users), truth
+    events = np.ones(len(users), np.bool_)
+    return Slice(hazard_targets(6, (1, 2, 3)), labels, profile, users, events), truth
 
 
 def test_the_bins_of_a_wait_are_judged_as_the_one_question_they_answer() -> None:
     found, truth = waits()
     verdict = judge(found, truth, rivals(truth), RULES, ("old", truth))
     verdict.require("gru")
-    names = [(check.name, check.target) for check in verdict.checks if check.segment == ALL]
+    names = [(check.name, check.target) for check in verdict.checks if check.segment == EVENT]
     assert [name for name in names if name[0] == "calibrated"] == [
         ("calibrated", f"hazard_{place}") for place in range(3)
     ]
@@ -77,7 +80,7 @@ def test_the_bins_of_a_wait_are_judged_as_the_one_question_they_answer() -> None
     assert (better.target, better.points) == ("wait", len(found.labels))
     # The likelihood of a censored wait: the sum over the bins that are known.
     total = np.nansum(losses(found.labels, truth), axis=1).mean()
-    assert better.ours == pytest.approx(total)
+    assert better.ours == pytest.approx(total)  # All users have as many examples.
     against = [c for c in verdict.checks if c.name == "not worse than the champion"]
     assert {check.target for check in against} == {"wait"}
 
@@ -89,7 +92,7 @@ def test_a_wait_passes_though_one_bin_tells_nothing_and_fails_if_all_do() -> Non
     dull[:, 2] = flat[:, 2]
     judge(found, dull, {"base_rate": flat}, RULES).require("gru")
     failed = failures(judge(found, flat, {"base_rate": flat}, RULES))
-    assert failed == {("better than base_rate", "wait", ALL)}
+    assert failed == {("better than base_rate", "wait", EVENT)}
 
 
 def test_what_is_not_surely_better_is_refused_with_each_check_and_its_figures() -> None:
@@ -97,14 +100,21 @@ def test_what_is_not_surely_better_is_refused_with_each_check_and_its_figures() 
     blurred = rivals(truth)["recency"]
     verdict = judge(found, blurred, rivals(truth), RULES)
     assert failures(verdict) == {
-        ("better than recency", "purchase", ALL),
-        ("better than recency", "churn", ALL),
+        *(
+            ("better than recency", target, part)
+            for target in ("purchase", "churn")
+            for part in POPULATIONS
+        ),
         ("better than logistic", "", ALL),
     }
     with pytest.raises(TrainingError) as refusal:
         verdict.require("gru")
-    loss = np.nanmean(losses(found.labels, blurred)[:, 0])
-    assert f"failed: better than recency (purchase, all): {loss:.4f} against" in str(refusal.value)
+    inside = found.at_event & ~np.isnan(found.labels[:, 0])
+    loss = np.average(
+        losses(found.labels, blurred)[inside, 0], weights=user_weights(found.users[inside])
+    )
+    refused = f"failed: better than recency (purchase, event): {loss:.4f} against"
+    assert refused in str(refusal.value)
     assert "difference +0.0000 to +0.0000" in str(refusal.value)
     assert "better than logistic (all targets, all)" in str(refusal.value)
 
@@ -113,13 +123,44 @@ def test_a_model_that_is_too_sure_of_itself_is_not_calibrated() -> None:
     found, truth = shop()
     sure = 1 / (1 + np.exp(-4 * np.log(truth / (1 - truth))))
     failed = failures(judge(found, sure, {}, RULES))
-    assert failed == {("calibrated", "purchase", ALL), ("calibrated", "churn", ALL)}
+    assert failed == {
+        ("calibrated", target, part) for target in ("purchase", "churn") for part in POPULATIONS
+    }
+
+
+def test_a_bias_of_one_population_is_not_hidden_by_the_other() -> None:
+    found, truth = shop()
+    # Too high at events and too low in inactivity: all together the rates match.
+    bent = np.where(found.at_event[:, None], np.minimum(truth + 0.2, 1), np.maximum(truth - 0.2, 0))
+    failed = failures(judge(found, bent, {}, replace(RULES, max_ece=0.05)))
+    assert failed == {
+        ("calibrated", target, part) for target in ("purchase", "churn") for part in POPULATIONS
+    }
+    rows = judge(found, truth, {}, RULES).populations["churn"]
+    assert set(rows) == set(POPULATIONS)
+    assert all(row["ece"] < 2 * row["ece_chance"] for row in rows.values())
+    assert rows["timer"]["users"] == USERS
+
+
+def test_a_user_of_many_examples_counts_once() -> None:
+    found, truth = shop()
+    talker = found.users == found.users[0]
+    many = np.concatenate([np.arange(len(truth)), np.repeat(np.flatnonzero(talker), 500)])
+    wrong = truth.copy()
+    wrong[talker] = np.where(found.labels[talker] > 0, 0.01, 0.99)
+    grown = Slice(
+        TARGETS, found.labels[many], found.profile[many], found.users[many], found.at_event[many]
+    )
+    verdict = judge(grown, wrong[many], {}, RULES)
+    assert not verdict.failed
 
 
 def test_few_points_do_not_make_a_perfect_model_look_badly_calibrated() -> None:
     found, truth = shop()
     few = slice(0, 60)
-    part = Slice(TARGETS, found.labels[few], found.profile[few], found.users[few])
+    part = Slice(
+        TARGETS, found.labels[few], found.profile[few], found.users[few], found.at_event[few]
+    )
     verdict = judge(part, truth[few], {}, replace(RULES, max_ece=0.02))
     assert all(check.ours > 0.02 for check in verdict.checks)
     assert not verdict.failed
@@ -181,5 +222,7 @@ def test_more_users_than_groups_are_drawn_in_groups() -> None:
     truth = rng.uniform(0.1, 0.9, (6000, 2))
     labels = (rng.random(truth.shape) < truth).astype(np.float32)
     profile = np.zeros((6000, len(PROFILE_FEATURES)), np.float32)
-    verdict = judge(Slice(TARGETS, labels, profile, users), truth, rivals(truth), RULES)
+    events = np.ones(6000, np.bool_)
+    found = Slice(TARGETS, labels, profile, users, events)
+    verdict = judge(found, truth, rivals(truth), RULES)
     assert not verdict.failed
