@@ -6,14 +6,15 @@ on. Its interval is a paired bootstrap over users, since the points of one user 
 cost does not grow with the shop. The interval of each of the many segments is widened by
 Bonferroni's factor, so that a challenger is not refused for one of twenty by chance.
 
-Predictions at events and in inactivity are two populations (`models.populations`). Calibration, the
-baselines and the champion are checked in each by itself, where each user counts once; a population
-with too few points or users is not checked, and where neither has enough both are checked as one.
+Predictions at events and in inactivity are two populations (`models.populations`). Calibration and
+the champion are checked in each by itself, where each user counts once. A baseline must surely be
+beaten over both, and must not surely be better in either: half of the evidence may not suffice for
+"surely". A population with too few points or users is not checked by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Final
@@ -28,6 +29,9 @@ from models.inputs.segments import Evidence, Mask, segments
 from models.populations import chance_error, population_figures, populations, user_weights
 from models.targets import AMOUNT, Target, questions
 from models.training.verdict import Check, Verdict
+
+Passes = Callable[[float, float], bool]
+"""Whether an interval of a difference of losses, ours less theirs, lets a challenger through."""
 
 GROUPS: Final = 1000
 """Users are resampled in at most this many groups."""
@@ -78,6 +82,14 @@ class Slice:
         enough = {name: inside for name, inside in found.items() if self.enough(inside, rules)}
         return enough or {ALL: known}
 
+    def weights(self, inside: Mask) -> F64:
+        """Weights of the points `inside`: in each population those of a user sum to 1."""
+        weights = np.empty(len(self.users))
+        for part in populations(self.at_event).values():
+            mine = inside & part
+            weights[mine] = user_weights(self.users[mine])
+        return weights[inside]
+
     def enough(self, inside: Mask, rules: GateRules) -> bool:
         """Whether so many points of so many users are evidence."""
         many = len(np.unique(self.users[inside])) >= rules.min_users
@@ -110,24 +122,31 @@ def judge(
     checks: list[Check] = []
     for column, target in enumerate(found.targets):
         known = ~np.isnan(found.labels[:, column])
-        checked = _unbiased if target.kind == AMOUNT else _calibrated
+        if target.kind == AMOUNT:
+            checks.append(_unbiased(target.name, column, challenger_NK, known, found, rules))
+            continue
         for name, inside in found.parts(known, rules).items():
             labels, said = found.labels[inside, column], challenger_NK[inside, column]
-            checks.append(checked(target.name, name, labels, said, found.users[inside], rules))
+            checks.append(_calibrated(target.name, name, labels, said, found.users[inside], rules))
     compared = {
         name: _asked(losses(found.labels, theirs), asked) for name, theirs in rivals.items()
     }
     for name in MUST_BEAT:
-        checks += [
-            _better(name, question, part, loss[:, k], compared[name][:, k], inside, found, rules)
-            for k, question in enumerate(names)
-            if name in compared
-            for part, inside in found.parts(~np.isnan(loss[:, k]), rules).items()
-        ]
+        for k, question in enumerate(names):
+            if name in compared:
+                pair = (loss[:, k], compared[name][:, k])
+                checks += _against_baseline(name, question, pair, found, rules)
     mean = _mean(loss)
-    everywhere = ~np.isnan(mean)
     checks += [
-        _better(name, "", ALL, mean, _mean(compared[name]), everywhere, found, rules)
+        _compare(
+            f"better than {name}",
+            "",
+            ALL,
+            (mean, _mean(compared[name])),
+            found,
+            rules,
+            _surely_below,
+        )
         for name in may_equal
         if name in compared
     ]
@@ -228,49 +247,73 @@ def _calibrated(
 
 
 def _unbiased(
-    target: str,
-    part: str,
-    labels: NDArray[Any],
-    said: F64,
-    users: NDArray[Any],
-    rules: GateRules,
+    target: str, column: int, said_NK: F64, known: Mask, found: Slice, rules: GateRules
 ) -> Check:
-    """Amounts: bins of shares, most of them tiny, would show nothing; their sum does."""
-    weights, groups = user_weights(users), _groups(users, rules.seed)
+    """Amounts: bins of shares, most of them tiny, would show nothing; their sum does.
+
+    Over both populations: the few large amounts of either alone are no evidence.
+    """
+    labels, said = found.labels[known, column], said_NK[known, column]
+    weights, groups = found.weights(known), _groups(found.users[known], rules.seed)
     mean = max(float(np.average(labels, weights=weights)), PROBABILITY_FLOOR)
     low, high = (
         bound / mean for bound in interval(said - labels, groups, rules, weights_N=weights)
     )
     bias, allowed = float(np.average(said, weights=weights)) / mean - 1, rules.max_ece
     passed = low <= allowed and high >= -allowed
-    return Check("unbiased", target, part, passed, bias, allowed, low, high, len(labels))
+    return Check("unbiased", target, ALL, passed, bias, allowed, low, high, len(labels))
 
 
-def _better(
+def _surely_below(_: float, high: float) -> bool:
+    return high < 0
+
+
+def _compare(
     name: str,
     target: str,
     part: str,
-    ours: F64,
-    theirs: F64,
-    inside: Mask,
+    pair: tuple[F64, F64],
     found: Slice,
     rules: GateRules,
+    passes: Passes,
+    among: Mask | None = None,
+    comparisons: int = 1,
 ) -> Check:
-    mine, other, users = ours[inside], theirs[inside], found.users[inside]
-    weights = user_weights(users)
-    groups = _groups(users, rules.seed)
-    low, high = interval(mine - other, groups, rules, weights_N=weights)
-    return Check(
-        f"better than {name}",
-        target,
-        part,
-        high < 0,
-        float(np.average(mine, weights=weights)),
-        float(np.average(other, weights=weights)),
-        low,
-        high,
-        int(inside.sum()),
-    )
+    """One comparison of losses [N], ours and theirs, of the known points `among`."""
+    inside = ~np.isnan(pair[0])
+    if among is not None:
+        inside &= among
+    mine, other = pair[0][inside], pair[1][inside]
+    weights = found.weights(inside)
+    groups = _groups(found.users[inside], rules.seed)
+    low, high = interval(mine - other, groups, rules, comparisons, weights)
+    ours, theirs = (float(np.average(loss, weights=weights)) for loss in (mine, other))
+    return Check(name, target, part, passes(low, high), ours, theirs, low, high, int(inside.sum()))
+
+
+def _against_baseline(
+    name: str, question: str, pair: tuple[F64, F64], found: Slice, rules: GateRules
+) -> list[Check]:
+    """Surely better over both populations, and surely worse in neither."""
+    parts = found.parts(~np.isnan(pair[0]), rules)
+    parts.pop(ALL, None)
+    return [
+        _compare(f"better than {name}", question, ALL, pair, found, rules, _surely_below),
+        *(
+            _compare(
+                f"not worse than {name}",
+                question,
+                part,
+                pair,
+                found,
+                rules,
+                lambda low, _: low <= 0,
+                inside,
+                len(parts),
+            )
+            for part, inside in parts.items()
+        ),
+    ]
 
 
 def _against_champion(
@@ -278,47 +321,31 @@ def _against_champion(
     ours: F64,
     theirs: F64,
     found: Slice,
-    segments_: dict[str, Mask],
+    groups: dict[str, Mask],
     rules: GateRules,
 ) -> list[Check]:
-    judged: list[tuple[int, str, str, Mask, int]] = []
+    """Surely worse in no population and in no group of users."""
+    wide, narrow = [], []
     for column, question in enumerate(names):
         known = ~np.isnan(ours[:, column])
         parts = found.parts(known, rules)
-        judged += [
-            (column, question, name, part, len(parts))
-            for name, part in parts.items()
-            if found.enough(part, rules)
-        ]
-    whole = len(judged)
-    for column, question in enumerate(names):
-        known = ~np.isnan(ours[:, column])
-        for name, part in segments_.items():
-            inside = known & part
-            if found.enough(inside, rules):
-                judged.append((column, question, name, inside, 0))
-    checks = []
-    for column, question, name, inside, beside in judged:
-        mine, other = ours[inside, column], theirs[inside, column]
-        users = found.users[inside]
-        weights = user_weights(users)
-        comparisons = beside or len(judged) - whole
-        groups = _groups(users, rules.seed)
-        low, high = interval(mine - other, groups, rules, comparisons, weights)
-        checks.append(
-            Check(
-                "not worse than the champion",
-                question,
-                name,
-                low <= rules.tolerance,
-                float(np.average(mine, weights=weights)),
-                float(np.average(other, weights=weights)),
-                low,
-                high,
-                int(inside.sum()),
-            )
+        wide += [(column, question, name, part, len(parts)) for name, part in parts.items()]
+        narrow += [(column, question, name, known & part, 0) for name, part in groups.items()]
+    wide, narrow = ([one for one in each if found.enough(one[3], rules)] for each in (wide, narrow))
+    return [
+        _compare(
+            "not worse than the champion",
+            question,
+            name,
+            (ours[:, column], theirs[:, column]),
+            found,
+            rules,
+            lambda low, _: low <= rules.tolerance,
+            inside,
+            beside or len(narrow),
         )
-    return checks
+        for column, question, name, inside, beside in (*wide, *narrow)
+    ]
 
 
 def _by_population(

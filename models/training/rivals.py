@@ -1,7 +1,7 @@
 """What a model is compared with: base rate, recency and a purchase process, on the same examples.
 
-Base rate and recency are fitted in each population by itself (`models.populations`): what is known
-of all predictions together is too easy to beat in each.
+The base rate is that of each population (`models.populations`): the rate of all predictions is too
+easy to beat in each. Recency is what a shop without a model would use, one table for all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.training.candidates import Figures, labelled, named
 NEVER_BOUGHT: Final = 20.0
 """Stands for the inactivity of a user without a purchase: longer than log1p of any hours."""
 _LEAST: Final = 30
-"""Labels of a population below which its baselines are fitted on both populations."""
+"""Labels of a population below which its rate is that of both."""
 
 
 def baselines_of(
@@ -55,11 +55,10 @@ def baselines_of(
         for part in populations(examples.at_event).values():
             fit_on = all_of_them[part[all_of_them]]
             fit_on = all_of_them if len(fit_on) < _LEAST else fit_on
-            mine = part[later]
-            past = examples.labels[fit_on, column]
-            recency = RecencyBaseline.fit(silence[fit_on], past)
-            said["base_rate"][mine, column] = past.mean()
-            said["recency"][mine, column] = recency.predict(silence[later[mine]])
+            said["base_rate"][part[later], column] = examples.labels[fit_on, column].mean()
+        past = examples.labels[all_of_them, column]
+        recency = RecencyBaseline.fit(silence[all_of_them], past)
+        said["recency"][:, column] = recency.predict(silence[later])
         truth = examples.labels[later, column]
         known = ~np.isnan(truth)
         for name, probabilities in said.items():

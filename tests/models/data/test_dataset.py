@@ -108,6 +108,8 @@ def test_points_lie_at_events_and_in_silences(ordered: OrderedLog, examples: Exa
     wait = examples.now - ordered.log.events.time[event]
     assert (wait >= 0).all()
     assert 0.2 < (wait == 0).mean() < 0.8
+    assert (wait[examples.at_event] == 0).all()
+    assert (wait[~examples.at_event] > 0).mean() > 0.99
     assert wait.max() > 10 * DAY
     later = np.append(ordered.log.events.time[1:], np.iinfo(np.int64).max)
     later[ordered.starts[1:] - 1] = np.iinfo(np.int64).max

@@ -94,6 +94,8 @@ def test_the_card_says_what_the_gate_saw(trained: Trained) -> None:
     assert all(check.passed for check in card.checks)
     assert card.champion is None
     assert card.segments["purchase"]["orders: 2 to 4"]["log_loss"] > 0
+    rates = {name: row["base_rate"] for name, row in card.populations["churn"].items()}
+    assert rates["event"] + 0.1 < rates["timer"], "two populations, not one"
     names = trained.manifest.reference.histograms
     assert {"score.purchase", "label.churn", "feature.log_orders"} < set(names)
 
@@ -108,7 +110,7 @@ def test_a_challenger_worse_than_the_champion_is_refused(log: EventLog, trained:
     # The same model on the same points: batches of windows on both sides, to the last digit or so.
     assert max(abs(check.ours - check.theirs) for check in compared) < 1e-5
     broken = replace(logistic, fit=replace(logistic.fit, logistic_penalty=3.0))
-    with pytest.raises(TrainingError, match=r"not worse than the champion \(purchase, all\)"):
+    with pytest.raises(TrainingError, match=r"not worse than the champion \(purchase, timer\)"):
         run(log, broken, champion=champion)
 
 
@@ -126,7 +128,11 @@ def test_an_architecture_that_does_not_surely_beat_the_logistic_model_is_not_cho
     ]
     everything = np.arange(len(truth))
     examples = SimpleNamespace(
-        of_slice=lambda _: everything, labels=found.labels, profile=found.profile, user=found.users
+        of_slice=lambda _: everything,
+        labels=found.labels,
+        profile=found.profile,
+        user=found.users,
+        at_event=found.at_event,
     )
     best, _ = _choose(fitted, examples, TARGETS, {}, None, GateRules())  # type: ignore[arg-type]
     assert best.architecture == chosen
