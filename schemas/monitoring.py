@@ -10,11 +10,40 @@ from schemas.control import Count, ModelVersion, Rollout
 from schemas.events import Id, Milliseconds
 from schemas.outputs import Arm
 
-__all__ = ["AlertOutcome", "ModelMetrics", "RankingMetrics", "TargetMetrics", "Verdict"]
+__all__ = [
+    "AlertOutcome",
+    "ModelMetrics",
+    "PopulationMetrics",
+    "RankingMetrics",
+    "TargetMetrics",
+    "Verdict",
+]
 
 Verdict = Literal["true", "false", "saved", "unknown"]
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
+
+
+class PopulationMetrics(Struct, frozen=True, gc=False, kw_only=True):
+    """Figures of one target in one population, in which each user counts once."""
+
+    matured: Annotated[Count, Meta(description="Predictions in the rolling window.")]
+    users: Annotated[Count, Meta(description="Users that they are of.")]
+    base_rate: Annotated[Unit, Meta(description="Share that came true.")]
+    log_loss: Annotated[float, Meta(ge=0, description="Mean log-loss, nats.")]
+    base_log_loss: Annotated[
+        float, Meta(ge=0, description="Of always predicting the base rate, known afterwards only.")
+    ]
+    ece: Annotated[Unit, Meta(description="Expected calibration error.")]
+    ece_chance: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Calibration error below which calibrated predictions of these users stay "
+            "95 times of 100.",
+        ),
+    ]
+    auc: Annotated[Unit | None, Meta(description="ROC-AUC; null with one class only.")] = None
 
 
 class TargetMetrics(Struct, frozen=True, gc=False, kw_only=True):
@@ -36,6 +65,13 @@ class TargetMetrics(Struct, frozen=True, gc=False, kw_only=True):
         float | None,
         Meta(description="Rate among the tenth with the highest scores over the base rate."),
     ] = None
+    populations: Annotated[
+        dict[str, PopulationMetrics],
+        Meta(
+            description="Figures of predictions at events (`event`) and at timers (`timer`), as "
+            "far as there are any."
+        ),
+    ] = {}
 
 
 class RankingMetrics(Struct, frozen=True, gc=False, kw_only=True):

@@ -23,6 +23,7 @@ __all__ = [
     "NextCategory",
     "NextItem",
     "Prediction",
+    "PredictionReason",
     "Source",
     "SurvivalPoint",
     "TargetScore",
@@ -40,6 +41,7 @@ MAX_ORIGINAL_KEY_BYTES: Final = 16 * 1024
 AlertState = Literal["raised", "escalated", "resolved", "retracted"]
 Arm = Literal["treatment", "holdout"]
 AlertCause = Literal["behaviour", "silence", "model_change"]
+PredictionReason = Literal["timer"]
 LateReason = Literal["late", "overflow"]
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -176,6 +178,13 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         Meta(
             description="Items that the user's next event may be of, the likeliest first, of the "
             "most frequent ones of the shop. Absent where the model does not rank them."
+        ),
+    ] = UNSET
+    reason: Annotated[
+        PredictionReason | UnsetType,
+        Meta(
+            description="`timer`: predicted when a timer evaluated the user in inactivity. Absent: "
+            "predicted at the source event."
         ),
     ] = UNSET
 

@@ -28,7 +28,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from models.history import PURCHASE, REFUND
+from models.populations import EVENT, TIMER
 from models.targets import ABSENT, ANY, judged, session_end
 from stream.outcomes.order_times import Line, OrderTimes
 from stream.outcomes.pending import Lane, Pending
@@ -191,6 +194,7 @@ class OutcomeJoiner:
                 target.event_type,
                 score.probability,
                 offset,
+                EVENT if prediction.reason is UNSET else TIMER,
             )
             self._latest[key] = pending
             self._wait(prediction.source.partition, pending)
@@ -217,7 +221,7 @@ class OutcomeJoiner:
             PURCHASE,
             alert.risk,
             alert.source.offset,
-            alert,
+            alert=alert,
         )
         self._alert_ids[alert.alert_id] = pending
         self._wait(alert.source.partition, pending)
@@ -362,7 +366,13 @@ class OutcomeJoiner:
         gap = float(pending.time - times[before]) if before >= 0 else float("inf")
         for version in (None, pending.version):
             window = self._windows.of(version, pending.target)
-            window.add(came != absent, pending.probability, gap if absent else -gap)
+            window.add(
+                came != absent,
+                pending.probability,
+                gap if absent else -gap,
+                pending.user,
+                pending.population,
+            )
         if self._listener is not None:
             self._listener.matured(
                 Matured(

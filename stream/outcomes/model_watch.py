@@ -16,7 +16,14 @@ from models.evaluate import PROBABILITY_FLOOR
 from models.monitoring.changes import ChangeDetector
 from models.monitoring.drift import LABEL, SCORE, SEVERE, DriftMonitor, Reference
 from models.monitoring.sequential import Comparison
-from schemas.monitoring import AlertOutcome, ModelMetrics, RankingMetrics, TargetMetrics
+from models.populations import EVENT, TIMER
+from schemas.monitoring import (
+    AlertOutcome,
+    ModelMetrics,
+    PopulationMetrics,
+    RankingMetrics,
+    TargetMetrics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from stream.outcomes.ranking_window import RankingFigures
     from stream.outcomes.rankings import RankingJoiner
     from stream.outcomes.verdicts import Matured
-    from stream.outcomes.window import Figures
+    from stream.outcomes.window import Figures, PopulationFigures
     from stream.pipeline.rollout import Announced
 
 LOG_LOSS: Final = "log_loss."
@@ -37,6 +44,7 @@ MAX_MODELS: Final = 32
 _RECENT_MS: Final = 7 * 86_400_000
 """A change found within this event time is an alarm."""
 _FLUSH: Final = 256
+_WHERE: Final = {EVENT: "at events", TIMER: "at timers"}
 
 
 @dataclass(frozen=True)
@@ -219,13 +227,18 @@ class ModelWatch:
             if found.last_change is not None and clock - found.last_change < _RECENT_MS
         ]
         for target, found in figures.items():
-            if found.matured < self._rules.min_matured:
-                continue
-            if found.ece > self._rules.max_ece:
-                alarms.append(f"{target} is badly calibrated: error {found.ece:.3f}")
+            for name, part in found.populations.items():
+                alarms += self._of_population(f"{target} {_WHERE[name]}", part)
+        return alarms
+
+    def _of_population(self, what: str, found: PopulationFigures) -> list[str]:
+        alarms = []
+        if found.matured >= self._rules.min_matured:
+            if found.ece > max(self._rules.max_ece, found.ece_chance):
+                alarms.append(f"{what} is badly calibrated: error {found.ece:.3f}")
             if found.log_loss > found.base_log_loss:
                 alarms.append(
-                    f"{target} is no better than its base rate: log-loss {found.log_loss:.4f}"
+                    f"{what} is no better than its base rate: log-loss {found.log_loss:.4f}"
                     f" against {found.base_log_loss:.4f}"
                 )
         return alarms
@@ -334,4 +347,17 @@ def _target(found: Figures) -> TargetMetrics:
         auc=found.auc,
         recency_auc=found.recency_auc,
         lift=found.lift,
+        populations={
+            name: PopulationMetrics(
+                matured=part.matured,
+                users=part.users,
+                base_rate=part.base_rate,
+                log_loss=part.log_loss,
+                base_log_loss=part.base_log_loss,
+                ece=part.ece,
+                ece_chance=part.ece_chance,
+                auc=part.auc,
+            )
+            for name, part in found.populations.items()
+        },
     )

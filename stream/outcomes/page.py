@@ -36,6 +36,16 @@ _FIGURES: Final = {
     "ece": "Expected calibration error.",
     "lift": "Rate among the tenth with the highest scores over the base rate.",
 }
+_POPULATIONS: Final = {
+    "matured": "Predictions at events (event) or at timers (timer) that the figures are of.",
+    "users": "Users that they are of; each counts once.",
+    "base_rate": "Share of them that came true.",
+    "auc": "ROC-AUC.",
+    "log_loss": "Mean log-loss, nats.",
+    "base_log_loss": "Log-loss of always predicting the base rate.",
+    "ece": "Expected calibration error.",
+    "ece_chance": "Calibration error that calibrated predictions stay below 95 times of 100.",
+}
 _RANKINGS: Final = {
     "judged": "Rankings that the figures are of.",
     "hit_rate": "Share of them with what came next among the names told.",
@@ -150,6 +160,12 @@ class _Now(Collector):
             name: GaugeMetricFamily(f"intentstream_model_{name}", text, labels=labels)
             for name, text in _FIGURES.items()
         }
+        apart = {
+            name: GaugeMetricFamily(
+                f"intentstream_population_{name}", text, labels=[*labels, "population"]
+            )
+            for name, text in _POPULATIONS.items()
+        }
         rankings = {
             name: GaugeMetricFamily(
                 f"intentstream_ranking_{name}", text, labels=["model", "ranking"]
@@ -169,14 +185,20 @@ class _Now(Collector):
             for name, index in found.stability.items():
                 stability.add_metric([found.model_version, name], index)
             for target, told in found.targets.items():
-                for name, gauge in figures.items():
-                    # A figure that cannot be told, such as AUC of one class, is left out.
-                    if (value := getattr(told, name)) is not None:
-                        gauge.add_metric([found.model_version, target], value)
+                _add(figures, [found.model_version, target], told)
+                for population, part in told.populations.items():
+                    _add(apart, [found.model_version, target, population], part)
             for what, ranked in found.rankings.items():
-                for name, gauge in rankings.items():
-                    gauge.add_metric([found.model_version, what], getattr(ranked, name))
+                _add(rankings, [found.model_version, what], ranked)
         yield from figures.values()
+        yield from apart.values()
         yield from rankings.values()
         yield alarms
         yield stability
+
+
+def _add(gauges: dict[str, GaugeMetricFamily], labels: list[str], found: object) -> None:
+    for name, gauge in gauges.items():
+        # A figure that cannot be told, such as AUC of one class, is left out.
+        if (value := getattr(found, name)) is not None:
+            gauge.add_metric(labels, value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from models.populations import EVENT
+
 if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert
 
@@ -25,6 +27,8 @@ class Pending:
     """Code of the event type that decides."""
     probability: float
     offset: int
+    population: str = EVENT
+    """Where it was predicted, see `models.populations`."""
     alert: ChurnAlert | None = None
     settled: bool = False
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
+import xxhash
 
 from models.evaluate import calibration_error, log_loss, roc_auc
+from models.populations import EVENT, TIMER, population_figures, populations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["CalibrationRow", "Figures", "PerModel", "Window"]
+__all__ = ["CalibrationRow", "Figures", "PerModel", "PopulationFigures", "Window"]
 
 W = TypeVar("W")
 
@@ -32,6 +34,22 @@ class CalibrationRow:
     """Mean probability."""
     observed: float
     """Share that came true."""
+
+
+@dataclass(frozen=True)
+class PopulationFigures:
+    """Figures of the predictions at events, or at timers, each user counting once."""
+
+    matured: int
+    users: int
+    base_rate: float
+    auc: float | None
+    """None where all outcomes are the same."""
+    log_loss: float
+    base_log_loss: float
+    ece: float
+    ece_chance: float
+    """See `models.populations.chance_error`."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +72,37 @@ class Figures:
     calibration: tuple[CalibrationRow, ...]
     lift: float | None
     """Rate among the tenth with the highest probabilities over the base rate; None without one."""
+    populations: Mapping[str, PopulationFigures] = field(default_factory=dict)
+    """Of predictions at events and at timers apart, as far as there are any."""
 
 
 class Window:
-    """A ring of (label, probability, recency score) that grows up to its size."""
+    """A ring of (label, probability, recency score, population, user) that grows up to its size."""
 
     def __init__(self, size: int) -> None:
         """Hold the last `size` predictions."""
         self._size = size
-        self._rows = np.empty((min(size, _FIRST_SIZE), 3))
+        self._rows = np.empty((min(size, _FIRST_SIZE), 4))
+        self._users = np.empty(len(self._rows), np.uint64)
         self._total = 0
 
-    def add(self, label: bool, probability: float, recency: float) -> None:  # noqa: FBT001
+    def add(
+        self,
+        label: bool,  # noqa: FBT001
+        probability: float,
+        recency: float,
+        user: str,
+        population: str = EVENT,
+    ) -> None:
         """Take in one matured prediction; of `recency` only the order counts."""
         room = len(self._rows)
         if self._total == room and room < self._size:
-            grown = np.empty((min(2 * room, self._size), 3))
-            grown[:room] = self._rows
-            self._rows = grown
-        self._rows[self._total % len(self._rows)] = (label, probability, recency)
+            size = min(2 * room, self._size)
+            self._rows = np.concatenate([self._rows, np.empty((size - room, 4))])
+            self._users = np.concatenate([self._users, np.empty(size - room, np.uint64)])
+        place = self._total % len(self._rows)
+        self._rows[place] = (label, probability, recency, population == TIMER)
+        self._users[place] = xxhash.xxh3_64_intdigest(user.encode())
         self._total += 1
 
     def figures(self) -> Figures | None:
@@ -80,7 +110,8 @@ class Window:
         rows = self._rows[: self._total]
         if len(rows) == 0:
             return None
-        labels, probabilities, recency = rows.T
+        users = self._users[: self._total]
+        labels, probabilities, recency, at_timer = rows.T
         base = float(labels.mean())
         return Figures(
             total=self._total,
@@ -93,6 +124,11 @@ class Window:
             ece=calibration_error(labels, probabilities),
             calibration=_table(labels, probabilities),
             lift=_lift(labels, probabilities, base),
+            populations={
+                name: _population(labels[part], probabilities[part], users[part])
+                for name, part in populations(at_timer == 0).items()
+                if part.any()
+            },
         )
 
 
@@ -130,6 +166,23 @@ class PerModel(Generic[W]):
     def versions(self, name: str) -> list[str]:
         """Models that have a window of this, the one used last at the end."""
         return [version for version, known in self._windows if known == name and version]
+
+
+def _population(
+    labels: np.ndarray, probabilities: np.ndarray, users: np.ndarray
+) -> PopulationFigures:
+    found = population_figures(labels, probabilities, users)
+    base = found["base_rate"]
+    return PopulationFigures(
+        matured=len(labels),
+        users=int(found["users"]),
+        base_rate=base,
+        auc=_known(found["roc_auc"]),
+        log_loss=found["log_loss"],
+        base_log_loss=log_loss(np.array([1.0, 0.0]), np.full(2, base), np.array([base, 1 - base])),
+        ece=found["ece"],
+        ece_chance=found["ece_chance"],
+    )
 
 
 def _known(value: float) -> float | None:

@@ -158,9 +158,9 @@ class TestAlarms:
         joiner = OutcomeJoiner(rules(), found)
         rng = np.random.default_rng(3)
         window = joiner._windows.of("m1", "purchase")
-        for p in rng.beta(2, 8, n).tolist():
+        for number, p in enumerate(rng.beta(2, 8, n).tolist()):
             said = 1 - p if rng.random() < error else p
-            window.add(bool(rng.random() < p), said, 0.0)
+            window.add(bool(rng.random() < p), said, 0.0, f"u{number}")
         feed(found, "m1", n, error, **at_)
         (metrics,) = found.metrics(joiner, 5)
         return metrics
@@ -178,8 +178,29 @@ class TestAlarms:
         assert metrics.rollout is None
         said = " ".join(metrics.alarms)
         assert "score.purchase has drifted: stability index" in said
-        assert "purchase is badly calibrated" in said
-        assert "purchase is no better than its base rate" in said
+        assert "purchase at events is badly calibrated" in said
+        assert "purchase at events is no better than its base rate" in said
+
+    def test_predictions_at_timers_are_evaluated_apart(self):
+        found = watch(roles(m1="champion"))
+        joiner = OutcomeJoiner(rules(), found)
+        for number in range(300):
+            user, day = f"u{number}", number / 100
+            here = prediction(user, day, 0.5, offset=number)
+            joiner.prediction(here)
+            later = msgspec.structs.replace(
+                prediction(user, day + 0.5, 0.9, offset=number), reason="timer"
+            )
+            joiner.prediction(later)
+            if number % 2 == 0:
+                buy(joiner, user, day + 0.25)
+        pass_time(joiner, PURCHASE_DAYS + 5)
+        (metrics,) = found.metrics(joiner, 5)
+        parts = metrics.targets["purchase"].populations
+        assert (parts["event"].matured, parts["event"].base_rate) == (300, 0.5)
+        assert (parts["timer"].matured, parts["timer"].base_rate) == (300, 0.0)
+        assert "purchase at timers is badly calibrated: error 0.900" in metrics.alarms
+        assert not any("at events is badly" in alarm for alarm in metrics.alarms)
 
     def test_carts_are_told_and_complained_of_like_purchases(self):
         found = watch()
@@ -194,7 +215,7 @@ class TestAlarms:
         assert set(metrics.targets) == {"purchase", "cart"}
         cart = metrics.targets["cart"]
         assert (cart.matured, cart.base_rate, cart.ece) == (120, 0.1, pytest.approx(0.8))
-        assert "cart is badly calibrated: error 0.800" in metrics.alarms
+        assert "cart at events is badly calibrated: error 0.800" in metrics.alarms
 
     def test_rankings_are_told_beside_targets_and_alone(self):
         found = watch(roles(m1="champion"))

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from pydantic import ValidationError
 
-from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
+from schemas.monitoring import ModelMetrics, PopulationMetrics, RankingMetrics, TargetMetrics
 from stream.config.settings import Settings
 from stream.errors import WorkerError
 from stream.kafka.topics import create_topics
@@ -42,6 +42,17 @@ class Judging:
             base_log_loss=0.5,
             ece=0.01,
             auc=0.81,
+            populations={
+                "timer": PopulationMetrics(
+                    matured=40,
+                    users=30,
+                    base_rate=0.5,
+                    log_loss=0.6,
+                    base_log_loss=0.69,
+                    ece=0.04,
+                    ece_chance=0.05,
+                )
+            },
         )
         ranking = RankingMetrics(total=70, judged=60, hit_rate=0.5, ndcg=0.25, last_hit_rate=0.125)
         self.metrics = [
@@ -120,6 +131,10 @@ def test_figures_are_metrics(site):
     assert 'intentstream_model_alarms{model="m1"} 1.0' in text
     assert 'intentstream_model_stability{model="m1",of="score.purchase"} 0.3' in text
     assert "intentstream_model_lift{" not in text, "what cannot be told is left out"
+    apart = '{model="m1",population="timer",target="purchase"}'
+    assert f"intentstream_population_ece{apart} 0.04" in text
+    assert f"intentstream_population_ece_chance{apart} 0.05" in text
+    assert "intentstream_population_auc{" not in text
     labels = '{model="m1",ranking="category"}'
     assert f"intentstream_ranking_judged{labels} 60.0" in text
     assert f"intentstream_ranking_hit_rate{labels} 0.5" in text
