@@ -28,10 +28,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
-
 from models.history import PURCHASE, REFUND
-from models.populations import EVENT, TIMER
+from models.populations import EVENT
 from models.targets import ABSENT, ANY, judged, session_end
 from stream.outcomes.order_times import Line, OrderTimes
 from stream.outcomes.pending import Lane, Pending
@@ -194,7 +192,7 @@ class OutcomeJoiner:
                 target.event_type,
                 score.probability,
                 offset,
-                EVENT if prediction.reason is UNSET else TIMER,
+                prediction.reason or EVENT,
             )
             self._latest[key] = pending
             self._wait(prediction.source.partition, pending)
