@@ -24,7 +24,7 @@ def evaluate(
         typer.Argument(
             help="all, or cdnow_return, online_retail_return, online_retail_spend, "
             "taobao_purchase_24h, taobao_interest_24h, taobao_next, published, simulated_shop, "
-            "simulated_return."
+            "simulated_return, recsys2025 (docs/recsys2025.md; in all where --data has it)."
         ),
     ] = "all",
     data: Annotated[
