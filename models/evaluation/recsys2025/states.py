@@ -47,5 +47,6 @@ def examples_at(log: LogParts, now: int, config: DatasetConfig) -> Iterator[Exam
                 slice=np.full(count, VALIDATION, np.int8),
                 user=ordered.log.users[ordered.starts[low:high]],
                 seen=position.astype(np.int64),
+                at_event=np.zeros(count, np.bool_),
             )
         give_back()
