@@ -263,7 +263,8 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
         bool | UnsetType,
         Meta(
             description="True when it was decided before any trained model was published: the "
-            "risk is little more than a guess."
+            "risk is of a purchase process without labels. Where `churn.raise_untrained` is not "
+            "set, one whose predictions agree with the log so far."
         ),
     ] = UNSET
     decision_delay_ms: Annotated[

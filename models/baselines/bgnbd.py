@@ -25,16 +25,18 @@ SOLVER_STEPS: Final = 200
 GRADIENT_TOLERANCE: Final = 1e-7
 SPREAD_LIMIT: Final = 12.0
 """Largest logarithm of a number: a shop without any leaving has no finite optimum."""
+PRIOR_SPREAD: Final = 1.0
+"""Standard deviation of the logarithm of a number around its prior."""
 MOST_HISTORIES: Final = 50_000
 """More histories than these add nothing to four numbers."""
 IMPOSSIBLE: Final = -1e9
 
 
-def fit_process(profile: NDArray[Any]) -> ProcessParameters:
+def fit_process(profile: NDArray[Any], prior: ProcessParameters | None = None) -> ProcessParameters:
     """Fit the process to histories, as profiles [N,P] tell of them.
 
     Users without an order say nothing about the process and are left out; of very many an evenly
-    spaced part is taken.
+    spaced part is taken. ``prior``: see `fit_bgnbd`.
 
     Raises:
         TrainingError: no user has ordered, or the fit fails.
@@ -45,16 +47,25 @@ def fit_process(profile: NDArray[Any]) -> ProcessParameters:
     values = values[:: max(len(values) // MOST_HISTORIES, 1)]
     repeats = np.maximum(values[:, names.index("log_orders")].round() - 1, 0)
     span = values[:, names.index("log_purchase_span_hours")]
-    return fit_bgnbd(repeats, span, span + values[:, names.index("log_since_purchase_hours")])
+    age = span + values[:, names.index("log_since_purchase_hours")]
+    return fit_bgnbd(repeats, span, age, prior)
 
 
-def fit_bgnbd(repeats: NDArray[Any], span: NDArray[Any], age: NDArray[Any]) -> ProcessParameters:
+def fit_bgnbd(
+    repeats: NDArray[Any],
+    span: NDArray[Any],
+    age: NDArray[Any],
+    prior: ProcessParameters | None = None,
+) -> ProcessParameters:
     """The parameters that make the histories most likely.
 
     Args:
         repeats: x, orders after the first, [N].
         span: t_x, hours from the first to the last order, [N].
         age: T, hours from the first order to now, [N].
+        prior: what the logarithms of the parameters are normal around, with a standard deviation
+            of `PRIOR_SPREAD`, thrice that for the scale: it decides where histories are too short
+            to tell leaving from a long gap. None: maximum likelihood.
 
     Raises:
         TrainingError: there is no history, or the fit fails.
@@ -63,7 +74,12 @@ def fit_bgnbd(repeats: NDArray[Any], span: NDArray[Any], age: NDArray[Any]) -> P
         raise TrainingError("the purchase process has nothing to be fitted on: nobody has ordered")
     x, t_x, t = (torch.as_tensor(np.asarray(v, np.float64)) for v in (repeats, span, age))
     unit = t.mean().clamp(min=1.0)
-    theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    centre = torch.zeros(4, dtype=torch.float64)
+    if prior is not None:
+        scale = prior.scale_hours / float(unit)
+        centre = torch.tensor([prior.shape, scale, prior.a, prior.b], dtype=torch.float64).log()
+    spread = torch.tensor([1.0, 3.0, 1.0, 1.0], dtype=torch.float64) * PRIOR_SPREAD
+    theta = centre.clone().requires_grad_()
     solver = torch.optim.LBFGS(
         [theta],
         max_iter=SOLVER_STEPS,
@@ -74,6 +90,8 @@ def fit_bgnbd(repeats: NDArray[Any], span: NDArray[Any], age: NDArray[Any]) -> P
     def closure() -> Tensor:
         solver.zero_grad()
         loss = _negative_log_likelihood(theta, x, t_x / unit, t / unit)
+        if prior is not None:
+            loss = loss + ((theta - centre) / spread).square().sum() / (2 * len(x))
         loss.backward()
         return loss
 

@@ -21,6 +21,12 @@ class RhythmConfig:
     dropout_b: float = 2.4
     """b of the same."""
 
+    @classmethod
+    def of(cls, process: ProcessParameters) -> "RhythmConfig":
+        """The configuration whose numbers are those of a process."""
+        gap = round(process.scale_hours / process.shape * HOUR_MS)
+        return cls(gap, process.shape, process.a, process.b)
+
     @property
     def parameters(self) -> ProcessParameters:
         """The prior as numbers of the process."""

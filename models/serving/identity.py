@@ -31,6 +31,7 @@ class Identity:
     reference_profile: F32
     recurrent: bool = True
     reference: Reference | None = None
+    raises: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -46,4 +47,5 @@ class Identity:
             np.array(manifest.reference_profile, np.float32),
             manifest.recurrent,
             manifest.reference,
+            manifest.raises,
         )

@@ -97,7 +97,9 @@ class Manifest(msgspec.Struct, frozen=True):
     choice: str = ""
     """Why this architecture was chosen."""
     cold_start: bool = False
-    """The model was not trained on the shop's data."""
+    """The model learnt from no labels of the shop's data."""
+    raises: bool = True
+    """Whether it may raise alerts; a cold-start model whose check failed may not."""
     reference: Reference = Reference()
     """How features, scores and labels were distributed; what drift is measured against."""
     rankings: tuple[Ranking, ...] = ()

@@ -83,6 +83,8 @@ class Scorer:
         """False: states are made anew by `encode` from the last events, never by `scan`."""
         self.feature_version = identity.feature_version
         self.cold_start = identity.cold_start
+        self.raises = identity.raises
+        """Whether it may raise alerts by default."""
         self.reference = identity.reference or Reference()
         """How its inputs were distributed in training."""
         self.reference_profile = identity.reference_profile
@@ -183,6 +185,7 @@ class Scorer:
             1,
             features.FEATURE_VERSION,
             cold_start=True,
+            raises=False,
             reference_profile=np.zeros(len(features.PROFILE_FEATURES), np.float32),
         )
         where = pick_device(device)

@@ -181,7 +181,7 @@ def train_on(
     script = script_bytes(network) if lesson is None else restated(lesson.script, network)
     manifest = manifest_of(
         best.network,
-        _version(created_at, best.architecture, script),
+        version_of(created_at, best.architecture, script),
         best.architecture,
         history_length=config.dataset.history_length,
         targets=targets,
@@ -298,7 +298,8 @@ def _reference(examples: Examples) -> tuple[float, ...]:
     return tuple(float(mean) for mean in means)
 
 
-def _version(created_at: int, architecture: str, script: bytes) -> str:
+def version_of(created_at: int, architecture: str, script: bytes) -> str:
+    """Name of a model: when it was made, of what kind it is and the digest of its script."""
     moment = datetime.fromtimestamp(created_at / 1000, UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}-{architecture}-{sha256(script)[:8]}"
 

@@ -104,6 +104,10 @@ class TrainSettings(Section):
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     min_windows: int = Field(default=200, ge=2)
     """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    cold_start: bool = True
+    """While no trained model serves and a round gives none: fit the purchase process, which needs
+    no labels, and publish it as champion, marked `cold_start`, if it predicts the last part of the
+    log better than what serves before any model. It raises alerts where it is calibrated there."""
     rollout: Literal["shadow", "canary", "champion"] = "champion"
     """What a new model is announced as; `intentstream models promote` takes it further."""
     canary_share: Share = 0.05

@@ -213,8 +213,10 @@ class ChurnSettings(Section):
     raise_in_history: bool = False
     """Raise alerts of history (worker.history_age_ms) too; on the event clock they are in any case.
     They are marked `replayed`."""
-    raise_untrained: bool = True
-    """Raise alerts before any trained model is published. They are marked `cold_start`."""
+    raise_untrained: bool = False
+    """Raise alerts also by what serves before any model is published, and by a purchase process
+    fitted without labels whose check on the log failed (train.cold_start): their risks may be far
+    from the truth. Alerts of before a trained model are marked `cold_start`."""
     holdout_share: Share = 0.1
     """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
     holdout_salt: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]{0,64}$")

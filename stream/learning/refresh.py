@@ -109,6 +109,11 @@ class Refresher:
             names=self.source.names,
         )
 
+    @property
+    def begun(self) -> bool:
+        """Whether the log was taken in, and is no longer kept event by event."""
+        return self._state.begun
+
     def published(self, version: str) -> None:
         """Note that what was trained last is published as `version`.
 

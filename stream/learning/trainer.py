@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from models.data.dataset import DatasetConfig
-from models.errors import ArtifactError
+from models.errors import ArtifactError, CheckpointError, DatasetError, TrainingError
 from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report
@@ -34,6 +34,7 @@ from stream.learning.logreader import Count
 from stream.learning.refresh import STATE_FILE, Refresher
 from stream.learning.sources import Source
 from stream.learning.tracking import tracked
+from stream.learning.unlabelled import without_labels
 
 log = structlog.get_logger(__name__)
 
@@ -193,20 +194,29 @@ def run_round(
     with tracked(settings, now, report, leads=group.leads) as track:
         checkpoints = settings.data_dir / "fits"
         course = Course(device, track.epoch, group, checkpoints, resume)
-        if refresher is not None:
-            trained = refresher.train(until, now, course, count, champion_of(settings))
-        else:
-            events = source.read(count)
-            trained = train(
-                events if until is None else Until(events, until),
-                targets_of(settings),
-                config_of(settings, drop_late=source.in_arrival_order),
-                created_at=now,
-                invalid=source.refused,
-                course=course,
-                champion=champion_of(settings),
-                names=source.names,
-            )
+        champion = champion_of(settings)
+        config = config_of(settings, drop_late=source.in_arrival_order)
+        try:
+            if refresher is not None:
+                trained = refresher.train(until, now, course, count, champion)
+            else:
+                events = source.read(count)
+                trained = train(
+                    events if until is None else Until(events, until),
+                    targets_of(settings),
+                    config,
+                    created_at=now,
+                    invalid=source.refused,
+                    course=course,
+                    champion=champion,
+                    names=source.names,
+                )
+        except CheckpointError:
+            raise
+        except (DatasetError, TrainingError) as why:
+            if refresher is not None and refresher.begun:
+                raise  # Its events are no longer kept one by one.
+            trained = without_labels(settings, source, config, champion, why, until=until, now=now)
         track.figures(trained.manifest.metrics)
     for ranking in trained.card.rankings:
         if ranking.refused:
@@ -217,10 +227,12 @@ def run_round(
     registry = Registry(settings.models_dir)
     documents = trained.documents()
     manifest = registry.publish(trained.manifest, trained.script, trained.golden, sign, documents)
-    if refresher is not None:
+    if refresher is not None and not manifest.cold_start:
         refresher.published(manifest.version)
     if announced:
-        asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share))
+        # Before a trained model there is nothing that one could be tried beside.
+        role = "champion" if manifest.cold_start else chosen.rollout
+        asyncio.run(announce(settings, manifest, role, chosen.canary_share))
     seconds = time.monotonic() - begun
     return Round(manifest, registry.path(manifest.version), announced, seconds)
 

@@ -224,7 +224,7 @@ class ChurnWatch:
 
     def _raising(self, decided: Decided, scorer: ScorerLike) -> NDArray[np.bool_]:
         """At which decisions an alert may be raised."""
-        if scorer.cold_start and not self._rules.raise_untrained:
+        if not (scorer.raises or self._rules.raise_untrained):
             return np.zeros(len(decided.past), np.bool_)
         return ~decided.past | self._in_history
 

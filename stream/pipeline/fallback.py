@@ -61,6 +61,7 @@ class CheckedScorer:
         self.overlaps = scorer.overlaps
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
+        self.raises = scorer.raises
         self.reference_profile = scorer.reference_profile
         self.reference: Reference = getattr(scorer, "reference", Reference())
         self._joining = Joining()

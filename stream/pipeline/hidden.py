@@ -40,6 +40,8 @@ class ScorerLike(Protocol):
     """Whether numbers are still being made when `launch` returns."""
     feature_version: str
     cold_start: bool
+    raises: bool
+    """Whether it may raise alerts though `churn.raise_untrained` is not set."""
     reference_profile: F32
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:

@@ -38,7 +38,12 @@ from tests.patience import PATIENCE_S
 MakeWorld = Callable[..., World]
 SERVING = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 64},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 ANN = "ann"
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kafka
 
 
 def test_an_old_history_survives_all_that_comes_after_it(world: Callable[..., World]) -> None:
-    shop = world(churn={"raise_at": 0.3, "resolve_at": 0.1})
+    shop = world(churn={"raise_at": 0.3, "raise_untrained": True, "resolve_at": 0.1})
     now = time.time_ns() // 1_000_000
     begin = now - 1_800 * DAY_MS
     log: list[Event] = [

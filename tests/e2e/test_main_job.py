@@ -31,6 +31,7 @@ QUICK = {
     "prior_gap_ms": 1500,
     "min_gap_ms": 1000,
     "raise_at": 0.05,
+    "raise_untrained": True,
     "resolve_at": 0.01,
     "escalate_after_ms": 86_400_000,
 }
@@ -60,7 +61,12 @@ def test_taobao_through_a_worker_equals_a_serial_replay(world: MakeWorld, order:
 def test_killed_three_times_a_subscriber_sees_what_a_serial_run_gives(world: MakeWorld) -> None:
     shop = world(
         worker={"clock": "event", "emit": "every", "batch_size": 512},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
     )
     scorer = publish(shop)
     shop.run("produce", str(TAOBAO), "--format", "taobao", *TAOBAO_SPAN)
@@ -83,7 +89,12 @@ def test_killed_at_a_stage_boundary_nothing_is_lost_or_doubled(
 ) -> None:
     shop = world(
         worker={"clock": "event", "emit": "every", "batch_size": 16},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
     )
     scorer = publish(shop)
     # A commit covers at most nine batches, so there are more of them than kills need.

@@ -36,6 +36,7 @@ SECTIONS = {
     # Whoever has bought twice is raised once two of their gaps have passed.
     "churn": {
         "raise_at": 0.05,
+        "raise_untrained": True,
         "resolve_at": 0.01,
         "min_gap_ms": 1000,
         "prior_gap_ms": 3000,

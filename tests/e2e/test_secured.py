@@ -57,7 +57,7 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
         tmp_path,
         secured,
         worker={"clock": "event", "emit": "every", "device": "cpu"},
-        churn={"raise_at": 0.05, "resolve_at": 0.01, "min_orders": 1},
+        churn={"raise_at": 0.05, "raise_untrained": True, "resolve_at": 0.01, "min_orders": 1},
         train={
             "min_windows": 50,
             "architecture": "logistic",

@@ -22,7 +22,12 @@ ROW, NAME = 1, "worker SIGKILL at each stage boundary"
 KILLED_AT = tuple(stage for stage in STAGES if stage not in {"after_ack", "after_recovery"})
 SHOP: dict[str, dict[str, object]] = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 16, "commit_interval_ms": 20},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 
 

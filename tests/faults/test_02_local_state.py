@@ -81,7 +81,12 @@ class Shop:
 
 SHOP: dict[str, dict[str, object]] = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 64},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 
 

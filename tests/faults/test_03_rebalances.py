@@ -37,7 +37,12 @@ LONGEST_WITHOUT_OWNER_S = 30
 def make_shop(world: Callable[..., World]) -> World:
     return world(
         worker={"clock": "event", "emit": "every", "batch_size": 256},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
         topics={"partitions": PARTITIONS},
     )
 

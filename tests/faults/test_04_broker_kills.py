@@ -41,7 +41,12 @@ def test_brokers_die_and_come_back(
     shop = world(
         on=cluster,
         worker={"clock": "event", "emit": "every", "batch_size": 64},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
         topics={"replication": 3},
     )
     scorer = publish(shop)

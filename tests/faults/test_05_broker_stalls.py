@@ -66,7 +66,12 @@ def test_the_committed_offset_never_passes_the_changelog(
 ) -> None:
     shop = world(
         worker={"clock": "event", "emit": "every", "batch_size": 64, "guarantee": guarantee},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
     )
     scorer = publish(shop)
     seed = rng.randrange(10**6)

@@ -33,7 +33,12 @@ QUICKEST = ["in_transaction"]
 
 SETTINGS: Final[dict[str, Any]] = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 16, "commit_interval_ms": 20},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 
 

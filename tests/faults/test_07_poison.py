@@ -28,7 +28,12 @@ ROW, NAME = 7, "1 % poison; dead letters repaired and replayed"
 
 SHOP: dict[str, dict[str, object]] = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 256},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 Record = tuple[bytes | None, bytes | None]
 

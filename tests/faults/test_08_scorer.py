@@ -25,7 +25,12 @@ ROW, NAME = 8, "scorer raises, returns NaN or the wrong shape"
 
 SHOP: dict[str, dict[str, object]] = {
     "worker": {"clock": "event", "emit": "every", "batch_size": 64, "commit_interval_ms": 20},
-    "churn": {"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+    "churn": {
+        "prior_gap_ms": 86_400_000,
+        "tick_ms": 3_600_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 }
 FAILS = MODES[:3]
 

@@ -53,7 +53,7 @@ def test_equal_to_the_oracle_under_the_stated_rules(
     for _ in range(scale(1, 2)):
         shop = world(
             worker={"clock": clock, "emit": "every", "batch_size": 128},
-            churn={"prior_gap_ms": DAY, "tick_ms": HOUR, "raise_at": 0.6},
+            churn={"prior_gap_ms": DAY, "tick_ms": HOUR, "raise_at": 0.6, "raise_untrained": True},
         )
         scorer = publish(shop)
         seed = rng.randrange(10**6)

@@ -87,6 +87,7 @@ def test_the_others_wait_hardly_longer_and_the_program_is_known(
             "prior_gap_ms": 86_400_000,
             "tick_ms": 3_600_000,
             "raise_at": 0.05,
+            "raise_untrained": True,
             "resolve_at": 0.01,
         },
     )

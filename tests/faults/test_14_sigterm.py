@@ -31,7 +31,12 @@ def test_a_worker_ends_cleanly_in_the_middle_of_a_backlog(
 ) -> None:
     shop = world(
         worker={"clock": "event", "emit": "every", "batch_size": 512},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
     )
     scorer = publish(shop)
     times = scale(1, 10)

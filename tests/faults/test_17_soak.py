@@ -209,7 +209,7 @@ class Curve:
 def test_nothing_grows(
     world: Callable[..., World], fault_row: FaultRow, rng: random.Random, scale: Scale
 ) -> None:
-    shop = world(worker={"emit": "every"}, churn={"raise_at": 0.7})
+    shop = world(worker={"emit": "every"}, churn={"raise_at": 0.7, "raise_untrained": True})
     keep_small(shop)
     publish(shop, 0, "gru-0")
     customers, reader = Customers(shop, rng), Reader(shop)

@@ -128,7 +128,7 @@ def test_chaos_gives_the_outputs_of_a_serial_run(
 ) -> None:
     shop = world(
         worker={"clock": "event", "emit": "every", "batch_size": 64},
-        churn={"prior_gap_ms": DAY, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={"prior_gap_ms": DAY, "tick_ms": 3_600_000, "raise_at": 0.6, "raise_untrained": True},
         topics={"partitions": PARTITIONS},
     )
     scorer = publish(shop)

@@ -166,7 +166,12 @@ def test_acknowledged_without_a_leader(
         ),
         create=placed(leaderless),
         worker={"clock": "event", "emit": "every", "batch_size": 64, "commit_interval_ms": 50},
-        churn={"prior_gap_ms": 86_400_000, "tick_ms": 3_600_000, "raise_at": 0.6},
+        churn={
+            "prior_gap_ms": 86_400_000,
+            "tick_ms": 3_600_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
         topics={"replication": 1},
     )
     scorer = publish(shop)

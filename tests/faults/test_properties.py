@@ -34,6 +34,7 @@ CHURN = {
     "cooldown_ms": DAY,
     "escalate_after_ms": DAY,
     "raise_at": 0.6,
+    "raise_untrained": True,
     "escalate_at": 0.7,
     "min_orders": 1,
 }

@@ -27,6 +27,7 @@ UNASKED = SimpleNamespace(
     shown=0,
     feature_version="1",
     cold_start=True,
+    raises=False,
     reference_profile=(),
 )
 """A model that this pipeline never asks."""

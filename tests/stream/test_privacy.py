@@ -27,7 +27,12 @@ T = 1_600_000_000_000
 def settings(key: str | None = KEY, **sections: object) -> Settings:
     return Settings(
         worker={"clock": "event", "emit": "every"},
-        churn={"raise_at": 0.4, "resolve_at": 0.3, "prior_gap_ms": 86_400_000},
+        churn={
+            "raise_at": 0.4,
+            "raise_untrained": True,
+            "resolve_at": 0.3,
+            "prior_gap_ms": 86_400_000,
+        },
         privacy={"pseudonym_key": key},
         **sections,
     )

@@ -24,9 +24,10 @@ from stream.kafka.announce import announcement
 from stream.learning.sources import FromFiles, FromKafka
 from stream.learning.trainer import Round, config_of, fit_of, refresher_of, rounds, run_round
 from tests.conftest import Kafka
-from tests.models.shop import DAY, shop_log
+from tests.models.shop import DAY, START, shop_log
+from tests.models.training.test_cold_start import poisson_shop
 from tests.stream.kafka_tools import create_topics, produce, unique
-from tests.stream.training_tools import Cli, Nowhere, first_record, settings_for
+from tests.stream.training_tools import Cli, Nowhere, first_record, messages, settings_for
 
 
 def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> None:
@@ -135,6 +136,54 @@ def test_nothing_is_published_when_training_is_refused(tmp_path: Path, jsonl: Pa
     with pytest.raises(DatasetError, match="event log is empty"):
         run_round(settings, FromFiles((jsonl,)), until=1, device="cpu")
     assert not settings.models_dir.exists()
+
+
+@pytest.fixture(scope="module")
+def young(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 20 days, where a labelled model of churn within 10 needs more than 30."""
+    path = tmp_path_factory.mktemp("young") / "young.jsonl"
+    early = [value for _, value in messages(poisson_shop(1000).until(START + 20 * DAY))]
+    path.write_bytes(b"\n".join(early))
+    return path
+
+
+class TestBeforeLabels:
+    @pytest.mark.parametrize("going_on", [False, True])
+    def test_purchase_process_is_published_as_champion(
+        self, tmp_path: Path, young: Path, *, going_on: bool
+    ) -> None:
+        settings, source = settings_for(tmp_path / "models"), FromFiles((young,))
+        refresher = refresher_of(settings, source, kept=True) if going_on else None
+        done = run_round(settings, source, device="cpu", announced=False, refresher=refresher)
+        assert done.manifest.cold_start
+        assert "because the log spans" in done.manifest.choice
+        scorer = Scorer.load(done.folder, "cpu")
+        assert [target.name for target in scorer.targets] == ["purchase", "churn"]
+        assert scorer.cold_start
+
+    def test_it_is_replaced_by_a_later_one_and_by_no_trained_one(
+        self, tmp_path: Path, young: Path, jsonl: Path
+    ) -> None:
+        settings = settings_for(tmp_path / "models")
+        source = FromFiles((young,))
+        first, second = (
+            run_round(settings, source, until=until, device="cpu", announced=False).manifest
+            for until in (START + 18 * DAY, None)
+        )
+        assert second.cold_start
+        assert second.version != first.version
+        labelled = run_round(settings, FromFiles((jsonl,)), device="cpu", announced=False).manifest
+        assert not labelled.cold_start
+        with pytest.raises(DatasetError, match="the log spans"):
+            run_round(settings, source, device="cpu", announced=False)
+
+    def test_none_where_the_settings_want_none(self, tmp_path: Path, young: Path) -> None:
+        settings = settings_for(tmp_path / "models")
+        train = settings.train.model_copy(update={"cold_start": False})
+        settings = settings.model_copy(update={"train": train})
+        with pytest.raises(DatasetError, match="the log spans"):
+            run_round(settings, FromFiles((young,)), device="cpu", announced=False)
+        assert not settings.models_dir.exists()
 
 
 class TestRounds:

@@ -14,7 +14,12 @@ from tests.logs import START, TARGETS
 
 NOW = START + 1_800 * DAY_MS
 """Five years after the beginning of the history."""
-ALERTING = {"raise_at": 0.3, "resolve_at": 0.1, "escalate_at": 0.4}
+ALERTING: dict[str, object] = {
+    "raise_at": 0.3,
+    "resolve_at": 0.1,
+    "escalate_at": 0.4,
+    "raise_untrained": True,
+}
 Piped = tuple[bytes, bytes, int]
 
 

@@ -28,6 +28,7 @@ SETTINGS = Settings(
         "replay_tick_ms": DAY,
         "prior_gap_ms": DAY,
         "raise_at": 0.3,
+        "raise_untrained": True,
         "resolve_at": 0.2,
         "escalate_at": 0.9,
         "min_orders": 1,

@@ -158,7 +158,12 @@ def test_a_failure_in_the_middle_leaves_no_half_batch(
     """Opened anew after each failure, the older model's scores are those of a run without one."""
     settings = Settings(
         worker={"clock": "event", "emit": "every"},
-        churn={"tick_ms": 3_600_000, "prior_gap_ms": 86_400_000, "raise_at": 0.6},
+        churn={
+            "tick_ms": 3_600_000,
+            "prior_gap_ms": 86_400_000,
+            "raise_at": 0.6,
+            "raise_untrained": True,
+        },
     )
     log = duplicated(disordered(shop_log(seed, 600), seed, 900_000), seed, 0.1)
     size = 50

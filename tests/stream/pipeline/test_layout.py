@@ -40,6 +40,7 @@ SETTINGS = Settings(
         "tick_ms": 3_600_000,
         "prior_gap_ms": DAY,
         "raise_at": 0.6,
+        "raise_untrained": True,
         "cooldown_ms": DAY,
         "escalate_after_ms": DAY,
     },

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from schemas.outputs import ChurnAlert
 
-WALL = {"worker": {"clock": "wall"}, "churn": {"raise_at": 0.3, "resolve_at": 0.1}}
+WALL = {
+    "worker": {"clock": "wall"},
+    "churn": {"raise_at": 0.3, "raise_untrained": True, "resolve_at": 0.1},
+}
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ from tests.logs import DAY, START, gru_scorer, passers_by
 HOUR = 3_600_000
 SETTINGS = Settings(
     worker={"clock": "event", "emit": "every"},
-    churn={"tick_ms": HOUR, "prior_gap_ms": DAY, "raise_at": 0.01, "resolve_at": 0.005},
+    churn={
+        "tick_ms": HOUR,
+        "prior_gap_ms": DAY,
+        "raise_at": 0.01,
+        "raise_untrained": True,
+        "resolve_at": 0.005,
+    },
 )
 
 

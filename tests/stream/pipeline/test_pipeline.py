@@ -44,6 +44,7 @@ def settings(**changes: dict[str, object]) -> Settings:
             "cooldown_ms": DAY,
             "escalate_after_ms": 6 * 3_600_000,
             "raise_at": 0.3,
+            "raise_untrained": True,
             "escalate_at": 0.4,
             "resolve_at": 0.1,
         },
@@ -379,7 +380,7 @@ def test_a_program_is_marked_and_raises_no_alert(scorer: Scorer, batch: int) -> 
     ]
     # Every purchase is an order: the session gap is shorter than the pauses.
     rules = {"session_gap_ms": 3_600_000, "bot_session_events": 100}
-    alarming = {"min_orders": 1, "raise_at": 0.01, "resolve_at": 0.001}
+    alarming = {"min_orders": 1, "raise_at": 0.01, "raise_untrained": True, "resolve_at": 0.001}
     driver = PipelineDriver(scorer, settings(state=rules, churn=alarming))
     driver.pipe(log, batch)
     marks = [p.automated for p in driver.predictions() if p.user_id == "bot"]

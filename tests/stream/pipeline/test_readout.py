@@ -119,8 +119,9 @@ def test_user_ids_that_need_escapes_are_told_the_same() -> None:
 
 
 def test_before_any_model_the_purchase_process_tells_the_wait_and_alerts_stay_the_same() -> None:
-    without = PipelineDriver(Scorer.rhythm(TARGETS), settings())
-    waiting = PipelineDriver(Scorer.rhythm(SPENDING), settings())
+    raising = settings(churn={"raise_untrained": True})
+    without = PipelineDriver(Scorer.rhythm(TARGETS), raising)
+    waiting = PipelineDriver(Scorer.rhythm(SPENDING), raising)
     pairs = list(zip(told(without), told(waiting), strict=True))
     for plain, prediction in pairs:
         assert prediction.targets == plain.targets

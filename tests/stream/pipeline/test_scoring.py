@@ -20,7 +20,12 @@ from tests.stream.overlapping import Overlapping
 SIZE = 60
 SETTINGS = Settings(
     worker={"clock": "event", "emit": "every"},
-    churn={"tick_ms": 3_600_000, "prior_gap_ms": 86_400_000, "raise_at": 0.6},
+    churn={
+        "tick_ms": 3_600_000,
+        "prior_gap_ms": 86_400_000,
+        "raise_at": 0.6,
+        "raise_untrained": True,
+    },
 )
 
 

@@ -38,6 +38,7 @@ class Says:
     shown: int = 0
     feature_version: str = "1"
     cold_start: bool = False
+    raises: bool = True
     reference_profile: np.ndarray = field(
         default_factory=lambda: np.zeros(len(PROFILE_FEATURES), np.float32)
     )
