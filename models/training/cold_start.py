@@ -33,9 +33,10 @@ from models.serving.manifest import TrainingWindow
 from models.serving.scorer import make_golden, manifest_of, network_spec
 from models.targets import CHURN, OCCURS, Target, of_purchases
 from models.training.card import card_of
-from models.training.gate import Check, GateRules, Verdict
+from models.training.gate import GateRules
 from models.training.gather import STRAY_SHARE, Span, UserSample, span_of
 from models.training.train import Trained, version_of
+from models.training.verdict import Check, Verdict
 
 if TYPE_CHECKING:
     from models.data.dataset import DatasetConfig, Index

@@ -203,7 +203,8 @@ class Demo:
 
     def _churn_rate(self) -> float:
         manifest = json.loads(self._manifest().read_text(encoding="utf-8"))
-        return float(manifest["metrics"][f"{CHURN}.base_rate"])
+        # A model that was fitted without labels knows of no rate.
+        return float(manifest["metrics"].get(f"{CHURN}.base_rate", _UNKNOWN_RATE))
 
     def _command(self, name: str) -> list[str]:
         return [name, "--config", str(self._place.config)]
