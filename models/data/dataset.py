@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.data.points import Drawing, Points, draw, join, mix, uniform, window_start
 from models.data.spend import shares
-from models.data.split import CALIBRATION, SLICES, STOPPING, TimeSplit
+from models.data.split import CALIBRATION, GAP, SLICES, STOPPING, TimeSplit
 from models.errors import DatasetError
 from models.history import (
     Events,
@@ -145,7 +145,7 @@ class Examples:
     weight: F32
     """[Q] of the point in a loss: less for users of many points."""
     slice: NDArray[np.int8]
-    """[Q] TRAIN, STOPPING, CALIBRATION or VALIDATION."""
+    """[Q] TRAIN, STOPPING, CALIBRATION, VALIDATION or GAP."""
     user: NDArray[np.uint64]
     """[Q] hash of the user."""
     seen: I64
@@ -153,6 +153,9 @@ class Examples:
     at_event: NDArray[np.bool_]
     """[Q] just after an event, as predictions are emitted; else in inactivity, as timers evaluate
     users. The two are evaluated apart, see `models.populations`."""
+    settled: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """[Q,K] labels that are complete by the end of the log, in whatever slice or gap; [0,0] where
+    nobody has looked."""
 
     def __len__(self) -> int:
         return len(self.event)
@@ -227,7 +230,8 @@ def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, in
 
 def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
     """Label what is known by now; points without any label are left out."""
-    labels = np.empty((len(points), len(targets)), np.float32)
+    settled = np.empty((len(points), len(targets)), np.float32)
+    inside = np.empty(settled.shape, np.bool_)
     amounts = itertools.count()
     for column, target in enumerate(targets):
         following = points.following[:, column]
@@ -238,19 +242,23 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         occurs = (following > begin) & (following <= end)
         # A window is known if all of it is, whatever is in it: else those in which something has
         # happened already would be known more often than the others.
-        known = split.mature(points.now, target.horizon_ms) & points.eligible[:, column]
+        inside[:, column] = split.mature(points.now, target.horizon_ms)
+        known = split.settled(points.now, target.horizon_ms) & points.eligible[:, column]
         known &= (following <= points.now) | (following > begin)
         if target.kind == ABSENT:
             occurs = ~occurs
-        labels[:, column] = np.where(known, occurs, np.nan)
+        settled[:, column] = np.where(known, occurs, np.nan)
         if target.kind == AMOUNT:
             share = shares(points.spent[:, next(amounts)], target.most)
-            labels[:, column] = np.where(known, share, np.nan)
-    kept = np.flatnonzero(~np.isnan(labels).all(axis=1))
-    _, of, counts = np.unique(points.user[kept], return_inverse=True, return_counts=True)
+            settled[:, column] = np.where(known, share, np.nan)
+    labels = np.where(inside, settled, np.float32(np.nan))
+    kept = np.flatnonzero(~np.isnan(settled).all(axis=1))
     slices = split.slice_of(points.now[kept])
     stops = uniform(mix(points.user[kept], _STOPPING_SALT)) < STOPPING_SHARE
     slices[stops & (slices == CALIBRATION)] = STOPPING
+    slices[np.isnan(labels[kept]).all(axis=1)] = GAP
+    weight = np.zeros(len(kept), np.float32)
+    weight[slices != GAP] = weights_of(points.user[kept][slices != GAP])
     return Examples(
         ids=points.ids,
         nums=points.nums,
@@ -260,12 +268,20 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
         now=points.now[kept],
         profile=points.profile[kept],
         labels=labels[kept],
-        weight=(1 / np.sqrt(counts[of])).astype(np.float32),
+        weight=weight,
         slice=slices,
         user=points.user[kept],
         seen=points.seen[kept],
         at_event=points.slot[kept] >= 0,
+        settled=settled[kept],
     )
+
+
+def weights_of(user_Q: NDArray[np.uint64]) -> F32:
+    """Weights [Q] of points in a loss: all points of a user weigh the root of their number."""
+    _, of, counts = np.unique(user_Q, return_inverse=True, return_counts=True)
+    weights: F32 = (1 / np.sqrt(counts[of])).astype(np.float32)
+    return weights
 
 
 def check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:

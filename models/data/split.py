@@ -18,6 +18,8 @@ TRAIN: Final = 0
 CALIBRATION: Final = 1
 VALIDATION: Final = 2
 STOPPING: Final = 3
+GAP: Final = 4
+"""Points whose label crosses the end of their slice, but is complete by the end of the log."""
 SLICES: Final = ("train", "calibration", "validation", "stopping")
 
 HOUR: Final = 3_600_000
@@ -71,6 +73,10 @@ class TimeSplit:
     def slice_of(self, now: NDArray[np.int64]) -> NDArray[np.int8]:
         """Which slice of time each one lies in: TRAIN, CALIBRATION or VALIDATION."""
         return np.searchsorted(self.edges[1:3], now, side="left").astype(np.int8)
+
+    def settled(self, now: NDArray[np.int64], horizon_ms: int) -> NDArray[np.bool_]:
+        """Whether the label of a point at `now` is complete by the end of the data."""
+        return now + horizon_ms + self.grace_ms <= self.edges[3]
 
     def mature(self, now: NDArray[np.int64], horizon_ms: int) -> NDArray[np.bool_]:
         """Whether the label of a point at `now` is complete within the point's own slice."""

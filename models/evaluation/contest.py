@@ -252,7 +252,7 @@ def fitted_network(
             fit,
             torch.device("cpu"),
             report=report,
-        )
+        ).network
     return network, curve
 
 

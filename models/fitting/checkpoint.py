@@ -41,6 +41,8 @@ class Counters(msgspec.Struct):
     gained_from: float = float("inf")
     weights: list[float] = []
     """Of the targets in the loss, until the next look at the stopping slice."""
+    best_epoch: int = 0
+    """Epochs after which the loss was lowest."""
     ended: bool = False
     """Nothing is left to do but to take the best weights."""
 

@@ -43,9 +43,9 @@ class FitConfig:
     negatives: float = 0.0
     """Negative labels per positive one that are learnt from, at most, per target; 0: all. What the
     sampling does to the odds is taken back, so probabilities stay those of the shop."""
-    logistic_penalty: float = 0.03
-    """L2 penalty of the logistic regression's weights. Strong, because counts and tenure grow with
-    the calendar: what they meant in the past must not be extrapolated."""
+    logistic_penalty: float | None = None
+    """L2 penalty of the weights of the logistic regression and of the blend. None: each target's is
+    chosen, by its loss on later points of users who are not learnt from."""
     logistic_steps: int = 60
     """L-BFGS steps of the logistic regression, at most."""
     seed: int = 7
@@ -82,6 +82,6 @@ SEARCH_SPACE: dict[str, Choice] = {
     "windows": Choice(16, 256, log=True, whole=True),
     "clip_norm": Choice(0.3, 3.0, log=True),
     "warm_up": Choice(0.0, 0.2),
-    "logistic_penalty": Choice(1e-3, 0.3, log=True),
+    "logistic_penalty": Choice(1e-6, 0.3, log=True),
 }
 """Field of `FitConfig` -> what `intentstream tune` tries for it."""

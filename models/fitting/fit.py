@@ -16,9 +16,8 @@ import xxhash
 from torch import Tensor, nn
 
 from models.data.dataset import F32, Examples, Index
-from models.evaluate import F64, log_loss
+from models.evaluate import F64
 from models.fitting.batches import Batch, Batches
-from models.fitting.calibrate import fit_platt
 from models.fitting.checkpoint import (
     Checkpoint,
     Counters,
@@ -32,7 +31,7 @@ from models.fitting.config import FitConfig
 from models.fitting.distributed import SINGLE, Group, PointLogits
 from models.fitting.schedule import learning_rate
 from models.fitting.stepping import take_step
-from models.fitting.stopping import judge, weights_of
+from models.fitting.stopping import calibrated_losses, judge, weights_of
 from models.fitting.weighting import target_weights
 from models.networks.base import Network
 
@@ -129,7 +128,8 @@ def fit_sequences(
     group: Group = SINGLE,
     checkpoint: Checkpoint | None = None,
     warm: bool = False,
-) -> None:
+    exactly: int | None = None,
+) -> int:
     """Fit a network over event windows and leave it at its best epoch.
 
     Args:
@@ -145,6 +145,11 @@ def fit_sequences(
         group: the processes that fit it together.
         checkpoint: where the fit is kept, so that it can go on.
         warm: the network goes on learning: its standardisation is kept.
+        exactly: epochs, after which the weights are those of the last; `stopping` then only weighs
+            the targets. None: as many as help.
+
+    Returns:
+        The epochs that its weights have learnt for.
 
     Raises:
         TrainingError: the loss became NaN.
@@ -155,8 +160,10 @@ def fit_sequences(
     network.to(device)
     fit = _Fit(network, examples, train, stopping, config, device, architecture, group)
     fit.offset = sample_shift(network, shift)
+    fit.exactly = exactly
     fit.run(checkpoint if group.leads or checkpoint is None else _reading(checkpoint), report)
     network.to("cpu").eval()
+    return fit.at.best_epoch
 
 
 class _Fit:
@@ -193,6 +200,7 @@ class _Fit:
         self.at = Counters(self.name)
         self.best: dict[str, Tensor] = {}
         self.norm = 0.0
+        self.exactly: int | None = None
 
     def run(self, checkpoint: Checkpoint | None, report: Report | None) -> None:
         saved = load(checkpoint.path, self.name) if checkpoint and checkpoint.resume else None
@@ -205,7 +213,11 @@ class _Fit:
         while not self.at.ended:
             self._epoch(keep)
             current = self._look()
-            if judge(self.at, current, self.config, self.architecture):
+            best = judge(self.at, current, self.config, self.architecture)
+            if self.exactly is not None:
+                best, self.at.best_epoch = True, self.at.epoch
+                self.at.ended = self.at.epoch >= self.exactly
+            if best:
                 self.best = weights_of(self.network)
             if report is not None and self.group.leads:
                 report(self._news(current))
@@ -299,16 +311,6 @@ def _fingerprint(fit: _Fit, train: Index) -> str:
 def stopping_losses(
     network: Network, batches: Batches, examples: Examples, group: Group = SINGLE
 ) -> F64:
-    """Log-loss of each target [K], after calibration on the same points.
-
-    Rates drift between the slices, and calibration will follow them; what must not be stopped for
-    is a shift that two numbers mend.
-    """
+    """Log-loss of each target [K] of the points in `batches`, as `calibrated_losses` has it."""
     logits = predict_logits(network, batches, len(examples), group)
-    found = np.zeros(network.targets)
-    for column in range(network.targets):
-        known = batches.points[~np.isnan(examples.labels[batches.points, column])]
-        labels = examples.labels[known, column]
-        platt = fit_platt(logits[known, column], labels)
-        found[column] = log_loss(labels, platt.probabilities(logits[known, column]))
-    return found
+    return calibrated_losses(logits[batches.points], examples.labels[batches.points])

@@ -15,11 +15,12 @@ from models.data.dataset import F32, Examples, Index
 from models.data.split import TRAIN
 from models.fitting.checkpoint import Checkpoint
 from models.fitting.distributed import SINGLE, Group
-from models.fitting.fit import FitConfig, Report, fit_sequences
-from models.fitting.linear import fit_blend, fit_logistic
+from models.fitting.fit import FitConfig, Report, fit_sequences, standardise
+from models.fitting.linear import Penalties, fit_blend, fit_logistic
 from models.fitting.sampling import sample_negatives
 from models.networks import HIDDEN_SIZE, build
 from models.networks.base import Network, NetworkSpec
+from models.networks.blend import Blend
 from models.networks.sequence import SequenceNetwork
 
 CONVEX: Final = ("logistic", "blend")
@@ -44,6 +45,17 @@ class Sample:
         return cls(*sample_negatives(examples, train, config.negatives, config.seed))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A network and what its fit chose."""
+
+    network: Network
+    penalties: Penalties
+    """L2 penalty of the linear part, per target [K]."""
+    epochs: int = 0
+    """Passes over the points that the weights over sequences have learnt for."""
+
+
 def fit_network(
     architecture: str,
     spec: NetworkSpec,
@@ -56,20 +68,22 @@ def fit_network(
     report: Report | None = None,
     group: Group = SINGLE,
     checkpoint: Checkpoint | None = None,
-) -> Network:
+    like: Fitted | None = None,
+) -> Fitted:
     """Make and fit a network; weights are drawn from torch's generator as it stands.
 
     Args:
         architecture: one of `models.networks.ARCHITECTURES`.
         spec: sizes and targets.
         sample: see there.
-        stopping: points that say when a fit over sequences stops.
+        stopping: points that choose penalties and say when a fit over sequences stops.
         config: see there.
         device: where sequences are fitted; the network comes back to the CPU.
         hidden_size: width of the state.
         report: called after each epoch over sequences.
         group: the processes that fit it together.
         checkpoint: where a fit over sequences is kept, so that it can go on.
+        like: a fit whose penalties and epochs are taken over; `stopping` then chooses nothing.
 
     Raises:
         ModelError: there is no such architecture.
@@ -77,14 +91,23 @@ def fit_network(
         CheckpointError: a checkpoint cannot be written, is damaged or belongs to another fit.
     """
     examples, points, shift = sample.examples, sample.points, sample.shift
+    given = like.penalties if like is not None else ()
     if architecture == "blend":
-        return fit_blend(spec, examples, points, config, shift, sample.histories)
+        return Fitted(*_blend(spec, sample, stopping, config, given))
     network = build(architecture, spec, hidden_size)
     if not isinstance(network, SequenceNetwork):
-        fit_logistic(network, examples, points, config, shift)
-        return network
-    network.start_from(fit_blend(spec, examples, points, config, shift, sample.histories))
-    fit_sequences(
+        return Fitted(
+            network,
+            fit_logistic(
+                network, examples, points, config, shift, stopping=stopping, penalties=given
+            ),
+        )
+    blend, penalties = _blend(spec, sample, stopping, config, given)
+    network.start_from(blend)
+    if like is not None and like.epochs == 0:
+        standardise(network, examples, points)
+        return Fitted(network.eval(), penalties)
+    epochs = fit_sequences(
         network,
         examples,
         points,
@@ -96,5 +119,21 @@ def fit_network(
         shift=shift,
         group=group,
         checkpoint=checkpoint,
+        exactly=None if like is None else like.epochs,
     )
-    return network
+    return Fitted(network, penalties, epochs)
+
+
+def _blend(
+    spec: NetworkSpec, sample: Sample, stopping: Index, config: FitConfig, given: Penalties
+) -> tuple[Blend, Penalties]:
+    return fit_blend(
+        spec,
+        sample.examples,
+        sample.points,
+        config,
+        sample.shift,
+        sample.histories,
+        stopping=stopping,
+        penalties=given,
+    )

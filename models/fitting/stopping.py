@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from torch import Tensor, nn
 
+from models.data.dataset import F32
 from models.errors import TrainingError
+from models.evaluate import F64, log_loss
+from models.fitting.calibrate import fit_platt
 from models.fitting.checkpoint import Counters
 from models.fitting.config import FitConfig
 
@@ -32,11 +36,25 @@ def judge(at: Counters, current: float, config: FitConfig, name: str) -> bool:
     at.since += 1
     best = current < at.best_loss
     if best:
-        at.best_loss = current
+        at.best_loss, at.best_epoch = current, at.epoch
     if current < at.gained_from - config.min_gain:
         at.gained_from, at.since = current, 0
     at.ended = at.since >= config.patience or at.epoch >= config.epochs
     return best
+
+
+def calibrated_losses(logits_QK: F32, labels_QK: F32) -> F64:
+    """Log-loss of each target [K], after calibration on the same points.
+
+    Rates drift between the slices of time, and calibration follows them later: early stopping must
+    ignore a shift that Platt scaling corrects.
+    """
+    found = np.zeros(labels_QK.shape[1])
+    for column in range(len(found)):
+        known = ~np.isnan(labels_QK[:, column])
+        logits, labels = logits_QK[known, column], labels_QK[known, column]
+        found[column] = log_loss(labels, fit_platt(logits, labels).probabilities(logits))
+    return found
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

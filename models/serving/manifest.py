@@ -64,6 +64,18 @@ class TrainingWindow(msgspec.Struct, frozen=True):
     """Slice -> target -> share of its labels that are positive: how uneven the classes are."""
 
 
+class FitSpan(msgspec.Struct, frozen=True):
+    """What a fit has learnt from."""
+
+    first: int = 0
+    """Moment of its earliest point, ms."""
+    last: int = 0
+    """Moment of its latest point, ms."""
+    points: int = 0
+    calibrated_on: int = 0
+    """Points of other users, or later ones, that calibrated it."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a published model is and how it was judged."""
 
@@ -87,11 +99,17 @@ class Manifest(msgspec.Struct, frozen=True):
     """File name -> SHA-256, hexadecimal."""
     calibration: dict[str, dict[str, float]] = {}
     """Target -> {slope, shift} of its Platt calibration."""
+    penalties: dict[str, float] = {}
+    """Target -> L2 penalty of the linear part; empty where a fit did not touch it."""
     metrics: dict[str, float] = {}
     """"purchase.roc_auc" and the like, on the validation slice."""
     baselines: dict[str, dict[str, float]] = {}
     """Baseline -> the same figures of it."""
     window: TrainingWindow = TrainingWindow()
+    gated: FitSpan = FitSpan()
+    """What the fit has learnt from that the gate judged; all figures are of it."""
+    served: FitSpan | None = None
+    """What the published weights have learnt from, where they were fitted again after the gate."""
     cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
     """What was wrong in the log, and what was left out of it."""
     choice: str = ""

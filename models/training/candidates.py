@@ -6,6 +6,7 @@ and measured on the third.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +26,8 @@ from models.fitting.checkpoint import Checkpoint
 from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report, fit_sequences, predict_logits
-from models.fitting.linear import fit_logistic
-from models.fitting.recipe import Sample, fit_network
+from models.fitting.linear import Penalties, fit_logistic
+from models.fitting.recipe import Fitted, Sample, fit_network
 from models.fitting.sampling import sample_negatives
 from models.networks import ARCHITECTURES
 from models.networks.base import Network
@@ -55,16 +56,16 @@ class Course:
     resume: bool = False
     """Go on with the fits that are kept there."""
 
-    def checkpoint(self, architecture: str) -> Checkpoint | None:
-        """Where the fit of an architecture is kept."""
+    def checkpoint(self, architecture: str, which: str = "fit") -> Checkpoint | None:
+        """Where the fit of an architecture is kept, or its "refit"."""
         if self.checkpoints is None:
             return None
-        return Checkpoint(self.checkpoints / f"{architecture}.fit", resume=self.resume)
+        return Checkpoint(self.checkpoints / f"{architecture}.{which}", resume=self.resume)
 
     def clear(self) -> None:
         """Remove what was kept: its fits are done."""
-        for architecture in ARCHITECTURES:
-            kept = self.checkpoint(architecture)
+        for architecture, which in itertools.product(ARCHITECTURES, ("fit", "refit")):
+            kept = self.checkpoint(architecture, which)
             if kept is not None:
                 kept.path.unlink(missing_ok=True)
 
@@ -97,6 +98,10 @@ class Candidate:
     """Of the validation slice, "target.metric"."""
     probabilities: F64
     """[J,K] of the points of the validation slice."""
+    penalties: dict[str, float] = field(default_factory=dict)
+    """Target -> L2 penalty of the linear part; empty where the fit left that as it was."""
+    epochs: int = 0
+    """Passes over the points that the weights over sequences have learnt for."""
 
     def mean_log_loss(self, targets: tuple[Target, ...]) -> float:
         """Over what is asked, on the validation slice; the bins of a wait are one question."""
@@ -120,7 +125,7 @@ def fit_candidates(
     stopping = examples.of_slice(STOPPING)
     sample, fitted = Sample.of_training(examples, config), []
     for architecture in architectures:
-        network = fit_network(
+        found = fit_network(
             architecture,
             spec,
             sample,
@@ -132,7 +137,7 @@ def fit_candidates(
             group=course.group,
             checkpoint=course.checkpoint(architecture),
         )
-        fitted.append(measure(architecture, network, examples, targets))
+        fitted.append(measure(architecture, found, examples, targets))
     return fitted
 
 
@@ -156,6 +161,7 @@ def refreshed(
     chosen = np.concatenate([lesson.fresh, lesson.memory])
     stopping = _some(examples.of_slice(STOPPING), max(len(chosen), MIN_STOPPING), fit.seed)
     sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
+    penalties: Penalties = ()
     if isinstance(network, SequenceNetwork):
         fit_sequences(
             network,
@@ -172,8 +178,9 @@ def refreshed(
         )
     else:
         # A convex problem: its solution on all points is near, and cheap from here.
-        fit_logistic(network, examples, examples.of_slice(TRAIN), config, warm=True)
-    return measure(lesson.architecture, network, examples, targets)
+        train, later = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
+        penalties = fit_logistic(network, examples, train, config, stopping=later, warm=True)
+    return measure(lesson.architecture, Fitted(network, penalties), examples, targets)
 
 
 def _some(points: Index, most: int, seed: int) -> Index:
@@ -185,10 +192,10 @@ def _some(points: Index, most: int, seed: int) -> Index:
 
 
 def measure(
-    architecture: str, network: Network, examples: Examples, targets: tuple[Target, ...]
+    architecture: str, fitted: Fitted, examples: Examples, targets: tuple[Target, ...]
 ) -> Candidate:
     """Calibrate on the calibration slice, measure on the validation slice."""
-    cpu = torch.device("cpu")
+    network, cpu = fitted.network, torch.device("cpu")
     points = np.concatenate([examples.of_slice(CALIBRATION), examples.of_slice(VALIDATION)])
     logits = predict_logits(network, Batches(examples, points, 256, cpu), len(examples))
     calibration: dict[str, Platt] = {}
@@ -208,7 +215,31 @@ def measure(
         torch.tensor([platt.slope for platt in platts]),
         torch.tensor([platt.shift for platt in platts]),
     )
-    return Candidate(architecture, network, calibration, found, said)
+    chosen = dict(zip((target.name for target in targets), fitted.penalties, strict=False))
+    return Candidate(architecture, network, calibration, found, said, chosen, fitted.epochs)
+
+
+def calibrate(
+    network: Network, examples: Examples, targets: tuple[Target, ...]
+) -> dict[str, dict[str, float]]:
+    """Calibrate a network on the calibration slice; target -> {slope, shift}, for the manifest."""
+    points = examples.of_slice(CALIBRATION)
+    batches = Batches(examples, points, 256, torch.device("cpu"))
+    logits = predict_logits(network, batches, len(examples))
+    platts = {}
+    for column, target in enumerate(targets):
+        known = labelled(examples, CALIBRATION, column)
+        platts[target.name] = fit_platt(logits[known, column], examples.labels[known, column])
+    network.set_calibration(
+        torch.tensor([platt.slope for platt in platts.values()]),
+        torch.tensor([platt.shift for platt in platts.values()]),
+    )
+    return told(platts)
+
+
+def told(platts: dict[str, Platt]) -> dict[str, dict[str, float]]:
+    """Calibrations as the manifest has them."""
+    return {name: {"slope": platt.slope, "shift": platt.shift} for name, platt in platts.items()}
 
 
 def labelled(examples: Examples, which: int, column: int) -> Index:

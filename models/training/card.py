@@ -51,6 +51,8 @@ class Card(msgspec.Struct, frozen=True):
     """"target.metric" on the later time slice, which nothing was fitted on."""
     baselines: dict[str, dict[str, float]]
     calibration: dict[str, dict[str, float]]
+    penalties: dict[str, float]
+    """Target -> L2 penalty of the linear part."""
     checks: tuple[Check, ...]
     """Of the gate; all were passed."""
     champion: str | None
@@ -92,6 +94,7 @@ class Card(msgspec.Struct, frozen=True):
             "",
             *(_target(target) for target in self.targets),
             "",
+            *self._penalty_line(),
             "## Figures on the later time slice",
             "",
             _row("target", "model", *_METRICS),
@@ -112,6 +115,12 @@ class Card(msgspec.Struct, frozen=True):
         lines += [f"- {check}" for check in self.checks]
         lines += ["", "## Limits", "", *(f"- {limit}" for limit in self.limits), ""]
         return "\n".join(lines)
+
+    def _penalty_line(self) -> list[str]:
+        if not self.penalties:
+            return []
+        each = (f"{name} {penalty:g}" for name, penalty in self.penalties.items())
+        return [f"L2 penalty of the linear part: {', '.join(each)}.", ""]
 
     def _ranking_table(self) -> list[str]:
         if not self.rankings:
@@ -184,6 +193,7 @@ def card_of(
         metrics=manifest.metrics,
         baselines=manifest.baselines,
         calibration=manifest.calibration,
+        penalties=manifest.penalties,
         checks=verdict.checks,
         champion=verdict.champion,
         segments=verdict.segments,

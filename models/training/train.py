@@ -191,6 +191,7 @@ def train_on(
             name: {"slope": platt.slope, "shift": platt.shift}
             for name, platt in best.calibration.items()
         },
+        penalties=best.penalties,
         metrics=best.figures,
         baselines=baselines,
         window=gathered.window,

@@ -81,7 +81,7 @@ def tune(
     Raises:
         TrainingError: no trial came to an end.
     """
-    space = _space(architecture)
+    space = _space(architecture, config)
     study = optuna.create_study(
         direction="minimize",
         sampler=optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=STARTUP_TRIALS),
@@ -127,17 +127,21 @@ def tune(
     return Tuned(tuple(trials), best, chosen)
 
 
-def _space(architecture: str) -> dict[str, Choice]:
+def _space(architecture: str, config: FitConfig) -> dict[str, Choice]:
+    """What is searched; a penalty that each fit chooses for itself is not."""
     if architecture in CONVEX:
         return {name: SEARCH_SPACE[name] for name in CONVEX_SETTINGS}
-    return SEARCH_SPACE
+    fixed = config.logistic_penalty is not None
+    return {n: c for n, c in SEARCH_SPACE.items() if fixed or n not in CONVEX_SETTINGS}
 
 
 def _clipped(config: FitConfig, space: dict[str, Choice]) -> dict[str, float | int]:
-    """The settings of `config`, each within what is searched."""
+    """The settings of `config`, each within what is searched; the middle of what is not set."""
     found: dict[str, float | int] = {}
     for name, choice in space.items():
-        value = float(np.clip(getattr(config, name), choice.low, choice.high))
+        given = getattr(config, name)
+        start = (choice.low * choice.high) ** 0.5 if given is None else given
+        value = float(np.clip(start, choice.low, choice.high))
         found[name] = round(value) if choice.whole else value
     return found
 
@@ -181,17 +185,18 @@ def _loss(
             device,
             hidden_size=hidden_size,
             report=judge,
-        )
+        ).network
     held_out = Batches(examples, stopping, 256, torch.device("cpu"))
     return float(stopping_losses(network, held_out, examples).sum())
 
 
 def as_toml(config: FitConfig, names: dict[str, Any]) -> str:
-    """The searched settings as the [train] section of a settings file.
+    """The searched settings as the [train] section of a settings file; unset ones are left out.
 
     Args:
         config: see there.
         names: field of `FitConfig` -> name of the setting.
     """
-    lines = [f"{setting} = {getattr(config, name)!r}" for name, setting in names.items()]
+    values = {setting: getattr(config, name) for name, setting in names.items()}
+    lines = [f"{setting} = {value!r}" for setting, value in values.items() if value is not None]
     return "\n".join(["[train]", *lines, ""])

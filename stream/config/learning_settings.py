@@ -75,8 +75,9 @@ class TrainSettings(Section):
     """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
     negatives: float = Field(default=0.0, ge=0)
     """Negative labels per positive one to learn from, at most; 0: all."""
-    logistic_penalty: float = Field(default=0.03, ge=0)
-    """L2 penalty of the logistic regression."""
+    logistic_penalty: Annotated[float, Field(ge=0)] | None = None
+    """L2 penalty of the logistic regression and of the blend. Unset: each target's is chosen, from
+    0.1 to 1e-5, by its loss on later events of users who are not learnt from."""
     rank: tuple[Literal["category", "item"], ...] = ()
     """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
     likeliest items. Only where that is better than popularity and than what was there lately; the

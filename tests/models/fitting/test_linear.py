@@ -1,0 +1,99 @@
+"""Linear fits choose the penalty of each target by later points of other users."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.data.dataset import Examples
+from models.data.split import STOPPING, TRAIN
+from models.evaluate import F64
+from models.fitting.config import FitConfig
+from models.fitting.linear import PENALTIES, Penalties, fit_blend, fit_logistic
+from models.fitting.stopping import calibrated_losses
+from models.networks.logistic import Logistic
+from models.serving.scorer import network_spec
+from tests.models.fitting.small import TARGETS, small_examples
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    """Target 0 follows from the profile, target 1 is a coin."""
+    found = small_examples(200)
+    rng = np.random.default_rng(3)
+    scaled = found.profile - found.profile.mean(0)
+    scaled /= np.maximum(found.profile.std(0), 1e-3)
+    odds = 3 * scaled[:, 0] - 2 * scaled[:, 3]
+    labels = np.stack(
+        [rng.random(len(odds)) < 1 / (1 + np.exp(-odds)), rng.random(len(odds)) < 0.4]
+    )
+    return replace(found, labels=labels.T.astype(np.float32))
+
+
+def fit(examples: Examples, *, seed_from: Penalties = (), fixed: float | None = None) -> Logistic:
+    network = Logistic(network_spec(TARGETS))
+    fit_logistic(
+        network,
+        examples,
+        examples.of_slice(TRAIN),
+        FitConfig(logistic_penalty=fixed),
+        stopping=examples.of_slice(STOPPING),
+        penalties=seed_from,
+    )
+    return network
+
+
+def losses(network: Logistic, examples: Examples) -> F64:
+    points = examples.of_slice(STOPPING)
+    with torch.inference_mode():
+        logits = network.heads(
+            network.initial(len(points)), torch.from_numpy(examples.profile[points])
+        )
+    return calibrated_losses(logits.numpy(), examples.labels[points])
+
+
+def test_each_target_has_the_penalty_that_suits_it(examples: Examples) -> None:
+    network = Logistic(network_spec(TARGETS))
+    train, stopping = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
+    signal, coin = fit_logistic(network, examples, train, FitConfig(), stopping=stopping)
+    assert {signal, coin} <= set(PENALTIES)
+    assert signal < PENALTIES[0]
+    strongest = losses(fit(examples, fixed=PENALTIES[0]), examples)
+    chosen = losses(network, examples)
+    assert chosen[0] < strongest[0] - 0.05
+    assert chosen[1] < strongest[1] + 0.01
+
+
+def test_the_strongest_of_equals_is_chosen(examples: Examples) -> None:
+    silent = replace(examples, profile=np.zeros_like(examples.profile))
+    network = Logistic(network_spec(TARGETS))
+    found = fit_logistic(
+        network, silent, silent.of_slice(TRAIN), FitConfig(), stopping=silent.of_slice(STOPPING)
+    )
+    assert found == (PENALTIES[0], PENALTIES[0])
+
+
+def test_given_penalties_lead_to_the_weights_that_chose_them(examples: Examples) -> None:
+    network = Logistic(network_spec(TARGETS))
+    train, stopping = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
+    chosen = fit_logistic(network, examples, train, FitConfig(), stopping=stopping)
+    again = fit(examples, seed_from=chosen)
+    assert torch.allclose(again.linear.weight, network.linear.weight, atol=0.02)
+
+
+def test_a_blend_chooses_for_itself(examples: Examples) -> None:
+    train, stopping = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
+    spec = network_spec(TARGETS)
+    _, penalties = fit_blend(spec, examples, train, FitConfig(), stopping=stopping)
+    assert len(penalties) == len(TARGETS)
+    _, fixed = fit_blend(spec, examples, train, FitConfig(logistic_penalty=0.5))
+    assert fixed == (0.5, 0.5)
+
+
+def test_nothing_to_choose_by_is_an_error(examples: Examples) -> None:
+    network = Logistic(network_spec(TARGETS))
+    with pytest.raises(ValueError, match="chosen by later points of other users"):
+        fit_logistic(network, examples, examples.of_slice(TRAIN), FitConfig())
