@@ -20,8 +20,8 @@ import typer
 from models.data.split import VALIDATION
 from models.evaluate import log_loss, roc_auc
 from models.serving.scorer import Scorer
+from models.training.choosing import probabilities_of
 from models.training.gather import Gathered, gather
-from models.training.train import probabilities_of
 from stream.config.settings import Settings, load_settings
 from stream.config.targets import targets_of
 from stream.learning.sources import FromFiles

@@ -32,8 +32,9 @@ from models.log.eventlog import EventLog, in_order
 from models.networks.process import PurchaseProcess
 from models.serving.scorer import Scorer, network_spec
 from models.targets import ABSENT, CHURN, OCCURS, Target, shop_targets
+from models.training.choosing import probabilities_of
 from models.training.gate import GateRules, interval, losses
-from models.training.train import TrainConfig, probabilities_of, train
+from models.training.train import TrainConfig, train
 
 Index = NDArray[np.intp]
 

@@ -3,6 +3,7 @@
     <models_dir>/<version>/model.pt        the scripted network, the whole model in one file
                            manifest.json   what it is, with the SHA-256 of the other files
                            golden.npz      inputs and the outputs that they must give
+                           gated.pt        the network that the gate judged, see `read_gated`
                            card.md, .json  the model card
                            next_*.pt, .json  what it ranks, see `models.serving.rankings`
                            manifest.sig    signature over manifest.json, where models are signed
@@ -22,7 +23,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ from models.serving.unpacking import read_arrays, require_weights_unpacked
 
 MODEL_FILE: Final = "model.pt"
 GOLDEN_FILE: Final = "golden.npz"
+GATED_FILE: Final = "gated.pt"
+"""The fit that the gate judged, where another one is served; only trainers read it."""
 FILE_BYTES: Final = 4 << 30
 """Longer files are refused before they are read: a model lies in memory as a whole."""
 
@@ -231,6 +234,22 @@ def read_artifact(
     for what, one in ranked.items():
         require_weights_unpacked(one.script, folder / script_file(what))
     return Artifact(folder, manifest, script, golden, ranked)
+
+
+def read_gated(artifact: Artifact) -> Artifact:
+    """The artifact with the fit that the gate judged as its script.
+
+    What serves has learnt from labels of the time in which the next models are judged. This fit has
+    not, so a trainer compares new models with it and goes on from it.
+
+    Raises:
+        ArtifactError: the file is missing or altered.
+    """
+    if artifact.manifest.served is None:
+        return artifact
+    script = _read_verified(artifact.folder, GATED_FILE, artifact.manifest)
+    require_weights_unpacked(script, artifact.folder / GATED_FILE)
+    return replace(artifact, script=script, golden={}, ranked={})
 
 
 def read_document(folder: Path, name: str, manifest: Manifest) -> bytes:

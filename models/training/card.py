@@ -13,7 +13,7 @@ import msgspec
 
 from models.log.cleaning import Cleaning
 from models.ranking.judge import GAIN, TOP
-from models.serving.manifest import Manifest, TrainingWindow
+from models.serving.manifest import FitSpan, Manifest, TrainingWindow
 from models.serving.rankings import Ranking
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
 from models.training.gate import GateRules
@@ -64,6 +64,10 @@ class Card(msgspec.Struct, frozen=True):
     """What was found in the log and left out."""
     rankings: tuple[Ranking, ...] = ()
     """Of what comes next; those that are not published too, with the reason."""
+    gated: FitSpan = FitSpan()
+    """What the fit has learnt from that all figures are of."""
+    served: FitSpan | None = None
+    """What the published weights have learnt from, where they were fitted again after the gate."""
     populations: dict[str, dict[str, dict[str, float]]] = {}
     """Target -> population ("event", "timer") -> figures, each user counting once."""
 
@@ -97,6 +101,8 @@ class Card(msgspec.Struct, frozen=True):
             *self._penalty_line(),
             "## Figures on the later time slice",
             "",
+            *self._fits(),
+            "",
             _row("target", "model", *_METRICS),
             _row(*["---"] * (2 + len(_METRICS))),
         ]
@@ -115,6 +121,17 @@ class Card(msgspec.Struct, frozen=True):
         lines += [f"- {check}" for check in self.checks]
         lines += ["", "## Limits", "", *(f"- {limit}" for limit in self.limits), ""]
         return "\n".join(lines)
+
+    def _fits(self) -> list[str]:
+        """Which fit the figures are of, and which one is served."""
+        judged = f"Figures are of the gated fit, to {_span(self.gated)}."
+        if self.served is None:
+            return [f"{judged} That fit is served."]
+        return [
+            f"{judged} The served fit has the same penalties and epochs, and learnt from more:",
+            "",
+            f"{_span(self.served)}. No figure is of it.",
+        ]
 
     def _penalty_line(self) -> list[str]:
         if not self.penalties:
@@ -200,6 +217,8 @@ def card_of(
         limits=_limits(manifest, verdict, rules),
         cleaning=manifest.cleaning,
         rankings=rankings,
+        gated=manifest.gated,
+        served=manifest.served,
         populations=verdict.populations,
     )
 
@@ -273,6 +292,13 @@ def _cell(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value > 1 and value == int(value) else f"{value:.4f}"
+
+
+def _span(fit: FitSpan) -> str:
+    return (
+        f"{fit.points:,} examples from {_moment(fit.first)} to {_moment(fit.last)} UTC, calibrated"
+        f" on {fit.calibrated_on:,}"
+    )
 
 
 def _moment(time: int) -> str:

@@ -9,43 +9,45 @@ must pass the gate (`models/training/gate.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace as replace_ranking
 
-from models.data.dataset import F32, DatasetConfig, Examples, Index
+from models.data.dataset import F32, DatasetConfig, Examples
 from models.data.split import TRAIN, VALIDATION
 from models.evaluate import F64
 from models.fitting.batches import Batches
 from models.fitting.config import RefreshConfig
-from models.fitting.fit import FitConfig, Report
+from models.fitting.fit import FitConfig, Report, predict_logits
 from models.log.eventlog import LogParts
 from models.log.names import Catalogue
 from models.monitoring.drift import Reference
 from models.networks.base import Network
 from models.ranking.train import Earlier, RankConfig, Rankings, rank_next
-from models.serving.artifact import Golden, restated, script_bytes, sha256
+from models.serving.artifact import GATED_FILE, Golden, restated, script_bytes, sha256
 from models.serving.manifest import Manifest
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.targets import Target, judged
 from models.training.candidates import (
-    Candidate,
     Course,
     Lesson,
     fit_candidates,
     labelled,
     refreshed,
+    told,
 )
 from models.training.card import Card, card_of
-from models.training.gate import LOGISTIC, GateRules, Slice, judge
+from models.training.choosing import choose, why
+from models.training.gate import GateRules
 from models.training.gather import Gathered, gather
+from models.training.refit import refit, span_of
 from models.training.rivals import baselines_of
-from models.training.verdict import Verdict
 
 CANDIDATES: Final = ("logistic", "gru")
 
@@ -70,6 +72,9 @@ class TrainConfig:
     """How a published model goes on learning."""
     rank: RankConfig = field(default_factory=RankConfig)
     """What it ranks of what comes next."""
+    refit: bool = True
+    """Serve a fit to all labels that are complete, once the gate has judged the fit to the oldest;
+    False: serve what was judged."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,13 @@ class Trained:
     card: Card
     rankings: Mapping[str, Ranked] = field(default_factory=dict)
     """What it ranks, by what it is."""
+    gated: bytes | None = None
+    """The script that the gate judged, where another fit is served."""
 
     def documents(self) -> dict[str, bytes]:
         """File name -> content of all that lies beside the script."""
-        return self.card.documents() | files_of(self.rankings)
+        gated = {} if self.gated is None else {GATED_FILE: self.gated}
+        return self.card.documents() | files_of(self.rankings) | gated
 
 
 def train(
@@ -170,43 +178,65 @@ def train_on(
         else:
             fitted = [refreshed(examples, targets, config.fit, config.refresh, course, lesson)]
     baselines, rivals = baselines_of(examples, targets)
-    best, verdict = _choose(fitted, examples, targets, rivals, champion, config.gate)
+    best, verdict = choose(fitted, examples, targets, rivals, champion, config.gate)
     verdict.require(best.architecture)
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
     # Of what is told of hazards and amounts no label comes back to be compared with.
     followed = [(k, t) for k, t in enumerate(targets) if t in judged(targets)]
-    network = best.network
+    network, calibration, seen, span = best.network, told(best.calibration), examples, None
     ranked = _ranked(network, gathered, targets, config, course, lesson, names or {})
-    script = script_bytes(network) if lesson is None else restated(lesson.script, network)
+    script = gated = script_bytes(network) if lesson is None else restated(lesson.script, network)
+    if config.refit:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.fit.seed)
+            served = refit(
+                best,
+                examples,
+                targets,
+                gathered.split,
+                config.fit,
+                config.hidden_size,
+                course,
+                lesson,
+                config.refresh,
+            )
+        network, calibration, seen, span = (
+            served.network,
+            served.calibration,
+            served.examples,
+            served.span,
+        )
+        script = script_bytes(network) if lesson is None else restated(lesson.script, network)
+        ranked = _carried_over(ranked, network, gathered, targets, config, course, names or {})
     manifest = manifest_of(
-        best.network,
+        network,
         version_of(created_at, best.architecture, script),
         best.architecture,
         history_length=config.dataset.history_length,
         targets=targets,
-        reference_profile=_reference(examples),
+        reference_profile=_reference(seen),
         created_at=created_at,
-        calibration={
-            name: {"slope": platt.slope, "shift": platt.shift}
-            for name, platt in best.calibration.items()
-        },
+        calibration=calibration,
         penalties=best.penalties,
         metrics=best.figures,
         baselines=baselines,
         window=gathered.window,
+        gated=span_of(examples),
+        served=span,
         cleaning=gathered.cleaning,
-        choice=f"{best.architecture}: {_why(best, fitted, targets)} ({losses})",
+        choice=f"{best.architecture}: {why(best, fitted, targets)} ({losses})",
         reference=Reference.of(
-            examples.profile[examples.of_slice(TRAIN)],
-            {t.name: best.probabilities[:, k] for k, t in followed},
+            seen.profile[seen.of_slice(TRAIN)],
+            {t.name: _told(network, examples, k) for k, t in followed},
             {t.name: _labels(examples, k) for k, t in followed},
         ),
         rankings=ranked.told,
     )
     card = card_of(manifest, verdict, config.gate, ranked.rankings)
     golden = make_golden(script, manifest, ranked.ranked)
-    return Trained(manifest, script, golden, card, ranked.ranked)
+    twin = gated if config.refit else None
+    return Trained(manifest, script, golden, card, ranked.ranked, twin)
 
 
 def _ranked(
@@ -239,54 +269,37 @@ def _ranked(
     )
 
 
-def _choose(
-    fitted: list[Candidate],
-    examples: Examples,
+def _carried_over(
+    found: Rankings,
+    network: Network,
+    gathered: Gathered,
     targets: tuple[Target, ...],
-    rivals: dict[str, F64],
-    champion: Scorer | None,
-    rules: GateRules,
-) -> tuple[Candidate, Verdict]:
-    """The candidate of the lowest log-loss, or the logistic one if it is not surely beaten."""
-    points = examples.of_slice(VALIDATION)
-    later = Slice(
-        targets,
-        examples.labels[points],
-        examples.profile[points],
-        examples.user[points],
-        examples.at_event[points],
+    config: TrainConfig,
+    course: Course,
+    names: Catalogue,
+) -> Rankings:
+    """Heads on the states of the network that is served, for what those of the gated fit may tell.
+
+    The figures stay those of the gated fit: the served network knows labels of the time in which
+    rankings are judged.
+    """
+    whats = tuple(ranking.what for ranking in found.told)
+    rank = replace(config.rank, whats=whats)
+    served = _ranked(network, gathered, targets, replace(config, rank=rank), course, None, names)
+    lost = {r.what: r.refused for r in served.rankings if r.refused}
+    rankings = tuple(
+        replace_ranking(r, refused=lost[r.what]) if r.what in lost else r for r in found.rankings
     )
-    serving = None
-    if champion is not None and champion.targets == targets:
-        serving = champion.version, probabilities_of(champion, examples, points)
-    best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
-    logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
-    if best is not logistic:
-        others = rivals | {LOGISTIC: logistic.probabilities}
-        verdict = judge(later, best.probabilities, others, rules, serving)
-        if all(check.passed for check in verdict.checks if check.name.endswith(LOGISTIC)):
-            return best, verdict
-    return logistic, judge(later, logistic.probabilities, rivals, rules, serving)
+    return Rankings(rankings, served.ranked)
 
 
-def _why(best: Candidate, fitted: list[Candidate], targets: tuple[Target, ...]) -> str:
-    lowest = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
-    if best is lowest:
-        return "lowest mean log-loss on the validation slice"
-    return f"not surely beaten by {lowest.architecture} on the validation slice"
-
-
-def probabilities_of(scorer: Scorer, examples: Examples, points: Index) -> F64:
-    """What a model says of `points`, [J,K]."""
-    place = np.full(len(examples), -1, np.intp)
-    place[points] = np.arange(len(points))
-    out = np.empty((len(points), len(scorer.targets)))
-    for batch in Batches(examples, points, 256, torch.device("cpu")):
-        start = np.zeros((len(batch.length), scorer.hidden_size), np.float32)
-        states = scorer.scan(start, batch.ids.numpy(), batch.nums.numpy(), batch.length.numpy())
-        hidden = states[batch.row.numpy(), batch.position.numpy()]
-        out[place[batch.points.numpy()]] = scorer.probabilities(hidden, batch.profile.numpy())
-    return out
+def _told(network: Network, examples: Examples, column: int) -> F64:
+    """Calibrated probabilities of a target at the points of the validation slice."""
+    points = examples.of_slice(VALIDATION)
+    batches = Batches(examples, points, 256, torch.device("cpu"))
+    logits = predict_logits(network, batches, len(examples))[points, column]
+    said: F64 = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return said
 
 
 def _labels(examples: Examples, column: int) -> F32:

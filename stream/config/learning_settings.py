@@ -78,6 +78,9 @@ class TrainSettings(Section):
     logistic_penalty: Annotated[float, Field(ge=0)] | None = None
     """L2 penalty of the logistic regression and of the blend. Unset: each target's is chosen, from
     0.1 to 1e-5, by its loss on later events of users who are not learnt from."""
+    refit: bool = True
+    """Publish a fit to all labels that are complete, once the gate has judged a fit to the oldest
+    ones. Training takes up to twice as long. False: what was judged is published."""
     rank: tuple[Literal["category", "item"], ...] = ()
     """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
     likeliest items. Only where that is better than popularity and than what was there lately; the

@@ -17,7 +17,7 @@ import numpy as np
 from models.errors import ArtifactError, RegistryError
 from models.inputs.features import FEATURE_VERSION
 from models.log.eventlog import EventLog, Until
-from models.serving.artifact import read_artifact
+from models.serving.artifact import read_artifact, read_gated
 from models.serving.registry import Registry
 from models.training.candidates import Course, Lesson
 from models.training.rolling import Rolling
@@ -138,11 +138,13 @@ class Refresher:
             return None
         registry = Registry(self.settings.models_dir)
         try:
-            artifact = read_artifact(
+            published = read_artifact(
                 registry.resolve(state.version),
                 feature_version=FEATURE_VERSION,
                 check=manifest_check(self.settings.models),
             )
+            # What serves has seen labels by which this round is judged; the gated fit has not.
+            artifact = read_gated(published)
         except (ArtifactError, RegistryError):
             return None
         fresh, memory = state.lesson(gathered, self.config.refresh.replay)

@@ -14,9 +14,11 @@ from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report
 from models.history import SessionRules
+from models.inputs.features import FEATURE_VERSION
 from models.inputs.segments import Evidence
 from models.log.eventlog import Until
 from models.ranking.train import RankConfig
+from models.serving.artifact import read_artifact, read_gated
 from models.serving.manifest import Manifest
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
@@ -80,6 +82,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             least_moments=settings.gate.min_points,
         ),
         candidates=candidates,
+        refit=chosen.refit,
         hidden_size=state.hidden_size,
         drop_late=drop_late,
         gate=GateRules(
@@ -136,6 +139,9 @@ def evidence_of(settings: Settings) -> Evidence:
 def champion_of(settings: Settings) -> Scorer | None:
     """The champion, which a new model must not be worse than; None if there is none that opens.
 
+    Of one that was fitted again after its gate it is the fit that was judged: what serves has
+    learnt from labels of the time in which the new model is judged, and would look too good.
+
     It is the one that is announced, or, where no cluster answers, the one that was published last.
     """
     registry = Registry(settings.models_dir)
@@ -151,7 +157,9 @@ def champion_of(settings: Settings) -> Scorer | None:
         return None
     check = manifest_check(settings.models)
     try:
-        return Scorer.load(registry.path(version), "cpu", check=check)
+        path = registry.path(version)
+        artifact = read_artifact(path, feature_version=FEATURE_VERSION, check=check)
+        return Scorer.of_artifact(read_gated(artifact), "cpu")
     except ArtifactError as error:
         log.warning("the champion cannot be compared with", model=version, why=str(error))
         return None

@@ -47,7 +47,8 @@ def settings_for(folder: Path, kafka: Kafka | Nowhere | None = None, topic: str 
     overrides = {
         "models_dir": folder,
         "data_dir": folder.parent / "data",
-        "train": HORIZONS,
+        # Too few users to choose a penalty by without luck.
+        "train": HORIZONS | {"logistic_penalty": 0.03},
         "topics": {"events": topic, "models": f"{topic}-models", "erase": f"{topic}-erase"},
         "worker": {"check_partitioner": False},
     }

@@ -92,15 +92,16 @@ def test_labels_equal_a_plain_look_ahead(ordered: OrderedLog, examples: Examples
         past = mine[mine <= now]
         for column, target in enumerate(TARGETS):
             follows = bool(((mine > now) & (mine <= now + target.horizon_ms)).any())
-            of_time = CALIBRATION if examples.slice[point] == STOPPING else examples.slice[point]
-            end = split.edges[of_time + 1]
-            known = now + target.horizon_ms + CONFIG.grace_ms <= end
-            label = examples.labels[point, column]
-            if target.kind == "occurs":
-                assert np.isnan(label) if not known else label == follows
-            else:
-                active = len(past) >= CONFIG.min_orders
-                assert np.isnan(label) if not (known and active) else label == (not follows)
+            active = target.kind == "occurs" or len(past) >= CONFIG.min_orders
+            truth = follows if target.kind == "occurs" else not follows
+            mature = now + target.horizon_ms + CONFIG.grace_ms
+            of_time = split.slice_of(examples.now[[point]])[0]
+            for labels, end in (
+                (examples.labels, split.edges[of_time + 1]),
+                (examples.settled, split.edges[3]),
+            ):
+                known = active and mature <= end
+                assert labels[point, column] == truth if known else np.isnan(labels[point, column])
 
 
 def test_points_lie_at_events_and_in_silences(ordered: OrderedLog, examples: Examples) -> None:

@@ -63,7 +63,7 @@ def test_each_target_has_the_penalty_that_suits_it(examples: Examples) -> None:
     assert signal < PENALTIES[0]
     strongest = losses(fit(examples, fixed=PENALTIES[0]), examples)
     chosen = losses(network, examples)
-    assert chosen[0] < strongest[0] - 0.05
+    assert chosen[0] < strongest[0] - 0.02
     assert chosen[1] < strongest[1] + 0.01
 
 

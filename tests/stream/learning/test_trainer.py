@@ -4,11 +4,14 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.encoding import hash64
 from models.errors import DatasetError
 from models.fitting.fit import Progress
+from models.inputs.features import FEATURE_VERSION
+from models.serving.artifact import read_artifact, read_gated
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from schemas.codec import decode, decode_event, encode
@@ -22,7 +25,15 @@ from stream.config.targets import targets_of
 from stream.errors import NothingNew, TrainerError
 from stream.kafka.announce import announcement
 from stream.learning.sources import FromFiles, FromKafka
-from stream.learning.trainer import Round, config_of, fit_of, refresher_of, rounds, run_round
+from stream.learning.trainer import (
+    Round,
+    champion_of,
+    config_of,
+    fit_of,
+    refresher_of,
+    rounds,
+    run_round,
+)
 from tests.conftest import Kafka
 from tests.models.shop import DAY, START, shop_log
 from tests.models.training.test_cold_start import poisson_shop
@@ -262,7 +273,26 @@ class TestRefresh:
         assert second.window.last_event > first.window.last_event
         assert second.window.events == pytest.approx(len(shop), rel=0.02)
         if second.architecture != "logistic":
-            assert 0 < len(news) - begun <= settings.train.refresh_epochs
+            # Once for the gate, and once more for what is served.
+            assert 0 < len(news) - begun <= 2 * settings.train.refresh_epochs
+        for manifest in (first, second):
+            assert manifest.served is not None
+            assert manifest.served.last > manifest.gated.last
+        registry = Registry(settings.models_dir)
+        folder = registry.path(second.version)
+        gated = read_gated(read_artifact(folder, feature_version=FEATURE_VERSION))
+        compared = champion_of(settings)
+        assert compared is not None
+        profile = np.zeros((1, len(second.profile_features)), np.float32)
+        hidden = np.zeros((1, second.hidden_size), np.float32)
+        assert np.array_equal(
+            compared.probabilities(hidden, profile),
+            Scorer.of_artifact(gated, "cpu").probabilities(hidden, profile),
+        )
+        assert not np.array_equal(
+            compared.probabilities(hidden, profile),
+            Scorer.load(folder, "cpu").probabilities(hidden, profile),
+        )
         assert (settings.data_dir / "training.state").is_file()
         assert Registry(settings.models_dir).versions() == sorted([first.version, second.version])
 
