@@ -66,8 +66,8 @@ class Target(msgspec.Struct, frozen=True):
 
 def shop_targets(
     purchase_code: int,
-    purchase_horizon_ms: int,
-    churn_horizon_ms: int,
+    purchase_horizon_ms: int | None,
+    churn_horizon_ms: int | None,
     *,
     cart_horizon_ms: int | None = None,
     favourite_horizon_ms: int | None = None,
@@ -76,15 +76,16 @@ def shop_targets(
 
     Args:
         purchase_code: type code of a purchase event.
-        purchase_horizon_ms: window of the propensity, milliseconds.
-        churn_horizon_ms: window without purchase that counts as churn, milliseconds.
+        purchase_horizon_ms: window of the propensity, milliseconds; None: it is not predicted.
+        churn_horizon_ms: window without purchase that counts as churn, likewise.
         cart_horizon_ms: window of an addition to the cart; None: it is not predicted.
         favourite_horizon_ms: window of a favourite, likewise.
     """
-    targets = [
-        Target(PURCHASE, OCCURS, purchase_code, purchase_horizon_ms),
-        Target(CHURN, ABSENT, purchase_code, churn_horizon_ms),
-    ]
+    targets = []
+    if purchase_horizon_ms is not None:
+        targets.append(Target(PURCHASE, OCCURS, purchase_code, purchase_horizon_ms))
+    if churn_horizon_ms is not None:
+        targets.append(Target(CHURN, ABSENT, purchase_code, churn_horizon_ms))
     if cart_horizon_ms is not None:
         targets.append(Target(CART, OCCURS, EventType.CART_ADD, cart_horizon_ms))
     if favourite_horizon_ms is not None:
@@ -161,6 +162,15 @@ def questions(targets: tuple[Target, ...]) -> tuple[str, ...]:
     they are weighed and judged as one.
     """
     return tuple(WAIT if target.kind == HAZARD else target.name for target in targets)
+
+
+def setting_of(target: Target) -> str:
+    """The setting that says whether a target is predicted, and how far ahead."""
+    if target.kind == HAZARD:
+        return "train.wait_edges_ms"
+    if target.at_events:
+        return "train.intent_within"
+    return f"train.{PURCHASE if target.kind == AMOUNT else target.name}_horizon_ms"
 
 
 def judged(targets: tuple[Target, ...]) -> tuple[Target, ...]:

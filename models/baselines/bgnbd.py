@@ -32,6 +32,11 @@ MOST_HISTORIES: Final = 50_000
 IMPOSSIBLE: Final = -1e9
 
 
+def has_orders(profile: NDArray[Any]) -> bool:
+    """Whether any of the histories, as profiles [N,P] describe them, has an order."""
+    return bool((profile[:, features.PROFILE_FEATURES.index("log_orders")] > 0).any())
+
+
 def fit_process(profile: NDArray[Any], prior: ProcessParameters | None = None) -> ProcessParameters:
     """Fit the process to histories, as profiles [N,P] tell of them.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -31,7 +31,7 @@ from models.log.automation import automated
 from models.log.cleaning import Cleaning
 from models.log.eventlog import OrderedLog
 from models.log.orders import deciding
-from models.targets import ABSENT, AMOUNT, Target
+from models.targets import ABSENT, AMOUNT, Target, setting_of
 
 __all__ = [
     "F32",
@@ -284,26 +284,57 @@ def weights_of(user_Q: NDArray[np.uint64]) -> F32:
     return weights
 
 
+def restrict(examples: Examples, columns: list[int]) -> Examples:
+    """The examples with the labels of some targets only; points without any are left out."""
+    settled, labels = examples.settled[:, columns], examples.labels[:, columns]
+    kept = np.flatnonzero(~np.isnan(settled).all(axis=1))
+    slices = examples.slice[kept].copy()
+    slices[np.isnan(labels[kept]).all(axis=1)] = GAP
+    weight = np.zeros(len(kept), np.float32)
+    weight[slices != GAP] = weights_of(examples.user[kept][slices != GAP])
+    per_point = ("event", "start", "now", "profile", "user", "seen", "at_event")
+    return replace(
+        examples,
+        labels=labels[kept],
+        settled=settled[kept],
+        slice=slices,
+        weight=weight,
+        **{name: getattr(examples, name)[kept] for name in per_point},
+    )
+
+
 def check_classes(examples: Examples, targets: tuple[Target, ...], config: DatasetConfig) -> None:
     """Check that there is something to learn, stop, calibrate and judge by.
 
     Raises:
         DatasetError: a target has too few labels, or one class only, in a slice.
     """
+    for why in lacking(examples, targets, config).values():
+        raise DatasetError(why)
+
+
+def lacking(
+    examples: Examples, targets: tuple[Target, ...], config: DatasetConfig
+) -> dict[str, str]:
+    """Target -> why it cannot be learnt, calibrated and evaluated, and the setting to change."""
+    found: dict[str, str] = {}
     for which, name in enumerate(SLICES):
         labels = examples.labels[examples.of_slice(which)]
         for column, target in enumerate(targets):
             known = labels[:, column][~np.isnan(labels[:, column])]
+            if target.name in found:
+                continue
             if len(known) < config.min_points:
-                raise DatasetError(
+                found[target.name] = (
                     f"target {target.name}: {len(known)} labelled points in the {name} slice, at "
-                    f"least {config.min_points} are needed; collect more events, shorten its "
-                    f"horizon ({target.horizon_ms} ms) or lower train.min_windows"
+                    f"least {config.min_points} are needed; collect more events, shorten "
+                    f"{setting_of(target)} ({target.horizon_ms} ms) or lower train.min_windows"
                 )
-            if known.min() == known.max():
-                raise DatasetError(
+            elif known.min() == known.max():
+                found[target.name] = (
                     f"target {target.name}: one class only in the {name} slice (all {len(known)} "
                     f"labels are {known[0]:.0f}): nothing can be learnt; check that the log has "
-                    f"events of type {target.event_type} and that the horizon "
+                    f"events of type {target.event_type} and that {setting_of(target)} "
                     f"({target.horizon_ms} ms) fits the shop"
                 )
+    return found

@@ -63,8 +63,9 @@ class TimeSplit:
             raise DatasetError(
                 f"the log spans {(end - first) / HOUR:.1f} h, too little for a horizon of "
                 f"{longest_horizon_ms / HOUR:.1f} h: fitting, calibrating and judging each need "
-                f"one whole horizon, {3 * gap / HOUR:.1f} h together; collect more events or "
-                "shorten the horizons"
+                f"one whole horizon and {grace_ms / HOUR:.1f} h until its label is final "
+                f"(state.grace_ms, train.cancel_window_ms), {3 * gap / HOUR:.1f} h together; "
+                "collect more events or shorten the horizons"
             )
         calibration = first + round(usable * (1 - calibration_share - validation_share)) + gap
         validation = calibration + round(usable * calibration_share) + gap

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.baselines.bgnbd import fit_process
+from models.baselines.bgnbd import fit_process, has_orders
 from models.data.dataset import F32, Examples, Index
 from models.data.points import mix
 from models.evaluate import F64
@@ -199,11 +199,12 @@ def fit_blend(
     """A blend fitted to the labels of `points`, and its penalties; arguments as of `fit_logistic`.
 
     Its process needs no labels: it is fitted to the histories of the points `histories`, or of
-    `points` themselves.
+    `points` themselves. Where none of them has an order its prior stays.
     """
     blend = Blend(spec)
     seen = points if histories is None else histories
-    blend.process.set_parameters(fit_process(examples.profile[seen]))
+    if has_orders(examples.profile[seen]):
+        blend.process.set_parameters(fit_process(examples.profile[seen]))
     chosen = fit_logistic(
         blend, examples, points, config, shift, stopping=stopping, penalties=penalties
     )

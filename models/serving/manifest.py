@@ -112,6 +112,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """What the published weights have learnt from, where they were fitted again after the gate."""
     cleaning: Cleaning = msgspec.field(default_factory=Cleaning)
     """What was wrong in the log, and what was left out of it."""
+    left_out: dict[str, str] = {}
+    """Target that was asked for -> why it is not predicted."""
     choice: str = ""
     """Why this architecture was chosen."""
     cold_start: bool = False

@@ -6,7 +6,6 @@ and measured on the third.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,19 +54,23 @@ class Course:
     """Folder in which fits are kept while they run."""
     resume: bool = False
     """Go on with the fits that are kept there."""
+    attempt: int = 0
+    """How often the fits were begun with fewer targets; each has files of its own."""
 
     def checkpoint(self, architecture: str, which: str = "fit") -> Checkpoint | None:
         """Where the fit of an architecture is kept, or its "refit"."""
         if self.checkpoints is None:
             return None
-        return Checkpoint(self.checkpoints / f"{architecture}.{which}", resume=self.resume)
+        again = f".{self.attempt}" if self.attempt else ""
+        return Checkpoint(self.checkpoints / f"{architecture}{again}.{which}", resume=self.resume)
 
     def clear(self) -> None:
         """Remove what was kept: its fits are done."""
-        for architecture, which in itertools.product(ARCHITECTURES, ("fit", "refit")):
-            kept = self.checkpoint(architecture, which)
-            if kept is not None:
-                kept.path.unlink(missing_ok=True)
+        if self.checkpoints is None:
+            return
+        for architecture in ARCHITECTURES:
+            for kept in self.checkpoints.glob(f"{architecture}.*fit"):
+                kept.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

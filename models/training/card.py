@@ -64,6 +64,8 @@ class Card(msgspec.Struct, frozen=True):
     """What was found in the log and left out."""
     rankings: tuple[Ranking, ...] = ()
     """Of what comes next; those that are not published too, with the reason."""
+    left_out: dict[str, str] = {}
+    """Target that was asked for -> why it is not predicted."""
     gated: FitSpan = FitSpan()
     """What the fit has learnt from that all figures are of."""
     served: FitSpan | None = None
@@ -98,6 +100,8 @@ class Card(msgspec.Struct, frozen=True):
             "",
             *(_target(target) for target in self.targets),
             "",
+            *(f"- not predicted: {why}" for why in self.left_out.values()),
+            *([""] if self.left_out else []),
             *self._penalty_line(),
             "## Figures on the later time slice",
             "",
@@ -217,6 +221,7 @@ def card_of(
         limits=_limits(manifest, verdict, rules),
         cleaning=manifest.cleaning,
         rankings=rankings,
+        left_out=manifest.left_out,
         gated=manifest.gated,
         served=manifest.served,
         populations=verdict.populations,

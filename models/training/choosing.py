@@ -34,8 +34,9 @@ def choose(
         examples.at_event[points],
     )
     serving = None
-    if champion is not None and champion.targets == targets:
-        serving = champion.version, probabilities_of(champion, examples, points)
+    if champion is not None and set(targets) <= set(champion.targets):
+        columns = [champion.targets.index(target) for target in targets]
+        serving = champion.version, probabilities_of(champion, examples, points)[:, columns]
     best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
     logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
     if best is not logistic:

@@ -6,12 +6,21 @@ by their hash, whole; which ones depends on nothing but who is in the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from models.data.dataset import DatasetConfig, Examples, check_classes, draw_points, label_points
+from models.data.dataset import (
+    DatasetConfig,
+    Examples,
+    draw_points,
+    label_points,
+    lacking,
+    restrict,
+)
 from models.data.leaks import check_leaks
 from models.data.points import U64, Points, join, mix
 from models.data.split import SLICES, TimeSplit
@@ -21,7 +30,7 @@ from models.log.cleaning import Cleaning, clean, possible
 from models.log.eventlog import LogParts
 from models.memory import give_back
 from models.serving.manifest import TrainingWindow
-from models.targets import Target
+from models.targets import Target, questions, setting_of
 
 STRAY_SHARE: Final = 0.001
 """Share of the events at either end of time that may be strays of broken clocks: they do not
@@ -86,6 +95,36 @@ class Gathered:
     split: TimeSplit
     cleaning: Cleaning
     window: TrainingWindow
+    targets: tuple[Target, ...] = ()
+    """What the examples are labelled with."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Target that was asked for -> why it is not among them."""
+
+    def only(self, targets: tuple[Target, ...], left_out: dict[str, str] | None = None) -> Gathered:
+        """The same with some of the targets.
+
+        Args:
+            targets: some of `self.targets`, in their order.
+            left_out: why the others are left out.
+        """
+        if targets == self.targets:
+            return self
+        columns = [self.targets.index(target) for target in targets]
+        names = {target.name for target in targets}
+        window = msgspec.structs.replace(
+            self.window,
+            positives={
+                which: {name: rate for name, rate in rates.items() if name in names}
+                for which, rates in self.window.positives.items()
+            },
+        )
+        return replace(
+            self,
+            examples=restrict(self.examples, columns),
+            window=window,
+            targets=targets,
+            left_out=self.left_out | (left_out or {}),
+        )
 
 
 def gather(
@@ -112,7 +151,7 @@ def gather(
             in a slice, or an input peeks into the future.
     """
     span = span_of(log, now, invalid)
-    split = split_of(span, targets, config)
+    split = fitting(span, targets, config)[0]
     found = Cleaning(invalid=dict(invalid or {}))
     sample = UserSample(config.max_users)
     parts: list[Points] = []
@@ -139,8 +178,7 @@ def gather(
         labelled.append(label_points(parts.pop(0), targets, split))
         give_back()
     examples = join(labelled)
-    check_classes(examples, targets, config)
-    return Gathered(examples, split, found, window_of(examples, targets, span, events, users))
+    return gathered_of(examples, targets, span, config, found, events, users)
 
 
 def span_of(log: LogParts, now: int, invalid: dict[str, int] | None = None) -> Span:
@@ -161,6 +199,69 @@ def span_of(log: LogParts, now: int, invalid: dict[str, int] | None = None) -> S
     if not len(span.minutes):
         raise DatasetError(found.why_empty())
     return span
+
+
+def gathered_of(
+    examples: Examples,
+    targets: tuple[Target, ...],
+    span: Span,
+    config: DatasetConfig,
+    cleaning: Cleaning,
+    events: int,
+    users: int,
+) -> Gathered:
+    """Examples, and of the targets those that can be learnt from them.
+
+    Raises:
+        DatasetError: none can; says why of each.
+    """
+    split, fits, left_out = fitting(span, targets, config)
+    whole = Gathered(examples, split, cleaning, TrainingWindow(), targets)
+    found = whole.only(fits, left_out)
+    left_out = lacking(found.examples, fits, config)
+    if left_out:
+        kept = without(fits, left_out)
+        if not kept:
+            raise DatasetError("; ".join(left_out.values()))
+        found = found.only(kept, left_out)
+    window = window_of(found.examples, found.targets, span, events, users)
+    return replace(found, window=window)
+
+
+def without(targets: tuple[Target, ...], names: Collection[str]) -> tuple[Target, ...]:
+    """The targets but those of `names`; questions that several answer go as one."""
+    each = list(zip(questions(targets), targets, strict=True))
+    gone = {question for question, target in each if target.name in names} | set(names)
+    return tuple(target for question, target in each if question not in gone)
+
+
+def fitting(
+    span: Span, targets: tuple[Target, ...], config: DatasetConfig
+) -> tuple[TimeSplit, tuple[Target, ...], dict[str, str]]:
+    """The slices of time, the targets whose horizons fit into them, and why others do not.
+
+    A horizon that is too long for the log must not keep shorter ones waiting, so the longest is
+    left out until the rest fits.
+
+    Raises:
+        DatasetError: none fits.
+    """
+    kept = targets
+    left_out: dict[str, str] = {}
+    while True:
+        try:
+            return split_of(span, kept, config), kept, left_out
+        except DatasetError as error:
+            longest = max(target.horizon_ms for target in kept)
+            gone = [target for target in kept if target.horizon_ms == longest]
+            shorter = without(kept, [target.name for target in gone])
+            if not shorter:
+                raise
+            settings = " and ".join(sorted({setting_of(target) for target in gone}))
+            for target in kept:
+                if target not in shorter:
+                    left_out[target.name] = f"target {target.name}: {error}; shorten {settings}"
+            kept = shorter
 
 
 def split_of(span: Span, targets: tuple[Target, ...], config: DatasetConfig) -> TimeSplit:

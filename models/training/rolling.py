@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.dataset import DatasetConfig, Index, check_classes, draw_points, label_points
+from models.data.dataset import DatasetConfig, Index, draw_points, label_points
 from models.data.leaks import check_leaks
 from models.data.points import U64, Points, draw, follow, join, mix, uniform
 from models.data.split import TRAIN
@@ -30,9 +30,8 @@ from models.log.eventlog import EventLog, LogParts
 from models.log.names import Row
 from models.log.orders import deciding
 from models.memory import give_back
-from models.serving.manifest import TrainingWindow
 from models.targets import Target
-from models.training.gather import Gathered, Span, UserSample, span_of, split_of, window_of
+from models.training.gather import Gathered, Span, UserSample, fitting, gathered_of, span_of
 
 MAGIC: Final = b"intentstream training state 5\n"
 CHECKED_USERS: Final = 200
@@ -106,7 +105,7 @@ class Rolling:
         self.cleaning = Cleaning(invalid={} if invalid is None else invalid)
         self.events = self.learned_until = 0
         self._sample.halvings = 0
-        self.cut = split_of(self.span, self.targets, self.config).edges[3] - self.config.settle_ms
+        self.cut = fitting(self.span, self.targets, self.config)[0].edges[3] - self.config.settle_ms
         points: list[Points] = []
         users: list[U64] = []
         records: list[Records] = []
@@ -160,7 +159,7 @@ class Rolling:
         self.events += int(new.sum())
         kept = fresh & self._sample.keeps(ordered.log.users)
         log = ordered.log.where(kept)
-        split = split_of(self.span, self.targets, self.config)
+        split = fitting(self.span, self.targets, self.config)[0]
         until = max(split.edges[3] - self.config.settle_ms, self.cut)
         rows = self._rows(log.users)
         rules, window = self.config.sessions, self.config.cancel_window_ms
@@ -189,14 +188,19 @@ class Rolling:
         """The examples as they are now.
 
         Raises:
-            DatasetError: a target has too few labels or one class only in a slice.
+            DatasetError: each target has too few labels or one class only in a slice.
         """
-        split = split_of(self.span, self.targets, self.config)
+        split = fitting(self.span, self.targets, self.config)[0]
         examples = label_points(self._whole(), self.targets, split)
-        check_classes(examples, self.targets, self.config)
-        users = len(self._users)
-        window: TrainingWindow = window_of(examples, self.targets, self.span, self.events, users)
-        return Gathered(examples, split, self.cleaning, window)
+        return gathered_of(
+            examples,
+            self.targets,
+            self.span,
+            self.config,
+            self.cleaning,
+            self.events,
+            len(self._users),
+        )
 
     def lesson(self, gathered: Gathered, replay: float) -> tuple[Index, Index]:
         """(points to learn from that the published model has not seen, points to remember by).

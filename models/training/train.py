@@ -20,6 +20,7 @@ from msgspec.structs import replace as replace_ranking
 
 from models.data.dataset import F32, DatasetConfig, Examples
 from models.data.split import TRAIN, VALIDATION
+from models.errors import TrainingError
 from models.evaluate import F64
 from models.fitting.batches import Batches
 from models.fitting.config import RefreshConfig
@@ -33,7 +34,7 @@ from models.serving.artifact import GATED_FILE, Golden, restated, script_bytes, 
 from models.serving.manifest import Manifest
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
-from models.targets import Target, judged
+from models.targets import Target, judged, questions, setting_of
 from models.training.candidates import (
     Course,
     Lesson,
@@ -45,7 +46,7 @@ from models.training.candidates import (
 from models.training.card import Card, card_of
 from models.training.choosing import choose, why
 from models.training.gate import GateRules
-from models.training.gather import Gathered, gather
+from models.training.gather import Gathered, gather, without
 from models.training.refit import refit, span_of
 from models.training.rivals import baselines_of
 
@@ -133,7 +134,6 @@ def train(
     )
     return train_on(
         gathered,
-        targets,
         config,
         created_at=created_at,
         course=course or Course(device, report),
@@ -144,7 +144,6 @@ def train(
 
 def train_on(
     gathered: Gathered,
-    targets: tuple[Target, ...],
     config: TrainConfig,
     *,
     created_at: int,
@@ -155,9 +154,10 @@ def train_on(
 ) -> Trained:
     """Fit, calibrate, judge and choose on examples that are there.
 
+    A target that fails checks of its own is left out, and the others are fitted without it.
+
     Args:
         gathered: the examples.
-        targets: what to predict.
         config: see there.
         created_at: as for `train`.
         course: how the fits are run.
@@ -168,7 +168,8 @@ def train_on(
     Raises:
         TrainingError: as `train`.
     """
-    examples = gathered.examples
+    _keeps_targets(champion, gathered)
+    examples, targets = gathered.examples, gathered.targets
     with torch.random.fork_rng():
         torch.manual_seed(config.fit.seed)
         if lesson is None:
@@ -179,7 +180,18 @@ def train_on(
             fitted = [refreshed(examples, targets, config.fit, config.refresh, course, lesson)]
     baselines, rivals = baselines_of(examples, targets)
     best, verdict = choose(fitted, examples, targets, rivals, champion, config.gate)
-    verdict.require(best.architecture)
+    failing = verdict.failing
+    kept = without(targets, failing)
+    if failing and kept and lesson is None:
+        return train_on(
+            gathered.only(kept, _not_passed(failing, targets)),
+            config,
+            created_at=created_at,
+            course=replace(course, attempt=course.attempt + 1),
+            champion=champion,
+            names=names,
+        )
+    verdict.require(best.architecture, tuple(gathered.left_out.values()))
     baselines |= {c.architecture: c.figures for c in fitted if c is not best}
     losses = ", ".join(f"{c.architecture} {c.mean_log_loss(targets):.5f}" for c in fitted)
     # Of what is told of hazards and amounts no label comes back to be compared with.
@@ -232,11 +244,38 @@ def train_on(
             {t.name: _labels(examples, k) for k, t in followed},
         ),
         rankings=ranked.told,
+        left_out=gathered.left_out,
     )
     card = card_of(manifest, verdict, config.gate, ranked.rankings)
     golden = make_golden(script, manifest, ranked.ranked)
     twin = gated if config.refit else None
     return Trained(manifest, script, golden, card, ranked.ranked, twin)
+
+
+def _keeps_targets(champion: Scorer | None, gathered: Gathered) -> None:
+    """Raise where a target that is served now would be given up though it is still asked for."""
+    if champion is None or champion.cold_start:
+        return
+    served = {target.name for target in champion.targets}
+    lost = [why for name, why in gathered.left_out.items() if name in served]
+    if lost:
+        raise TrainingError(
+            f"nothing published: champion {champion.version} predicts what this model would not: "
+            f"{'; '.join(lost)}; or unset the setting, if it is no longer wanted"
+        )
+
+
+def _not_passed(failing: dict[str, str], targets: tuple[Target, ...]) -> dict[str, str]:
+    """Target -> why the gate left it out."""
+    found = {}
+    for question, target in zip(questions(targets), targets, strict=True):
+        why = failing.get(target.name) or failing.get(question)
+        if why:
+            found[target.name] = (
+                f"target {target.name} did not pass the gate: {why}; collect more events, change "
+                f"{setting_of(target)}, or loosen the settings under `gate`"
+            )
+    return found
 
 
 def _ranked(

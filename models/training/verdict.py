@@ -52,8 +52,17 @@ class Verdict(msgspec.Struct, frozen=True):
         """Checks that were not passed."""
         return tuple(check for check in self.checks if not check.passed)
 
-    def require(self, architecture: str) -> None:
-        """Raise unless every check was passed.
+    @property
+    def failing(self) -> dict[str, str]:
+        """Target, or question of several, that fails checks of its own -> those checks."""
+        found: dict[str, list[str]] = {}
+        for check in self.failed:
+            if check.target:
+                found.setdefault(check.target, []).append(str(check))
+        return {name: "; ".join(checks) for name, checks in found.items()}
+
+    def require(self, architecture: str, left_out: tuple[str, ...] = ()) -> None:
+        """Raise unless every check was passed; `left_out` is why other targets are not evaluated.
 
         Raises:
             TrainingError: names each check that failed, with its figures.
@@ -63,4 +72,5 @@ class Verdict(msgspec.Struct, frozen=True):
                 f"nothing published: {architecture} did not pass the gate:"
                 f" {'; '.join(f'failed: {check}' for check in self.failed)}; collect more events,"
                 " choose another horizon, or loosen the settings under `gate`"
+                f"{''.join(f'; left out before: {why}' for why in left_out)}"
             )

@@ -1,9 +1,9 @@
 """The sections of the settings about learning: training, evidence, the gate, outcomes."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from models.fitting.config import Precision, Schedule
 from schemas.events import MAX_PRICE
@@ -11,6 +11,11 @@ from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Milli
 from stream.config.secure_settings import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+CHURN_HORIZON_MS = 30 * DAY_MS
+NONE = "none"
+"""Stands for a target that is not predicted: files of settings have no word for it."""
+Optional = Annotated[Millis | None, BeforeValidator(lambda value: None if value == NONE else value)]
 
 MAX_BINS = 32
 """Of a wait; each is told with every prediction."""
@@ -21,10 +26,11 @@ MAX_VOCABULARY = 65_536
 class TrainSettings(Section):
     """What the trainer learns and from how much."""
 
-    purchase_horizon_ms: Millis = DAY_MS
-    """Label of purchase: one within this time."""
-    churn_horizon_ms: Millis = 30 * DAY_MS
-    """Label of churn: no purchase within this time after an active history."""
+    purchase_horizon_ms: Optional = DAY_MS
+    """Label of purchase: one within this time. "none": not predicted."""
+    churn_horizon_ms: Optional = CHURN_HORIZON_MS
+    """Label of churn: no purchase within this time after an active history. "none": not predicted,
+    and no alert is raised."""
     cart_horizon_ms: Millis | None = None
     """Label of cart: an addition within this time. Unset: not predicted."""
     favourite_horizon_ms: Millis | None = None
@@ -88,8 +94,9 @@ class TrainSettings(Section):
     rank_vocabulary: int = Field(default=4096, ge=1, le=MAX_VOCABULARY)
     """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
     every prediction, and time and memory of the fit."""
-    cancel_window_ms: Millis = DAY_MS
-    """A purchase refunded in full within this time is none to a label."""
+    cancel_window_ms: Millis | None = None
+    """A purchase refunded in full within this time is none to a label, which waits as long to be
+    known. Unset: a day, but no longer than the longest horizon besides that of churn."""
     max_users: int = Field(default=100_000, ge=100)
     """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
     refresh_epochs: int = Field(default=1, ge=1)
@@ -117,6 +124,17 @@ class TrainSettings(Section):
     canary_share: Share = 0.05
     """Of the users that a canary serves."""
     seed: int = 7
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.purchase_horizon_ms or self.churn_horizon_ms or self.wait_edges_ms):
+            raise ValueError(
+                "nothing is predicted before the first trained model: set purchase_horizon_ms, "
+                "churn_horizon_ms or wait_edges_ms"
+            )
+        if self.spend_cap is not None and self.purchase_horizon_ms is None:
+            raise ValueError("spend_cap needs purchase_horizon_ms, within which spending counts")
+        return self
 
     @field_validator("wait_edges_ms")
     @classmethod

@@ -3,8 +3,29 @@
 from models.data.spend import spend_target
 from models.history import PURCHASE
 from models.survival import hazard_targets
-from models.targets import Target, intent_targets, shop_targets
+from models.targets import ABSENT, Target, intent_targets, shop_targets
+from stream.config.durations import DAY_MS
+from stream.config.learning_settings import CHURN_HORIZON_MS
 from stream.config.settings import Settings
+
+
+def churn_horizon_of(settings: Settings) -> int:
+    """The horizon of alerts, ms: the default where churn is not predicted (any more)."""
+    return settings.train.churn_horizon_ms or CHURN_HORIZON_MS
+
+
+def cancel_window_of(settings: Settings) -> int:
+    """Within how many ms a purchase that is given back is none to a label.
+
+    Unset it is a day, but no longer than the longest horizon besides churn's: labels wait as long,
+    and horizons of minutes must not need logs of days.
+    """
+    window = settings.train.cancel_window_ms
+    if window is not None:
+        return window
+    targets = targets_of(settings)
+    soon = [target.horizon_ms for target in targets if target.kind != ABSENT]
+    return min(DAY_MS, max(soon or [target.horizon_ms for target in targets]))
 
 
 def targets_of(settings: Settings) -> tuple[Target, ...]:
@@ -20,7 +41,7 @@ def targets_of(settings: Settings) -> tuple[Target, ...]:
         favourite_horizon_ms=horizons.favourite_horizon_ms,
     )
     spend: tuple[Target, ...] = ()
-    if horizons.spend_cap is not None:
+    if horizons.spend_cap is not None and horizons.purchase_horizon_ms is not None:
         spend = (spend_target(PURCHASE, horizons.purchase_horizon_ms, horizons.spend_cap),)
     intents = intent_targets(
         horizons.intent,

@@ -91,8 +91,8 @@ class Refresher:
         self._forget()
         self.source.drop()
         state.position |= self.source.position
-        gathered = self._gathered = state.gathered()
-        lesson = self._lesson(gathered)
+        gathered, lesson = self._lesson(state.gathered())
+        self._gathered = gathered
         if lesson is not None and not len(lesson.fresh):
             self._keep()
             raise NothingNew(
@@ -100,7 +100,6 @@ class Refresher:
             )
         return train_on(
             gathered,
-            self.targets,
             self.config,
             created_at=created_at,
             course=course,
@@ -131,11 +130,11 @@ class Refresher:
             self._state.names = {what: own.rows() for what, own in self.source.names.items()}
             self._state.save(self.path)
 
-    def _lesson(self, gathered: Gathered) -> Lesson | None:
-        """The published model and what it has not seen; None where a whole fit is due."""
+    def _lesson(self, gathered: Gathered) -> tuple[Gathered, Lesson | None]:
+        """Examples of the published model's targets, and its lesson; None: a whole fit is due."""
         state = self._state
         if not state.version:
-            return None
+            return gathered, None
         registry = Registry(self.settings.models_dir)
         try:
             published = read_artifact(
@@ -146,15 +145,21 @@ class Refresher:
             # What serves has seen labels by which this round is judged; the gated fit has not.
             artifact = read_gated(published)
         except (ArtifactError, RegistryError):
-            return None
+            return gathered, None
+        targets = artifact.manifest.targets
+        if not set(targets) <= set(gathered.targets) and set(targets) <= set(self.targets):
+            return gathered, None
+        whole = gathered
+        if set(targets) <= set(gathered.targets):
+            gathered = gathered.only(targets, artifact.manifest.left_out)
         fresh, memory = state.lesson(gathered, self.config.refresh.replay)
         if len(fresh) and self.rounds >= self.settings.train.full_every:
             self.rounds = 0
-            return None
-        network = warm_network(artifact, self.targets, self.config.hidden_size)
+            return whole, None
+        network = warm_network(artifact, gathered.targets, self.config.hidden_size)
         heads = warm_heads(artifact, network)
         architecture = artifact.manifest.architecture
-        return Lesson(architecture, network, artifact.script, fresh, memory, heads)
+        return gathered, Lesson(architecture, network, artifact.script, fresh, memory, heads)
 
     def _forget(self) -> None:
         """Remove who asked to be forgotten since the last round, with all that is kept of them."""

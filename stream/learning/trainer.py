@@ -25,10 +25,10 @@ from models.serving.scorer import Scorer
 from models.targets import WAIT, questions
 from models.training.candidates import Course
 from models.training.gate import GateRules
-from models.training.train import TrainConfig, train
+from models.training.train import TrainConfig, Trained, train
 from schemas.errors import IntentStreamError
 from stream.config.settings import Settings
-from stream.config.targets import targets_of
+from stream.config.targets import cancel_window_of, targets_of
 from stream.config.trust import manifest_check, model_signer
 from stream.errors import BrokerError
 from stream.kafka.announce import announce, read_announced
@@ -68,7 +68,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             bot_session_events=state.bot_session_events,
             sessions=sessions,
             min_points=chosen.min_windows,
-            cancel_window_ms=chosen.cancel_window_ms,
+            cancel_window_ms=cancel_window_of(settings),
             max_users=chosen.max_users,
             seed=chosen.seed,
         ),
@@ -226,9 +226,7 @@ def run_round(
                 raise  # Its events are no longer kept one by one.
             trained = without_labels(settings, source, config, champion, why, until=until, now=now)
         track.figures(trained.manifest.metrics)
-    for ranking in trained.card.rankings:
-        if ranking.refused:
-            log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
+    _tell_left_out(trained)
     if not group.leads:
         return Round(trained.manifest, Path(), announced=False, seconds=time.monotonic() - begun)
     course.clear()
@@ -243,6 +241,15 @@ def run_round(
         asyncio.run(announce(settings, manifest, role, chosen.canary_share))
     seconds = time.monotonic() - begun
     return Round(manifest, registry.path(manifest.version), announced, seconds)
+
+
+def _tell_left_out(trained: Trained) -> None:
+    """Log what was asked for and is not published."""
+    for ranking in trained.card.rankings:
+        if ranking.refused:
+            log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
+    for target, why in trained.manifest.left_out.items():
+        log.warning("a target is left out", target=target, why=why)
 
 
 def rounds(

@@ -28,7 +28,7 @@ from schemas.control import EraseUser
 from schemas.errors import InvalidMessage
 from schemas.monitoring import AlertOutcome, ModelMetrics
 from schemas.outputs import ChurnAlert, Prediction
-from stream.config.targets import targets_of
+from stream.config.targets import cancel_window_of, churn_horizon_of, targets_of
 from stream.kafka.announce import note, withdraw
 from stream.kafka.diagnosis import unusable
 from stream.kafka.rates import RateFollower
@@ -71,7 +71,7 @@ class OutcomeService:
         self._known: dict[str, str] = {}
         self.watch = ModelWatch(
             WatchRules(
-                churn_horizon_ms=settings.train.churn_horizon_ms,
+                churn_horizon_ms=churn_horizon_of(settings),
                 alpha=chosen.rollback_error,
                 targets=len(targets),
                 min_users=chosen.rollback_users,
@@ -84,10 +84,10 @@ class OutcomeService:
         )
         rules = OutcomeRules(
             targets=targets,
-            churn_horizon_ms=settings.train.churn_horizon_ms,
+            churn_horizon_ms=churn_horizon_of(settings),
             grace_ms=settings.state.grace_ms,
             order_gap_ms=settings.state.session_gap_ms,
-            cancel_window_ms=settings.train.cancel_window_ms,
+            cancel_window_ms=cancel_window_of(settings),
             min_orders=settings.churn.min_orders,
             window=chosen.window,
             max_pending=chosen.max_users,
