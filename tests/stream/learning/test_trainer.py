@@ -151,9 +151,9 @@ def test_nothing_is_published_when_training_is_refused(tmp_path: Path, jsonl: Pa
 
 @pytest.fixture(scope="module")
 def young(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 20 days, where a labelled model of churn within 10 needs more than 30."""
+    """A log of 12 days, where a labelled model of purchases within 3 needs more than 12."""
     path = tmp_path_factory.mktemp("young") / "young.jsonl"
-    early = [value for _, value in messages(poisson_shop(1000).until(START + 20 * DAY))]
+    early = [value for _, value in messages(poisson_shop(1000).until(START + 12 * DAY))]
     path.write_bytes(b"\n".join(early))
     return path
 
@@ -179,7 +179,7 @@ class TestBeforeLabels:
         source = FromFiles((young,))
         first, second = (
             run_round(settings, source, until=until, device="cpu", announced=False).manifest
-            for until in (START + 18 * DAY, None)
+            for until in (START + 11 * DAY, None)
         )
         assert second.cold_start
         assert second.version != first.version
