@@ -49,7 +49,7 @@ def find(name: str, folders: Sequence[Path]) -> Path:
 
 def read_cdnow(path: Path) -> EventLog:
     """CDNOW: one purchase per line, of customer, date, CDs, dollars."""
-    rows = _query(
+    rows = query(
         path,
         """
         select parts[1] as customer, strptime(parts[2], '%Y%m%d') as day,
@@ -64,7 +64,7 @@ def read_cdnow(path: Path) -> EventLog:
     )
     time = rows["day"].astype("datetime64[ms]").astype(np.int64)
     kind = np.full(len(time), PURCHASE, np.uint8)
-    return _log(rows["customer"], time, kind, amount=rows["spent"])
+    return log_of_columns(rows["customer"], time, kind, amount=rows["spent"])
 
 
 def read_online_retail(path: Path) -> EventLog:
@@ -72,7 +72,7 @@ def read_online_retail(path: Path) -> EventLog:
 
     Lines without a customer or a price, and those whose quantity has the wrong sign, say nothing.
     """
-    rows = _query(
+    rows = query(
         path,
         """
         select CustomerID::bigint::varchar as customer, InvoiceDate as time,
@@ -86,7 +86,7 @@ def read_online_retail(path: Path) -> EventLog:
     )
     time = rows["time"].astype("datetime64[ms]").astype(np.int64)
     kind = np.where(rows["cancelled"], REFUND, PURCHASE).astype(np.uint8)
-    return _log(
+    return log_of_columns(
         rows["customer"],
         time,
         kind,
@@ -99,7 +99,7 @@ def read_online_retail(path: Path) -> EventLog:
 
 def read_taobao(path: Path) -> EventLog:
     """Alibaba UserBehavior: user, item, category, behaviour, unix seconds; strays are left out."""
-    rows = _query(
+    rows = query(
         path,
         """
         select * from read_csv(?, header = false, ignore_errors = true, null_padding = true,
@@ -113,10 +113,12 @@ def read_taobao(path: Path) -> EventLog:
     rows = {name: values[inside] for name, values in rows.items()}
     codes = {name: TYPE_CODES[kind] for name, kind in TAOBAO_TYPES.items()}
     kind = np.array([codes[name] for name in rows["behaviour"]], np.uint8)
-    return _log(rows["customer"], time[inside], kind, item=rows["item"], category=rows["category"])
+    return log_of_columns(
+        rows["customer"], time[inside], kind, item=rows["item"], category=rows["category"]
+    )
 
 
-def _query(path: Path, text: str) -> dict[str, NDArray[Any]]:
+def query(path: Path, text: str) -> dict[str, NDArray[Any]]:
     """Rows as columns, in the file's order.
 
     Raises:
@@ -134,7 +136,7 @@ def _query(path: Path, text: str) -> dict[str, NDArray[Any]]:
     return rows
 
 
-def _log(
+def log_of_columns(
     customer: NDArray[Any],
     time: NDArray[np.int64],
     kind: NDArray[np.uint8],
@@ -144,6 +146,18 @@ def _log(
     order: NDArray[Any] | None = None,
     quantity: NDArray[Any] | None = None,
 ) -> EventLog:
+    """Columns of N rows -> the events of users by hash, in the order of the rows.
+
+    Args:
+        customer: [N] ids.
+        time: [N] ms.
+        kind: [N] type codes.
+        amount: [N] currency units; None: 0.
+        item: [N] ids, "" for none; None: there are none.
+        category: likewise.
+        order: likewise.
+        quantity: [N] units; None: 1.
+    """
     size = len(time)
     money = np.zeros(size) if amount is None else np.asarray(amount, np.float64)
     events = Events(

@@ -22,6 +22,7 @@ from models.evaluation import (
 from models.evaluation.contest import ContestConfig, Say
 from models.evaluation.recsys2025 import task as recsys2025
 from models.evaluation.results import TaskResult
+from models.evaluation.sessions import tasks as sessions
 from models.evaluation.simulated_shop import SimulatedShop
 
 Evaluate = Callable[[Sequence[Path], ContestConfig, Say], list[TaskResult]]
@@ -35,6 +36,7 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     "taobao_next": taobao_next.evaluate,
     published.GROUP: published.evaluate,
     recsys2025.TASK: recsys2025.evaluate,
+    **sessions.TASKS,
 }
 SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
     simulated_shop.TASK: simulated_shop.evaluate,
@@ -42,7 +44,10 @@ SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[Ta
 }
 TASKS: Final = (*ON_FILES, *SIMULATED)
 ALL: Final = "all"
-OPTIONAL: Final = {recsys2025.TASK: recsys2025.found_in}
+OPTIONAL: Final[dict[str, Callable[[Sequence[Path]], bool]]] = {
+    recsys2025.TASK: recsys2025.found_in,
+    **sessions.OPTIONAL,
+}
 """Tasks whose files few have: `all` runs one where the folders have them."""
 
 

@@ -24,7 +24,9 @@ def evaluate(
         typer.Argument(
             help="all, or cdnow_return, online_retail_return, online_retail_spend, "
             "taobao_purchase_24h, taobao_interest_24h, taobao_next, published, simulated_shop, "
-            "simulated_return, recsys2025 (docs/recsys2025.md; in all where --data has it)."
+            "simulated_return, sessions_simulated, sessions_taobao; "
+            "recsys2025 (docs/recsys2025.md), "
+            "sessions_rees46, sessions_retailrocket: in all where --data has their files."
         ),
     ] = "all",
     data: Annotated[
