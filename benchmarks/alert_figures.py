@@ -20,6 +20,8 @@ I64 = NDArray[np.int64]
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
 _NEVER: Final = 2**62
+_FEWEST: Final = 20
+"""Alerts of which a precision is known."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,25 @@ def as_many(shop: Mapping[str, Times], period: Period, count: int) -> tuple[int,
         tried = (low + high) // 2
         low, high = (tried, high) if _raises(shop, period, tried) > count else (low, tried)
     return high, fixed_rule(shop, period, high)
+
+
+def as_precise(
+    shop: Mapping[str, Times], period: Period, precision: float
+) -> tuple[int, list[Raised]] | None:
+    """The shortest inactivity, in half days, with which the rule is so precise; None: none is.
+
+    It is the one that finds most: an alert that comes earlier finds whoever a later one finds.
+    """
+    for halves in range(1, 2 * (period.until - period.since) // DAY):
+        inactivity = halves * DAY // 2
+        alerts = fixed_rule(shop, period, inactivity)
+        judged = [a for a in alerts if period.since <= a.at < period.matured]
+        if len(judged) < _FEWEST:
+            return None
+        right = [_none_between(shop[a.user].orders, a.at, a.at + period.horizon) for a in judged]
+        if np.mean(right) >= precision:
+            return inactivity, alerts
+    return None
 
 
 def _raises(shop: Mapping[str, Times], period: Period, inactivity: int) -> int:

@@ -28,6 +28,7 @@ from benchmarks.alert_figures import (
     Raised,
     Times,
     as_many,
+    as_precise,
     orders_of,
     quality,
     to_json,
@@ -180,6 +181,7 @@ def measure(shop: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     period = Period(plan.cut, plan.until, plan.churn_horizon, plan.min_orders)
     found = quality(replayed.alerts, replayed.shop, period)
     inactivity, alerts = as_many(replayed.shop, period, found.raised)
+    precise = as_precise(replayed.shop, period, found.precision or 0.0)
     return {
         "shop": shop,
         "horizon_days": plan.churn_horizon / DAY,
@@ -187,6 +189,10 @@ def measure(shop: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
         "alerts": to_json(found),
         "fixed_rule": to_json(quality(alerts, replayed.shop, period)),
         "fixed_rule_days": round(inactivity / DAY, 1),
+        "as_precise": None
+        if precise is None
+        else to_json(quality(precise[1], replayed.shop, period)),
+        "as_precise_days": None if precise is None else precise[0] / DAY,
         "timer_evaluations": replayed.firings,
         "seconds": round(replayed.seconds, 1),
     }

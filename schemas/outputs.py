@@ -107,7 +107,8 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Deterministic: model version, topic, partition, offset.",
+            description="Deterministic: model version, topic, partition, offset; at a timer also "
+            "@ and its time.",
         ),
     ]
     user_id: Annotated[Id, Meta(description="The user scored.")]
@@ -123,12 +124,22 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
     feature_version: Annotated[str, Meta(min_length=1, description="Version of the features.")]
     state_time: Annotated[
         Milliseconds,
-        Meta(description="Event time up to which the user's history was known, ms since epoch."),
+        Meta(
+            description="Event time up to which the user's history was known, ms since epoch; at a "
+            "timer when it expired."
+        ),
     ]
     event_time: Annotated[
-        Milliseconds, Meta(description="Event time of the source event, ms since epoch.")
+        Milliseconds,
+        Meta(
+            description="Event time of the source event, ms since epoch; at a timer when it "
+            "expired."
+        ),
     ]
-    source: Annotated[Source, Meta(description="The event that led to this prediction.")]
+    source: Annotated[
+        Source,
+        Meta(description="The event that led to this prediction; at a timer the user's last one."),
+    ]
     cold_start: Annotated[
         bool,
         Meta(
@@ -345,9 +356,16 @@ class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
     ] = None
 
 
-def prediction_id(model_version: str, topic: str, partition: int, offset: int) -> str:
-    """Id of the prediction that this model makes after this source record."""
-    return f"{model_version}:{topic}:{partition}:{offset}"
+def prediction_id(
+    model_version: str, topic: str, partition: int, offset: int, at: int | None = None
+) -> str:
+    """Id of the prediction that this model makes after this source record.
+
+    ``at``: when a timer expired after which it is made, ms; None: at the record itself. A user's
+    timers expire one after the other, so no two predictions have one id.
+    """
+    made = "" if at is None else f"@{at}"
+    return f"{model_version}:{topic}:{partition}:{offset}{made}"
 
 
 def alert_id(user_id: str, state: AlertState, raised_at: int) -> str:

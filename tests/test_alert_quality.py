@@ -12,6 +12,7 @@ from benchmarks.alert_figures import (
     Raised,
     Times,
     as_many,
+    as_precise,
     fixed_rule,
     orders_of,
     quality,
@@ -88,6 +89,17 @@ def test_the_rule_is_matched_by_its_number_of_alerts() -> None:
         assert alerts == fixed_rule(shop, PERIOD, inactivity)
         number = sum(0 <= a.at < PERIOD.matured for a in alerts)
         assert count - 3 <= number <= count
+
+
+def test_the_rule_is_matched_by_its_precision() -> None:
+    """Half of the users pause for 10 days once, the others leave."""
+    pausing = {f"back{n}": user((1 + n / 10, 5, 15, 25, 35, 45)) for n in range(40)}
+    leaving = {f"gone{n}": user((1 + n / 10, 5)) for n in range(40)}
+    shop = pausing | leaving
+    inactivity, alerts = as_precise(shop, PERIOD, 0.9)
+    assert inactivity == 10 * DAY + DAY // 2
+    assert quality(alerts, shop, PERIOD).precision == 1.0
+    assert as_precise(pausing, Period(0, 50 * DAY, 20 * DAY, 2), 0.9) is None
 
 
 def test_lines_of_one_order_are_one_order() -> None:

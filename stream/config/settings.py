@@ -96,6 +96,10 @@ class WorkerSettings(Section):
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
+    predict_at_timers: bool = False
+    """A prediction also when a timer evaluates an inactive user (churn.gap_factor,
+    churn.recheck_factor), with the reason `timer`: otherwise the last score of a user who stays
+    away is that of the last event, however long ago."""
     rank_top: int = Field(default=5, ge=0, le=100)
     """Next categories, and next items, that a prediction tells, at most, where the model ranks them
     (train.rank); 0: none."""

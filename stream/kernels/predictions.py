@@ -27,7 +27,10 @@ DIGITS: Final = 7
 _UNITS: Final = 10**DIGITS
 _AMOUNTS: Final = AMOUNT_UNIT
 _OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED, _WAIT, _SPEND = range(9)
+_MOMENT: Final = 3
+"""Stands for the time in the id of a prediction at a timer."""
 _MARKS: Final = (
+    (_STATE_TIME, rb'(?<=@)3(?=")'),
     (_USER, rb'(?<="user_id":)"u"'),
     (_PROBABILITY, rb'(?<="probability":)0\.5'),
     (_STATE_TIME, rb'(?<="state_time":)1'),
@@ -80,7 +83,9 @@ def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
         offset += 1
     marked = msgspec.structs.replace(
         blank,
-        prediction_id=prediction_id(blank.model_version, topic, partition, offset),
+        prediction_id=prediction_id(
+            blank.model_version, topic, partition, offset, _moment_of(blank)
+        ),
         user_id="u",
         targets={name: TargetScore(0.5, t.horizon_ms) for name, t in blank.targets.items()},
         expected_spend=None if blank.expected_spend is None else 3.5,
@@ -105,6 +110,10 @@ def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
     pieces.append(text[at:])
     ends = np.cumsum([len(piece) for piece in pieces])
     return Pattern(np.frombuffer(b"".join(pieces), np.uint8), ends, np.array(gaps))
+
+
+def _moment_of(blank: Prediction) -> int | None:
+    return None if blank.reason is UNSET else _MOMENT
 
 
 def room_for(pattern: Pattern, predictions: Predictions) -> U8:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from models.errors import ModelError
-from models.history import snapshot
+from models.history import AMOUNT_UNIT, snapshot
 from models.inputs.features import FEATURE_VERSION, PROFILE_FEATURES, profile, ring_inputs
 from models.serving.artifact import read_artifact
 from models.serving.explain import Attribution, attribute
@@ -22,12 +22,14 @@ from models.serving.scorer import Scorer
 from models.training.warm import warm_network
 from schemas.codec import decode_event
 from schemas.errors import InvalidMessage
-from schemas.outputs import Prediction, Source, TargetScore
+from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore
 from stream.config.targets import targets_of
 from stream.config.trust import manifest_check
 from stream.errors import ExplainError
 from stream.kafka.rates import current_rates
+from stream.kernels.predictions import DIGITS
 from stream.operations.explain_log import Parsed, published_prediction, records_of_user
+from stream.pipeline.hidden import refresh
 from stream.pipeline.readout import readout_of
 from stream.pipeline.records import Row
 from stream.testing import PipelineDriver
@@ -61,7 +63,7 @@ class Explanation(msgspec.Struct, frozen=True):
     model_version: str
     device: str
     at: int
-    """Time of the user's latest event then, ms."""
+    """Time of the user's latest event then, or when the timer expired, ms."""
     events: int
     """Of the user, up to the prediction."""
     horizons_ms: dict[str, int]
@@ -140,7 +142,7 @@ def _explain(
     inputs = ring_inputs(np.array([record]), rows, scorer.history_length)
     shown = _shown(records, int(inputs[2][0]))
     network = warm_network(artifact, scorer.targets, settings.state.hidden_size)
-    features = profile(state, state.last_time)[0]
+    features = profile(state, np.array([prediction.state_time]))[0]
     attributions, history = {}, {}
     readout = readout_of(scorer.targets)
     for column, target in zip(readout.columns, readout.targets, strict=True):
@@ -229,12 +231,49 @@ def _run(
     driver.pipeline.replace_scorer(scorer)
     driver.pipe_records(records[place:], batch=batch)
     for prediction in reversed(driver.predictions()):
-        if prediction.source == asked.source:
-            return driver, prediction
+        if prediction.source == asked.source and prediction.reason is msgspec.UNSET:
+            if asked.at is None:
+                return driver, prediction
+            return driver, _in_inactivity(driver, prediction, scorer, asked.at)
     source = asked.source
     raise ExplainError(
         f"offset {source.offset} of {source.topic}-{source.partition} led to no prediction: it is"
         " a duplicate, late or invalid"
+    )
+
+
+def _in_inactivity(
+    driver: PipelineDriver, prediction: Prediction, scorer: Scorer, now: int
+) -> Prediction:
+    """What the model predicts of the user of a prediction when a timer expires at ``now``, ms."""
+    record, rows = np.array([driver.records()[prediction.user_id]]), np.zeros(1, np.intp)
+    # The state of a short history is not stored.
+    refresh(record, rows, scorer)
+    state = snapshot(record, rows)
+    hidden = record["hidden"][:, : scorer.hidden_size]
+    said = readout_of(scorer.targets).read(
+        scorer.probabilities(hidden, profile(state, np.array([now])))
+    )
+    scores = (said.scores_NS[0] / 10**DIGITS).tolist()
+    names, left = list(prediction.targets), prediction.survival
+    if left is not msgspec.UNSET:
+        after = scores[len(names) :]
+        left = [SurvivalPoint(p.horizon_ms, s) for p, s in zip(left, after, strict=True)]
+    spend = prediction.expected_spend
+    return msgspec.structs.replace(
+        prediction,
+        targets={
+            name: TargetScore(score, prediction.targets[name].horizon_ms)
+            for name, score in zip(names, scores, strict=False)
+        },
+        survival=left,
+        expected_wait_ms=msgspec.UNSET if left is msgspec.UNSET else int(said.waits[0]),
+        expected_spend=None if spend is None else int(said.spend[0]) / AMOUNT_UNIT,
+        state_time=now,
+        event_time=now,
+        next_categories=msgspec.UNSET,
+        next_items=msgspec.UNSET,
+        reason="timer",
     )
 
 

@@ -35,20 +35,26 @@ class Parsed:
 
     version: str
     source: Source
+    at: int | None = None
+    """When the timer expired at which it was made, ms; None: at its event."""
 
     @classmethod
     def of(cls, prediction_id: str) -> Parsed:
-        """Read "version:topic:partition:offset".
+        """Read "version:topic:partition:offset", with "@time" where a timer expired.
 
         Raises:
             ExplainError: it is none.
         """
-        parts = prediction_id.rsplit(":", 3)
-        if len(parts) != 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):  # noqa: PLR2004
+        event, _, moment = prediction_id.partition("@")
+        parts = event.rsplit(":", 3)
+        known = not moment or moment.isdecimal()
+        if len(parts) != 4 or not (known and parts[2].isdecimal() and parts[3].isdecimal()):  # noqa: PLR2004
             raise ExplainError(
-                f"{prediction_id!r} is no prediction id: it reads version:topic:partition:offset"
+                f"{prediction_id!r} is no prediction id: it reads version:topic:partition:offset,"
+                " at a timer followed by @ and its time"
             )
-        return cls(parts[0], Source(parts[1], int(parts[2]), int(parts[3])))
+        source = Source(parts[1], int(parts[2]), int(parts[3]))
+        return cls(parts[0], source, int(moment) if moment else None)
 
 
 async def records_of_user(settings: Settings, asked: Parsed) -> list[Row]:

@@ -64,6 +64,28 @@ class AlertDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class Inactive:
+    """N users as a timer found them, each at its own deadline."""
+
+    state: Snapshot
+    offsets: I64
+    """Source offset of each one's last event."""
+    now: I64
+    """ms."""
+    probabilities: F32
+    """[N,K]"""
+
+    def take(self, chosen: NDArray[np.intp]) -> Inactive:
+        """The chosen ones, in that order."""
+        return Inactive(
+            self.state.take(chosen),
+            self.offsets[chosen],
+            self.now[chosen],
+            self.probabilities[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Evaluated:
     """What is known of N users at one evaluation each."""
 
@@ -167,23 +189,28 @@ class ChurnWatch:
 
     def after_silence(
         self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike, decided: Decided
-    ) -> list[AlertDraft]:
+    ) -> tuple[list[AlertDraft], Inactive]:
         """Evaluate users (each once) whose timer has expired, each at its own deadline."""
         now = records["due"][rows].copy()
         state = snapshot(records, rows)
         gaps = expected_gap(state, self._rules.prior_gap_ms)
         drafts: list[AlertDraft] = []
         column = churn_column(scorer)
+        refresh(records, rows, scorer)
+        profiles = profile(state, now)
+        hidden = records["hidden"][rows, : scorer.hidden_size]
+        probabilities = scorer.probabilities(hidden, profiles)
+        offsets = records["offset"][rows]
         if column is not None:
-            refresh(records, rows, scorer)
-            profiles = profile(state, now)
-            hidden = records["hidden"][rows, : scorer.hidden_size]
-            risk = scorer.probabilities(hidden, profiles)[:, column]
-            offsets = records["offset"][rows]
+            risk = probabilities[:, column]
             found = _Evaluated(state, gaps, profiles, hidden, offsets, risk, now, decided)
             drafts = self._advance(records, rows, np.arange(len(rows)), found, scorer, None)
         self._schedule(records, rows, state, gaps, now)
-        return drafts
+        return drafts, Inactive(state, offsets, now, probabilities)
+
+    def present(self, decided: Decided) -> NDArray[np.bool_]:
+        """Which decisions are not of history, or are wanted all the same."""
+        return ~decided.past | self._in_history
 
     def _advance(
         self,
@@ -226,7 +253,7 @@ class ChurnWatch:
         """At which decisions an alert may be raised."""
         if not (scorer.raises or self._rules.raise_untrained):
             return np.zeros(len(decided.past), np.bool_)
-        return ~decided.past | self._in_history
+        return self.present(decided)
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
         """Which users are persons who have bought and can be lost.

@@ -19,6 +19,7 @@ from schemas.outputs import (
     ChurnAlert,
     DeadLetter,
     Prediction,
+    PredictionReason,
     Source,
     SurvivalPoint,
     TargetScore,
@@ -112,13 +113,16 @@ class Emitter:
         cold: NDArray[np.bool_],
         stale: bool,
         ranks: dict[str, Ranks],
+        reason: PredictionReason | UnsetType = UNSET,
     ) -> list[Message] | Packed:
         """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new.
+
+        At a timer (``reason``) both times are when it expired.
 
         Packed, unless there is something that the kernel does not write: rankings, or odd ids.
         """
         readout = readout_of(scorer.targets)
-        blank = self._blank(scorer, readout, stale=stale)
+        blank = self._blank(scorer, readout, reason, stale=stale)
         pattern = self._pattern(blank)
         users, user_ends = joined(keys)
         told = readout.read(probabilities_NK)
@@ -153,7 +157,14 @@ class Emitter:
             found = self._patterns[key] = pattern_of(blank, self._topic, self._partition)
         return found
 
-    def _blank(self, scorer: ScorerLike, readout: Readout, *, stale: bool) -> Prediction:
+    def _blank(
+        self,
+        scorer: ScorerLike,
+        readout: Readout,
+        reason: PredictionReason | UnsetType,
+        *,
+        stale: bool,
+    ) -> Prediction:
         """What all predictions of a scorer have in common."""
         bins = readout.bins
         return Prediction(
@@ -170,6 +181,7 @@ class Emitter:
             event_time=0,
             source=self.source(0),
             stale=stale,
+            reason=reason,
         )
 
     def _prediction(self, blank: Prediction, key: bytes, of: Predictions, i: int) -> Prediction:
@@ -185,7 +197,13 @@ class Emitter:
             ]
         return msgspec.structs.replace(
             blank,
-            prediction_id=prediction_id(blank.model_version, self._topic, self._partition, offset),
+            prediction_id=prediction_id(
+                blank.model_version,
+                self._topic,
+                self._partition,
+                offset,
+                None if blank.reason is UNSET else int(of.state_times[i]),
+            ),
             user_id=key.decode(),
             targets={
                 name: TargetScore(score, target.horizon_ms)

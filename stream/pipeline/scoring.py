@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.history import I64
     from models.inputs.features import F32
     from stream.config.settings import Settings
-    from stream.pipeline.churn import AlertDraft, ChurnWatch
+    from stream.pipeline.churn import AlertDraft, ChurnWatch, Inactive
     from stream.pipeline.clocks import Arrivals
     from stream.pipeline.emit import Emitter
     from stream.pipeline.fallback import CheckedScorer
@@ -103,8 +103,11 @@ class Scoring:
             mine, when = rows, decided
             if chosen is not None:
                 mine, when = rows[chosen], decided.take(chosen)
-            drafts = self._watch.after_silence(self._table.records, mine, scorer, when)
+            drafts, found = self._watch.after_silence(self._table.records, mine, scorer, when)
             self._announce(drafts, scorer)
+            if self._settings.worker.predict_at_timers:
+                present = np.flatnonzero(self._watch.present(when))
+                self._predict_inactive(mine[present], found.take(present), scorer)
 
     def apply(
         self,
@@ -238,6 +241,28 @@ class Scoring:
             else:
                 messages = self._messages(keys, offsets, times, judged, last, *found, shadow)
                 self._gathered.put("shadow", messages)
+
+    def _predict_inactive(
+        self, rows: NDArray[np.intp], found: Inactive, scorer: CheckedScorer
+    ) -> None:
+        """Predictions of users as timers found them. What comes next is ranked at events only."""
+        if not len(rows):
+            return
+        messages = self._emitter.predictions(
+            [self._table.key(row)[len(USER_PREFIX) :] for row in rows.tolist()],
+            found.offsets,
+            found.now,
+            found.now,
+            found.probabilities,
+            scorer,
+            automated=self._watch.automated(found.state),
+            cold=self._evidence.lacking(found.state),
+            stale=scorer.stale,
+            ranks={},
+            reason="timer",
+        )
+        self._gathered.put("propensity", messages)
+        self._counters.predictions += len(messages)
 
     def _ranks(
         self, judged: Judged, chosen: NDArray[np.intp], scorer: CheckedScorer

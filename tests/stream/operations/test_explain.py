@@ -107,6 +107,22 @@ def test_predictions_are_reproduced_wherever_the_model_took_over(tmp_path: Path)
     assert all(exact)
 
 
+def test_predictions_at_timers_are_reproduced(tmp_path: Path) -> None:
+    publish(tmp_path, targets=WAITING)
+    settings = local(tmp_path)
+    wanted = settings.worker.model_copy(update={"predict_at_timers": True})
+    settings = settings.model_copy(update={"worker": wanted})
+    records, told = worker(settings, swap_at=0)
+    timers = [prediction for prediction in told if prediction.reason == "timer"]
+    assert len(timers) > 5
+    for prediction in timers[:: len(timers) // 5]:
+        found = explained(settings, records, prediction, prediction)
+        assert found.exact
+        assert found.at == prediction.state_time
+        away = found.at - max(event.event_time for event in found.history["churn"])
+        assert found.profile["log_silence_hours"] == pytest.approx(math.log1p(away / 3_600_000))
+
+
 def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Path) -> None:
     publish(tmp_path, targets=WAITING)
     settings = local(tmp_path)
@@ -165,7 +181,7 @@ def test_every_feature_has_words_and_a_value_in_its_unit() -> None:
 
 
 def test_what_cannot_be_explained_says_why(tmp_path: Path) -> None:
-    for wrong in ("", "gru-1", "gru-1:topic:x:3", "gru-1:topic:0:-3"):
+    for wrong in ("", "gru-1", "gru-1:topic:x:3", "gru-1:topic:0:-3", "gru-1:topic:0:3@x"):
         with pytest.raises(ExplainError, match="is no prediction id"):
             Parsed.of(wrong)
     assert Parsed.of("v:1:a.b:2:30").source.topic == "a.b"

@@ -1,0 +1,235 @@
+"""Which rule finds most of those who leave at one precision, and how early. Pure; times in ms.
+
+Gone is the user's own: no order within ``factor`` of the user's expected gaps between orders, at
+least ``floor``. After each order of a user who has enough of them a rule is asked again and again
+for a score, until the next order; it alerts the first time that the score reaches a threshold. The
+alert is right when no order follows within the user's horizon. An order is lost when none follows
+within the horizon, and found when the alert came by then; the lead is the time from the alert to
+the end of that horizon. All rules are asked at the same times about the same orders, and a rule's
+curve over all thresholds is compared at the precision of another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.alert_figures import DAY, HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.alert_figures import Times
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+NONE: Final = 2**62
+QUESTIONS: Final = 60
+"""Per horizon of a user, at most two a day."""
+LONGEST: Final = 2.5
+"""Horizons after an order during which a rule is asked."""
+QUANTILES: Final = np.concatenate([np.linspace(0.02, 0.98, 60), np.linspace(0.981, 0.9999, 25)])
+_STEPS: Final = 30
+_RIDGE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Own:
+    """When a user counts as gone."""
+
+    factor: float
+    """Expected gaps without an order."""
+    floor: int
+    prior_gap: int
+    """The gap that is assumed of a user, with the weight of one."""
+
+    def gap(self, orders: I64) -> float:
+        """Expected gap after the last of some orders."""
+        known = len(orders) - 1
+        return float((orders[-1] - orders[0] + self.prior_gap) / (known + 1))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """N questions about M orders."""
+
+    order: NDArray[np.intp]
+    """[N] which order."""
+    at: I64
+    """[N]"""
+    features: F64
+    """[N,F]; see `FEATURES`."""
+    last: I64
+    """[M] time of the order."""
+    following: I64
+    """[M] time of the next one, `NONE`."""
+    horizon: I64
+    """[M]"""
+
+    @property
+    def gone(self) -> NDArray[np.bool_]:
+        """[N] whether no order follows within the horizon after the question."""
+        return self.following[self.order] > self.at + self.horizon[self.order]
+
+
+FEATURES: Final = (
+    "inactivity",
+    "since_order",
+    "gap",
+    "since_order_by_gap",
+    "inactivity_by_gap",
+    "repeats",
+    "longest_gap",
+    "since_order_by_longest",
+    "spread_of_gaps",
+    "span",
+    "events",
+    "inactivity_squared",
+    "since_order_by_gap_squared",
+)
+"""Logarithms; of times in hours."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a rule does at one threshold."""
+
+    raised: int
+    precision: float
+    recall: float
+    lead_days: float
+
+
+def ask(shop: Mapping[str, Times], own: Own, min_orders: int, until: int) -> Asked:
+    """All questions that a shop's log allows up to ``until``."""
+    order, at, rows, last, following, horizon = [], [], [], [], [], []
+    for times in shop.values():
+        events, orders = times.events, times.orders
+        for number in range(max(min_orders, 1) - 1, len(orders)):
+            begin = int(orders[number])
+            after = int(orders[number + 1]) if number + 1 < len(orders) else NONE
+            gap = own.gap(orders[: number + 1])
+            away = int(max(own.floor, own.factor * gap))
+            end = min(after, begin + int(LONGEST * away), until)
+            times_asked = np.arange(begin + DAY // 2, end, max(DAY // 2, away // QUESTIONS))
+            if len(times_asked):
+                order.append(np.full(len(times_asked), len(last), np.intp))
+                at.append(times_asked)
+                rows.append(_features(times_asked, events, orders[: number + 1], gap))
+            last.append(begin)
+            following.append(after)
+            horizon.append(away)
+    return Asked(
+        np.concatenate(order),
+        np.concatenate(at),
+        np.concatenate(rows),
+        np.array(last, np.int64),
+        np.array(following, np.int64),
+        np.array(horizon, np.int64),
+    )
+
+
+def _features(at: I64, events: I64, orders: I64, gap: float) -> F64:
+    seen = np.searchsorted(events, at, side="right")
+    inactivity, since = at - events[seen - 1], at - orders[-1]
+    gaps = np.diff(orders)
+    longest = float(gaps.max()) if len(gaps) else gap
+    spread = float(gaps.std()) if len(gaps) > 1 else gap
+    size = len(at)
+    by_gap = np.log1p(since / gap)
+    hours = np.log1p(inactivity / HOUR)
+    return np.stack(
+        [
+            hours,
+            np.log1p(since / HOUR),
+            np.full(size, np.log1p(gap / HOUR)),
+            by_gap,
+            np.log1p(inactivity / gap),
+            np.full(size, np.log1p(len(orders) - 1)),
+            np.full(size, np.log1p(longest / HOUR)),
+            np.log1p(since / max(longest, 1)),
+            np.full(size, np.log1p(spread / gap)),
+            np.full(size, np.log1p((orders[-1] - orders[0]) / HOUR)),
+            np.log1p(seen),
+            hours**2,
+            by_gap**2,
+        ],
+        axis=1,
+    )
+
+
+def column(asked: Asked, name: str) -> F64:
+    """The feature of that name as a score [N]."""
+    found: F64 = asked.features[:, FEATURES.index(name)]
+    return found
+
+
+def logistic(asked: Asked, until: int) -> F64:
+    """Probabilities [N] of a logistic regression on questions whose outcome is known by ``until``.
+
+    Each order has the weight of the square root of its questions (Newton's method, a small ridge).
+    """
+    known = np.flatnonzero(asked.at + asked.horizon[asked.order] <= until)
+    x, y = asked.features[known], asked.gone[known].astype(np.float64)
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    sizes = np.bincount(asked.order[known], minlength=len(asked.last))
+    weight = 1 / np.sqrt(sizes[asked.order[known]])
+    x = np.column_stack([(x - mean) / spread, np.ones(len(x))])
+    theta, ridge = np.zeros(x.shape[1]), np.full(x.shape[1], _RIDGE * weight.sum())
+    ridge[-1] = 0
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
+        slope = x.T @ (weight * (p - y)) + ridge * theta
+        bend = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
+        step = np.linalg.solve(bend, slope)
+        theta -= step
+        if np.abs(step).max() < 1e-8:  # noqa: PLR2004
+            break
+    whole = np.column_stack([(asked.features - mean) / spread, np.ones(len(asked.at))])
+    found: F64 = 1 / (1 + np.exp(-np.clip(whole @ theta, -30, 30)))
+    return found
+
+
+def curve(asked: Asked, scores: F64, since: int, until: int) -> list[Found]:
+    """What a rule does at each of its thresholds in [since, until), where outcomes are known."""
+    over = asked.last + asked.horizon
+    lost = (asked.last >= since) & (over <= until) & (asked.following > over)
+    thresholds = np.unique(np.quantile(scores[asked.at >= since], QUANTILES))
+    found = []
+    for threshold in thresholds:
+        hits = np.flatnonzero(scores >= threshold)
+        orders, first = np.unique(asked.order[hits], return_index=True)
+        hits = hits[first]
+        judged = hits[asked.at[hits] >= since]
+        judged = judged[asked.at[judged] + asked.horizon[asked.order[judged]] <= until]
+        alert = np.full(len(asked.last), NONE)
+        alert[orders] = asked.at[hits]
+        right = lost & (alert <= over)
+        if len(judged) and right.any():
+            leads = (over - alert)[right]
+            share = right.sum() / lost.sum()
+            precision = float(asked.gone[judged].mean())
+            found.append(Found(len(judged), precision, share, float(np.median(leads)) / DAY))
+    return found
+
+
+def best(found: list[Found], precision: float) -> Found | None:
+    """The threshold that finds most of those of at least that precision."""
+    good = [one for one in found if one.precision >= precision]
+    return max(good, key=lambda one: one.recall) if good else None
+
+
+def to_json(found: Found | None) -> dict[str, Any] | None:
+    """Rounded, for a table."""
+    if found is None:
+        return None
+    return {
+        "raised": found.raised,
+        "precision": round(found.precision, 3),
+        "recall": round(float(found.recall), 3),
+        "lead_days": round(found.lead_days, 1),
+    }

@@ -1,0 +1,76 @@
+"""Rules that find leavers, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.alert_figures import DAY, Times
+from benchmarks.leaver_rules import FEATURES, NONE, Own, ask, best, column, curve, logistic, to_json
+
+UNTIL = 200 * DAY
+OWN = Own(factor=2, floor=3 * DAY, prior_gap=10 * DAY)
+
+
+def user(*days: float) -> Times:
+    orders = np.array([int(day * DAY) for day in days], np.int64)
+    return Times(orders, orders)
+
+
+def test_gap_is_shrunk_to_the_prior() -> None:
+    assert OWN.gap(user(5).orders) == 10 * DAY
+    assert OWN.gap(user(0, 4).orders) == 7 * DAY
+
+
+def test_horizon_is_the_users_own_and_at_least_the_floor() -> None:
+    asked = ask({"a": user(0, 4), "b": user(*np.arange(0, 20, 0.5))}, OWN, 2, UNTIL)
+    assert asked.horizon[0] == 14 * DAY
+    assert asked.horizon[-1] == OWN.floor
+    assert asked.following[0] == NONE
+
+
+def test_questions_end_with_the_next_order() -> None:
+    asked = ask({"a": user(0, 4, 9)}, OWN, 2, UNTIL)
+    first = asked.at[asked.order == 0]
+    assert first.min() == 4.5 * DAY
+    assert first.max() < 9 * DAY
+    assert not asked.gone[asked.order == 0].any()
+    assert asked.gone[asked.order == 1].all()
+
+
+def test_rule_alerts_once_an_order_at_its_threshold() -> None:
+    shop = {"gone": user(0, 4), "back": user(0, 4, 12)}
+    asked = ask(shop, OWN, 2, UNTIL)
+    found = curve(asked, column(asked, "since_order"), 0, UNTIL)
+    # Both are asked after day 4: until day 12 one alert of two is right, later the only one is.
+    soon, late = best(found, 0.0), best(found, 0.9)
+    assert soon is not None
+    assert late is not None
+    # Orders on day 4 of "gone" and on day 12 of "back" are lost; the one in between is not.
+    assert (soon.raised, soon.recall) == (3, 1.0)
+    assert round(soon.precision, 3) == 0.667
+    assert (late.raised, late.precision, late.recall) == (2, 1.0, 1.0)
+    assert late.lead_days < 14 - 8 + 1
+    assert best(found, 1.1) is None
+    assert to_json(None) is None
+
+
+def test_logistic_learns_from_the_users_own_gap_and_from_no_later_outcome() -> None:
+    rng = np.random.default_rng(1)
+    shop = {}
+    for number in range(120):
+        gap, stays = rng.choice([2.0, 12.0]), rng.uniform(20, 160)
+        times = np.cumsum(gap * rng.uniform(0.7, 1.3, 100)) + rng.uniform(0, 10)
+        shop[str(number)] = user(*times[times < stays])
+    asked, until = ask(shop, OWN, 2, UNTIL), 90 * DAY
+    scores = logistic(asked, until)
+    assert asked.features.shape[1] == len(FEATURES)
+    late = asked.at > until
+    assert scores[late & asked.gone].mean() > scores[late & ~asked.gone].mean() + 0.2
+    cut = {
+        name: Times(each.events[each.events < until], each.orders[each.orders < until])
+        for name, each in shop.items()
+    }
+    earlier = ask(cut, OWN, 2, until)
+    known = earlier.at + earlier.horizon[earlier.order] <= until
+    same = asked.at + asked.horizon[asked.order] <= until
+    np.testing.assert_allclose(logistic(earlier, until)[known], scores[same], rtol=1e-6)
