@@ -11,8 +11,8 @@ TEST ?=
 BENCH ?=
 JSON ?=
 SOAK_SECONDS ?= 7200
-# Most tests wait for a broker or a worker, so three processes, each with a broker of its own.
-PARALLEL ?= -n 3 --dist worksteal
+# Most tests wait for a broker or a worker, so four processes, each with a broker of its own.
+PARALLEL ?= -n 4 --dist worksteal
 
 .PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
 
@@ -32,27 +32,27 @@ help:
 	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
 	@echo "make lock               pin the requirements anew"
 
-setup: .venv/.dev
+setup: .venv/.dev .venv/.classes
 
 demo: .venv/.local
 	$(BIN)/intentstream demo $(DEMO)
 
-test: .venv/.dev
+test: .venv/.classes
 	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not faults" $(TEST)
 
 readme: .venv/.dev
 	$(BIN)/python -m tests.examples.walk
 
-faults-quick: .venv/.dev
+faults-quick: .venv/.classes
 	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) tests/faults $(TEST)
 
-faults: .venv/.dev
+faults: .venv/.classes
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=600 $(BIN)/python -m pytest -q --durations=15 tests/faults $(TEST)
 
-soak-quick: .venv/.dev
+soak-quick: .venv/.classes
 	SOAK_SECONDS=600 SOAK_MOST=200 $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
-soak: .venv/.dev
+soak: .venv/.classes
 	FAULTS=full FAULTS_JSON=$(JSON) SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/faults/test_17_soak.py $(TEST)
 
 bench: .venv/.dev .venv-bench/.ready
@@ -87,6 +87,12 @@ audit: .venv/.dev
 	PYTHONWARNINGS=ignore $(PIP) --quiet --no-deps --no-build-isolation -e .
 	@echo "==> compiling kernels, so that no first worker has to (half a minute)"
 	$(BIN)/python -m stream.worker.warming
+	@touch $@
+
+# The brokers of the tests start with a quarter of the CPU, see tests/jvm.py.
+.venv/.classes: .venv/.dev stream/broker/kafka.lock
+	@echo "==> archiving the broker's classes (a quarter of a minute)"
+	$(BIN)/python -m tests.jvm
 	@touch $@
 
 # The peers of the benchmark, which see what .venv has behind what is theirs: torch is there once.

@@ -14,9 +14,12 @@ import structlog
 from hypothesis import settings
 
 from stream.broker import EmbeddedKafka
+from stream.broker.config import OPTIONS
+from tests.jvm import short_lived
 
 # Like the worker, tests compute in one thread: the others belong to the broker and the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(OPTIONS, short_lived())
 
 
 # Who is told to end stops what it has started: brokers live on otherwise.

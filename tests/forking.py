@@ -1,6 +1,7 @@
 """Programs under test in forks of a process that has imported all of it.
 
-Most of what a worker's start costs is the import of torch and numba, and the tests start hundreds.
+Most of what a worker's start costs is the import of torch and numba and the reading of compiled
+kernels, and the tests start hundreds.
 A fork is a process like any other: it can be killed, suspended and waited for. The programs
 themselves, from the beginning, are run by `tests/stream/test_demo.py` and
 `tests/e2e/test_secured.py`.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["stream.worker.service", "stream.cli.worker", "tests.stream.counting"]
+    ["stream.worker.service", "stream.cli.worker", "tests.stream.counting", "tests.warmed"]
 )
 
 

@@ -12,7 +12,13 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from stream.broker import process
-from stream.broker.config import FORMAT_JVM, JVM, server_properties, write_properties
+from stream.broker.config import (
+    FORMAT_JVM,
+    JVM,
+    more_options,
+    server_properties,
+    write_properties,
+)
 from stream.broker.folder import Folder, Remembered, most_telling
 from stream.broker.jars import classpath, java
 from stream.errors import BrokerError
@@ -247,7 +253,8 @@ class EmbeddedKafka:
         try:
             for node in nodes:
                 mark = str(self._folder.properties(node))
-                arguments = [command[0], *JVM, *command[1:], "kafka.Kafka", mark]
+                jvm = [*JVM, *more_options()]
+                arguments = [command[0], *jvm, *command[1:], "kafka.Kafka", mark]
                 remembered.nodes[node].pid = process.spawn(arguments, self._folder.log(node))
                 self._folder.write(remembered)
             self._wait(remembered, nodes, _READY_S)
@@ -265,7 +272,7 @@ class EmbeddedKafka:
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={remembered.cluster_id}"]
         tool += ["--config", properties]
         done = subprocess.run(  # noqa: S603
-            [command[0], *FORMAT_JVM, *command[1:], *tool],
+            [command[0], *FORMAT_JVM, *more_options(), *command[1:], *tool],
             capture_output=True,
             text=True,
             check=False,

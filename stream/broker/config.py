@@ -1,5 +1,7 @@
 """What one node of the embedded cluster is told: its `server.properties` and its JVM."""
 
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,13 @@ JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
 FORMAT_JVM = (*JVM, "-XX:TieredStopAtLevel=1")
+OPTIONS = "KAFKA_OPTS"
+"""Environment variable with more options of the JVM, as Kafka's own scripts read it."""
+
+
+def more_options() -> tuple[str, ...]:
+    """Return the options of `KAFKA_OPTS`, which come after the built-in ones."""
+    return tuple(shlex.split(os.environ.get(OPTIONS, "")))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from models.fitting.fit import FitConfig
 from models.log.spool import Spool
 from tests.models.evaluation.recsys2025.small import write_small
 
-CONFIG = ContestConfig(seeds=(0, 1), networks=("logistic",), fit=FitConfig(logistic_steps=60))
+CONFIG = ContestConfig(seeds=(0,), networks=("logistic",), fit=FitConfig(logistic_steps=60))
 
 
 def run(folder: Path, config: ContestConfig = CONFIG) -> dict[str, TaskResult]:
