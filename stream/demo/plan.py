@@ -103,8 +103,9 @@ class Plan:
             },
             "churn": {
                 "min_orders": self.min_orders,
-                "gap_factor": 1.0,
-                "recheck_factor": 1.1,
+                # Early and then rarely: whoever will stay away for long is known soon after.
+                "gap_factor": 0.25,
+                "recheck_factor": 1.25,
                 "prior_gap_ms": self.prior_gap,
                 "min_gap_ms": self.min_gap,
                 "cooldown_ms": self.cooldown,
@@ -145,7 +146,7 @@ def plan_bundled() -> Plan:
         purchase_horizon=28 * DAY_MS,
         churn_horizon=42 * DAY_MS,
         prior_gap=30 * DAY_MS,
-        min_gap=7 * DAY_MS,
+        min_gap=DAY_MS,
         cooldown=14 * DAY_MS,
         tick=DAY_MS,
         min_orders=2,

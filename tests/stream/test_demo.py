@@ -52,7 +52,7 @@ def test_settings_reach_the_processes_by_file_and_secrets_by_environment(monkeyp
     place = Place(tmp_path / "demo")
     place.root.mkdir()
     settings = place.settings(user, "host:1", "run-1.", plan_bundled().overrides())
-    assert settings.churn.gap_factor == 1.0
+    assert settings.churn.gap_factor == 0.25
     assert settings.topics.events == "run-1.shop.events"
     assert settings.app_id == "run-1.demo"
     place.write(settings)
