@@ -9,7 +9,15 @@ from msgspec import Meta, Struct
 from schemas.events import Id, Milliseconds
 from schemas.outputs import Source
 
-__all__ = ["EraseReceipt", "EraseUser", "ModelPublished", "ModelVersion", "Rollout", "WorkerStatus"]
+__all__ = [
+    "EraseReceipt",
+    "EraseUser",
+    "ModelPublished",
+    "ModelVersion",
+    "RecalibrationPublished",
+    "Rollout",
+    "WorkerStatus",
+]
 
 ModelVersion = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
 """A version names a folder, so it has only characters that are safe in a path.
@@ -17,6 +25,19 @@ ModelVersion = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(
 Python's `$` also matches before a last line feed, hence the look-ahead in the patterns here."""
 Rollout = Literal["shadow", "canary", "champion"]
 Count = Annotated[int, Meta(ge=0)]
+
+
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+
+
+class RecalibrationPublished(Struct, frozen=True, gc=False, kw_only=True):
+    """A recalibration of a published model, in effect as long as this announcement is the last."""
+
+    version: Annotated[ModelVersion, Meta(description="Version of the recalibration.")]
+    digest: Annotated[Digest, Meta(description="SHA-256 of its file, lower-case hex.")]
+    signature: Annotated[
+        str | None, Meta(description="Signature over the file, base64; null when unsigned.")
+    ] = None
 
 
 class ModelPublished(Struct, frozen=True, gc=False, kw_only=True):
@@ -53,6 +74,10 @@ class ModelPublished(Struct, frozen=True, gc=False, kw_only=True):
     ] = 0.0
     signature: Annotated[
         str | None, Meta(description="Signature over the manifest, base64; null when unsigned.")
+    ] = None
+    recalibration: Annotated[
+        RecalibrationPublished | None,
+        Meta(description="Its recalibration in effect; null: its probabilities are as they are."),
     ] = None
 
 

@@ -42,6 +42,7 @@ AlertState = Literal["raised", "escalated", "resolved", "retracted"]
 Arm = Literal["treatment", "holdout"]
 AlertCause = Literal["behaviour", "silence", "model_change"]
 PredictionReason = Literal["timer"]
+Recalibration = Annotated[str, Meta(min_length=1)]
 LateReason = Literal["late", "overflow"]
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -191,6 +192,10 @@ class Prediction(Struct, frozen=True, gc=False, kw_only=True):
             "most frequent ones of the shop. Absent where the model does not rank them."
         ),
     ] = UNSET
+    recalibration: Annotated[
+        Recalibration | UnsetType,
+        Meta(description="Version of the model's recalibration in effect. Absent: none is."),
+    ] = UNSET
     reason: Annotated[
         PredictionReason | UnsetType,
         Meta(
@@ -288,6 +293,10 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
     ] = UNSET
     currency: Annotated[
         Currency | UnsetType, Meta(description="Currency of `value_at_risk`. " + _AS_THEY_COME)
+    ] = UNSET
+    recalibration: Annotated[
+        Recalibration | UnsetType,
+        Meta(description="Version of the model's recalibration in effect. Absent: none is."),
     ] = UNSET
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from models.data.spend import spend_target
 from models.encoding import encode_event
 from models.inputs.features import PROFILE_FEATURES
 from models.networks.gru import Gru
+from models.populations import EVENT, TIMER
 from models.serving.artifact import script_bytes
 from models.serving.manifest import Manifest
+from models.serving.recalibration import BetaMap, Recalibration, Recalibrator
 from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.survival import hazard_targets
 from models.targets import Target, shop_targets
@@ -70,6 +73,23 @@ def gru_scorer(
     network = random_gru(seed, targets)
     manifest = gru_manifest(network, version, targets=targets)
     return Scorer.of_script(script_bytes(network), manifest)
+
+
+def mapped(scorer: Scorer, version: str = "map-1") -> tuple[Scorer, Recalibration]:
+    """The same model with a recalibration that bends all its probabilities, and its content."""
+    maps = {target.name: BetaMap(1.4, 0.6, 0.5) for target in scorer.targets}
+    found = Recalibration(
+        version=version,
+        model_version=scorer.version,
+        model_digest="0" * 64,
+        created_at=START,
+        until=START,
+        window_ms=DAY,
+        maps={EVENT: maps, TIMER: {name: BetaMap(0.7, 1.2, -0.2) for name in maps}},
+    )
+    other = copy.copy(scorer)
+    other.recalibration = Recalibrator(found, scorer.targets)
+    return other, found
 
 
 def shop_log(seed: int, events: int, users: int = 30, days: float = 30) -> list[Event]:

@@ -36,6 +36,7 @@ from models.serving.manifest import Manifest
 from models.serving.offload import Launch, Offload, Ready
 from models.serving.ranker import Ranker
 from models.serving.rankings import Ranked
+from models.serving.recalibration import Recalibrator
 from models.serving.signing import ManifestCheck
 from models.steps import Steps, advance_by_scan, encode_windows
 from models.targets import Target, of_purchases
@@ -90,6 +91,8 @@ class Scorer:
         self.reference_profile = identity.reference_profile
         self.code: int = hash64(identity.version)
         """Hash of the version: what user records keep beside the hidden state."""
+        self.recalibration: Recalibrator | None = None
+        """Maps of its probabilities, which `models.serving.recalibration.recalibrated` applies."""
         self.device = str(device)
         self.overlaps = device.type != "cpu"
         """Whether `launch` returns before the numbers are made."""

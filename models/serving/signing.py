@@ -37,6 +37,8 @@ SIGNATURE_FILE: Final = "manifest.sig"
 PUBLIC_SUFFIX: Final = ".pub"
 CONTEXT: Final = b"intentstream model manifest 1\n"
 """Goes before the manifest's bytes, so that a signature made for anything else is none here."""
+RECALIBRATION_CONTEXT: Final = b"intentstream recalibration 1\n"
+"""Likewise of a recalibration (`models.serving.recalibration`)."""
 _SIGNATURE_BYTES: Final = 1 << 10
 _KEY_BYTES: Final = 64 << 10
 _PRIVATE_MODE: Final = 0o600
@@ -101,8 +103,8 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def signer(path: Path) -> Sign:
-    """What signs manifests with the private key in `path`.
+def signer(path: Path, context: bytes = CONTEXT) -> Sign:
+    """What signs manifests, or what `context` stands for, with the private key in `path`.
 
     Raises:
         SigningError: the key cannot be used.
@@ -110,7 +112,7 @@ def signer(path: Path) -> Sign:
     key = load_private_key(path)
 
     def sign(manifest: bytes) -> str:
-        return base64.b64encode(key.sign(CONTEXT + manifest)).decode("ascii")
+        return base64.b64encode(key.sign(context + manifest)).decode("ascii")
 
     return sign
 
@@ -137,7 +139,7 @@ class TrustedKeys:
         keys = [_load_public_key(path) for path in paths]
         return cls({key_id(key): key for key in keys})
 
-    def verify(self, manifest: bytes, signature: str, where: str) -> str:
+    def verify(self, manifest: bytes, signature: str, where: str, context: bytes = CONTEXT) -> str:
         """Return the id of the key that made the signature; `where` names it in the error.
 
         Raises:
@@ -146,12 +148,12 @@ class TrustedKeys:
         raw = _decode(signature, where)
         for name, key in self.keys.items():
             try:
-                key.verify(raw, CONTEXT + manifest)
+                key.verify(raw, context + manifest)
             except InvalidSignature:
                 continue
             return name
         raise ArtifactError(
-            f"{where}: not a signature of this manifest by a trusted key"
+            f"{where}: not a signature of this content by a trusted key"
             f" ({', '.join(self.keys) or 'none is set'}): altered, or signed by somebody else;"
             " nothing of the model was opened; sign it with the shop's key, or add the signer's"
             " public key to models.trusted_keys"

@@ -215,7 +215,8 @@ def _asked(loss_NK: F64, asked: tuple[str, ...]) -> F64:
     return out
 
 
-def _groups(users_N: NDArray[Any], seed: int) -> NDArray[np.intp]:
+def user_groups(users_N: NDArray[Any], seed: int) -> NDArray[np.intp]:
+    """Group of each point's user, at most `GROUPS` random ones."""
     distinct, inverse = np.unique(users_N, return_inverse=True)
     if len(distinct) <= GROUPS:
         return np.asarray(inverse, np.intp)
@@ -254,7 +255,7 @@ def _unbiased(
     Over both populations: the few large amounts of either alone are no evidence.
     """
     labels, said = found.labels[known, column], said_NK[known, column]
-    weights, groups = found.weights(known), _groups(found.users[known], rules.seed)
+    weights, groups = found.weights(known), user_groups(found.users[known], rules.seed)
     mean = max(float(np.average(labels, weights=weights)), PROBABILITY_FLOOR)
     low, high = (
         bound / mean for bound in interval(said - labels, groups, rules, weights_N=weights)
@@ -285,7 +286,7 @@ def _compare(
         inside &= among
     mine, other = pair[0][inside], pair[1][inside]
     weights = found.weights(inside)
-    groups = _groups(found.users[inside], rules.seed)
+    groups = user_groups(found.users[inside], rules.seed)
     low, high = interval(mine - other, groups, rules, comparisons, weights)
     ours, theirs = (float(np.average(loss, weights=weights)) for loss in (mine, other))
     return Check(name, target, part, passes(low, high), ours, theirs, low, high, int(inside.sum()))

@@ -10,6 +10,9 @@ from stream.cli.options import BootstrapServers, ConfigFile, DataDir, read_setti
 
 app = typer.Typer(no_args_is_help=True)
 
+SHOWN = 4
+"""Recalibrations of a model that `show` lists, the newest ones."""
+
 ModelsDir = Annotated[
     Path | None, typer.Option("--models-dir", help="Folder of published models. [var/models]")
 ]
@@ -87,6 +90,7 @@ def show(
         return
     if CARD_MARKDOWN in manifest.digests:
         Console().print(Markdown(read_document(folder, CARD_MARKDOWN, manifest).decode()))
+        _show_recalibrations(registry.folder, version)
         return
     window = manifest.window
     typer.echo(f"{manifest.version}: {manifest.architecture}, features {manifest.feature_version}")
@@ -98,6 +102,26 @@ def show(
     for target in manifest.targets:
         typer.echo(f"{target.name}: {target.kind} within {target.horizon_ms / 3_600_000:g} h")
     Console().print(figures_table(manifest))
+    _show_recalibrations(registry.folder, version)
+
+
+def _show_recalibrations(models_dir: Path, version: str) -> None:
+    from models.errors import ArtifactError
+    from models.serving.recalibration import read_recalibration, versions_of
+    from stream.cli.recalibrate import lines_of
+
+    for name in versions_of(models_dir, version)[-SHOWN:]:
+        try:
+            found = read_recalibration(models_dir, version, name)
+        except ArtifactError as error:
+            typer.echo(f"recalibration {name}: {error}")
+            continue
+        days = found.window_ms / 86_400_000
+        typer.echo(
+            f"recalibration {name}: labels of {days:g} days up to {_moment(found.until)} UTC"
+        )
+        for line in lines_of(found.findings):
+            typer.echo(f"  {line}")
 
 
 @app.command()
@@ -202,7 +226,7 @@ def promote(
     from models.serving.registry import Registry
     from models.serving.scorer import Scorer
     from stream.config.trust import manifest_check
-    from stream.kafka.announce import announce
+    from stream.kafka.announce import announce, read_announced
 
     train = {"rollout": to, "canary_share": share}
     settings = read_settings(
@@ -212,7 +236,9 @@ def promote(
     folder = Registry(settings.models_dir).resolve(version)
     Scorer.load(folder, "cpu", check=manifest_check(settings.models))
     manifest = read_manifest(folder)
-    asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share))
+    before = asyncio.run(read_announced(settings)).get(version)
+    kept = None if before is None else before.recalibration
+    asyncio.run(announce(settings, manifest, chosen.rollout, chosen.canary_share, kept))
     of = f" of {chosen.canary_share:.1%} of the users" if chosen.rollout == "canary" else ""
     typer.echo(f"announced {version} as {chosen.rollout}{of} on {settings.topics.models}")
 
@@ -223,6 +249,10 @@ def rollback(
         str | None, typer.Argument(help="Version to take back. [the canary, or the champion]")
     ] = None,
     reason: Annotated[str, typer.Option(help="Told to the workers' logs.")] = "rolled back by hand",
+    recalibration: Annotated[
+        bool, typer.Option("--recalibration", help="Take back the model's recalibration alone.")
+    ] = False,
+    models_dir: ModelsDir = None,
     config: ConfigFile = None,
     bootstrap_servers: BootstrapServers = None,
     data_dir: DataDir = None,
@@ -231,8 +261,13 @@ def rollback(
     import asyncio
 
     from stream.kafka.announce import read_announced, withdraw
+    from stream.learning.recalibrating import take_back
 
-    settings = read_settings(config, bootstrap_servers, data_dir)
+    settings = read_settings(config, bootstrap_servers, data_dir, models_dir=models_dir)
+    if recalibration:
+        model, before = take_back(settings, version)
+        typer.echo(f"{model}: recalibration {before or 'none'} is in effect")
+        return
     announced = asyncio.run(read_announced(settings))
     target, next_one = announced.rollback(version)
     asyncio.run(withdraw(settings, target, reason))

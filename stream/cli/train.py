@@ -17,7 +17,10 @@ from stream.cli.options import (
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schemas.errors import IntentStreamError
+    from stream.learning.refresh import Refresher
     from stream.learning.sources import Source
     from stream.learning.trainer import Round
     from stream.replay.adapter import Wanted
@@ -106,7 +109,7 @@ def train(
             "tensorboard": tensorboard,
         },
     )
-    interval = _interval(every)
+    interval = interval_of(every)
     last = parse_moment(until) if until else None
     torch.set_num_threads(threads)
     events = source_of(settings, source or [KAFKA], format_name, wanted(dates, decimal))
@@ -140,6 +143,7 @@ def train(
             if group.leads:
                 show_round(done, json_out)
         return
+    after = _recalibrating(settings, refresher) if announce and refresher is not None else None
     for outcome in rounds(interval, once, waiter()):
         if isinstance(outcome, NothingNew):
             typer.echo(str(outcome), err=str(json_out) == "-")
@@ -147,6 +151,28 @@ def train(
             _report_failure(outcome, every)
         else:
             show_round(outcome, json_out)
+        if after is not None:
+            after(isinstance(outcome, IntentStreamError))
+
+
+def _recalibrating(settings: Settings, refresher: "Refresher") -> "Callable[[bool], None]":
+    """What recalibrates the champion after a round, told whether nothing was published."""
+    from schemas.errors import IntentStreamError
+    from stream.cli.recalibrate import show_recalibrated
+    from stream.learning.recalibrating import Recalibrating
+
+    recalibrating = Recalibrating(settings, refresher)
+
+    def after(nothing: bool) -> None:
+        try:
+            done = recalibrating.after(published=not nothing)
+        except IntentStreamError as error:
+            typer.echo(f"intentstream: not recalibrated: {error}", err=True)
+        else:
+            if done is not None:
+                show_recalibrated(done)
+
+    return after
 
 
 def source_of(settings: Settings, names: list[str], format_name: str, wanted: "Wanted") -> "Source":
@@ -165,7 +191,12 @@ def source_of(settings: Settings, names: list[str], format_name: str, wanted: "W
     return FromFiles(tuple(Path(name) for name in names), format_name, settings, wanted)
 
 
-def _interval(text: str | None) -> int | None:
+def interval_of(text: str | None) -> int | None:
+    """What `--every` says, ms.
+
+    Raises:
+        SettingsError: it is no time, or too short.
+    """
     from stream.config.durations import SECOND_MS, parse_duration
     from stream.errors import SettingsError
 

@@ -168,6 +168,22 @@ class GateSettings(Section):
     """Expected calibration error allowed."""
 
 
+class RecalibrateSettings(Section):
+    """How a served model is recalibrated under drift; see `models.training.recalibrate`."""
+
+    every_ms: Annotated[Millis, Field(ge=SECOND_MS)] | None = 7 * DAY_MS
+    """How often the loop of `intentstream train --every` does it, besides after each new model.
+    Unset: never."""
+    window_ms: Annotated[Millis, Field(ge=DAY_MS)] = 28 * DAY_MS
+    """Labels count that became complete within this time before."""
+    min_labels: int = Field(default=300, ge=20)
+    """Fewer labels of a target, at events or at timers, leave its probabilities as they are."""
+    min_users: int = Field(default=100, ge=20)
+    """Likewise of users."""
+    tolerance: float = Field(default=0.001, ge=0)
+    """Log-loss by which the interval of a map may exceed the model's own."""
+
+
 class OutcomeSettings(Section):
     """How `intentstream outcomes` judges what was said."""
 

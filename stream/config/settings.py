@@ -21,6 +21,7 @@ from stream.config.learning_settings import (
     EvidenceSettings,
     GateSettings,
     OutcomeSettings,
+    RecalibrateSettings,
     Share,
     TrainSettings,
 )
@@ -274,6 +275,7 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     gate: GateSettings = GateSettings()
+    recalibrate: RecalibrateSettings = RecalibrateSettings()
     outcomes: OutcomeSettings = OutcomeSettings()
     models: ModelSettings = ModelSettings()
     privacy: PrivacySettings = PrivacySettings()

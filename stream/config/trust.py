@@ -1,6 +1,12 @@
 """Which models are signed and believed, as the settings say."""
 
-from models.serving.signing import ManifestCheck, Sign, TrustedKeys, signer
+from models.serving.signing import (
+    RECALIBRATION_CONTEXT,
+    ManifestCheck,
+    Sign,
+    TrustedKeys,
+    signer,
+)
 from stream.config.secure_settings import ModelSettings
 
 
@@ -29,3 +35,21 @@ def model_signer(models: ModelSettings) -> Sign | None:
         SigningError: the key cannot be used.
     """
     return signer(models.signing_key) if models.signing_key else None
+
+
+def recalibration_signer(models: ModelSettings) -> Sign | None:
+    """What signs the recalibrations that are published here, None without a key.
+
+    Raises:
+        SigningError: the key cannot be used.
+    """
+    return signer(models.signing_key, RECALIBRATION_CONTEXT) if models.signing_key else None
+
+
+def trusted_keys(models: ModelSettings) -> TrustedKeys | None:
+    """The keys whose signatures count, read anew; None: no signature is demanded.
+
+    Raises:
+        SigningError: a trusted key cannot be read.
+    """
+    return TrustedKeys.load(models.trusted_keys) if models.trusted_keys else None

@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 
 from models.serving.artifact import MODEL_FILE
@@ -21,7 +22,7 @@ from stream.kafka.tail import open_tail
 from stream.pipeline.rollout import Announced
 
 if TYPE_CHECKING:
-    from schemas.control import Rollout
+    from schemas.control import RecalibrationPublished, Rollout
     from stream.config.settings import Settings
 
 _READ_S: Final = 20.0
@@ -32,6 +33,7 @@ def announcement(
     signature: str | None = None,
     rollout: Rollout = "champion",
     share: float = 0.0,
+    recalibration: RecalibrationPublished | None = None,
 ) -> ModelPublished:
     """The message that gives a published model its role."""
     return ModelPublished(
@@ -45,11 +47,16 @@ def announcement(
         rollout=rollout,
         canary_share=share if rollout == "canary" else 0.0,
         signature=signature,
+        recalibration=recalibration,
     )
 
 
 async def announce(
-    settings: Settings, manifest: Manifest, rollout: Rollout = "champion", share: float = 0.0
+    settings: Settings,
+    manifest: Manifest,
+    rollout: Rollout = "champion",
+    share: float = 0.0,
+    recalibration: RecalibrationPublished | None = None,
 ) -> None:
     """Send the announcement and wait until all replicas have it.
 
@@ -58,7 +65,7 @@ async def announce(
         ArtifactError: its signature cannot be read.
     """
     folder = Registry(settings.models_dir).path(manifest.version)
-    message = announcement(manifest, read_signature(folder), rollout, share)
+    message = announcement(manifest, read_signature(folder), rollout, share, recalibration)
     try:
         await _send(settings, manifest.version, encode(message), "")
     except (OSError, RuntimeError) as error:
@@ -66,6 +73,25 @@ async def announce(
             f"model {manifest.version} is in {settings.models_dir} but is not announced on"
             f" {settings.topics.models}: {denied(error, settings.kafka) or error};"
             f" check the broker and run `intentstream models promote {manifest.version}`"
+        ) from error
+
+
+async def announce_recalibration(
+    settings: Settings, published: ModelPublished, recalibration: RecalibrationPublished | None
+) -> None:
+    """Announce a model in its role once more, with another recalibration or none.
+
+    Raises:
+        TrainerError: it was not taken.
+    """
+    message = msgspec.structs.replace(published, recalibration=recalibration)
+    try:
+        await _send(settings, published.version, encode(message), "")
+    except (OSError, RuntimeError) as error:
+        raise TrainerError(
+            f"the recalibration of {published.version} is not announced on"
+            f" {settings.topics.models}: {denied(error, settings.kafka) or error}; check the broker"
+            " and run `intentstream recalibrate` again"
         ) from error
 
 

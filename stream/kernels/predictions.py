@@ -79,7 +79,8 @@ class Predictions(NamedTuple):
 def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
     """The pattern of predictions that are like ``blank`` but in what `Predictions` holds."""
     offset = 10**15
-    while str(offset) in f"{blank.model_version}{topic}{blank.feature_version}":
+    fixed = f"{blank.model_version}{topic}{blank.feature_version}{blank.recalibration}"
+    while str(offset) in fixed:
         offset += 1
     marked = msgspec.structs.replace(
         blank,

@@ -65,6 +65,11 @@ class Refresher:
         if self.path is not None and self._state.load(self.path):
             self.source.go_on(self._state.position, self._state.names)
 
+    @property
+    def gathered(self) -> Gathered | None:
+        """The examples of the last round; None before the first."""
+        return self._gathered
+
     def train(
         self,
         until: int | None,

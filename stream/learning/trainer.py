@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -39,6 +40,8 @@ from stream.learning.tracking import tracked
 from stream.learning.unlabelled import without_labels
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -254,14 +257,14 @@ def _tell_left_out(trained: Trained) -> None:
 
 def rounds(
     every_ms: int | None,
-    once: Callable[[], Round],
+    once: Callable[[], T],
     wait: Callable[[float], bool] | None,
-) -> Iterator[Round | IntentStreamError]:
+) -> Iterator[T | IntentStreamError]:
     """Run `once`, and again every `every_ms`; a round that fails is reported and tried again.
 
     Args:
         every_ms: from start to start of the rounds; None: one round, whose error is raised.
-        once: trains and publishes.
+        once: trains and publishes, or does whatever is done again.
         wait: sleeps for some seconds; True ends the rounds; not needed for one round.
     """
     if every_ms is None or wait is None:

@@ -17,6 +17,7 @@ from models.history import AMOUNT_UNIT, snapshot
 from models.inputs.features import FEATURE_VERSION, PROFILE_FEATURES, profile, ring_inputs
 from models.serving.artifact import read_artifact
 from models.serving.explain import Attribution, attribute
+from models.serving.recalibration import Recalibrator, read_recalibration
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.training.warm import warm_network
@@ -24,7 +25,7 @@ from schemas.codec import decode_event
 from schemas.errors import InvalidMessage
 from schemas.outputs import Prediction, Source, SurvivalPoint, TargetScore
 from stream.config.targets import targets_of
-from stream.config.trust import manifest_check
+from stream.config.trust import manifest_check, trusted_keys
 from stream.errors import ExplainError
 from stream.kafka.rates import current_rates
 from stream.kernels.predictions import DIGITS
@@ -128,6 +129,15 @@ def _explain(
         worker = settings.worker
         scorer = Scorer.load(folder, worker.device, precision=worker.precision, check=check)
         artifact = read_artifact(folder, feature_version=FEATURE_VERSION, check=check)
+        if published is not None and published.recalibration is not msgspec.UNSET:
+            maps = read_recalibration(
+                settings.models_dir,
+                asked.version,
+                published.recalibration,
+                trusted=trusted_keys(settings.models),
+                required=settings.models.signature_required,
+            )
+            scorer.recalibration = Recalibrator(maps, scorer.targets)
     except ModelError as error:
         raise ExplainError(f"{prediction_id}: its model is not at hand: {error}") from error
     if published is not None:

@@ -82,6 +82,8 @@ class Evaluation:
     """At the evaluation before."""
     new_model: bool = False
     """Another model made the evaluation before."""
+    new_map: bool = False
+    """The same model made it, with another recalibration."""
     event_time: int | None = None
     """Of the event that led to the evaluation, None for a timer."""
     purchased: bool = False
@@ -90,8 +92,9 @@ class Evaluation:
     """An alert may be raised: this is no evaluation of history, on which no action may follow."""
 
     def crosses(self, threshold: float) -> bool:
-        """Whether nothing but the change of the model takes the risk over a threshold, or under."""
-        return self.new_model and (self.risk >= threshold) != (self.risk_before >= threshold)
+        """Whether the change of the model or its map may alone take the risk over it, or under."""
+        changed = self.new_model or self.new_map
+        return changed and (self.risk >= threshold) != (self.risk_before >= threshold)
 
 
 def advance(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Transition | None:
@@ -118,7 +121,7 @@ def cause_of(
         return "model_change" if fields.raised_by is Trigger.MODEL else "silence"
     threshold = {"escalated": rules.escalate_at, "resolved": rules.resolve_at}.get(transition)
     by_risk = found.eligible and not found.purchased
-    if threshold is not None and by_risk and found.crosses(threshold):
+    if threshold is not None and by_risk and found.new_model and found.crosses(threshold):
         return "model_change"
     return "silence" if found.event_time is None else "behaviour"
 
@@ -150,6 +153,8 @@ def _closed(fields: AlertFields, found: Evaluation, rules: ChurnSettings) -> Tra
     if begins:
         fields.status, fields.since = Status.PENDING, found.now
         alone = found.crosses(rules.raise_at)
+        # A map is no model: where changes may raise, it raises as inactivity does.
+        alone &= found.new_model or not rules.raise_on_model_change
         fields.raised_by = Trigger.MODEL if alone else Trigger.SILENCE
     if fields.raised_by is Trigger.MODEL and not rules.raise_on_model_change:
         if begins or found.risk <= found.risk_before:

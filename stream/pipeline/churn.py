@@ -10,6 +10,8 @@ import numpy as np
 from models.history import PURCHASE, REFUND, Snapshot, snapshot
 from models.inputs.features import expected_gap, profile
 from models.log.automation import automated
+from models.populations import TIMER
+from models.serving.recalibration import recalibrated, risk_code, same_model
 from stream.pipeline.alerts import (
     AlertFields,
     Cause,
@@ -178,7 +180,7 @@ class ChurnWatch:
             moving = np.flatnonzero(walked[scored])
             drafts = self._advance(records, mine, moving, found, scorer, events)
             records["risk"][mine] = risk
-            records["risk_model"][mine] = scorer.code
+            records["risk_model"][mine] = risk_code(scorer)
         # A purchase re-arms. Of those who are walked through the state machine has seen to that, in
         # turn: an event before the purchase must find them as they were.
         records["disarmed"][rows[ordered & present & ~walked]] = 0
@@ -199,7 +201,7 @@ class ChurnWatch:
         refresh(records, rows, scorer)
         profiles = profile(state, now)
         hidden = records["hidden"][rows, : scorer.hidden_size]
-        probabilities = scorer.probabilities(hidden, profiles)
+        probabilities = recalibrated(scorer, TIMER, scorer.probabilities(hidden, profiles))
         offsets = records["offset"][rows]
         if column is not None:
             risk = probabilities[:, column]
@@ -225,18 +227,20 @@ class ChurnWatch:
         eligible = self._eligible(found.state)
         raising = self._raising(found.decided, scorer)
         ordered = None if events is None else _ordered(events, found.state, self._grace)
+        code = risk_code(scorer)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
             record = records[row]
-            fields = _read(record)
+            fields, before = _read(record), int(record["risk_model"])
             evaluation = Evaluation(
                 now=int(found.now[i]),
                 last_time=int(found.state.last_time[i]),
                 risk=float(found.risk[i]),
                 eligible=bool(eligible[i]),
                 risk_before=float(record["risk"]),
-                new_model=int(record["risk_model"]) not in (0, scorer.code),
+                new_model=before != 0 and not same_model(before, scorer.code),
+                new_map=before not in (0, code) and same_model(before, scorer.code),
                 event_time=None if events is None else int(events.time[i]),
                 purchased=ordered is not None and bool(ordered[i]),
                 raising=bool(raising[i]),
@@ -246,7 +250,7 @@ class ChurnWatch:
             if transition is not None:
                 cause = cause_of(transition, fields, evaluation, self._rules)
                 drafts.append(found.draft(i, row, transition, cause, fields.raised_at))
-            record["risk"], record["risk_model"] = evaluation.risk, scorer.code
+            record["risk"], record["risk_model"] = evaluation.risk, code
         return drafts
 
     def _raising(self, decided: Decided, scorer: ScorerLike) -> NDArray[np.bool_]:

@@ -11,6 +11,8 @@ from msgspec import UNSET, UnsetType
 from models.history import AMOUNT_UNIT
 from models.inputs.features import PROFILE_FEATURES
 from models.kernels.repeats import CONTENT
+from models.populations import EVENT, TIMER
+from models.serving.recalibration import recalibrated
 from schemas.codec import decode_event, encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.errors import InvalidEvent, Reason
@@ -182,6 +184,7 @@ class Emitter:
             source=self.source(0),
             stale=stale,
             reason=reason,
+            recalibration=_recalibration(scorer),
         )
 
     def _prediction(self, blank: Prediction, key: bytes, of: Predictions, i: int) -> Prediction:
@@ -250,6 +253,7 @@ class Emitter:
             holdout_epoch=self._holdout.epoch(draft.raised_at) if raised else UNSET,
             cause=draft.cause,
             model_version=scorer.version,
+            recalibration=_recalibration(scorer),
             event_time=draft.now,
             source=self.source(draft.offset),
             replayed=draft.past,
@@ -362,7 +366,15 @@ def _reasons(drafts: list[AlertDraft], scorer: ScorerLike) -> list[list[AlertRea
     feature_B = np.tile(np.arange(count), len(asked))
     ablated_BP[np.arange(len(ablated_BP)), feature_B] = scorer.reference_profile[feature_B]
     hidden_BH = np.repeat([drafts[i].hidden for i in asked], count, axis=0)
-    risks = scorer.probabilities(hidden_BH, ablated_BP)[:, churn_column(scorer)]
+    told_BK = scorer.probabilities(hidden_BH, ablated_BP)
+    column = churn_column(scorer)
+    # Timers raise and escalate; a late event retracts.
+    at_event_B = np.repeat([drafts[i].transition == "retracted" for i in asked], count)
+    risks = np.where(
+        at_event_B,
+        recalibrated(scorer, EVENT, told_BK)[:, column],
+        recalibrated(scorer, TIMER, told_BK)[:, column],
+    )
     for i, ablated in zip(asked, risks.astype(np.float64).reshape(-1, count), strict=True):
         change = drafts[i].risk - ablated
         strongest: NDArray[np.intp] = np.argsort(-np.abs(change), kind="stable")[:REASONS]
@@ -372,6 +384,10 @@ def _reasons(drafts: list[AlertDraft], scorer: ScorerLike) -> list[list[AlertRea
             if change[k]
         ]
     return reasons
+
+
+def _recalibration(scorer: ScorerLike) -> str | UnsetType:
+    return UNSET if scorer.recalibration is None else scorer.recalibration.version
 
 
 def _value_at_risk(draft: AlertDraft, scorer: ScorerLike) -> float:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from models.history import I64
     from models.inputs.features import F32
     from models.serving.offload import Launch
+    from models.serving.recalibration import Recalibrator
     from models.steps import Steps
     from stream.pipeline.hidden import ScorerLike
 
@@ -64,7 +65,14 @@ class CheckedScorer:
         self.raises = scorer.raises
         self.reference_profile = scorer.reference_profile
         self.reference: Reference = getattr(scorer, "reference", Reference())
+        self.recalibration: Recalibrator | None = getattr(scorer, "recalibration", None)
         self._joining = Joining()
+
+    def with_recalibration(self, found: Recalibrator | None) -> CheckedScorer:
+        """The same model with another recalibration, or none."""
+        other = CheckedScorer(self._scorer, stale=self.stale)
+        other.recalibration = found
+        return other
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
         """Hidden states [B,H]; raises `ScorerFailed`."""
@@ -99,7 +107,7 @@ class CheckedScorer:
         return self._ask("advance", _of_shape(shape), stored_SH, steps)
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
-        """Calibrated probabilities [B,K]; raises `ScorerFailed`."""
+        """Probabilities [B,K] before any recalibration; raises `ScorerFailed`."""
         shape = (len(profile_BP), len(self.targets))
         return self._ask("probabilities", _of_shape(shape), hidden_BH, profile_BP)
 
@@ -210,7 +218,15 @@ class Lineup:
         self._pause = RETRY_S
 
     def promote(self, scorer: Any) -> None:
-        """Serve a new champion; the one that serves now stands behind it."""
+        """Serve a new champion; the one that serves now stands behind it.
+
+        The same model with another recalibration takes its own place, serving or set aside.
+        """
+        if scorer.version == self.champion.version:
+            if self.serving is self.champion:
+                self.serving = scorer
+            self.champion = scorer
+            return
         if self.serving is self.champion:
             self._before = [self.champion]
         self.champion = self.serving = scorer

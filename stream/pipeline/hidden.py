@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.history import I64, Records
     from models.inputs.features import F32
     from models.serving.offload import Launch
+    from models.serving.recalibration import Recalibrator
     from models.steps import Steps
     from models.targets import Target
 
@@ -42,6 +43,7 @@ class ScorerLike(Protocol):
     cold_start: bool
     raises: bool
     """Whether it may raise alerts though `churn.raise_untrained` is not set."""
+    recalibration: Recalibrator | None
     reference_profile: F32
 
     def encode(self, ids_BLC: I64, nums_BLF: F32, length_B: I64) -> F32:
@@ -54,7 +56,7 @@ class ScorerLike(Protocol):
         """The hidden states [N,H] of N events, on top of the stored ones."""
 
     def probabilities(self, hidden_BH: F32, profile_BP: F32) -> F32:
-        """Calibrated probabilities [B,K]."""
+        """Probabilities [B,K] before any recalibration."""
 
     def rank(
         self, what: str, hidden_NH: F32, ids_NRC: I64, nums_NRF: F32, length_N: I64, k: int

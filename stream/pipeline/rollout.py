@@ -14,6 +14,8 @@ import structlog
 import xxhash
 
 from models.inputs.features import ring_inputs
+from models.populations import EVENT
+from models.serving.recalibration import recalibrated
 from stream.errors import ScorerFailed, TrainerError
 from stream.pipeline.fallback import CheckedScorer, checked
 from stream.pipeline.ranking import Ranks, ranks_of
@@ -141,7 +143,8 @@ def shadow_scores(
         ranks: dict[str, Ranks] = {}
         if shadow.ranks and most:
             ranks = ranks_of(shadow, hidden_NH, ring_inputs(records, rows, shadow.shown), most)
-        return shadow.probabilities(hidden_NH, profile_NP), ranks
+        told_NK = shadow.probabilities(hidden_NH, profile_NP)
+        return recalibrated(shadow, EVENT, told_NK), ranks
     except ScorerFailed as error:
         log.warning("the shadow fails and is dropped", model=shadow.version, why=str(error))
         return None

@@ -18,6 +18,8 @@ from models.inputs.features import input_features, profile
 from models.kernels.columns import EventColumns, Limits
 from models.kernels.history import DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.kernels.places import HEAD
+from models.populations import EVENT
+from models.serving.recalibration import recalibrated
 from models.steps import Steps
 from stream.pipeline.hidden import ScorerLike, refresh
 
@@ -93,6 +95,7 @@ class Judging:
     records: Records
     taken: Rows
     """The record of each scored event."""
+    scorer: ScorerLike
     judged: Callable[..., Judged]
     """Makes the result once `hidden` and `probabilities` are known."""
 
@@ -101,7 +104,8 @@ class Judging:
         hidden_EH, probabilities_EK = self.launch.fetch()
         # Of several events of one user the last one's state stays.
         self.records["hidden"][self.taken, : hidden_EH.shape[1]] = hidden_EH
-        return self.judged(hidden=hidden_EH, probabilities=probabilities_EK)
+        told_EK = recalibrated(self.scorer, EVENT, probabilities_EK)
+        return self.judged(hidden=hidden_EH, probabilities=told_EK)
 
 
 def judge(
@@ -187,7 +191,7 @@ def judge(
         reused=list(zip(reused.tolist(), found.differs[reused].tolist(), strict=True)),
         replayed=np.flatnonzero(verdicts == REPLAYED).tolist(),
     )
-    return Judging(launch, records, mine, judged)
+    return Judging(launch, records, mine, scorer, judged)
 
 
 def _features(inputs: tuple[NDArray[Any], ...], used: int) -> tuple[I64, F32]:

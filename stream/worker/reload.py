@@ -4,27 +4,35 @@ Everything about a model, its signature first, is checked before it is opened
 (`models.serving.artifact`, `models.serving.signing`) and the opening happens off the event loop. A
 model that is refused is counted and logged with its reason, and the one before it goes on. A canary
 or shadow that is refused is not served, and the champion scores alone.
+
+A recalibration of a model is announced within the model's announcement and is swapped in as a model
+is, without opening the model again. One that is refused leaves the one before it in effect.
 """
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from models.errors import ArtifactError
+from models.populations import EVENT
+from models.serving.recalibration import Recalibrator, read_recalibration
 from models.serving.scorer import Scorer
+from models.targets import Target
 from schemas.codec import decode
-from schemas.control import ModelPublished
+from schemas.control import ModelPublished, RecalibrationPublished
 from schemas.errors import IntentStreamError, InvalidMessage
 from stream.config.settings import Settings
-from stream.config.trust import manifest_check
+from stream.config.trust import manifest_check, trusted_keys
 from stream.errors import WorkerError
 from stream.kafka.clients import stop_consumer
+from stream.pipeline.fallback import checked
 from stream.pipeline.rollout import Announced, Trials
 from stream.worker.loading import deaths_remembered, in_bounded_time
 from stream.worker.worker import Worker
@@ -86,7 +94,8 @@ class ModelFollower:
                 " check`"
             ) from error
         self.trials = await self._on_trial(self.trials)
-        return await self._newest(serving=None)
+        newest: Scorer | None = await self._newest(None)
+        return newest
 
     async def run(self, worker: Worker) -> None:
         """Swap in every new champion until cancelled."""
@@ -98,11 +107,16 @@ class ModelFollower:
             for records in fetched.values():
                 self._note(records)
             if fetched:
-                serving = worker.scorer.version
-                scorer = await self._newest(serving)
+                before = worker.scorer
+                scorer = await self._newest(before)
                 if scorer is not None:
                     await worker.replace_scorer(scorer)
-                    log.info("model is swapped", model=scorer.version, before=serving)
+                    log.info(
+                        "model is swapped",
+                        model=scorer.version,
+                        before=before.version,
+                        recalibration=_mapped_by(scorer),
+                    )
                 self.trials = await self._on_trial(worker.trials)
                 if self.trials != worker.trials:
                     await worker.replace_trials(self.trials)
@@ -127,7 +141,10 @@ class ModelFollower:
         for record in records:
             version = (record.key or b"").decode("utf-8", "replace")
             self._announced.note(version, None)
-            self._refused.pop(version, None)
+            # What is announced again is tried again, the model and its recalibrations.
+            self._refused = {
+                name: why for name, why in self._refused.items() if name.split(" ")[0] != version
+            }
             if record.value is None:
                 log.info("model is withdrawn", model=version, reason=_reason(record))
                 continue
@@ -138,31 +155,56 @@ class ModelFollower:
                 continue
             self._announced.note(published.version, published)
 
-    async def _newest(self, serving: str | None) -> Scorer | None:
+    async def _newest(self, serving: Any) -> Any:
         """Load the newest champion that can be served, None if it is the one being served."""
         for published in self._announced.of("champion"):
-            if published.version == serving:
+            scorer = await self._as_announced(published, serving)
+            if scorer is serving is not None:
                 return None
-            scorer = await self._open(published)
             if scorer is not None:
                 return scorer
         return None
 
     async def _on_trial(self, now: Trials) -> Trials:
         """Load the newest canary and shadow, where they are not what is served now."""
-        wanted: dict[str, Scorer | None] = {}
+        wanted: dict[str, Any] = {}
         share = 0.0
         for role, serving in (("canary", now.canary), ("shadow", now.shadow)):
             published = next(iter(self._announced.of(role)), None)  # type: ignore[arg-type]
             if published is None:
                 wanted[role] = None
-            elif serving is not None and serving.version == published.version:
-                wanted[role] = serving
             else:
-                wanted[role] = await self._open(published)
+                wanted[role] = await self._as_announced(published, serving)
             if role == "canary" and published is not None and wanted[role] is not None:
                 share = published.canary_share
         return Trials(wanted["canary"], share, wanted["shadow"])
+
+    async def _as_announced(self, published: ModelPublished, serving: Any) -> Any:
+        """The model with its recalibration: `serving` itself where it is that; None if refused.
+
+        A recalibration that is refused leaves in effect what is, of a model just opened nothing.
+        """
+        wanted = published.recalibration
+        same = serving is not None and serving.version == published.version
+        if same and _mapped_by(serving) == (None if wanted is None else wanted.version):
+            return serving
+        scorer = serving if same else await self._open(published)
+        if scorer is None or (wanted is None and not same):
+            return scorer
+        found = None
+        if wanted is not None:
+            name = f"{published.version} recalibrated {wanted.version}"
+            if name in self._refused:
+                return scorer
+            try:
+                found = open_recalibration(published, wanted, scorer.targets, self._settings)
+            except IntentStreamError as error:
+                self._refuse(name, str(error))
+                return scorer
+        if same:
+            return checked(scorer).with_recalibration(found)
+        scorer.recalibration = found
+        return scorer
 
     async def _open(self, published: ModelPublished) -> Scorer | None:
         version = published.version
@@ -219,6 +261,39 @@ def load_model(published: ModelPublished, settings: Settings) -> Scorer:
             " smaller one"
         )
     return scorer
+
+
+def open_recalibration(
+    published: ModelPublished,
+    wanted: RecalibrationPublished,
+    targets: tuple[Target, ...],
+    settings: Settings,
+) -> Recalibrator:
+    """Verify and open an announced recalibration of a model with these targets.
+
+    Raises:
+        ArtifactError: it must not be used; the message says why.
+        SigningError: a trusted key cannot be read.
+    """
+    found = read_recalibration(
+        settings.models_dir,
+        published.version,
+        wanted.version,
+        digest=wanted.digest,
+        model_digest=published.digest,
+        trusted=trusted_keys(settings.models),
+        announced=wanted.signature,
+        required=settings.models.signature_required,
+    )
+    recalibrator = Recalibrator(found, targets)
+    # Compiles the kernel here, and not in the first micro-batch.
+    recalibrator.apply(EVENT, np.full((1, len(targets)), 0.5, np.float32))
+    return recalibrator
+
+
+def _mapped_by(scorer: Any) -> str | None:
+    found = getattr(scorer, "recalibration", None)
+    return None if found is None else found.version
 
 
 def _inside(models_dir: Path, uri: str) -> Path:

@@ -41,14 +41,14 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Swap:
-    """Another model from these offsets on."""
+    """Another model, or the same with another recalibration, from these offsets on."""
 
     offsets: dict[int, int]
     scorer: Scorer
 
 
-def serial(world: World, scorer: Scorer, swap: Swap | None = None) -> dict[int, PipelineDriver]:
-    """What a serial run of the very log makes of it, per partition."""
+def serial(world: World, scorer: Scorer, *swaps: Swap) -> dict[int, PipelineDriver]:
+    """What a serial run of the very log makes of it, per partition; swaps in their order."""
     drivers = {
         p: PipelineDriver(scorer, world.settings, partition=p, partitions=len(world.partitions))
         for p in world.partitions
@@ -58,11 +58,13 @@ def serial(world: World, scorer: Scorer, swap: Swap | None = None) -> dict[int, 
         log[record.partition].append(record)
     for partition, driver in drivers.items():
         records = log[partition]
-        middle = swap.offsets.get(partition, 0) if swap else len(records)
-        driver.pipe_records(records[:middle], batch=512)
-        if swap:
+        begin = 0
+        for swap in swaps:
+            end = swap.offsets.get(partition, 0)
+            driver.pipe_records(records[begin:end], batch=512)
             driver.pipeline.replace_scorer(swap.scorer)
-        driver.pipe_records(records[middle:], batch=512)
+            begin = end
+        driver.pipe_records(records[begin:], batch=512)
     return drivers
 
 
@@ -103,18 +105,18 @@ def judge(
     records: dict[str, tuple[np.void, Held]] | None = None,
     *,
     repeats: bool = False,
-    swap: Swap | None = None,
+    swaps: tuple[Swap, ...] = (),
 ) -> tuple[Verdict, dict[int, PipelineDriver]]:
     """Compare what a read_committed subscriber sees, and the tables, with both oracles.
 
     Args:
         world: emits a prediction per event and follows event time; no worker of it runs.
-        scorer: the model that served, all the time unless there is a `swap`.
+        scorer: the model that served, all the time unless there are `swaps`.
         records: the tables; those of the local stores unless given.
         repeats: a message may be there more than once, as at-least-once allows.
-        swap: the model that served later.
+        swaps: the models that served later, in their order.
     """
-    verdict, drivers = Verdict(repeats=repeats), serial(world, scorer, swap)
+    verdict, drivers = Verdict(repeats=repeats), serial(world, scorer, *swaps)
     topics = world.settings.topics
     want = {p.prediction_id: p for d in drivers.values() for p in d.predictions()}
     got = world.read(topics.propensity, Prediction)

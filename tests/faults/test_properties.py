@@ -3,18 +3,23 @@ to what plain Python says."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from models.serving.recalibration import write_recalibration
 from models.serving.scorer import Scorer
+from schemas.control import RecalibrationPublished
 from schemas.outputs import ChurnAlert, Prediction
 from stream.config.settings import Settings
+from stream.kafka.announce import announce_recalibration, read_announced
 from stream.testing import PipelineDriver
 from tests.e2e.oracle import Swap, judge
 from tests.e2e.shop import publish, put_raw
@@ -23,7 +28,7 @@ from tests.faults.conftest import SHORT_SEED
 from tests.faults.ledger import Scale
 from tests.faults.traffic import wait_for_log
 from tests.faults.troubled import Sent, judged_plainly, troubled_log
-from tests.logs import DAY, START, gru_scorer
+from tests.logs import DAY, START, gru_scorer, mapped
 from tests.patience import PATIENCE_S
 from tests.told import told
 
@@ -39,6 +44,8 @@ CHURN = {
     "min_orders": 1,
 }
 MODELS = (gru_scorer("gru-a", 1), gru_scorer("gru-b", 2))
+LATER = (MODELS[1], mapped(MODELS[0])[0])
+"""What may come after the first model: another, or a recalibration of it."""
 
 drawn = settings(
     max_examples=1500 if FULL else 40,
@@ -100,7 +107,7 @@ def alert_key(alert: ChurnAlert) -> tuple[object, ...]:
 @given(randoms, sizes)
 def test_any_log_in_any_batches_ends_as_the_oracles_say(rng: random.Random, count: int) -> None:
     log = troubled_log(rng, count)
-    swaps = {rng.randrange(count): MODELS[1]} if rng.randrange(2) else {}
+    swaps = {rng.randrange(count): rng.choice(LATER)} if rng.randrange(2) else {}
     driver = piped(log, shop(), rng, swaps)
     assert_as_plain_python_says(driver, log)
     serial = piped(log, shop(), None, swaps)
@@ -126,11 +133,22 @@ def test_a_user_silent_for_longer_than_the_time_to_live_starts_anew(
     assert_as_plain_python_says(driver, log)
 
 
+def recalibrate(real: World, scorer: Scorer) -> Scorer:
+    """Publish and announce a recalibration of the champion; the model with it."""
+    announced = asyncio.run(read_announced(real.settings)).of("champion")[0]
+    bent, found = mapped(scorer)
+    found = msgspec.structs.replace(found, model_digest=announced.digest)
+    digest, _ = write_recalibration(real.settings.models_dir, found, None)
+    told = RecalibrationPublished(version=found.version, digest=digest)
+    asyncio.run(announce_recalibration(real.settings, announced, told))
+    return bent
+
+
 @pytest.mark.kafka
 def test_the_same_logs_through_a_real_worker(
     world: Callable[..., World], scale: Scale, rng: random.Random
 ) -> None:
-    """Killed once, and with another model from the middle on."""
+    """Killed twice, with another model from the middle on, and then a recalibration of it."""
     for _ in range(scale(1, 6)):
         log = troubled_log(rng, scale(500, 2000), users=12)
         records = [(sent.key, sent.value) for sent in log]
@@ -149,13 +167,28 @@ def test_the_same_logs_through_a_real_worker(
         swapped_at = real.committed_offsets()
         second = publish(real, 2, "gru-b")
         wait_for_log(worker, "before=gru-a model=gru-b")  # loaded is not yet in use
-        put_raw(real, records[middle:])
+        later = rng.randrange(middle, len(log))
+        put_raw(real, records[middle:later])
+        real.wait_committed(later)
+        mapped_at = real.committed_offsets()
+        bent = recalibrate(real, second)
+        wait_for_log(worker, "before=gru-b model=gru-b recalibration=map-1")
+        worker.stop()
+        # Killed again under the recalibration: a restart takes it from its announcement.
+        worker = real.start_worker(INTENTSTREAM_FAULT="after_commit:1:kill")
+        put_raw(real, records[later:])
+        if later < len(log):
+            assert worker.process.wait(PATIENCE_S) == -signal.SIGKILL, worker.said()[-3000:]
+            worker = real.start_worker()
         real.wait_committed(len(log))
         worker.stop()
-        verdict, _ = judge(real, first, swap=Swap(swapped_at, second))
+        swaps = (Swap(swapped_at, second), Swap(mapped_at, bent))
+        verdict, _ = judge(real, first, swaps=swaps)
         assert (verdict.lost, verdict.duplicated, verdict.wrong) == (0, 0, []), verdict
         scored = real.read(real.settings.topics.propensity, Prediction)
         assert {p.model_version for p in scored} == {"gru-a", "gru-b"}
+        if later < len(log):
+            assert {p.recalibration for p in scored} == {msgspec.UNSET, "map-1"}
         plain = judged_plainly(log, real.settings.state)
         assert len(scored) == plain.totals["accepted"]
         assert len(real.raw(real.settings.topics.dead_letter)) == plain.totals["invalid"]

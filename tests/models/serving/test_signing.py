@@ -193,7 +193,7 @@ def test_an_unsigned_model_is_refused_unless_that_is_allowed(registry: Registry,
         read(folder, trusting(key))
     read(folder, trusting(key, required=False))
     resign_as(folder, another(key))
-    with pytest.raises(ArtifactError, match="not a signature of this manifest by a trusted key"):
+    with pytest.raises(ArtifactError, match="not a signature of this content by a trusted key"):
         read(folder, trusting(key, required=False))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.encoding import hash64
 from models.inputs.features import PROFILE_FEATURES
+from models.populations import TIMER
+from models.serving.recalibration import BetaMap, Recalibration, Recalibrator
 from models.steps import Steps
 from schemas.events import Purchase, View
 from stream.config.settings import Settings
@@ -39,6 +42,7 @@ class Says:
     feature_version: str = "1"
     cold_start: bool = False
     raises: bool = True
+    recalibration: Recalibrator | None = None
     reference_profile: np.ndarray = field(
         default_factory=lambda: np.zeros(len(PROFILE_FEATURES), np.float32)
     )
@@ -108,6 +112,63 @@ class TestAModelAlone:
         driver.restart()
         driver.pipe(passers_by(90))
         assert causes(driver) == []
+
+
+def bent(model: Says, c: float) -> Says:
+    """The same model with a map of its risk at timers: its log-odds and `c`."""
+    found = Recalibration(
+        version=f"map-{c}",
+        model_version=model.version,
+        model_digest="0" * 64,
+        created_at=START,
+        until=START,
+        window_ms=DAY,
+        maps={TIMER: {"churn": BetaMap(1.0, 1.0, c)}},
+    )
+    return replace(model, recalibration=Recalibrator(found, TARGETS))
+
+
+class TestARecalibrationAlone:
+    @pytest.mark.parametrize("days", [30, 300])
+    def test_raises_nothing(self, days: int) -> None:
+        model = Says("only", 0.5)
+        driver = over_a_swap(model, bent(model, 2.0), *passers_by(days))
+        assert causes(driver) == []
+
+    def test_raises_with_inactivity_and_without_model_change(self) -> None:
+        model = Says("only", 0.5, per_day=0.004)
+        driver = over_a_swap(model, bent(model, 2.0), *passers_by(300))
+        assert causes(driver)[0] == ("raised", "silence")
+        (raised,) = (a for a in driver.alerts() if a.state == "raised" and a.user_id == "ann")
+        assert raised.recalibration == "map-2.0"
+
+    def test_raises_as_inactivity_does_where_changes_may(self) -> None:
+        model = Says("only", 0.5)
+        driver = over_a_swap(model, bent(model, 2.0), *passers_by(300), raise_on_model_change=True)
+        assert causes(driver)[0] == ("raised", "silence")
+
+    def test_resolves_without_model_change(self) -> None:
+        model = Says("only", 0.8)
+        driver = PipelineDriver(model, settings(escalate_after_ms=5 * DAY))
+        driver.pipe([bought(), seen(0.5), *passers_by(25)])
+        assert causes(driver) == [("raised", "silence")]
+        driver.pipeline.replace_scorer(bent(model, -4.0))
+        driver.pipe(passers_by(60))
+        assert causes(driver)[1:] == [("resolved", "silence")]
+
+    def test_of_the_old_model_does_not_hide_a_change_of_the_model(self) -> None:
+        old = bent(Says("old", 0.5), 0.5)
+        driver = over_a_swap(old, Says("new", 0.8), *passers_by(300), raise_on_model_change=True)
+        assert causes(driver)[0] == ("raised", "model_change")
+
+    def test_is_told_in_predictions_from_then_on(self) -> None:
+        model = Says("only", 0.5)
+        driver = over_a_swap(model, bent(model, 2.0), seen(0.6))
+        told = [p.recalibration for p in driver.predictions() if p.user_id == "ann"]
+        assert told == [msgspec.UNSET, msgspec.UNSET, "map-2.0"]
+        assert {p.targets["churn"].probability for p in driver.predictions()} == {0.5}, (
+            "at events there is no map"
+        )
 
 
 class TestInactivity:
