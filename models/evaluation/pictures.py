@@ -14,7 +14,7 @@ from models.evaluation.results import F64, TaskResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN: Final = ("recency", "bg_nbd", "boosting", "logistic")
+SHOWN: Final = ("recency", "bg_nbd", "boosting", "logistic", "as_trained", "recalibrated")
 """Baselines that are drawn beside the default, where there are such."""
 BINS: Final = 10
 DPI: Final = 64

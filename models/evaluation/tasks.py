@@ -10,6 +10,7 @@ from typing import Final
 from models.errors import EvaluationError
 from models.evaluation import (
     cdnow_return,
+    live_recalibration,
     online_retail_return,
     online_retail_spend,
     published,
@@ -37,10 +38,12 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     published.GROUP: published.evaluate,
     recsys2025.TASK: recsys2025.evaluate,
     **sessions.TASKS,
+    live_recalibration.RETAIL: live_recalibration.evaluate_retail,
 }
 SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
     simulated_shop.TASK: simulated_shop.evaluate,
     simulated_return.TASK: simulated_return.evaluate,
+    live_recalibration.DRIFTING: live_recalibration.evaluate_drifting,
 }
 TASKS: Final = (*ON_FILES, *SIMULATED)
 ALL: Final = "all"
