@@ -33,9 +33,11 @@ from models.log.cleaning import Cleaning, clean
 from models.log.eventlog import LogParts
 from models.log.orders import deciding
 from models.populations import Mask, chance_error, populations, user_weights
+from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Finding
 from models.targets import Target, judged
 from models.training.gate import GateRules, interval, losses, user_groups
+from models.training.refit import held_out
 
 DAY_MS: Final = 86_400_000
 MOST_PLACES: Final = 20
@@ -63,6 +65,16 @@ class RecalibrationRules:
     """Examples per user at events, and in inactivity, within the window."""
     gate: GateRules = field(default_factory=GateRules)
     """For the intervals."""
+
+
+def not_learnt(examples: Examples, manifest: Manifest) -> Examples:
+    """The examples without the labels that the model learnt from: on these it is too good.
+
+    Those of later moments stay, and of users whose newest labels it was not shown.
+    """
+    last = (manifest.served or manifest.gated).last
+    fresh = (examples.now > last) | held_out(examples.user)
+    return replace(examples, labels=np.where(fresh[:, None], examples.labels, np.float32(np.nan)))
 
 
 @dataclass(frozen=True)

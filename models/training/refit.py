@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.data.dataset import Examples, Index, weights_of
 from models.data.points import mix, uniform
@@ -48,6 +49,11 @@ class Served:
     span: FitSpan
 
 
+def held_out(users_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which users [N], by hash, have newest labels that what is served does not learn from."""
+    return uniform(mix(users_N, _HELD_OUT_SALT)) < HELD_OUT
+
+
 def served_examples(examples: Examples, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
     """The examples with all settled labels; slices TRAIN, CALIBRATION, GAP (for neither).
 
@@ -56,7 +62,7 @@ def served_examples(examples: Examples, targets: tuple[Target, ...], split: Time
         targets: what they are labelled with.
         split: the slices of the gated fit.
     """
-    held = uniform(mix(examples.user, _HELD_OUT_SALT)) < HELD_OUT
+    held = held_out(examples.user)
     calibrates = held & (examples.slice == VALIDATION)
     labels = examples.settled.copy()
     reaches = held & ~calibrates

@@ -108,7 +108,7 @@ def show(
 def _show_recalibrations(models_dir: Path, version: str) -> None:
     from models.errors import ArtifactError
     from models.serving.recalibration import read_recalibration, versions_of
-    from stream.cli.recalibrate import lines_of
+    from stream.cli.recalibrated import lines_of
 
     for name in versions_of(models_dir, version)[-SHOWN:]:
         try:

@@ -158,7 +158,7 @@ def train(
 def _recalibrating(settings: Settings, refresher: "Refresher") -> "Callable[[bool], None]":
     """What recalibrates the champion after a round, told whether nothing was published."""
     from schemas.errors import IntentStreamError
-    from stream.cli.recalibrate import show_recalibrated
+    from stream.cli.recalibrated import show_recalibrated
     from stream.learning.recalibrating import Recalibrating
 
     recalibrating = Recalibrating(settings, refresher)

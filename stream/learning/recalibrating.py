@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.serving.manifest import read_manifest
 from models.serving.recalibration import (
     Recalibration,
     announced_form,
@@ -25,9 +26,9 @@ from models.serving.recalibration import (
 )
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
+from models.training.choosing import probabilities_of
 from models.training.gather import STRAY_SHARE, span_of
-from models.training.recalibrate import RecalibrationRules, fit_maps, matured_examples
-from models.training.train import probabilities_of
+from models.training.recalibrate import RecalibrationRules, fit_maps, matured_examples, not_learnt
 from schemas.control import ModelPublished, RecalibrationPublished
 from stream.config.trust import manifest_check, recalibration_signer
 from stream.errors import TrainerError
@@ -117,7 +118,8 @@ class Recalibrating:
         if scorer.targets != self.refresher.targets:
             return None
         until = kept.split.edges[3]
-        return _published(self.settings, champion, scorer, kept.examples, until)
+        examples = replace(kept.examples, labels=kept.examples.settled)
+        return _published(self.settings, champion, scorer, examples, until)
 
 
 def _published(
@@ -131,6 +133,8 @@ def _published(
 ) -> Recalibrated:
     begun = time.monotonic()
     rules = rules_of(settings)
+    folder = Registry(settings.models_dir).resolve(champion.version)
+    examples = not_learnt(examples, read_manifest(folder))
     everything = np.arange(len(examples))
     said = probabilities_of(scorer, examples, everything)
     settle_ms = settings.state.grace_ms + settings.train.cancel_window_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from models.data.dataset import DatasetConfig, Examples
 from models.errors import DatasetError
 from models.log.eventlog import EventLog
 from models.populations import EVENT, TIMER
+from models.serving.manifest import FitSpan
 from models.serving.recalibration import BetaMap
 from models.targets import shop_targets
 from models.training.recalibrate import (
@@ -19,7 +21,10 @@ from models.training.recalibrate import (
     fit_maps,
     mapped,
     matured_examples,
+    not_learnt,
 )
+from models.training.refit import held_out
+from tests.logs import gru_manifest, random_gru
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
@@ -146,6 +151,19 @@ def test_too_few_labels_leave_the_model_as_it_is(examples: Examples) -> None:
     one_class = replace_labels(drawn)
     one_class.labels[:] = np.where(np.isnan(drawn.labels), np.nan, 1)
     assert all("users with label 0" in one.why for one in fit(one_class, said).findings)
+
+
+def test_labels_that_the_model_learnt_from_are_left_out(examples: Examples) -> None:
+    last = int(np.median(examples.now))
+    network = random_gru()
+    manifest = msgspec.structs.replace(gru_manifest(network, "m"), served=FitSpan(last=last))
+    left = not_learnt(examples, manifest)
+    known = ~np.isnan(left.labels).all(axis=1)
+    later = examples.now > last
+    assert known[later].all()
+    held = held_out(examples.user)
+    assert np.array_equal(known[~later], held[~later])
+    assert 0.1 < held.mean() < 0.5
 
 
 def test_a_map_says_what_a_worker_would(examples: Examples) -> None:
