@@ -137,7 +137,7 @@ def _published(
     examples = not_learnt(examples, read_manifest(folder))
     everything = np.arange(len(examples))
     said = probabilities_of(scorer, examples, everything)
-    settle_ms = settings.state.grace_ms + settings.train.cancel_window_ms
+    settle_ms = config_of(settings, drop_late=True).dataset.settle_ms
     fit = fit_maps(examples, said, scorer.targets, until, settle_ms, rules)
     now = _now()
     found = Recalibration(

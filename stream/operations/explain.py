@@ -15,9 +15,10 @@ import numpy as np
 from models.errors import ModelError
 from models.history import AMOUNT_UNIT, snapshot
 from models.inputs.features import FEATURE_VERSION, PROFILE_FEATURES, profile, ring_inputs
+from models.populations import TIMER
 from models.serving.artifact import read_artifact
 from models.serving.explain import Attribution, attribute
-from models.serving.recalibration import Recalibrator, read_recalibration
+from models.serving.recalibration import Recalibrator, read_recalibration, recalibrated
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.training.warm import warm_network
@@ -261,9 +262,8 @@ def _in_inactivity(
     refresh(record, rows, scorer)
     state = snapshot(record, rows)
     hidden = record["hidden"][:, : scorer.hidden_size]
-    said = readout_of(scorer.targets).read(
-        scorer.probabilities(hidden, profile(state, np.array([now])))
-    )
+    raw = scorer.probabilities(hidden, profile(state, np.array([now])))
+    said = readout_of(scorer.targets).read(recalibrated(scorer, TIMER, raw))
     scores = (said.scores_NS[0] / 10**DIGITS).tolist()
     names, left = list(prediction.targets), prediction.survival
     if left is not msgspec.UNSET:
