@@ -13,15 +13,16 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class FitConfig:
     """How a network is fitted."""
 
-    epochs: int = 12
+    epochs: int = 20
     """Passes over the training points, at most."""
-    patience: int = 3
-    """Epochs without a gain on the stopping slice before training stops."""
-    min_gain: float = 1e-3
+    patience: int = 6
+    """Epochs without a gain on the stopping slice before training stops: what the order of events
+    tells is found after some epochs without any gain."""
+    min_gain: float = 1e-4
     """Loss that those epochs must gain together; less is not worth their time."""
-    windows: int = 64
+    windows: int = 32
     """Windows per step; all points that look through them are in the step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Peak of the schedule."""
     schedule: Schedule = "cosine"
     """How the rate falls from its peak to zero, or "constant"."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 
@@ -15,6 +17,9 @@ from models.training.candidates import Candidate
 from models.training.gate import LOGISTIC, GateRules, Slice, judge
 from models.training.verdict import Verdict
 
+SIMPLE: Final = (LOGISTIC, "blend")
+"""What a network over sequences must surely beat, the simplest first."""
+
 
 def choose(
     fitted: list[Candidate],
@@ -24,7 +29,10 @@ def choose(
     champion: Scorer | None,
     rules: GateRules,
 ) -> tuple[Candidate, Verdict]:
-    """The candidate of the lowest log-loss, or the logistic one if it is not surely beaten."""
+    """The candidate that surely beats all simpler ones; the simplest needs to beat none.
+
+    "Surely" is by the paired bootstrap over users of the gate, which the verdict shows.
+    """
     points = examples.of_slice(VALIDATION)
     later = Slice(
         targets,
@@ -37,14 +45,27 @@ def choose(
     if champion is not None and set(targets) <= set(champion.targets):
         columns = [champion.targets.index(target) for target in targets]
         serving = champion.version, probabilities_of(champion, examples, points)[:, columns]
-    best = min(fitted, key=lambda candidate: candidate.mean_log_loss(targets))
-    logistic = next((c for c in fitted if c.architecture == LOGISTIC), best)
-    if best is not logistic:
-        others = rivals | {LOGISTIC: logistic.probabilities}
-        verdict = judge(later, best.probabilities, others, rules, serving)
-        if all(check.passed for check in verdict.checks if check.name.endswith(LOGISTIC)):
+    # From the simplest on; of several networks the one of the lowest loss comes last.
+    loss = {candidate.architecture: candidate.mean_log_loss(targets) for candidate in fitted}
+    order = sorted(fitted, key=lambda c: (_rank(c.architecture), -loss[c.architecture]))
+    for place in range(len(order) - 1, 0, -1):
+        best = order[place]
+        others = {
+            one.architecture: one.probabilities
+            for one in order[:place]
+            if _rank(one.architecture) < _rank(best.architecture)
+        }
+        names = tuple(others)
+        verdict = judge(later, best.probabilities, rivals | others, rules, serving, may_equal=names)
+        beaten = {f"better than {name}" for name in names}
+        if all(check.passed for check in verdict.checks if check.name in beaten):
             return best, verdict
-    return logistic, judge(later, logistic.probabilities, rivals, rules, serving)
+    return order[0], judge(later, order[0].probabilities, rivals, rules, serving)
+
+
+def _rank(architecture: str) -> int:
+    """How simple an architecture is: 0 is the simplest."""
+    return SIMPLE.index(architecture) if architecture in SIMPLE else len(SIMPLE)
 
 
 def why(best: Candidate, fitted: list[Candidate], targets: tuple[Target, ...]) -> str:

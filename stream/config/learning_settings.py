@@ -64,11 +64,14 @@ class TrainSettings(Section):
     architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
     epochs: int = Field(default=20, ge=1)
     """Passes over the training points, at most."""
-    patience: int = Field(default=3, ge=1)
-    """Epochs without a better validation loss before training stops."""
-    batch_size: int = Field(default=256, ge=1)
+    patience: int = Field(default=6, ge=1)
+    """Epochs that together gain less than min_gain before training stops: a network may need
+    several until it finds what the order of events tells."""
+    min_gain: float = Field(default=1e-4, ge=0)
+    """Stopping loss, summed over the targets, that `patience` epochs must gain together."""
+    batch_size: int = Field(default=32, ge=1)
     """Windows per step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     """Peak of the schedule."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""

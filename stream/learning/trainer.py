@@ -25,6 +25,7 @@ from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import WAIT, questions
 from models.training.candidates import Course
+from models.training.choosing import SIMPLE
 from models.training.gate import GateRules
 from models.training.train import TrainConfig, Trained, train
 from schemas.errors import IntentStreamError
@@ -58,7 +59,9 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
     """Training as the settings want it, with the worker's own rules of histories."""
     chosen, state = settings.train, settings.state
     sessions = SessionRules(gap=state.session_gap_ms, longest=state.session_max_ms)
-    candidates = tuple(dict.fromkeys(("logistic", chosen.architecture)))
+    # A network is published only where it surely beats what is simpler.
+    simpler = ("logistic",) if chosen.architecture == "logistic" else SIMPLE
+    candidates = tuple(dict.fromkeys((*simpler, chosen.architecture)))
     return TrainConfig(
         dataset=DatasetConfig(
             history_length=state.ring,
@@ -108,6 +111,7 @@ def fit_of(settings: Settings) -> FitConfig:
     return FitConfig(
         epochs=chosen.epochs,
         patience=chosen.patience,
+        min_gain=chosen.min_gain,
         windows=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         schedule=chosen.schedule,

@@ -29,6 +29,8 @@ from models.training.choosing import choose, why
 from models.training.gate import GateRules
 from models.training.gather import gather
 from models.training.train import TrainConfig, Trained, train
+from stream.config.settings import load_settings
+from stream.learning.trainer import fit_of
 from tests.models.shop import DAY, PURCHASE, START, VIEW, carts_log, log_of, shop_log
 from tests.models.training.test_gate import shop
 
@@ -140,6 +142,36 @@ def test_an_architecture_that_does_not_surely_beat_the_logistic_model_is_not_cho
     assert ("not surely beaten by gru" in why(best, fitted, TARGETS)) == (chosen == "logistic")
 
 
+@pytest.mark.parametrize(("blend", "chosen"), [(0.0, "blend"), (0.3, "gru"), (0.6, "gru")])
+def test_a_network_must_surely_beat_the_blend_too(blend: float, chosen: str) -> None:
+    found, truth = shop()
+    flat = truth.mean(axis=0)
+    blurs = {"gru": 0.0, "blend": blend, "logistic": 0.6}
+    fitted = [
+        Candidate(
+            name,
+            None,  # type: ignore[arg-type]  # no network is looked at
+            {},
+            {f"{target.name}.log_loss": 0.4 + blur for target in TARGETS},
+            (1 - blur) * truth + blur * flat,
+        )
+        for name, blur in blurs.items()
+    ]
+    everything = np.arange(len(truth))
+    examples = SimpleNamespace(
+        of_slice=lambda _: everything,
+        labels=found.labels,
+        profile=found.profile,
+        user=found.users,
+        at_event=found.at_event,
+    )
+    best, verdict = choose(fitted, examples, TARGETS, {}, None, GateRules())  # type: ignore[arg-type]
+    assert best.architecture == chosen
+    names = {check.name for check in verdict.checks}
+    assert ("better than blend" in names) == (chosen == "gru")
+    assert "better than logistic" in names
+
+
 def test_what_is_published_can_be_served(tmp_path: Path, trained: Trained) -> None:
     registry = Registry(tmp_path)
     manifest = registry.publish(trained.manifest, trained.script, trained.golden)
@@ -195,9 +227,11 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
 
 def test_the_gru_learns_what_only_the_order_of_events_tells() -> None:
     targets = shop_targets(PURCHASE, DAY // 2, 4 * DAY)
-    fit = replace(CONFIG.fit, epochs=25, patience=4, windows=32, learning_rate=5e-3)
+    # As the settings have it: the gain comes only after some epochs without any.
+    fit = fit_of(load_settings())
     dataset = replace(CONFIG.dataset, event_points=20, silence_points=0)
-    config = replace(CONFIG, fit=fit, dataset=dataset)
+    candidates = ("logistic", "blend", "gru")
+    config = replace(CONFIG, fit=fit, dataset=dataset, candidates=candidates)
     found = train(carts_log(), targets, config, created_at=START + 90 * DAY, device="cpu").manifest
     assert found.architecture == "gru"
     assert found.metrics["purchase.roc_auc"] > 0.8
