@@ -22,7 +22,14 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks.alert_figures import (
+from models.errors import TrainingError
+from models.serving.registry import Registry
+from models.serving.scorer import Scorer
+from models.targets import CHURN
+from schemas.codec import decode_event
+from schemas.events import EventType
+from stream.config.settings import Settings, load_settings
+from stream.demo.alert_figures import (
     DAY,
     Period,
     Raised,
@@ -33,13 +40,6 @@ from benchmarks.alert_figures import (
     quality,
     to_json,
 )
-from models.errors import TrainingError
-from models.serving.registry import Registry
-from models.serving.scorer import Scorer
-from models.targets import CHURN
-from schemas.codec import decode_event
-from schemas.events import EventType
-from stream.config.settings import Settings, load_settings
 from stream.demo.feed import Feed
 from stream.demo.plan import Plan, Thresholds, plan_bundled, scaled
 from stream.learning.sources import FromFiles

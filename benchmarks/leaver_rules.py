@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.alert_figures import DAY, HOUR
+from stream.demo.alert_figures import DAY, HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from benchmarks.alert_figures import Times
+    from stream.demo.alert_figures import Times
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
-from benchmarks.alert_figures import DAY, Times, orders_of
 from benchmarks.alert_quality import SHOPS, plan_of
 from benchmarks.leaver_rules import FEATURES, Own, ask, best, column, curve, logistic, to_json
 from schemas.codec import decode_event
 from schemas.events import EventType
 from stream.config.settings import Settings
+from stream.demo.alert_figures import DAY, Times, orders_of
 from stream.demo.feed import Feed
 from stream.demo.plan import Plan
 from stream.replay.report import Report

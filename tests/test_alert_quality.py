@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.alert_figures import (
+from stream.demo.alert_figures import (
     DAY,
     Period,
     Quality,

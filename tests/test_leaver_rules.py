@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.alert_figures import DAY, Times
 from benchmarks.leaver_rules import FEATURES, NONE, Own, ask, best, column, curve, logistic, to_json
+from stream.demo.alert_figures import DAY, Times
 
 UNTIL = 200 * DAY
 OWN = Own(factor=2, floor=3 * DAY, prior_gap=10 * DAY)

@@ -160,6 +160,10 @@ def _conclude(figures: dict[str, Any], place: "Place") -> None:
     typer.echo(f"logs and models are in {place.root}; took {figures['seconds']:.0f} s")
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
 def _alert_lines(figures: dict[str, Any]) -> list[str]:
     """Each number of alerts with what it counts."""
     parts = " + ".join(
@@ -167,10 +171,20 @@ def _alert_lines(figures: dict[str, Any]) -> list[str]:
         for state in ("raised", "escalated", "resolved", "retracted")
     )
     judged, precision = figures["alerts_judged"], figures["alert_precision"]
-    share = "-" if precision is None else f"{precision:.1%}"
+    share = _share(precision)
     known = f"{judged['right']:,} right + {judged['wrong']:,} wrong"
     live = f"{judged['raised']:,} = {known} + {judged['unknown']:,} not known yet"
-    return [
+    lines = [
         f"alert messages of history and live part: {figures['alerts']:,} = {parts}",
         f"alerts raised in the live part: {live}; {share} of the known ones were right",
     ]
+    both = figures["alerts_and_rule"]
+    if both is not None:
+        ours, rule = both["alerts"], both["rule"]
+        lines.append(
+            f"of {ours['raised']:,} raised whose outcome is known {_share(ours['precision'])} were"
+            f" right, and {_share(ours['recall'])} of the lost orders were found in time; as many"
+            f" alerts after {both['rule_days']} days without an event:"
+            f" {_share(rule['precision'])} and {_share(rule['recall'])}"
+        )
+    return lines

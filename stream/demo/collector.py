@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import Counter, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from models.history import PURCHASE
 from schemas.codec import decode, decode_event
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, Prediction
+from stream.demo.alert_figures import Raised, Times, orders_of
 from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.order_times import line_of
@@ -46,6 +52,9 @@ class Collector:
         self.alerts: Counter[str] = Counter()
         """Of live events, by state."""
         self.history_alerts: Counter[str] = Counter()
+        self.raised: dict[str, Raised] = {}
+        """Live alerts that were raised, by episode."""
+        self._times: dict[str, tuple[array[int], array[int]]] = {}
         self.latest_predictions: deque[Prediction] = deque(maxlen=_LATEST)
         self.latest_alerts: deque[ChurnAlert] = deque(maxlen=_LATEST)
         topics = settings.topics
@@ -85,6 +94,14 @@ class Collector:
             async for records in tail.read_to_end(_STALLED_S):
                 self._drain(records)
 
+    def shop(self) -> dict[str, Times]:
+        """When each user was there and ordered, of all events read so far."""
+        gap = self.settings.state.session_gap_ms
+        return {
+            user: Times(np.unique(times), orders_of(np.unique(purchases), gap))
+            for user, (times, purchases) in self._times.items()
+        }
+
     def finish(self) -> None:
         """Make `follow` end once it has read what there is now."""
         self._finishing = True
@@ -99,6 +116,10 @@ class Collector:
             event = decode_event(record.value)
         except InvalidEvent:
             return
+        times, purchases = self._times.setdefault(event.user_id, (array("q"), array("q")))
+        times.append(event.event_time)
+        if event.code == PURCHASE:
+            purchases.append(event.event_time)
         line = line_of(event)
         self.joiner.event(event.user_id, event.event_time, event.code, record.partition, line)
 
@@ -115,9 +136,18 @@ class Collector:
         self.joiner.alert(alert)
         if alert.event_time >= self.since:
             self.alerts[alert.state] += 1
+            self._follow_up(alert)
             self.latest_alerts.append(alert)
         else:
             self.history_alerts[alert.state] += 1
+
+    def _follow_up(self, alert: ChurnAlert) -> None:
+        if alert.state == "raised":
+            raised = Raised(alert.user_id, alert.event_time, cause=alert.cause)
+            self.raised[alert.episode] = raised
+        elif alert.state in {"resolved", "retracted"} and alert.episode in self.raised:
+            known = self.raised[alert.episode]
+            self.raised[alert.episode] = replace(known, closed=alert.event_time)
 
     def _status(self, record: ConsumerRecord) -> None:
         beat = decode(WorkerStatus, record.value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.targets import CHURN, PURCHASE
 from stream.config.durations import DAY_MS
+from stream.demo.alert_figures import Period, as_many, quality, to_json
 from stream.demo.collector import COUNTERS
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def summary(
         "alerts_live": dict(collector.alerts),
         "alerts_judged": asdict(alerts) | {"unknown": alerts.unknown},
         "alert_precision": alerts.precision,
+        "alerts_and_rule": _beside_rule(plan, collector),
         "model_versions": list(collector.live_predictions),
         "models": {
             version: {"metrics": model.metrics, "predictions": collector.live_predictions[version]}
@@ -78,6 +80,24 @@ def summary(
             "churn_horizon_days": plan.churn_horizon / DAY_MS,
         },
         "replay": {name: value for name, value in report.to_json().items() if name != "path"},
+    }
+
+
+def _beside_rule(plan: Plan, collector: Collector) -> dict[str, Any] | None:
+    """The live alerts, and those of "no event for so long" as many; None without an alert.
+
+    Both are evaluated by what the users did afterwards, with the same definition of gone.
+    """
+    shop = collector.shop()
+    period = Period(plan.cut, plan.until, plan.churn_horizon, plan.min_orders)
+    ours = quality(list(collector.raised.values()), shop, period)
+    if not ours.raised:
+        return None
+    inactivity, alerts = as_many(shop, period, ours.raised)
+    return {
+        "alerts": to_json(ours),
+        "rule": to_json(quality(alerts, shop, period)),
+        "rule_days": round(inactivity / DAY_MS, 1),
     }
 
 

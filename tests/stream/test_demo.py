@@ -10,14 +10,21 @@ import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from msgspec import structs
 from rich.console import Console
 
+from schemas.codec import encode
+from schemas.events import Purchase
+from schemas.examples import EXAMPLES
+from schemas.outputs import ChurnAlert
 from stream.broker import running_servers
 from stream.cli.demo import _alert_lines
 from stream.cli.options import broker_folder, read_settings
+from stream.config.durations import DAY_MS
 from stream.config.settings import Settings, load_settings
 from stream.demo.collector import Collector
 from stream.demo.dashboard import Dashboard
@@ -165,6 +172,40 @@ def test_a_run_without_figures_is_no_success():
         "predictions_read": 1,
     }
     assert len(problems(figures)) == 5
+
+
+def taken(collector: Collector, topic: str, message: object) -> None:
+    collector._take[topic](SimpleNamespace(value=encode(message), partition=0))
+
+
+def test_alerts_stand_beside_a_rule_of_fixed_inactivity():
+    """Two users leave on day 190 and 191, others come every week; one is alerted."""
+    plan, collector, report = empty_run()
+    topics, users = collector.settings.topics, {"gone": (170, 183, 190), "left": (171, 184, 191)}
+    users |= {f"here{n}": tuple(range(170 + n, 370, 7)) for n in range(5)}
+    for user, days in users.items():
+        for day in days:
+            time = plan.since + day * DAY_MS
+            taken(
+                collector,
+                topics.events,
+                Purchase(event_id=f"{user}-{day}", user_id=user, event_time=time),
+            )
+    example = EXAMPLES[ChurnAlert]
+    for state, day in (("raised", 210), ("escalated", 220)):
+        time = plan.since + day * DAY_MS
+        alert = structs.replace(example, user_id="gone", state=state, event_time=time)
+        taken(collector, topics.churn, alert)
+    figures = summary(plan, collector, report, 60, 61.2, [])
+    both = figures["alerts_and_rule"]
+    assert both["alerts"]["raised"] == both["alerts"]["precision"] == 1
+    assert both["alerts"]["recall"] == 0.5
+    assert both["rule"]["raised"] <= 1
+    assert "100.0% were right, and 50.0% of the lost orders" in _alert_lines(figures)[-1]
+    closing = structs.replace(example, user_id="gone", state="resolved", event_time=time + 1)
+    taken(collector, topics.churn, closing)
+    found = summary(plan, collector, report, 60, 61.2, [])["alerts_and_rule"]["alerts"]
+    assert found["recall"] == 0
 
 
 def test_each_number_of_alerts_says_what_it_counts():
