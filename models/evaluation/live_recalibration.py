@@ -6,8 +6,8 @@ and a map is in effect from its fit to the next one. What is predicted just afte
 random times in inactivity is evaluated apart, each user counting once, over all examples whose
 label is known at the end. A fit knows no label that is complete later, and no event after it.
 
-A season that no earlier label foretells is not mended: the maps are behind by the horizon. The
-figures then stay above chance, with and without, and the notes say so.
+A map is behind by the horizon and by half its window of labels. What changes faster, such as a
+season that no earlier label foretells, it does not mend: the notes then say "above chance".
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def compared(labels: F64, before: F64, after: F64, users: NDArray[np.uint64]) ->
     if found <= max(GOAL, chance):
         verdict = f"within {GOAL} or chance"
     else:
-        verdict = f"above {GOAL} and chance: what earlier labels do not foretell is not mended"
+        verdict = f"above {GOAL} and chance"
     spans = ", ".join(
         f"{name} {calibration_error(labels, said, weights=weights):.4f} ({errors[name][0]:.4f} to"
         f" {errors[name][1]:.4f})"
