@@ -20,6 +20,9 @@ class FitConfig:
     tells is found after some epochs without any gain."""
     min_gain: float = 1e-4
     """Loss that those epochs must gain together; less is not worth their time."""
+    pretrain_epochs: int = 0
+    """Passes over the training windows in which a network over sequences learns to predict the next
+    event, before it sees a label; see `models.fitting.pretraining`."""
     windows: int = 32
     """Windows per step; all points that look through them are in the step."""
     learning_rate: float = 3e-3

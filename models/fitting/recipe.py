@@ -17,6 +17,7 @@ from models.fitting.checkpoint import Checkpoint
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report, fit_sequences, standardise
 from models.fitting.linear import Penalties, fit_blend, fit_logistic
+from models.fitting.pretraining import pretrain
 from models.fitting.sampling import sample_negatives
 from models.networks import HIDDEN_SIZE, build
 from models.networks.base import Network, NetworkSpec
@@ -104,6 +105,9 @@ def fit_network(
         )
     blend, penalties = _blend(spec, sample, stopping, config, given)
     network.start_from(blend)
+    if config.pretrain_epochs:
+        standardise(network, examples, points)
+        pretrain(network, examples, points, config, device)
     if like is not None and like.epochs == 0:
         standardise(network, examples, points)
         return Fitted(network.eval(), penalties)

@@ -73,6 +73,9 @@ class TrainSettings(Section):
     """Windows per step."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak of the schedule."""
+    pretrain_epochs: int = Field(default=0, ge=0)
+    """Passes over the log in which a network over sequences learns to predict each next event
+    before it sees a label. 0: none."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""
     warm_up: Share = 0.05

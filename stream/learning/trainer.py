@@ -112,6 +112,7 @@ def fit_of(settings: Settings) -> FitConfig:
         epochs=chosen.epochs,
         patience=chosen.patience,
         min_gain=chosen.min_gain,
+        pretrain_epochs=chosen.pretrain_epochs,
         windows=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         schedule=chosen.schedule,

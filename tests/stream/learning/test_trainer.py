@@ -45,6 +45,9 @@ def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> N
     plain = settings_for(tmp_path / "models")
     assert [target.name for target in targets_of(plain)] == ["purchase", "churn"]
     assert fit_of(plain).task_weights == ()
+    assert fit_of(plain).pretrain_epochs == 0
+    passes = plain.model_copy(update={"train": TrainSettings(pretrain_epochs=3)})
+    assert fit_of(passes).pretrain_epochs == 3
     train = {"cart_horizon_ms": 2 * DAY_MS, "task_weights": {"churn": 2.0}}
     wished = plain.model_copy(update={"train": TrainSettings(**train)})
     assert [target.name for target in targets_of(wished)] == ["purchase", "churn", "cart"]
