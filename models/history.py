@@ -47,6 +47,10 @@ ORDERS_KEPT: Final = 8
 of the last so many (the order of the newest line first)."""
 OWED_KEPT: Final = 4
 """Orders of a user, at most, that have not come and that a refund has taken back from already."""
+STARTS_KEPT: Final = 16
+"""Orders of a user, at most, whose start is known: the newest that were not given back."""
+START_UNIT: Final = 1_000
+"""ms; starts of orders are kept in this unit, so that times up to the year 2106 fit."""
 MOST_UNITS: Final = 2**32 - 1
 """Units of an order are counted up to this."""
 ORDER_BITS: Final = 2**30 - 1
@@ -91,6 +95,7 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("last_order", "<i8"),  # when the newest order began
     ("past_order", "<i8"),  # when the newest order began of those whose first line is not held
     ("spend", "<i8"),  # purchases less refunds, 1 / AMOUNT_UNIT
+    ("refunded", "<i8"),  # refunds alone, likewise
     ("counts", "<u4", (TYPE_SLOTS,)),
     ("n", "<u4"),  # accepted events
     ("orders", "<u4"),  # orders that were not given back, see models/orders.py
@@ -104,6 +109,9 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("past_units", "<u4", (ORDERS_KEPT + OWED_KEPT,)),  # not given back yet
     ("past_amount", "<f8", (ORDERS_KEPT + OWED_KEPT,)),  # likewise, currency units
     ("past_items", "<u8", (ORDERS_KEPT + OWED_KEPT,)),  # bit item % 64 per item of its lines
+    ("past_begun", "<u4", (ORDERS_KEPT + OWED_KEPT,)),  # when each began, START_UNIT; 0 = unknown
+    # Starts of the newest orders before all that is held that stand, the newest first, START_UNIT:
+    ("past_starts", "<u4", (STARTS_KEPT,)),  # 0 = none
 ]
 
 
@@ -171,6 +179,7 @@ class Snapshot:
     n: I64
     counts: I64
     spend: I64
+    refunded: I64
     orders: I64
     sessions: I64
     first_time: I64
@@ -280,3 +289,8 @@ def signed_amount(events: Events) -> I64:
     """What each event adds to ``spend``: purchases positive, refunds negative, others nothing."""
     sign = (events.type == PURCHASE).astype(np.int64) - (events.type == REFUND)
     return np.asarray(events.amount * sign)
+
+
+def refunded_amount(events: Events) -> I64:
+    """What each event adds to ``refunded``."""
+    return np.where(events.type == REFUND, events.amount, 0)

@@ -28,13 +28,18 @@ Only the last `ORDERS_KEPT` orders of a user are told apart, that of the newest 
 it those of late lines): a line of an older one begins an order, and a refund of an older one takes
 back nothing but money.
 
+Known are the starts of the last `STARTS_KEPT` orders that stand, the times of their first lines.
+Giving an order back removes its start; a line that makes it stand again puts it back.
+
 Lines come in the order of histories (`models.history.sort_key`), so at one time purchases come
 before refunds. `models/kernels/ledger.py` has the same rules compiled.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from operator import neg
 
 from models.history import (
     LATE_LINE,
@@ -44,6 +49,8 @@ from models.history import (
     ORDERS_KEPT,
     OWED_KEPT,
     OWN_UNIT,
+    START_UNIT,
+    STARTS_KEPT,
 )
 
 CENT = 0.005
@@ -109,6 +116,8 @@ class OrderBook:
     orders: list[Order] = field(default_factory=list)
     owed: list[Order] = field(default_factory=list)
     """What refunds take back from orders that have not come, the newest first."""
+    starts: list[int] = field(default_factory=list)
+    """When the newest orders that stand began, the newest first, `START_UNIT`."""
 
     def buy(
         self, time: int, code: int, item: int, amount: float, units: int
@@ -136,7 +145,18 @@ class OrderBook:
             self._settle(order)
         if not late:
             self.last = time
-        return order, begins, (order.units > 0) - stood
+        change = (order.units > 0) - stood
+        if change:
+            self._note_start(order.begun // START_UNIT, change)
+        return order, begins, change
+
+    def _note_start(self, start: int, change: int) -> None:
+        """Put in or take out the start of an order; 0: of a time that is not known."""
+        if change > 0 and start:
+            self.starts.insert(bisect_left(self.starts, -start, key=neg), start)
+            del self.starts[STARTS_KEPT:]
+        elif start in self.starts:
+            self.starts.remove(start)
 
     def _place(self, time: int, code: int) -> int | None:
         """Where the order of a purchase is; None: it begins one."""
@@ -182,7 +202,10 @@ class OrderBook:
         if order is None or not order.units:
             return None
         order.take(amount, units)
-        return None if order.units else order
+        if order.units:
+            return None
+        self._note_start(order.begun // START_UNIT, -1)
+        return order
 
     def _owe(self, name: int, amount: float, units: int) -> None:
         owed = next((one for one in self.owed if one.code == name), None)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from models.data.spend import spend_target
 from models.encoding import encode_event
+from models.history import SessionRules, history_dtype
+from models.inputs.apply import apply_in_order
 from models.inputs.features import PROFILE_FEATURES
+from models.log.eventlog import in_order
 from models.networks.gru import Gru
 from models.populations import EVENT, TIMER
 from models.serving.artifact import script_bytes
@@ -21,6 +26,8 @@ from models.survival import hazard_targets
 from models.targets import Target, shop_targets
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Refund, View
+from tests.models.profiles import profile_of
+from tests.models.shop import carts_log
 from tests.oracle import Ev, UserHistory
 
 if TYPE_CHECKING:
@@ -47,8 +54,22 @@ def random_gru(seed: int = 0, targets: tuple[Target, ...] = TARGETS) -> Gru:
     for weights in network.parameters():
         torch.nn.init.normal_(weights, std=0.1)
     # Spread the risks over the alert thresholds.
-    network.set_calibration(torch.full((len(targets),), 3.0), torch.zeros(len(targets)))
+    with torch.no_grad():
+        logits = network.raw_logits(network.initial(len(_profiles())), _profiles())
+    slope = 1 / logits.std(dim=0)
+    network.set_calibration(slope, -slope * logits.mean(dim=0))
     return network
+
+
+@functools.cache
+def _profiles() -> torch.Tensor:
+    """Profiles as users of a shop have them, from the last event to 20 days behind it."""
+    log = in_order(carts_log(users=40), None)
+    rows = np.repeat(np.arange(len(log.starts)), log.sizes)
+    records = np.zeros(len(log.starts), history_dtype(64))
+    apply_in_order(records, rows, log.log.events, SessionRules())
+    users = np.arange(len(records))
+    return torch.from_numpy(profile_of(records, users, records["last_time"] + users * DAY // 2))
 
 
 def gru_manifest(

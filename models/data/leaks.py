@@ -17,6 +17,8 @@ from models.errors import DatasetError
 from models.history import SessionRules, history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
+from models.inputs.recent import recent_along
+from models.kernels.recent import SPAN
 from models.log.eventlog import OrderedLog
 
 Columns = dict[str, NDArray[Any]]
@@ -31,16 +33,25 @@ CUTS: Final = (0.25, 0.5, 0.75)
 def inputs_of(ordered: OrderedLog, rules: SessionRules) -> Columns:
     """What the featuriser gives: event inputs, profiles at the event and an hour after it."""
     rows = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
-    records = np.zeros(len(ordered.starts), history_dtype(1))
-    trace = apply_in_order(records, rows, ordered.log.events, rules)
+    records = np.zeros(len(ordered.starts), history_dtype(SPAN))
+    events, last = ordered.log.events, np.arange(len(rows))
+    at_once, later = (
+        recent_along(records, rows, events, rules, last, rows, events.time + wait)
+        for wait in (0, HOUR)
+    )
+    trace = apply_in_order(records, rows, events, rules)
     ids, nums = features.event_inputs(trace)
     time = trace.events.time
     found: Columns = {}
     for columns, names, mark in (
         (ids, features.INT_FEATURES, ""),
         (nums, features.NUM_FEATURES, ""),
-        (features.profile(trace.snapshot, time), features.PROFILE_FEATURES, " (profile)"),
-        (features.profile(trace.snapshot, time + HOUR), features.PROFILE_FEATURES, " (silence)"),
+        (features.profile(trace.snapshot, at_once, time), features.PROFILE_FEATURES, " (profile)"),
+        (
+            features.profile(trace.snapshot, later, time + HOUR),
+            features.PROFILE_FEATURES,
+            " (silence)",
+        ),
     ):
         found |= {f"{name}{mark}": columns[:, k] for k, name in enumerate(names)}
     return found

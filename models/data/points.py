@@ -21,6 +21,7 @@ from models.history import Events, Records, SessionRules, Snapshot, snapshot
 from models.inputs import features
 from models.inputs.apply import apply_in_order
 from models.inputs.reach import Reach, used_events
+from models.inputs.recent import recent_along
 from models.log.automation import automated
 from models.log.orders import Deciding
 from models.memory import give_back
@@ -212,26 +213,29 @@ def draw(
         config: see there.
     """
     old = snapshot(records)
-    reach = Reach.of(records, config.history_length)
-    trace = apply_in_order(records, rows, events, config.sessions)
-    states = Snapshot.join([old, trace.snapshot])
     keys = EventKeys.of(rows, events.time, since, until, len(records))
-
     most = config.most_at_events(targets)
     event, event_slot, place = _event_points(users[rows], rows, events.id, most, config.seed)
     who, moment, silence_slot = _silence_points(
-        users, old, _first_times(old, trace.snapshot, rows), since, until, config
+        users, old, _first_times(old, rows, events.time), since, until, config
     )
     seen = keys.last_at(who, moment)
-    # States: first those before this stretch, then those after each of its events.
-    state = np.concatenate([len(records) + event, np.where(seen < 0, who, len(records) + seen)])
     row = np.concatenate([rows[event], who])
     now = np.concatenate([events.time[event], moment])
     slot = np.concatenate([event_slot, silence_slot])
     extra = np.concatenate([place >= config.event_points, np.zeros(len(who), np.bool_)])
+    recent = recent_along(
+        records, rows, events, config.sessions, np.concatenate([event, seen]), row, now
+    )
 
+    reach = Reach.of(records, config.history_length)
+    trace = apply_in_order(records, rows, events, config.sessions)
+    states = Snapshot.join([old, trace.snapshot])
+    # States: first those before this stretch, then those after each of its events.
+    state = np.concatenate([len(records) + event, np.where(seen < 0, who, len(records) + seen)])
     kept = ~automated(snapshot(records), config.bot_session_events)[row]
     state, row, now, slot, extra = (part[kept] for part in (state, row, now, slot, extra))
+    recent = recent[kept]
     at = states.take(state)
     position = at.n - 1
     new = (*features.event_inputs(trace), events.time)
@@ -246,7 +250,7 @@ def draw(
         event=moved[last],
         start=moved[start],
         now=now,
-        profile=features.profile(at, now),
+        profile=features.profile(at, recent, now),
         user=users[row],
         seen=position,
         slot=slot,
@@ -305,10 +309,11 @@ def _event_points(
     return chosen, (bits[chosen] >> np.uint64(1)).astype(np.int64), place[drawn]
 
 
-def _first_times(old: Snapshot, new: Snapshot, rows: Index) -> I64:
-    """[U] time of each record's first event, 0 where it has none."""
+def _first_times(old: Snapshot, rows: Index, times: I64) -> I64:
+    """[U] time of each record's first event, of those to come too, 0 where it has none."""
     first = np.where(old.n > 0, old.first_time, 0)
-    first[rows] = new.first_time
+    known, at = np.unique(rows, return_index=True)
+    first[known] = np.where(old.n[known] > 0, first[known], times[at])
     return first
 
 

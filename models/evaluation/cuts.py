@@ -19,6 +19,7 @@ from models.errors import EvaluationError
 from models.history import PURCHASE, SessionRules, Trace, history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
+from models.inputs.recent import recent_along
 from models.log.eventlog import EventLog, OrderedLog, in_order
 from models.targets import ABSENT, AMOUNT, Target
 
@@ -86,7 +87,8 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     ordered = in_order(log, None)
     rows = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
     records = np.zeros(len(ordered.starts), history_dtype(HISTORY_LENGTH))
-    trace = apply_in_order(records, rows, ordered.log.events, SessionRules())
+    before, rules = records.copy(), SessionRules()
+    trace = apply_in_order(records, rows, ordered.log.events, rules)
     ids, nums = features.event_inputs(trace)
     drawn = np.random.default_rng(seed).random(len(ordered.starts))
     held_out = np.select(
@@ -111,6 +113,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     slices = np.concatenate([np.broadcast_to(part[5], len(part[0])) for part in parts])
     weight = np.concatenate([np.full(len(part[0]), part[4]) for part in parts])
     position = event - ordered.starts[row]
+    recent = recent_along(before, rows, ordered.log.events, rules, event, row, cut_of)
     for which, name in enumerate(SLICES):
         _two_classes(label[slices == which], "test" if which == VALIDATION else name)
     examples = Examples(
@@ -120,7 +123,7 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
         event=event,
         start=event - position + window_start(position, HISTORY_LENGTH),
         now=cut_of,
-        profile=features.profile(trace.snapshot.take(event), cut_of),
+        profile=features.profile(trace.snapshot.take(event), recent, cut_of),
         labels=label[:, None].astype(np.float32),
         weight=(weight / weight[np.isin(slices, (TRAIN, STOPPING))].mean()).astype(np.float32),
         slice=slices.astype(np.int8),

@@ -20,6 +20,7 @@ from models.history import (
     Snapshot,
     Trace,
     entries_of,
+    refunded_amount,
     signed_amount,
     snapshot,
 )
@@ -109,6 +110,7 @@ def apply_in_order(
         n=rank + 1,
         counts=seg.running(_one_hot(events.type), old.counts),
         spend=seg.running(signed_amount(events), old.spend),
+        refunded=seg.running(refunded_amount(events), old.refunded),
         orders=seg.running(change, old.orders),
         sessions=seg.running(starts_session.astype(np.int64), old.sessions),
         first_time=np.where(old.n == 0, events.time[seg.starts], old.first_time)[seg.of],
@@ -252,6 +254,7 @@ def _empty_trace(events: Events) -> Trace:
         n=none,
         counts=np.empty((0, TYPE_SLOTS), np.int64),
         spend=none,
+        refunded=none,
         orders=none,
         sessions=none,
         first_time=none,

@@ -10,7 +10,7 @@ features, P profile features.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,21 @@ from models.history import (
     AMOUNT_UNIT,
     I64,
     Records,
+    SessionRules,
     Snapshot,
     Trace,
     amount_of,
+    snapshot,
 )
+from models.inputs.recent import recent
+from models.kernels.recent import RECENT_FEATURES
+
+if TYPE_CHECKING:
+    from models.overflow import Overflow
 
 F32 = NDArray[np.float32]
 
-FEATURE_VERSION: Final = "1"
+FEATURE_VERSION: Final = "2"
 
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
@@ -70,6 +77,8 @@ PROFILE_FEATURES: Final = (
     "log_events_per_session",
     "log_purchase_span_hours",
     "log_orders_per_day",
+    "refund_share",
+    *RECENT_FEATURES,
 )
 
 
@@ -142,13 +151,17 @@ def ring_inputs(
     return ids, nums, used
 
 
-def profile(snapshot: Snapshot, now: I64) -> F32:
-    """The whole histories at ``now`` (ms, one per row) -> profile_NP."""
+def profile(snapshot: Snapshot, recent_NR: F32, now: I64) -> F32:
+    """The whole histories at ``now`` (ms, one per row) -> profile_NP.
+
+    ``recent_NR``: `models.inputs.recent` at the same times.
+    """
     bought = snapshot.orders > 0
     since_purchase = np.where(bought, now - snapshot.last_order, 0)
     tenure = now - snapshot.first_time
     gap = expected_gap(snapshot)
     spend = np.maximum(snapshot.spend, 0) / AMOUNT_UNIT
+    paid = np.maximum(snapshot.spend + snapshot.refunded, 1)
     columns = (
         _log_hours(now - snapshot.last_time),
         _log_hours(since_purchase),
@@ -165,11 +178,33 @@ def profile(snapshot: Snapshot, now: I64) -> F32:
         np.log1p(snapshot.n / np.maximum(snapshot.sessions, 1)),
         _log_hours(snapshot.last_order - snapshot.first_purchase),
         np.log1p(snapshot.orders / (np.maximum(tenure, 0) / DAY + 1)),
+        np.minimum(snapshot.refunded / paid, 1.0),
     )
     out = np.empty((len(now), len(PROFILE_FEATURES)), np.float32)
+    out[:, len(columns) :] = recent_NR
     for index, column in enumerate(columns):
         out[:, index] = column
     return out
+
+
+def profile_of(
+    records: Records,
+    rows: NDArray[np.intp],
+    now: I64,
+    rules: SessionRules,
+    overflow: Overflow | None = None,
+) -> F32:
+    """The profiles [N,P] of ``records[rows]``, each at its own time.
+
+    Args:
+        records: the histories.
+        rows: [N] which.
+        now: [N] at or after the latest event of each, ms.
+        rules: when a session ends.
+        overflow: what the records hold beyond their rings; None: nothing.
+    """
+    state = snapshot(records, rows)
+    return profile(state, recent(records, rows, now, rules, overflow), now)
 
 
 def _ids(kind: NDArray[np.uint8], item: NDArray[np.uint32], category: NDArray[np.uint16]) -> I64:

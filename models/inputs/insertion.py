@@ -18,6 +18,7 @@ from models.history import (
     SessionRules,
     chronological,
     entries_of,
+    refunded_amount,
     signed_amount,
     sort_key,
 )
@@ -222,6 +223,7 @@ def _count(record: np.void, event: Events) -> None:
     record["n"] += 1
     record["counts"][kind] += 1
     record["spend"] += int(signed_amount(event)[0])
+    record["refunded"] += int(refunded_amount(event)[0])
     record["first_time"] = min(int(record["first_time"]), time)
     if kind == PURCHASE:
         first = int(record["first_purchase"])

@@ -11,7 +11,15 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import LINE, ORDER_START, ORDERS_KEPT, OWED_KEPT, PURCHASE
+from models.history import (
+    LINE,
+    ORDER_START,
+    ORDERS_KEPT,
+    OWED_KEPT,
+    PURCHASE,
+    START_UNIT,
+    STARTS_KEPT,
+)
 from models.orders import Order, OrderBook
 
 PAST: Final = (
@@ -21,6 +29,8 @@ PAST: Final = (
     "past_units",
     "past_amount",
     "past_items",
+    "past_begun",
+    "past_starts",
 )
 """Fields of a record that keep orders of lines before all that it holds."""
 
@@ -44,10 +54,12 @@ class Past:
             last: the newest purchase before all that it holds that was not late, ms; 0: none.
             gap: session gap, ms.
         """
-        columns = (record[name].tolist() for name in PAST[2:])
-        orders = [Order(0, *fields) for fields in zip(*columns, strict=True)]
+        begun = (record["past_begun"].astype(np.int64) * START_UNIT).tolist()
+        columns = (record[name].tolist() for name in PAST[2:6])
+        orders = [Order(*fields) for fields in zip(begun, *columns, strict=True)]
         owed = [one for one in orders[ORDERS_KEPT:] if one.code]
-        book = OrderBook(gap, last, orders[:ORDERS_KEPT], owed)
+        starts = [start for start in record["past_starts"].tolist() if start]
+        book = OrderBook(gap, last, orders[:ORDERS_KEPT], owed, starts)
         return cls(book, int(record["past_orders"]), int(record["past_order"]))
 
     def take_in(self, entries: NDArray[np.void]) -> None:
@@ -75,3 +87,6 @@ class Past:
             record["past_units"][place] = order.units
             record["past_amount"][place] = order.amount
             record["past_items"][place] = order.items
+            record["past_begun"][place] = order.begun // START_UNIT
+        starts = self.book.starts
+        record["past_starts"] = starts + [0] * (STARTS_KEPT - len(starts))

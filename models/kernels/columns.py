@@ -79,6 +79,7 @@ class After(NamedTuple):
     n: I64
     counts: I64
     spend: I64
+    refunded: I64
     orders: I64
     sessions: I64
     first_time: I64
@@ -157,6 +158,8 @@ class Taken(NamedTuple):
     """[E] Whether it is the last one of its record."""
     before: I64
     """[E] As in ``Steps``, of the E."""
+    recent: NDArray[np.float32]
+    """[E,R] `models.kernels.recent.RECENT_FEATURES` of its user at its latest event."""
     start: I64
     """[E] As in ``Steps``."""
     inputs: Inputs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.history import LINE, ON_TIME, RETIMED, TYPE_SLOTS
+from models.history import LINE, ON_TIME, RETIMED, STARTS_KEPT, TYPE_SLOTS
 from models.kernels.columns import After, Taken, new_inputs, room
 from models.kernels.jit import kernel
 from models.kernels.ledger import late_code
@@ -27,6 +27,7 @@ from models.kernels.one_event import (
 )
 from models.kernels.orders import fill_entry
 from models.kernels.places import Table, history, new_entry
+from models.kernels.recent import RECENT_FEATURES, fill_recent
 from models.kernels.repeats import differing, find
 from models.kernels.states import (
     ALL,
@@ -128,6 +129,7 @@ def _take_events(
         np.empty(count, np.int64),
         np.empty(count, np.int64),
         np.empty(count, np.int64),
+        np.empty(count, np.int64),
     )
     ways = Ways(
         np.empty(count, np.uint8),
@@ -139,6 +141,8 @@ def _take_events(
     span, seen = min(limits.shown, table.size), 0
     shown = np.empty(count, np.int64)
     windows = new_inputs(0)
+    recent = np.empty((count, len(RECENT_FEATURES)), np.float32)
+    starts = np.empty(2 * STARTS_KEPT, np.uint32)
     event = new_entry()
     a = 0  # newest[row] - 1 is the row's last accepted event, -1 (STORED) for none
     for i in range(count):
@@ -199,6 +203,8 @@ def _take_events(
         if span > 0 and every[i]:
             windows, shown[a] = room(windows, seen, span), seen
             seen = newest_inputs(u, span, windows, seen)
+        if every[i]:
+            fill_recent(u, limits.gap, h.last_time, starts, recent, a)
         source_offset[row] = offsets[i]
         accepted[a] = i
         forgotten[a] = fresh
@@ -207,6 +213,7 @@ def _take_events(
         for kind in range(TYPE_SLOTS):
             after.counts[a, kind] = h.counts[kind]
         after.spend[a] = h.spend
+        after.refunded[a] = h.refunded
         after.orders[a] = h.orders
         after.sessions[a] = h.sessions
         after.first_time[a] = h.first_time
@@ -222,6 +229,13 @@ def _take_events(
     begin, windows, seen = laid_windows(
         table, arena, rows, accepted, after, scored, every, shown, windows, span
     )
+    for e in range(len(scored)):
+        k = scored[e]
+        if every[accepted[k]]:
+            recent[e] = recent[k]  # e <= k: none is overwritten that is still wanted
+        else:
+            u = history(table, arena, rows[accepted[k]])
+            fill_recent(u, limits.gap, u.head.last_time, starts, recent, e)
     for i in range(count):
         newest[rows[i]] = 0
     return Taken(
@@ -234,6 +248,7 @@ def _take_events(
         scored,
         latest,
         before_scored,
+        recent[: len(scored)],
         start,
         inputs,
         total,

@@ -22,6 +22,8 @@ from models.history import (
     OWN_UNIT,
     PURCHASE,
     REFUND,
+    START_UNIT,
+    STARTS_KEPT,
 )
 from models.kernels.jit import kernel
 from models.orders import CENT, ROUNDING
@@ -37,6 +39,10 @@ class Ledger(NamedTuple):
     units: NDArray[np.uint32]
     amount: NDArray[np.float64]
     items: NDArray[np.uint64]
+    begun: NDArray[np.uint32]
+    """`START_UNIT`; 0: there is no order, or it is not known when it began."""
+    starts: NDArray[np.uint32]
+    """`STARTS_KEPT` starts of orders that stand, the newest first, `START_UNIT`; 0: none."""
 
 
 @kernel
@@ -78,8 +84,37 @@ def newest_of(last: Any, time: Any, kind: Any, code: Any) -> Any:
 def copy_of(ledger: Ledger) -> Ledger:
     """The same orders in arrays of their own."""
     return Ledger(
-        ledger.code.copy(), ledger.units.copy(), ledger.amount.copy(), ledger.items.copy()
+        ledger.code.copy(),
+        ledger.units.copy(),
+        ledger.amount.copy(),
+        ledger.items.copy(),
+        ledger.begun.copy(),
+        ledger.starts.copy(),
     )
+
+
+@kernel
+def put_start(starts: Any, start: Any) -> None:
+    """Put in the start of an order; 0: of a time that is not known."""
+    at: Any = 0
+    while at < STARTS_KEPT and starts[at] > start:
+        at += 1
+    if at == STARTS_KEPT or start == 0:
+        return
+    for place in range(STARTS_KEPT - 1, at, -1):
+        starts[place] = starts[place - 1]
+    starts[at] = start
+
+
+@kernel
+def _take_start(starts: Any, start: Any) -> None:
+    at: Any = 0
+    while at < STARTS_KEPT and starts[at] != start:
+        at += 1
+    if start == 0:
+        return
+    for place in range(at, STARTS_KEPT):
+        starts[place] = starts[place + 1] if place + 1 < STARTS_KEPT else np.uint32(0)
 
 
 @kernel
@@ -97,6 +132,7 @@ def _move(ledger: Ledger, place: int, front: int) -> None:
     to_front(ledger.units, place, front)
     to_front(ledger.amount, place, front)
     to_front(ledger.items, place, front)
+    to_front(ledger.begun, place, front)
 
 
 @kernel
@@ -104,6 +140,7 @@ def _put(ledger: Ledger, place: int, code: Any) -> None:
     """Put an order without lines into a place."""
     ledger.code[place], ledger.units[place] = np.uint32(code), np.uint32(0)
     ledger.amount[place], ledger.items[place] = 0.0, np.uint64(0)
+    ledger.begun[place] = np.uint32(0)
 
 
 @kernel
@@ -172,6 +209,7 @@ def buy(
     _move(ledger, ORDERS_KEPT - 1 if place < 0 else place, front)
     if place < 0:
         _put(ledger, front, code if is_late(code) and not name else 0)
+        ledger.begun[front] = np.uint32(time // START_UNIT)
     change: Any = -1 if ledger.units[front] > 0 else 0
     if name:
         ledger.code[front] = np.uint32(name)
@@ -181,6 +219,10 @@ def buy(
     owed: Any = _settle(ledger, front) if name else 0.0
     if ledger.units[front] > 0:
         change += 1
+    if change > 0:
+        put_start(ledger.starts, ledger.begun[front])
+    elif change < 0:
+        _take_start(ledger.starts, ledger.begun[front])
     return place, change, owed
 
 
@@ -282,6 +324,8 @@ def give_back(ledger: Ledger, code: Any, item: Any, amount: Any, units: Any) -> 
     if k < 0 or ledger.units[k] == 0:
         return -1, False
     _take(ledger, k, money, np.int64(units))
+    if ledger.units[k] == 0:
+        _take_start(ledger.starts, ledger.begun[k])
     return k, bool(ledger.units[k] == 0)
 
 

@@ -68,6 +68,7 @@ def _count(h: Any, kind: Any, amount: int) -> None:
         h.spend += amount
     elif kind == REFUND:
         h.spend -= amount
+        h.refunded += amount
 
 
 @kernel

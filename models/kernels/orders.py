@@ -39,7 +39,14 @@ def past_of(h: Any) -> Ledger:
 
     ``h``: its header.
     """
-    return Ledger(h.past_code[:], h.past_units[:], h.past_amount[:], h.past_items[:])
+    return Ledger(
+        h.past_code[:],
+        h.past_units[:],
+        h.past_amount[:],
+        h.past_items[:],
+        h.past_begun[:],
+        h.past_starts[:],
+    )
 
 
 @kernel

@@ -129,13 +129,15 @@ def _add(
         buyers = rows[since & decides.counts & (events.type == PURCHASE)]
         came = np.bincount(buyers, minlength=hi - lo) > 0
         bought = (then.orders > 0) & ~automated(then, config.bot_session_events)
-        profile = features.profile(then, np.full(hi - lo, cut))
+        every, rules = np.arange(hi - lo), config.sessions
+        profile = features.profile_of(records, every, np.full(hi - lo, cut), rules)
         histories.before.append(profile[bought])
         histories.ordered.append(came[bought])
         _apply(records, rows, events, since, config)
         now = snapshot(records)
         bought = (now.orders > 0) & ~automated(now, config.bot_session_events)
-        histories.now.append(features.profile(now, np.full(hi - lo, last))[bought])
+        profile = features.profile_of(records, every, np.full(hi - lo, last), rules)
+        histories.now.append(profile[bought])
 
 
 def _apply(

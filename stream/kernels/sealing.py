@@ -1,4 +1,4 @@
-"""Rows of the user table <-> stored records of layout 5, many at once.
+"""Rows of the user table <-> stored records of layout 6, many at once.
 
 See `stream/pipeline/layout.py` for the layouts.
 

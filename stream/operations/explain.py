@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from models.errors import ModelError
-from models.history import AMOUNT_UNIT, snapshot
-from models.inputs.features import FEATURE_VERSION, PROFILE_FEATURES, profile, ring_inputs
+from models.history import AMOUNT_UNIT, Records, SessionRules
+from models.inputs.features import F32, FEATURE_VERSION, PROFILE_FEATURES, profile_of, ring_inputs
+from models.overflow import Overflow
 from models.populations import TIMER
 from models.serving.artifact import read_artifact
 from models.serving.explain import Attribution, attribute
@@ -34,7 +35,7 @@ from stream.operations.explain_log import Parsed, published_prediction, records_
 from stream.pipeline.hidden import refresh
 from stream.pipeline.readout import readout_of
 from stream.pipeline.records import Row
-from stream.testing import PipelineDriver
+from stream.testing import PipelineDriver, whole_records
 
 if TYPE_CHECKING:
     from models.money import Rates
@@ -147,13 +148,11 @@ def _explain(
         settings = settings.model_copy(update={"worker": worker})
     driver, prediction = _again(settings, scorer, asked, records, published, rates)
     user = prediction.user_id
-    record = driver.records()[user]
-    rows = np.zeros(1, np.intp)
-    state = snapshot(np.array([record]), rows)
-    inputs = ring_inputs(np.array([record]), rows, scorer.history_length)
+    table, overflow = _record(driver, user)
+    inputs = ring_inputs(table, np.zeros(1, np.intp), scorer.history_length)
     shown = _shown(records, int(inputs[2][0]))
     network = warm_network(artifact, scorer.targets, settings.state.hidden_size)
-    features = profile(state, np.array([prediction.state_time]))[0]
+    features = _profile(settings, table, overflow, prediction.state_time)[0]
     attributions, history = {}, {}
     readout = readout_of(scorer.targets)
     for column, target in zip(readout.columns, readout.targets, strict=True):
@@ -171,7 +170,7 @@ def _explain(
         model_version=asked.version,
         device=scorer.device,
         at=prediction.state_time,
-        events=int(record["n"]),
+        events=int(table["n"][0]),
         horizons_ms={name: score.horizon_ms for name, score in prediction.targets.items()},
         profile=dict(zip(PROFILE_FEATURES, features.tolist(), strict=True)),
         published=None if published is None else _probabilities(published.targets),
@@ -253,16 +252,30 @@ def _run(
     )
 
 
+def _record(driver: PipelineDriver, user: str) -> tuple[Records, Overflow]:
+    """The record of a user, as a table of one, and what it holds beyond its ring."""
+    record, held = dict(whole_records(driver.store, driver.settings))[user]
+    table, overflow = np.array([record]), Overflow(1)
+    overflow.put(table, 0, held)
+    return table, overflow
+
+
+def _profile(settings: Settings, table: Records, overflow: Overflow, now: int) -> F32:
+    """The profile [1,P] of the only record of a table at a time, ms."""
+    sessions = SessionRules(settings.state.session_gap_ms, settings.state.session_max_ms)
+    return profile_of(table, np.zeros(1, np.intp), np.array([now]), sessions, overflow)
+
+
 def _in_inactivity(
     driver: PipelineDriver, prediction: Prediction, scorer: Scorer, now: int
 ) -> Prediction:
     """What the model predicts of the user of a prediction when a timer expires at ``now``, ms."""
-    record, rows = np.array([driver.records()[prediction.user_id]]), np.zeros(1, np.intp)
+    record, overflow = _record(driver, prediction.user_id)
+    rows = np.zeros(1, np.intp)
     # The state of a short history is not stored.
     refresh(record, rows, scorer)
-    state = snapshot(record, rows)
     hidden = record["hidden"][:, : scorer.hidden_size]
-    raw = scorer.probabilities(hidden, profile(state, np.array([now])))
+    raw = scorer.probabilities(hidden, _profile(driver.settings, record, overflow, now))
     said = readout_of(scorer.targets).read(recalibrated(scorer, TIMER, raw))
     scores = (said.scores_NS[0] / 10**DIGITS).tolist()
     names, left = list(prediction.targets), prediction.survival

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from models.inputs.features import HOUR
+from models.kernels.recent import AGO, EVENT_DAYS, ORDER_DAYS, SESSION_DAYS
 from stream.operations.watch import duration, moment, printable
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def _number(value: float) -> str:
     return f"{math.expm1(value):,.2f}"
 
 
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
 def _truth(value: float) -> str:
     return "yes" if value else "no"
 
@@ -62,6 +67,48 @@ _WORDS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "log_events_per_session": ("events per visit", _number),
     "log_purchase_span_hours": ("time from the first to the last purchase", _span),
     "log_orders_per_day": ("orders per day", _number),
+    "refund_share": ("share of the money given back", _share),
+    **{f"log_orders_{d}d": (f"orders in the last {d} days", _count) for d in ORDER_DAYS},
+    "has_order_gap": ("has ordered twice", _truth),
+    "log_median_order_gap_hours": ("median time between orders", _span),
+    "log_longest_order_gap_hours": ("longest time between orders", _span),
+    "log_overdue_median": ("time since the last order, in median times between orders", _number),
+    "log_overdue_longest": ("time since the last order, in longest times between", _number),
+    **{
+        f"log_{name}_{days}d": (
+            f"{words} in the last {'day' if days == 1 else f'{days} days'}",
+            _count,
+        )
+        for name, words in (
+            ("events", "events"),
+            ("views", "views"),
+            ("cart_adds", "items put into the cart"),
+        )
+        for days in EVENT_DAYS
+    },
+    **{
+        f"log_sessions_{days}d": (f"visits in the last {days} days", _count)
+        for days in SESSION_DAYS
+    },
+    "cart_filled": ("has something in the cart", _truth),
+    "log_cart_value": ("money in the cart", _number),
+    "last_is_view": ("the last event is a view", _truth),
+    "last_is_cart_add": ("the last event put an item into the cart", _truth),
+    "last_is_purchase": ("the last event is a purchase", _truth),
+    "log_session_events": ("events of this visit", _count),
+    "log_session_views": ("views of this visit", _count),
+    "log_session_searches": ("searches of this visit", _count),
+    "log_session_cart_adds": ("items put into the cart in this visit", _count),
+    "log_session_items": ("different items of this visit", _count),
+    "log_session_categories": ("different categories of this visit", _count),
+    "log_repeated_views": ("views of this visit of an item viewed before", _count),
+    "log_searched_views": ("views of this visit right after a search", _count),
+    "log_same_item": ("earlier events of this visit with the last one's item", _count),
+    **{
+        f"same_{what}_{ago}_ago": (f"the last event has the {what} of {ago} before it", _truth)
+        for what in ("item", "category")
+        for ago in range(1, AGO + 1)
+    },
 }
 
 

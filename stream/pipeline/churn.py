@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.history import PURCHASE, REFUND, Snapshot, snapshot
-from models.inputs.features import expected_gap, profile
+from models.history import PURCHASE, REFUND, SessionRules, Snapshot, snapshot
+from models.inputs.features import expected_gap, profile_of
 from models.log.automation import automated
 from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from models.history import I64, Events, Records
     from models.inputs.features import F32
+    from models.overflow import Overflow
     from stream.config.settings import ChurnSettings, StateSettings
     from stream.pipeline.decisions import Decided
     from stream.pipeline.step import Judged
@@ -135,6 +136,7 @@ class ChurnWatch:
         """
         self._rules = rules
         self._in_history = in_history or rules.raise_in_history
+        self._sessions = SessionRules(state.session_gap_ms, state.session_max_ms)
         self._ttl = state.ttl_ms
         self._grace = state.grace_ms
         self._oldest = max(state.grace_ms, state.correction_ms)
@@ -190,16 +192,24 @@ class ChurnWatch:
         return drafts
 
     def after_silence(
-        self, records: Records, rows: NDArray[np.intp], scorer: ScorerLike, decided: Decided
+        self,
+        records: Records,
+        rows: NDArray[np.intp],
+        scorer: ScorerLike,
+        decided: Decided,
+        overflow: Overflow,
     ) -> tuple[list[AlertDraft], Inactive]:
-        """Evaluate users (each once) whose timer has expired, each at its own deadline."""
+        """Evaluate users (each once) whose timer has expired, each at its own deadline.
+
+        ``overflow``: what the records hold beyond their rings.
+        """
         now = records["due"][rows].copy()
         state = snapshot(records, rows)
         gaps = expected_gap(state, self._rules.prior_gap_ms)
         drafts: list[AlertDraft] = []
         column = churn_column(scorer)
         refresh(records, rows, scorer)
-        profiles = profile(state, now)
+        profiles = profile_of(records, rows, now, self._sessions, overflow)
         hidden = records["hidden"][rows, : scorer.hidden_size]
         probabilities = recalibrated(scorer, TIMER, scorer.probabilities(hidden, profiles))
         offsets = records["offset"][rows]

@@ -1,10 +1,10 @@
 """The form of stored user records: sealed, versioned, and how an older one becomes the newest.
 
-Layout 5 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+Layout 6 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
 status), the entry of the timer index, the rest of the row's head and the used ring slots without
 their zero bytes, of few users the events beyond the ring, and the xxh3-64 of it all (the seal). A
 short history is stored without the model's state, which is made of it again, to the bit. For
-layouts 1 to 4 see `stream/pipeline/old_layouts.py`.
+layouts 1 to 5 see `stream/pipeline/old_layouts.py`.
 
 A worker writes the newest layout only and reads all older ones: a record is migrated when it is
 read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
@@ -16,14 +16,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.history import ENTRY, HEADER, I64
 from models.kernels.xxh3 import U8
-from models.overflow import Held
+from models.overflow import Held, Overflow
 from stream.errors import StateLayoutError, StoreCorrupt
 from stream.kernels.buffers import cut, joined
 from stream.kernels.sealing import (
@@ -39,12 +39,9 @@ from stream.kernels.sealing import (
     unpack_rows,
 )
 from stream.pipeline.due_times import NO_DUE
-from stream.pipeline.old_layouts import fill_from_old, old_row
+from stream.pipeline.old_layouts import fill_from_stored
 
-if TYPE_CHECKING:
-    from models.overflow import Overflow
-
-LAYOUT_VERSION: Final = 5
+LAYOUT_VERSION: Final = 6
 LANE: Final = 2**61
 """Entries of the timer index of users of replays are moved by this, into a lane of their own."""
 _BEGIN_BYTES: Final = 6
@@ -85,14 +82,16 @@ _OVERFLOW_AT: Final = {name: int(at[1]) for name, at in (np.dtype(HEADER).fields
 def _migrated(value: bytes) -> bytes:
     """A record of an older layout in the newest. What is damaged stays damaged."""
     _, ring, hidden = _begin(value)
-    old = old_row(value, ring, hidden)
-    if old is None:
-        return _NEWEST + value[2:_BEGIN_BYTES]
     layout = Layout(ring, hidden)
     table = np.zeros((1, layout.dtype.itemsize), np.uint8)
-    fill_from_old(table.view(layout.dtype)[0, 0], old)
+    records = table.view(layout.dtype)[:, 0]
+    held = fill_from_stored(records[0], value, ring, hidden)
+    if held is None:
+        return _NEWEST + value[2:_BEGIN_BYTES]
     table[0, :2] = np.frombuffer(_NEWEST, np.uint8)
-    return layout.packed(table, np.zeros(1, np.intp))[0]
+    overflow = Overflow(1)
+    overflow.put(records, 0, held)
+    return layout.packed(table, np.zeros(1, np.intp), overflow=overflow)[0]
 
 
 def _begin(value: bytes) -> list[int]:

@@ -1,35 +1,46 @@
-"""Records of layouts 1 to 4: how they were stored, and what of today's record they hold.
+"""Records of layouts 1 to 5: how they were stored, and what of today's record they hold.
 
-Layout 4 was packed as layout 5 is, without the words of orders; layout 3 had the ring with its zero
+Layout 5 was packed as layout 6 is, without what was refunded and the starts of orders. Layout 4 was
+packed likewise, without the words of orders; layout 3 had the ring with its zero
 bytes; layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its
-seal; layout 1 had no seal. All four have the same row. It knew no order ids: what it counted as an
-order was purchases more than the session gap apart.
+seal; layout 1 had no seal. Layouts 1 to 4 have the same row. It knew no order ids: what it counted
+as an order was purchases more than the session gap apart.
+
+Of lines that have left the ring nothing is known but what the record kept: of the starts of such
+orders the newest and the first, of refunds what the ring still holds.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from xxhash import xxh3_64_digest
 
 from models.history import (
+    AMOUNT_UNIT,
+    ENTRY,
     LINE,
     ORDER_START,
+    ORDERS_KEPT,
+    OWED_KEPT,
     PURCHASE,
     REFUND,
     SESSION_START,
+    START_UNIT,
     TYPE_SLOTS,
     chronological,
     order_of,
 )
 from models.kernels.xxh3 import U8
+from models.overflow import Held
 from stream.kernels.sealing import (
     GOOD,
     PLAIN_BYTES,
     SEAL_BYTES,
     Places,
     unpack_head,
+    unpack_overflow,
     unpack_rows,
 )
 
@@ -78,10 +89,116 @@ _ENTRY: Final = np.dtype(
         ("flags", "u1"),
     ]
 )
+_SERVING_5: Final[list[Any]] = [
+    *_SERVING[:-3],
+    ("raised_by", "u1"),
+    ("replayed", "u1"),
+    ("arm", "u1"),
+    ("spare", "u1"),
+    *_SERVING[-2:],
+]
+_HEADER_5: Final[list[Any]] = [
+    *_HEADER[:8],
+    ("last_order", "<i8"),
+    ("past_order", "<i8"),
+    *_HEADER[8:-1],
+    ("overflow", "<u4"),
+    ("past_orders", "<u4"),
+    ("reserved", "<u4"),
+    ("past_code", "<u4", (ORDERS_KEPT + OWED_KEPT,)),
+    ("past_units", "<u4", (ORDERS_KEPT + OWED_KEPT,)),
+    ("past_amount", "<f8", (ORDERS_KEPT + OWED_KEPT,)),
+    ("past_items", "<u8", (ORDERS_KEPT + OWED_KEPT,)),
+]
+_LAST: Final = 5
 _OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(_SERVING).fields or {}).items()}
 _PACKED: Final = 4
 _RING_AS_IT_IS: Final = 3
 _SEALED: Final = 2
+
+
+def fill_from_stored(record: np.void, value: bytes, ring: int, hidden: int) -> Held | None:
+    """Fill a row of zeros from a stored record of layout 1 to 5; None if it is not as written.
+
+    Args:
+        record: the row, of the newest layout.
+        value: the record.
+        ring: slots of its ring.
+        hidden: numbers of its model's state.
+
+    Returns:
+        What it holds beyond its ring.
+    """
+    if value[0] == _LAST:
+        held = fill_from_5(record, value, ring, hidden)
+    else:
+        old = old_row(value, ring, hidden)
+        held = None
+        if old is not None:
+            fill_from_old(record, old)
+            held = Held(np.empty(0, ENTRY), int(record["evicted_purchase"]))
+    if held is not None:
+        _note_past(record, held)
+    return held
+
+
+def fill_from_5(record: np.void, value: bytes, ring: int, hidden: int) -> Held | None:
+    """As `fill_from_stored`, what layout 5 kept alone."""
+    dtype = dtype_5(ring, hidden)
+    row = np.zeros((1, dtype.itemsize), np.uint8)
+    data, places = np.frombuffer(value, np.uint8), _places_5(dtype, ring, hidden)
+    verdicts, begins = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    first, ends = np.zeros(1, np.intp), np.array([len(value)])
+    unpack_rows(data, ends, data[:6], row, first, places, verdicts, begins)
+    if verdicts[0] != GOOD:
+        return None
+    old = row.view(dtype)[0, 0]
+    for name in dtype.names or ():
+        record[name] = old[name]
+    if begins[0] < 0:
+        return Held(np.empty(0, ENTRY), int(record["evicted_purchase"]))
+    entries = np.zeros(min(int(old["overflow"]), len(value)), ENTRY)
+    out, last = entries.view(np.uint8), len(value) - SEAL_BYTES
+    purchase = unpack_overflow(data, begins[0], last, places, out)
+    return None if purchase < 0 else Held(entries, int(purchase))
+
+
+def _note_past(record: np.void, held: Held) -> None:
+    """Fill in what older layouts did not keep, as far as it is known."""
+    entries = np.concatenate([held.entries, chronological(record)])
+    back = entries["amount"][entries["type"] == REFUND].astype(np.float64)
+    record["refunded"] = int(np.rint(back * AMOUNT_UNIT).sum())
+    newest, first = int(record["past_order"]), int(record["first_purchase"])
+    starts = [newest] if newest else []
+    if 0 < first < newest:
+        starts.append(first)
+    for place, start in enumerate(starts):
+        record["past_starts"][place] = start // START_UNIT
+
+
+def dtype_5(ring: int, hidden: int) -> np.dtype[np.void]:
+    """The row of layout 5."""
+    return np.dtype(
+        [*_SERVING_5, ("hidden", "<f4", (hidden,)), *_HEADER_5, ("ring", ENTRY, (ring,))]
+    )
+
+
+def _places_5(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:
+    fields: Any = dtype.fields
+    entry: Any = ENTRY.fields
+    begin = np.dtype(_SERVING_5).itemsize
+    return Places(
+        fixed=dtype.itemsize - ring * ENTRY.itemsize,
+        entry=ENTRY.itemsize,
+        common=int(entry["order"][1]),
+        flags=int(entry["flags"][1]),
+        slots=ring,
+        overflow=int(fields["overflow"][1]),
+        due=_OFFSETS["indexed_due"],
+        model=int(fields["model"][1]),
+        hidden=begin,
+        hidden_end=begin + 4 * hidden,
+    )
 
 
 def old_dtype(ring: int, hidden: int) -> np.dtype[np.void]:

@@ -103,7 +103,9 @@ class Scoring:
             mine, when = rows, decided
             if chosen is not None:
                 mine, when = rows[chosen], decided.take(chosen)
-            drafts, found = self._watch.after_silence(self._table.records, mine, scorer, when)
+            drafts, found = self._watch.after_silence(
+                self._table.records, mine, scorer, when, self._table.overflow
+            )
             self._announce(drafts, scorer)
             if self._settings.worker.predict_at_timers:
                 present = np.flatnonzero(self._watch.present(when))

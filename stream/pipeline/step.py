@@ -169,7 +169,7 @@ def judge(
     last, mine = (
         (state, taken) if len(scored) == len(accepted) else (state.take(scored), taken[scored])
     )
-    profiles = profile(last, last.last_time)
+    profiles = profile(last, found.recent, last.last_time)
     steps = Steps(mine, found.before, found.start, *_features(found.inputs, found.used))
     recent = steps if twice else None
     if shown and not twice:

@@ -11,6 +11,7 @@ from models.data.split import VALIDATION
 from models.history import history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
+from models.inputs.recent import recent_along
 from models.log.eventlog import LogParts, in_order
 from models.memory import give_back
 
@@ -27,13 +28,13 @@ def examples_at(log: LogParts, now: int, config: DatasetConfig) -> Iterator[Exam
         ordered = in_order(part, None)
         for low, high, rows, events in chunks(ordered, config):
             records = np.zeros(high - low, history_dtype(config.history_length))
+            sizes = np.bincount(rows, minlength=high - low)
+            last, count = np.cumsum(sizes) - 1, high - low
+            when, every = np.full(count, now, np.int64), np.arange(count)
+            recent = recent_along(records, rows, events, config.sessions, last, every, when)
             trace = apply_in_order(records, rows, events, config.sessions)
             ids, nums = features.event_inputs(trace)
-            sizes = np.bincount(rows, minlength=high - low)
-            last = np.cumsum(sizes) - 1
             position = sizes - 1
-            count = high - low
-            when = np.full(count, now, np.int64)
             yield Examples(
                 ids=ids,
                 nums=nums,
@@ -41,7 +42,7 @@ def examples_at(log: LogParts, now: int, config: DatasetConfig) -> Iterator[Exam
                 event=last,
                 start=last - position + window_start(position, config.history_length),
                 now=when,
-                profile=features.profile(trace.snapshot.take(last), when),
+                profile=features.profile(trace.snapshot.take(last), recent, when),
                 labels=np.full((count, 1), np.nan, np.float32),
                 weight=np.ones(count, np.float32),
                 slice=np.full(count, VALIDATION, np.int8),

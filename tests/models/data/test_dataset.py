@@ -10,11 +10,13 @@ import pytest
 from models.data.dataset import DatasetConfig, Examples, build_examples, window_start
 from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION, TimeSplit
 from models.errors import DatasetError
-from models.history import history_dtype, snapshot
+from models.history import history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
+from models.inputs.recent import recent_along
 from models.log.eventlog import EventLog, OrderedLog, in_order
 from models.targets import shop_targets
+from tests.models.profiles import profile_of
 from tests.models.shop import DAY, PURCHASE, VIEW, log_of, order_starts, shop_log
 
 TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
@@ -56,7 +58,7 @@ def test_inputs_equal_a_replay_event_by_event(ordered: OrderedLog, examples: Exa
             records, row, ordered.log.events.take(slice(event, event + 1)), CONFIG.sessions
         )
         for point in points.get(event, ()):
-            served = features.profile(snapshot(records, row), examples.now[point : point + 1])
+            served = profile_of(records, row, examples.now[point : point + 1])
             assert np.array_equal(served[0], examples.profile[point])
             ids, nums, length = features.ring_inputs(records, row, CONFIG.history_length)
             # The window may begin earlier or later than the ring; where both see, they agree.
@@ -130,15 +132,16 @@ def test_a_planted_leak_would_show(ordered: OrderedLog, examples: Examples) -> N
     }
     records = np.zeros(len(early.starts), history_dtype(CONFIG.history_length))
     rows = np.repeat(np.arange(len(early.starts)), early.sizes)
+    before = records.copy()
     trace = apply_in_order(records, rows, early.log.events, CONFIG.sessions)
     ids, nums = features.event_inputs(trace)
     seen = 0
     for point in np.flatnonzero(examples.now <= cut):
         event = examples.event[point]
         found = key[int(examples.user[point]), int(ordered.log.events.id[at[point]])]
-        profile = features.profile(
-            trace.snapshot.take(np.array([found])), examples.now[point : point + 1]
-        )
+        now, one = examples.now[point : point + 1], np.array([found])
+        recent = recent_along(before, rows, early.log.events, CONFIG.sessions, one, rows[one], now)
+        profile = features.profile(trace.snapshot.take(one), recent, now)
         assert np.array_equal(profile[0], examples.profile[point])
         assert np.array_equal(ids[found], examples.ids[event])
         assert np.array_equal(nums[found], examples.nums[event])

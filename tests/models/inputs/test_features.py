@@ -6,9 +6,11 @@ import random
 
 import numpy as np
 
-from models.history import SessionRules, history_dtype, snapshot
+from models.history import SessionRules, history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
+from models.inputs.recent import recent_along
+from tests.models.profiles import profile_of
 from tests.models.test_history import columns
 from tests.oracle import Ev
 
@@ -35,11 +37,12 @@ def log(seed: int, length: int) -> list[Ev]:
 
 def test_trace_step_by_step_and_ring_agree_exactly() -> None:
     events = log(1, 50)
-    whole = np.zeros(1, history_dtype(RING))
+    whole, rows = np.zeros(1, history_dtype(RING)), np.zeros(50, np.intp)
+    now = columns(events).time + 5 * HOUR
+    recent = recent_along(whole, rows, columns(events), SessionRules(), np.arange(50), rows, now)
     trace = apply_in_order(whole, np.zeros(50, np.intp), columns(events), SessionRules())
     ids, nums = features.event_inputs(trace)
-    now = trace.snapshot.last_time + 5 * HOUR
-    profiles = features.profile(trace.snapshot, now)
+    profiles = features.profile(trace.snapshot, recent, now)
 
     one = np.zeros(1, history_dtype(RING))
     for i, e in enumerate(events):
@@ -47,7 +50,7 @@ def test_trace_step_by_step_and_ring_agree_exactly() -> None:
         step_ids, step_nums = features.event_inputs(step)
         assert (step_ids[0] == ids[i]).all()
         assert (step_nums[0] == nums[i]).all()
-        got = features.profile(snapshot(one), np.array([e.time + 5 * HOUR]))
+        got = profile_of(one, np.zeros(1, np.intp), np.array([e.time + 5 * HOUR]))
         assert (got[0] == profiles[i]).all()
         for length in (4, RING):
             ring_ids, ring_nums, used = features.ring_inputs(one, np.zeros(1, np.intp), length)
@@ -83,7 +86,7 @@ def test_profile_says_what_its_names_say() -> None:
     records = np.zeros(1, history_dtype(RING))
     apply_in_order(records, np.zeros(4, np.intp), columns(events), SessionRules())
     now = np.array([start + 3 * DAY])
-    row = features.profile(snapshot(records), now)[0]
+    row = profile_of(records, np.zeros(1, np.intp), now)[0]
     told = dict(zip(features.PROFILE_FEATURES, np.expm1(row.astype(np.float64)), strict=True))
     assert abs(told["log_silence_hours"] - (24 - 1 / 60)) < 1e-4
     assert abs(told["log_since_purchase_hours"] - 24) < 1e-4
@@ -94,18 +97,23 @@ def test_profile_says_what_its_names_say() -> None:
     assert abs(told["log_expected_gap_hours"] - (7 * 24 + 47) / 2) < 1e-3
     assert abs(told["log_sessions"] - 3) < 1e-5
     assert row[features.PROFILE_FEATURES.index("has_purchase")] == 1
+    assert row[features.PROFILE_FEATURES.index("refund_share")] == np.float32(1 / 8)
 
 
 def test_silence_changes_only_what_depends_on_now() -> None:
     records = np.zeros(1, history_dtype(RING))
     apply_in_order(records, np.zeros(30, np.intp), columns(log(9, 30)), SessionRules())
-    state = snapshot(records)
-    early, late = (features.profile(state, state.last_time + d)[0] for d in (0, 30 * DAY))
+    rows, last = np.zeros(1, np.intp), records["last_time"]
+    early, late = (profile_of(records, rows, last + d)[0] for d in (DAY, 30 * DAY))
     changed = {n for n, a, b in zip(features.PROFILE_FEATURES, early, late, strict=True) if a != b}
-    assert changed == {
+    at_any_time = {
         "log_silence_hours",
         "log_since_purchase_hours",
         "log_tenure_hours",
         "log_overdue",
         "log_orders_per_day",
+        "log_overdue_median",
+        "log_overdue_longest",
     }
+    windows = {name for name in features.RECENT_FEATURES if name.endswith(("1d", "7d", "0d", "4d"))}
+    assert at_any_time | {"log_events_7d", "log_sessions_30d"} <= changed <= at_any_time | windows

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.history import SessionRules, Snapshot, history_dtype
 from models.inputs.apply import apply_in_order
-from models.inputs.features import profile
+from models.inputs.features import RECENT_FEATURES, profile
 from models.inputs.segments import COLD, Evidence, segments
 from tests.models.shop import shop_log
 
@@ -19,9 +19,13 @@ def snapshots() -> Snapshot:
     return apply_in_order(records, rows[order], ordered.events.take(order), SessionRules()).snapshot
 
 
+def without_recent(state: Snapshot) -> np.ndarray:
+    return np.zeros((len(state.n), len(RECENT_FEATURES)), np.float32)
+
+
 def test_evidence_is_the_same_from_records_and_from_profiles() -> None:
     state = snapshots()
-    features = profile(state, state.last_time)
+    features = profile(state, without_recent(state), state.last_time)
     for evidence in (Evidence(5, 0), Evidence(0, 2), Evidence(40, 3), Evidence()):
         expected = evidence.lacking(state)
         assert np.array_equal(evidence.lacking_by_profile(features), expected)
@@ -31,7 +35,8 @@ def test_evidence_is_the_same_from_records_and_from_profiles() -> None:
 
 def test_each_kind_of_segment_holds_every_point_once() -> None:
     state = snapshots()
-    found = segments(profile(state, state.last_time), Evidence(5, 0))
+    features = profile(state, without_recent(state), state.last_time)
+    found = segments(features, Evidence(5, 0))
     for kind in ("events", "orders", "value", "silence hours"):
         parts = [mask for name, mask in found.items() if name.startswith(f"{kind}:")]
         assert len(parts) >= 3

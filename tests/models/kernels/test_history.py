@@ -33,6 +33,7 @@ from models.inputs.insertion import (
     is_late,
     settle,
 )
+from models.inputs.recent import recent_reference
 from models.kernels.columns import EventColumns, Inputs, Limits
 from models.kernels.history import ACCEPTED, DUPLICATE, LATE, REPLAYED, REUSED, take_events
 from models.kernels.repeats import CONTENT
@@ -57,6 +58,7 @@ class Plain:
         self.anew: list[bool] = []
         self.held = [Held.none() for _ in records]
         self.differing: list[tuple[str, ...]] = []
+        self.recent: list[np.ndarray] = []
 
     def take(self, row: int, offset: int, event: Events, *, moved: bool, came: int) -> None:
         self.differing.append(())
@@ -66,6 +68,8 @@ class Plain:
             self.offsets[row] = offset
             state = snapshot(self.records, np.array([row]))
             self.states.append(told(state, 0))
+            last = int(self.records["last_time"][row])
+            self.recent.append(recent_reference(self.records[row], self.held[row], last, RULES))
 
     def _judge(self, row: int, offset: int, event: Events, *, moved: bool, came: int) -> int:
         record, limits = self.records[row], self.limits
@@ -188,7 +192,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         plain.take(int(rows[i]), int(offsets[i]), one, moved=bool(moved[i]), came=int(came[i]))
 
     differs: list[int] = []
-    verdicts, states, inputs, windows, anew = [], [], [], [], []
+    verdicts, states, inputs, windows, anew, recent = [], [], [], [], [], []
     newest, overflow = np.zeros(USERS, np.int64), Overflow(USERS)
     lo = 0
     while lo < count:  # in batches of any size
@@ -213,6 +217,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
         inputs += pieces(taken.start, taken.inputs, taken.used)
         windows += pieces(taken.shown, taken.windows, taken.seen) if shown else []
         anew += (taken.before == NOTHING).tolist()
+        recent += list(taken.recent)
         rows_taken = rows[part][taken.accepted].tolist()
         for place, earlier in enumerate(taken.before.tolist()):
             same = [p for p in range(place) if rows_taken[p] == rows_taken[place]]
@@ -225,6 +230,7 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     assert fields == plain.differing
     assert states == plain.states
     assert anew == plain.anew
+    assert [row.tobytes() for row in recent] == [row.tobytes() for row in plain.recent]
     assert records.tobytes() == twins.tobytes()
     for row in range(USERS):
         held = overflow.of(records, row)
@@ -293,6 +299,7 @@ def test_the_last_state_is_made_of_the_same(rng: random.Random, count: int, ring
         assert some.scored.tolist() == wanted
         inputs = pieces(all_of.start, all_of.inputs, all_of.used)
         found = pieces(some.start, some.inputs, some.used)
+        assert some.recent.tobytes() == all_of.recent[wanted].tobytes()
         for e, k in enumerate(wanted):
             way, before = [inputs[k]], int(all_of.before[k])
             while before >= 0 and before not in wanted:

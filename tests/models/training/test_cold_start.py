@@ -10,15 +10,15 @@ import pytest
 from models.data.dataset import DatasetConfig
 from models.errors import DatasetError, TrainingError
 from models.evaluate import log_loss
-from models.history import SessionRules, history_dtype, snapshot
+from models.history import SessionRules, history_dtype
 from models.inputs.apply import apply_in_order
-from models.inputs.features import profile
 from models.log.eventlog import EventLog, in_order
 from models.serving.manifest import problems
 from models.serving.scorer import Scorer
 from models.targets import shop_targets
 from models.training.cold_start import fit_cold_start
 from models.training.train import TrainConfig, Trained
+from tests.models.profiles import profile_of
 from tests.models.shop import DAY, PURCHASE, START, log_of, shop_log
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
@@ -74,7 +74,7 @@ def test_it_predicts_later_absences_better_than_the_prior(published: Trained) ->
     rows = np.repeat(np.arange(len(early.starts)), early.sizes)
     histories = np.zeros(len(early.starts), history_dtype(64))
     apply_in_order(histories, rows, early.log.events, SessionRules())
-    profiles = profile(snapshot(histories), np.full(len(histories), cut))
+    profiles = profile_of(histories, np.arange(len(histories)), np.full(len(histories), cut))
     users = early.log.users[early.starts]
     later = (log.events.time > cut) & (log.events.time <= cut + 10 * DAY)
     absent = ~np.isin(users, log.users[later])

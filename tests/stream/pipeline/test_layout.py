@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_digest
 
-from models.history import ENTRY, HEADER, LINE, ORDER_START, SESSION_START, chronological
+from models.history import (
+    AMOUNT_UNIT,
+    ENTRY,
+    HEADER,
+    LINE,
+    ORDER_START,
+    REFUND,
+    SESSION_START,
+    START_UNIT,
+    chronological,
+)
 from models.overflow import Held, Overflow
 from stream.config.settings import Settings
 from stream.errors import StateLayoutError, StoreCorrupt
@@ -23,7 +33,7 @@ from stream.pipeline.layout import (
     indexed_due,
     indexed_dues,
 )
-from stream.pipeline.old_layouts import fill_from_old, old_dtype, old_row
+from stream.pipeline.old_layouts import dtype_5, fill_from_5, fill_from_old, old_dtype, old_row
 from stream.pipeline.state import UserTable
 from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
@@ -204,7 +214,23 @@ def test_every_older_layout_has_a_way_to_the_newest() -> None:
     assert [by_layout(number).user_count() for number in MIGRATIONS] == [7] * (LAYOUT_VERSION - 1)
 
 
-@pytest.mark.parametrize("number", MIGRATIONS)
+def test_a_record_of_layout_5_keeps_all_it_says_and_the_starts_that_follow() -> None:
+    for key, value in by_layout(5).scan(b"u", 100):
+        row = Layout(8, 64).row(key, value)
+        old = np.zeros((1, dtype_5(8, 64).itemsize), np.uint8)
+        record = old.view(dtype_5(8, 64))[0, 0]
+        assert fill_from_5(record, value, 8, 64) is not None
+        for name in set(record.dtype.names) - {"layout"}:
+            assert row[name].tobytes() == record[name].tobytes(), name
+        back = row["ring"]["amount"][row["ring"]["type"] == REFUND].astype(np.float64)
+        assert int(row["refunded"]) == round(float(back.sum()) * AMOUNT_UNIT)
+        known = {int(row["past_order"]), int(row["first_purchase"])} - {0}
+        if int(row["past_orders"]):
+            starts = row["past_starts"][row["past_starts"] > 0].tolist()
+            assert starts == sorted((time // START_UNIT for time in known), reverse=True)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
 def test_an_older_record_keeps_all_it_says(number: int) -> None:
     store = by_layout(number)
     layout = Layout(8, 64)
@@ -287,7 +313,7 @@ def test_layout_3_is_unpacked_to_what_layout_4_is() -> None:
         assert len(value) < len(was)
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
 def test_damage_of_an_older_layout_is_found(number: int) -> None:
     for key, value in by_layout(number).scan(b"u", 100):
         for damaged in (value[:60], value[:-1], value[:50] + bytes([value[50] ^ 1]) + value[51:]):
@@ -296,8 +322,12 @@ def test_damage_of_an_older_layout_is_found(number: int) -> None:
 
 
 def told(driver: PipelineDriver) -> dict[str, list[bytes]]:
-    """What histories hold, but for orders: layouts 1 to 4 did not tell them apart."""
-    known = [name for name, *_ in HEADER if "order" not in name and not name.startswith("past_")]
+    """What histories hold, but for orders and refunds: older layouts did not keep all of them."""
+    known = [
+        name
+        for name, *_ in HEADER
+        if "order" not in name and not name.startswith("past_") and name != "refunded"
+    ]
     line = [name for name in ENTRY.names or () if name not in ("flags", "quantity")]
     return {
         user: [record[name].tobytes() for name in known]

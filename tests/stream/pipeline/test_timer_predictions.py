@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from msgspec import UNSET
 
-from models.history import snapshot
-from models.inputs.features import profile
 from schemas.codec import decode, encode
 from schemas.events import Purchase
 from schemas.outputs import Prediction
@@ -16,6 +14,7 @@ from stream.config.settings import Settings
 from stream.pipeline.hidden import refresh
 from stream.testing import PipelineDriver
 from tests.logs import SPENDING, START, TARGETS, WAITING, gru_scorer, shop_log
+from tests.models.profiles import profile_of
 from tests.stream.pipeline.histories import at, purchases
 
 WEEKS = range(0, 28, 7)
@@ -47,12 +46,11 @@ def test_the_model_predicts_at_the_time_of_the_timer(targets: tuple) -> None:
     assert len({p.user_id for p in found}) == 3
     record, rows = np.array([driver.records()["u0"]]), np.zeros(1, np.intp)
     refresh(record, rows, scorer)  # The state of a short history is not stored.
-    state = snapshot(record, rows)
     for prediction in [p for p in found if p.user_id == "u0"]:
         now = prediction.state_time
-        assert prediction.event_time == now > int(state.last_time[0])
+        assert prediction.event_time == now > int(record["last_time"][0])
         hidden = record["hidden"][:, : scorer.hidden_size]
-        said = scorer.probabilities(hidden, profile(state, np.array([now])))[0]
+        said = scorer.probabilities(hidden, profile_of(record, rows, np.array([now])))[0]
         column = [target.name for target in targets].index("churn")
         assert prediction.targets["churn"].probability == pytest.approx(said[column], abs=1e-6)
 
