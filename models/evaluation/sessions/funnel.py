@@ -46,7 +46,7 @@ HOUR: Final = 3_600_000
 class FunnelPlan:
     """How the shop is drawn."""
 
-    users: int = 2_000
+    users: int = 1_000
     sessions: int = 10
     """Per user."""
     days: int = 60
