@@ -132,7 +132,7 @@ class Card(msgspec.Struct, frozen=True):
         if self.served is None:
             return [f"{judged} That fit is served."]
         return [
-            f"{judged} The served fit has the same penalties and epochs, and learnt from more:",
+            f"{judged} The served fit has the same epochs and prior, and learnt from more:",
             "",
             f"{_span(self.served)}. No figure is of it.",
         ]

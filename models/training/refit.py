@@ -2,9 +2,10 @@
 
 The gated fit learns from the oldest slice of time, so that it can be judged by later ones. What
 serves learns from every label that is complete at the end of the log, those of the gaps between the
-slices too, and has the gated fit's penalties and epochs: nothing is chosen here. The newest labels
-of a share of the users calibrate it; of these users it learns nothing that reaches into the time
-of those labels. No figure is of this fit: whoever wants one compares gated fits.
+slices too, and has the gated fit's epochs and, scaled to more labels, its penalties: nothing is
+chosen here. The newest labels of a share of the users calibrate it; of these users it learns
+nothing that reaches into the time of those labels. No figure is of this fit: whoever wants one
+compares gated fits.
 """
 
 from __future__ import annotations
@@ -118,12 +119,28 @@ def refit(
             report=course.report,
             group=course.group,
             checkpoint=course.checkpoint(gated.architecture, "refit"),
-            like=Fitted(gated.network, tuple(gated.penalties.values()), gated.epochs),
+            like=Fitted(gated.network, scaled_penalties(gated, examples, whole), gated.epochs),
         ).network
     else:
-        network = _further(gated, whole, lesson, config, refresh, course)
+        network = _further(gated, examples, whole, lesson, config, refresh, course)
     calibration = calibrate(network, whole, targets)
     return Served(network, calibration, whole, span_of(whole))
+
+
+def scaled_penalties(gated: Candidate, examples: Examples, whole: Examples) -> tuple[float, ...]:
+    """L2 penalties [K] of the refit: those of the gated fit times its share of the refit's labels.
+
+    A Gaussian prior is a fixed penalty of the summed loss (Bishop, "Pattern Recognition and Machine
+    Learning", 2006, section 3.3.1). Here the loss is a mean over labels, so the same prior weighs
+    less the more labels there are. A refit of fewer labels keeps the penalties.
+    """
+    before, after = (
+        (~np.isnan(of.labels[of.of_slice(TRAIN)])).sum(axis=0) for of in (examples, whole)
+    )
+    share = np.minimum(before / np.maximum(after, 1), 1.0).tolist()
+    return tuple(
+        penalty * own for penalty, own in zip(gated.penalties.values(), share, strict=False)
+    )
 
 
 def span_of(examples: Examples) -> FitSpan:
@@ -140,6 +157,7 @@ def span_of(examples: Examples) -> FitSpan:
 
 def _further(
     gated: Candidate,
+    examples: Examples,
     whole: Examples,
     lesson: Lesson,
     config: FitConfig,
@@ -152,7 +170,7 @@ def _further(
     network.set_calibration(one, torch.zeros_like(one))
     if not isinstance(network, SequenceNetwork):
         train = whole.of_slice(TRAIN)
-        penalties = tuple(gated.penalties.values())
+        penalties = scaled_penalties(gated, examples, whole)
         fit_logistic(network, whole, train, config, penalties=penalties, warm=True)
         return network
     learnt = np.concatenate([lesson.fresh, lesson.memory])

@@ -19,10 +19,11 @@ from models.serving.artifact import GATED_FILE, open_script, read_artifact, read
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import shop_targets
+from models.training.candidates import Course, fit_candidates
 from models.training.choosing import probabilities_of
 from models.training.gate import losses
 from models.training.gather import Gathered, gather
-from models.training.refit import HELD_OUT, served_examples
+from models.training.refit import HELD_OUT, scaled_penalties, served_examples
 from models.training.train import TrainConfig, Trained, train
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
@@ -89,6 +90,24 @@ def test_the_refit_learns_from_all_labels_but_those_that_calibrate(gathered: Gat
         assert (whole.now[known] + target.horizon_ms + split.grace_ms <= split.edges[2]).all()
     assert not np.isnan(whole.labels[train]).all(axis=1).any()
     assert (whole.weight[train] > 0).all()
+
+
+def test_penalty_shrinks_as_labels_grow(gathered: Gathered) -> None:
+    examples = gathered.examples
+    whole = served_examples(examples, TARGETS, gathered.split)
+    course = Course("cpu")
+    fit = replace(CONFIG.fit, logistic_penalty=0.01)
+    gated = fit_candidates(examples, TARGETS, ("logistic",), fit, 16, course)[0]
+    found = scaled_penalties(gated, examples, whole)
+    assert all(0.2 * 0.01 < penalty < 0.8 * 0.01 for penalty in found)
+    # The same prior: the weight of the penalty in the summed loss stays what it was.
+    for column, penalty in enumerate(found):
+        before, after = (
+            int((~np.isnan(of.labels[of.of_slice(TRAIN), column])).sum())
+            for of in (examples, whole)
+        )
+        assert penalty * after == pytest.approx(0.01 * before)
+    assert scaled_penalties(gated, whole, examples) == (0.01, 0.01)
 
 
 def test_figures_are_of_the_gated_fit_and_the_card_says_so(log: EventLog, trained: Trained) -> None:
