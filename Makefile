@@ -11,8 +11,8 @@ TEST ?=
 BENCH ?=
 JSON ?=
 SOAK_SECONDS ?= 7200
-# Most tests wait for a broker or a worker, so four processes, each with a broker of its own.
-PARALLEL ?= -n 4 --dist worksteal
+# Many tests wait for a broker or a worker, so three processes on two cores, each with a broker.
+PARALLEL ?= -n 3 --dist worksteal
 
 .PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
 
