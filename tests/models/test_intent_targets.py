@@ -14,7 +14,9 @@ from models.data.dataset import (
     build_examples,
     draw_points,
     label_points,
+    restrict,
 )
+from models.data.split import GAP as UNLABELLED
 from models.data.split import TimeSplit
 from models.history import SessionRules
 from models.log.eventlog import OrderedLog, in_order
@@ -132,11 +134,17 @@ def test_intent_applies_at_events_only(ordered: OrderedLog, examples: Examples) 
 
 def test_other_targets_keep_their_examples(ordered: OrderedLog, examples: Examples) -> None:
     alone = build_examples(ordered, SHOP, split_of(ordered), CONFIG)
-    known = ~np.isnan(examples.labels[:, : len(SHOP)]).all(axis=1)
-    for name in ("user", "now", "seen", "labels"):
+    known = ~np.isnan(examples.settled[:, : len(SHOP)]).all(axis=1)
+    for name in ("user", "now", "seen", "labels", "settled"):
         whole, other = getattr(examples, name)[known], getattr(alone, name)
-        if name == "labels":
+        if name in ("labels", "settled"):
             whole = whole[:, : len(SHOP)]
+        assert np.array_equal(whole, other, equal_nan=True), name
+    # Those without a label in their slice are set apart, also where an intent has one.
+    assert 0 < len(alone.of_slice(UNLABELLED)) < len(alone)
+    restricted = restrict(examples, list(range(len(SHOP))))
+    for name in ("user", "now", "slice", "weight", "labels"):
+        whole, other = getattr(restricted, name), getattr(alone, name)
         assert np.array_equal(whole, other, equal_nan=True), name
 
 
@@ -149,8 +157,11 @@ def test_hours_of_log_are_enough_for_an_intent_alone() -> None:
     targets = intent_targets(("cart",), (5 * MINUTE,), GAP, LONGEST)
     split = TimeSplit.of(START, START + 6 * HOUR, 5 * MINUTE, CONFIG.settle_ms, 0.2, 0.2)
     found = build_examples(in_order(log, None), targets, split, CONFIG)
-    assert len(found) > 500
-    assert not np.isnan(found.labels).any()
+    inside = found.slice != UNLABELLED
+    assert inside.sum() > 500
+    assert not np.isnan(found.labels[inside]).any()
+    assert np.isnan(found.labels[~inside]).all()
+    assert not np.isnan(found.settled).any()
 
 
 def test_outcomes_give_the_labels_of_training(ordered: OrderedLog) -> None:

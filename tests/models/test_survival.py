@@ -39,6 +39,7 @@ def labelled(waits: np.ndarray, now: np.ndarray, end: int) -> Examples:
         slot=np.zeros(size, np.int64),
         following=np.repeat(following[:, None], len(BINS), axis=1),
         spent=np.zeros((size, 0), np.int64),
+        session_end=now,
         eligible=np.ones((size, len(BINS)), np.bool_),
     )
     return label_points(points, BINS, TimeSplit((0, end, end, end), 0))
