@@ -226,7 +226,7 @@ def test_nothing_grows(
                 if now >= (swaps + 1) * SWAP_S:
                     swaps += 1
                     publish(shop, swaps, f"gru-{swaps}")
-                    wait_for_log(worker, f"model=gru-{swaps}\n")
+                    wait_for_log(worker, f"before=gru-{swaps - 1} model=gru-{swaps} ")
                 if now >= SETTLED_S:
                     seen.append(Footprint.of(worker, shop))
                 time.sleep(1)
