@@ -184,7 +184,6 @@ def prepare(folder: Folder, spool: Spool) -> Prepared:
             if kind is BUY:
                 _take_labels(taken, part, client, product, windows)
             before = np.flatnonzero((client >= 0) & (part.time < windows.cut))
-            count.kept += len(before)
             known[client[before]] = True
             if kind is BUY:
                 active[client[before]] = True
@@ -192,7 +191,8 @@ def prepare(folder: Folder, spool: Spool) -> Prepared:
                 _take_interests(
                     taken, kind, part.time[before], client[before], product[before], catalogue
                 )
-            spool.append(_log(kind, part, before, client, product, clients, catalogue))
+            spool.append(_log(kind, part, before, client, product, clients, catalogue, count.kept))
+            count.kept += len(before)
     if not known.any():
         raise EvaluationError(
             f"{folder.path}: no relevant client has an event before {windows.cut} ms; the files "
@@ -235,13 +235,18 @@ def _log(
     product: Index | None,
     clients: Clients,
     catalogue: Catalogue,
+    earlier: int,
 ) -> EventLog:
-    """The chosen rows as events of the product."""
+    """The chosen rows as events of the product, of which the kind has `earlier` ones.
+
+    Ids, which order events of one second, count what is kept: where rows of the windows lie between
+    rows that are known, the order of these does not depend on them.
+    """
     size = len(chosen)
     number = np.uint64(KINDS.index(kind) + 1) << _ROW_BITS
     events = Events(
         time=part.time[chosen],
-        id=mix(number + (part.first + chosen).astype(np.uint64)),
+        id=mix(number + np.arange(earlier, earlier + size, dtype=np.uint64)),
         type=np.full(size, kind.type, np.uint8),
         item=np.zeros(size, np.uint32),
         category=np.zeros(size, np.uint16),
