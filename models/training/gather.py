@@ -222,7 +222,7 @@ def gathered_of(
     if left_out:
         kept = without(fits, left_out)
         if not kept:
-            raise DatasetError("; ".join(left_out.values()))
+            raise DatasetError("; ".join((found.left_out | left_out).values()))
         found = found.only(kept, left_out)
     window = window_of(found.examples, found.targets, span, events, users)
     return replace(found, window=window)
@@ -255,9 +255,9 @@ def fitting(
             longest = max(target.horizon_ms for target in kept)
             gone = [target for target in kept if target.horizon_ms == longest]
             shorter = without(kept, [target.name for target in gone])
-            if not shorter:
-                raise
             settings = " and ".join(sorted({setting_of(target) for target in gone}))
+            if not shorter:
+                raise DatasetError(f"{error}; shorten {settings}") from error
             for target in kept:
                 if target not in shorter:
                     left_out[target.name] = f"target {target.name}: {error}; shorten {settings}"
