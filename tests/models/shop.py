@@ -41,16 +41,32 @@ def carts_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
     A session is a view and an addition to the cart; only where the cart comes last a purchase
     follows. Counts, sums and times say nothing about it.
     """
+    return _carts((VIEW, CART), (CART, VIEW), users, days, seed)
+
+
+def carts_between_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
+    """As `carts_log`, but the last event is always a view, so that it says nothing either.
+
+    A purchase follows where the cart comes between two views, and not where it comes first.
+    """
+    return _carts((VIEW, CART, VIEW), (CART, VIEW, VIEW), users, days, seed)
+
+
+def _carts(
+    bought: tuple[int, ...], left: tuple[int, ...], users: int, days: int, seed: int
+) -> EventLog:
+    """Sessions of one kind that a purchase follows, and of another that it seldom follows."""
     rng = np.random.default_rng(seed)
     times, types, who = [], [], []
     for user in range(users):
         for moment in np.sort(rng.uniform(0, days, 12)):
             start = START + int(moment * DAY)
-            cart_last = rng.random() < 0.5
-            times += [start, start + 60_000]
-            types += [VIEW, CART] if cart_last else [CART, VIEW]
-            who += [user] * 2
-            if rng.random() < (0.9 if cart_last else 0.05):
+            wanted = rng.random() < 0.5
+            kinds = bought if wanted else left
+            times += [start + 60_000 * place for place in range(len(kinds))]
+            types += kinds
+            who += [user] * len(kinds)
+            if rng.random() < (0.9 if wanted else 0.05):
                 times.append(start + DAY // 3)
                 types.append(PURCHASE)
                 who.append(user)
