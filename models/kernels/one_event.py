@@ -184,9 +184,11 @@ def insert(u: History, event: Any, amount: int, limits: Limits) -> None:
     """One event where it belongs, before later ones; it has a place."""
     h, time, kind = u.head, event.time, event.type
     newest = slot_of(u, h.n)
+    before = new_entry()
+    copy_entry(before, in_slot(u, newest))  # of a full ring the one that leaves
     at = _insert_overflow(u, event) if in_front(u, event) else _insert_ring(u, event, limits)
     _count(h, kind, amount)
-    _repair(u, at, limits)
+    _repair(u, at, before, limits)
     if event.flags & LINE:
         follow_held(u, limits.gap)
     if h.overflow:
@@ -244,13 +246,17 @@ def _insert_overflow(u: History, event: Any) -> int:
 
 
 @kernel
-def _repair(u: History, at: int, limits: Limits) -> None:
-    """Set session ages and starts anew from a rank on; what lies before keeps its own."""
+def _repair(u: History, at: int, before: Any, limits: Limits) -> None:
+    """Set session ages and starts anew from a rank on; what lies before keeps its own.
+
+    ``before``: the entry before that rank, where it is no longer held; overwritten.
+    """
     h = u.head
     previous: Any = -1
     session: Any = 0
     if at > held_from(u):
-        before = of_rank(u, at - 1)
+        copy_entry(before, of_rank(u, at - 1))
+    if at > 0:
         previous = before.time
         session = previous - np.int64(before.session_age)
     sessions = np.int64(h.sessions)

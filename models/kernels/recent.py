@@ -98,7 +98,6 @@ _SESSION[1:] = 1
 _SESSION[_VIEW] |= 1 << 8
 _SESSION[_SEARCH] |= 1 << 16
 _SESSION[_CART_ADD] |= 1 << 24
-_PLACES: Final = ORDERS_KEPT + OWED_KEPT
 _SAME: Final = RECENT_FEATURES.index("same_item_1_ago")
 
 
@@ -118,7 +117,7 @@ def _all_stand(h: Any) -> bool:
     """Whether no order before all that is held was given back, and nothing is owed to any."""
     if h.counts[REFUND] == 0:
         return True
-    for place in range(_PLACES):
+    for place in range(ORDERS_KEPT + OWED_KEPT):
         known = h.past_begun[place] > 0 or h.past_code[place] > 0
         if known and (place >= ORDERS_KEPT or h.past_units[place] == 0):
             return False

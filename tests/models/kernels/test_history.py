@@ -6,6 +6,7 @@ import dataclasses
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from models.history import (
     SessionRules,
     Snapshot,
     chronological,
+    history_bytes,
     history_dtype,
     snapshot,
     sort_key,
@@ -40,6 +42,7 @@ from models.kernels.repeats import CONTENT
 from models.orders import late_code
 from models.overflow import Held, Overflow
 from models.steps import NOTHING
+from schemas.events import TYPE_CODES
 
 HOUR = 3_600_000
 RULES = SessionRules(gap=HOUR, longest=5 * HOUR)
@@ -241,6 +244,42 @@ def test_as_the_twins(rng: random.Random, count: int, ring: int) -> None:
     for (ids, nums), (want_ids, want_nums) in zip(found, wanted, strict=True):
         assert ids.tobytes() == want_ids.tobytes()
         assert nums.tobytes() == want_nums.tobytes()
+
+
+@pytest.mark.parametrize("mark", [HISTORY, ON_TIME])
+@pytest.mark.parametrize("apart", [HOUR // 2, 2 * HOUR])
+def test_a_session_goes_on_from_the_event_that_an_old_one_pushes_out(mark: int, apart: int) -> None:
+    """No event that is held lies before the old one then, but its session began earlier."""
+    views = Events(
+        time=10**12 + np.array([0, apart, 60 * HOUR]),
+        id=np.array([1, 2, 3], np.uint64),
+        type=np.full(3, TYPE_CODES["view"], np.uint8),
+        item=np.zeros(3, np.uint32),
+        category=np.zeros(3, np.uint16),
+        amount=np.zeros(3, np.int64),
+        order=np.zeros(3, np.uint32),
+        quantity=np.ones(3, np.uint32),
+    )
+    marks = np.array([mark, mark, 0], np.uint8)
+    limits = Limits(RULES.gap, RULES.longest, 4 * HOUR, 0, 3, recurrent=True)
+    found = []
+    for order in ([0, 1, 2], [0, 2, 1]):
+        records, overflow = np.zeros(1, history_dtype(2)), Overflow(1)
+        taken = take_events(
+            records,
+            overflow,
+            np.full(1, -1),
+            np.zeros(3, np.int64),
+            np.arange(3),
+            EventColumns.of(views.take(np.array(order)), None, marks[order]),
+            limits,
+            np.zeros(1, np.int64),
+            np.ones(3, np.bool_),
+        )
+        assert taken.verdict.tolist() == [ACCEPTED] * 3
+        assert records["sessions"][0] == (2 if apart <= RULES.gap else 3)
+        found.append(history_bytes(records[0], overflow.of(records, 0).entries))
+    assert found[0] == found[1]
 
 
 def pieces(begin: np.ndarray, inputs: Inputs, used: int) -> list[tuple[np.ndarray, np.ndarray]]:
