@@ -20,6 +20,11 @@ PROBABILITY_FLOOR: Final = 1e-7
 RECENCY_BINS: Final = 20
 
 
+def sigmoid(logits: F64) -> F64:
+    """Probabilities of log-odds, of any shape; does not overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
 def ranks(values_N: NDArray[Any]) -> F64:
     """Ranks [N] from 1, equal values sharing their mean."""
     _, inverse, counts = np.unique(values_N, return_inverse=True, return_counts=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import EvaluationError
+from models.baselines.scikit import scikit
 from models.evaluate import RecencyBaseline
 from models.inputs import features
 
@@ -52,7 +52,7 @@ def boosting(
     Raises:
         EvaluationError: scikit-learn is not installed.
     """
-    trees = _sklearn().HistGradientBoostingClassifier(**_TREES, random_state=seed)
+    trees = scikit("ensemble").HistGradientBoostingClassifier(**_TREES, random_state=seed)
     trees.fit(profile, labels, sample_weight=weight)
     found: F64 = trees.predict_proba(judged)[:, 1]
     return found
@@ -70,20 +70,11 @@ def mean_by_boosting(
     Raises:
         EvaluationError: scikit-learn is not installed.
     """
-    trees = _sklearn().HistGradientBoostingRegressor(loss="poisson", **_TREES, random_state=seed)
+    ensemble = scikit("ensemble")
+    trees = ensemble.HistGradientBoostingRegressor(loss="poisson", **_TREES, random_state=seed)
     trees.fit(profile, amounts, sample_weight=weight)
     found: F64 = trees.predict(judged)
     return found
-
-
-def _sklearn() -> Any:
-    try:
-        from sklearn import ensemble  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise EvaluationError(
-            "boosting needs scikit-learn: install the project with its extra `evaluate`"
-        ) from error
-    return ensemble
 
 
 def _silence(profile: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import EvaluationError
+from models.baselines.scikit import scikit
 from models.history import AMOUNT_UNIT, PURCHASE, REFUND
 from models.log.eventlog import OrderedLog
 
@@ -115,7 +115,9 @@ def logistic(
     Raises:
         EvaluationError: scikit-learn is not installed.
     """
-    linear, pipeline, preprocessing = _sklearn()
+    linear, pipeline, preprocessing = (
+        scikit(name) for name in ("linear_model", "pipeline", "preprocessing")
+    )
 
     def fitted(rows: NDArray[np.bool_], penalty: float) -> Any:
         model = pipeline.make_pipeline(
@@ -136,13 +138,3 @@ def logistic(
     best = min(losses, key=lambda penalty: losses[penalty])
     found: F64 = fitted(np.ones(len(labels), np.bool_), best).predict_proba(judged)[:, 1]
     return found, best
-
-
-def _sklearn() -> tuple[Any, Any, Any]:
-    try:
-        from sklearn import linear_model, pipeline, preprocessing  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise EvaluationError(
-            "this baseline needs scikit-learn: install the project with its extra `evaluate`"
-        ) from error
-    return linear_model, pipeline, preprocessing

@@ -64,15 +64,26 @@ class EventKeys:
             found &= self.rows[inside] == rows
         return np.where(found, inside, -1)
 
+    def _next(self, keys: I64, of: Index, rows: Index, moments: I64) -> tuple[Index, Bools]:
+        """Which of some events, not none, is each row's first after a moment, and if there is one.
+
+        Args:
+            keys: of the events, ascending.
+            of: the row of each.
+            rows: [Q] whose.
+            moments: [Q] after which, ms.
+        """
+        at = np.searchsorted(keys, self._key(rows, moments), side="right")
+        inside = np.minimum(at, len(keys) - 1)
+        return inside, (at < len(keys)) & (of[inside] == rows)
+
     def first_after(self, rows: Index, moments: I64, among: Bools) -> I64:
         """Time of the row's first event of `among` after each moment, 0 if there is none."""
         keys, times, of = self.keys[among], self.times[among], self.rows[among]
         if not len(keys):
             return np.zeros(len(rows), np.int64)
-        at = np.searchsorted(keys, self._key(rows, moments), side="right")
-        inside = np.minimum(at, len(keys) - 1)
-        found = (at < len(keys)) & (of[inside] == rows)
-        return np.where(found, times[inside], 0)
+        at, found = self._next(keys, of, rows, moments)
+        return np.where(found, times[at], 0)
 
     def deciding(
         self,
@@ -99,13 +110,11 @@ class EventKeys:
         """
         if not len(self.keys):
             return ends
-        at = np.searchsorted(self.keys, self._key(rows, ends), side="right")
-        inside = np.minimum(at, len(self.keys) - 1)
-        goes_on = (at < len(self.keys)) & (self.rows[inside] == rows)
-        goes_on &= self.times[inside] - ends <= gap
+        at, goes_on = self._next(self.keys, self.rows, rows, ends)
+        goes_on &= self.times[at] - ends <= gap
         ended = (np.diff(self.rows) != 0) | (np.diff(self.times) > gap)
         last = np.append(np.flatnonzero(ended), len(self.keys) - 1)
-        run_end = self.times[last][np.searchsorted(last, inside)]
+        run_end = self.times[last][np.searchsorted(last, at)]
         return np.where(goes_on, run_end, ends)
 
     def spent(

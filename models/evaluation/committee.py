@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from models.evaluate import F64, sigmoid
 
 PRIOR_POINTS: Final = 1000.0
 NEWTON_STEPS: Final = 50
@@ -29,8 +28,7 @@ class Committee:
 
     def probabilities(self, logits: F64) -> F64:
         """[N,M] -> [N]."""
-        told: F64 = 0.5 * (1 + np.tanh(0.5 * (logits @ self.weights + self.shift)))
-        return told
+        return sigmoid(logits @ self.weights + self.shift)
 
 
 def fit_committee(logits: F64, labels: F64, prior_points: float = PRIOR_POINTS) -> Committee:
@@ -46,7 +44,7 @@ def fit_committee(logits: F64, labels: F64, prior_points: float = PRIOR_POINTS) 
     prior = np.append(np.full(members, 1 / members), 0.0)
     theta = prior.copy()
     for _ in range(NEWTON_STEPS):
-        p = 0.5 * (1 + np.tanh(0.5 * (design @ theta)))
+        p = sigmoid(design @ theta)
         gradient = design.T @ (p - labels) + prior_points * (theta - prior)
         curvature = (design * (p * (1 - p))[:, None]).T @ design
         curvature += prior_points * np.eye(members + 1)

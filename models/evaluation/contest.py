@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.baselines import simple
 from models.baselines.bgnbd import fit_process
 from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
-from models.evaluate import calibration_error, log_loss, pr_auc, roc_auc
+from models.evaluate import calibration_error, log_loss, pr_auc, roc_auc, sigmoid
 from models.evaluation.committee import fit_committee
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, Slice, TaskResult
@@ -172,7 +172,7 @@ def chosen_penalty(points: CutPoints, protocol: Protocol, config: ContestConfig)
         for penalty in PENALTIES:
             network = build("logistic", spec)
             fit_logistic(network, examples, past, replace(config.fit, logistic_penalty=penalty))
-            told = _sigmoid(logits_of(network, points, now))
+            told = sigmoid(logits_of(network, points, now))
             losses[penalty] += log_loss(examples.labels[now, 0], told)
     return min(losses, key=lambda penalty: losses[penalty])
 
@@ -211,8 +211,8 @@ def _round(
     told: dict[str, F64] = {
         "base_rate": simple.base_rate(labels[train], weight[train], len(test)),
         "recency": simple.recency(profile[train], labels[train], profile[test]),
-        "frequency": _sigmoid(logits["frequency"][size:]),
-        "bg_nbd": _sigmoid(logits["bg_nbd"][size:]),
+        "frequency": sigmoid(logits["frequency"][size:]),
+        "bg_nbd": sigmoid(logits["bg_nbd"][size:]),
         "boosting": calibrated("boosting"),
     }
     curves: dict[str, list[tuple[float, float]]] = {}
@@ -299,10 +299,6 @@ def _slices(points: CutPoints, probabilities: F64) -> tuple[Slice, ...]:
         for name, chosen in parts.items()
         if chosen.sum() >= LEAST_SLICE
     )
-
-
-def _sigmoid(logits: F64) -> F64:
-    return 0.5 * (1 + np.tanh(0.5 * logits))
 
 
 def _logit(probabilities: F64) -> F64:

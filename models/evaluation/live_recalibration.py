@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.data.dataset import DatasetConfig, Examples
 from models.data.points import mix, uniform
 from models.errors import DatasetError, EvaluationError
-from models.evaluate import calibration_error, pr_auc
+from models.evaluate import calibration_error, pr_auc, sigmoid
 from models.evaluation.contest import ContestConfig, Say
 from models.evaluation.results import F64, Figures, ModelResult, TaskResult
 from models.evaluation.simulated_shop import SimulatedShop
@@ -148,7 +148,7 @@ def served(log: EventLog, targets: tuple[Target, ...], fit: FitConfig) -> Live:
         Batches(examples, np.arange(len(examples)), 256, torch.device("cpu")),
         len(examples),
     )
-    said = (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float64)
+    said = sigmoid(logits.astype(np.float64))
     after, kept, weeks = said.copy(), 0, 0
     for moment in range(middle, end - min(t.horizon_ms for t in targets), WEEK):
         weeks += 1

@@ -21,6 +21,7 @@ from models.baselines import simple, windowed
 from models.baselines.bgnbd import fit_process
 from models.data.split import VALIDATION
 from models.errors import DatasetError, EvaluationError, TrainingError
+from models.evaluate import sigmoid
 from models.evaluation.contest import ContestConfig, Say, judged
 from models.evaluation.cuts import CutPoints, Protocol, cut_points
 from models.evaluation.results import F64, Figures, Kind, ModelResult, TaskResult
@@ -204,7 +205,6 @@ def compared(result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.u
         said: model -> probabilities [Q] by seed.
         users: [Q] of each test example; whole users are resampled.
     """
-    ours = PUBLISHED
     best = result.best_of(BASELINES)
 
     def mean_loss(name: str) -> F64:
@@ -213,11 +213,11 @@ def compared(result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.u
         return mean
 
     groups = np.unique(users, return_inverse=True)[1].astype(np.intp)
-    difference = mean_loss(ours) - mean_loss(best)
+    difference = mean_loss(PUBLISHED) - mean_loss(best)
     low, high = interval(difference, groups, GateRules())
     verdict = "surely below" if high < 0 else "surely above" if low > 0 else "not surely apart from"
     return (
-        f"{ours} is {verdict} {best}, the best baseline: {float(difference.mean()):+.4f} of"
+        f"{PUBLISHED} is {verdict} {best}, the best baseline: {float(difference.mean()):+.4f} of"
         f" log-loss ({low:+.4f} to {high:+.4f}, 95 %, users resampled)."
     )
 
@@ -250,7 +250,7 @@ def _baselines(
     return {
         "base_rate": simple.base_rate(labels[learnt], weight, len(test)),
         "recency": simple.recency(profile[learnt], labels[learnt], profile[test]),
-        "bg_nbd": 0.5 * (1 + np.tanh(0.5 * logits)),
+        "bg_nbd": sigmoid(logits),
         "windows_logistic": linear,
         "windows_boosting": simple.boosting(rows[learnt], labels[learnt], weight, rows[test], seed),
     }

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluate import F64
+from models.evaluate import F64, sigmoid
 from models.kernels.betamap import FLOOR
 from models.serving.recalibration import IDENTITY, SLOPE_FLOOR, BetaMap
 
@@ -63,7 +63,7 @@ def _newton(design: F64, y: F64, weights: F64, free: NDArray[np.bool_]) -> F64:
     """Minimise over the free parameters; the others are at the floor."""
     theta = np.where(free, _PRIOR, SLOPE_FLOOR)
     for _ in range(NEWTON_STEPS):
-        q = 0.5 * (1 + np.tanh(0.5 * (design @ theta)))
+        q = sigmoid(design @ theta)
         gradient = design.T @ (weights * (q - y)) + PRIOR_USERS * (theta - _PRIOR)
         curvature = (design * (weights * q * (1 - q))[:, None]).T @ design
         curvature += PRIOR_USERS * np.eye(3)

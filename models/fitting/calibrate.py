@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate import sigmoid
+
 PRIOR_POINTS: Final = 4.0
 """Strength of the pull towards the identity, in points."""
 NEWTON_STEPS: Final = 50
@@ -29,7 +31,7 @@ class Platt:
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities [N] of raw logits [N]."""
-        return _sigmoid(self.slope * np.asarray(logits, np.float64) + self.shift)
+        return sigmoid(self.slope * np.asarray(logits, np.float64) + self.shift)
 
 
 IDENTITY: Final = Platt(1.0, 0.0)
@@ -54,7 +56,7 @@ def fit_platt(logits: NDArray[Any], labels: NDArray[Any]) -> Platt:
     prior = np.array([1.0, 0.0])
     theta = prior.copy()
     for _ in range(NEWTON_STEPS):
-        p = _sigmoid(design @ theta)
+        p = sigmoid(design @ theta)
         gradient = design.T @ (p - y) + PRIOR_POINTS * (theta - prior)
         curvature = (design * (p * (1 - p))[:, None]).T @ design + PRIOR_POINTS * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
@@ -70,14 +72,10 @@ def fit_platt(logits: NDArray[Any], labels: NDArray[Any]) -> Platt:
 def _shift_only(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     shift = 0.0
     for _ in range(NEWTON_STEPS):
-        p = _sigmoid(logits + shift)
+        p = sigmoid(logits + shift)
         slope = float((p * (1 - p)).sum()) + PRIOR_POINTS
         step = (float((p - labels).sum()) + PRIOR_POINTS * shift) / slope
         shift -= float(np.clip(step, -1, 1))
         if abs(step) < CONVERGED:
             break
     return shift
-
-
-def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 0.5 * (1 + np.tanh(0.5 * z))

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from models.data.dataset import Examples, Index
+from models.data.dataset import F32, Examples, Index
 from models.data.spend import figures_of
 from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.devices import pick_device
@@ -162,7 +162,7 @@ def refreshed(
     one = torch.ones(network.targets)
     network.set_calibration(one, torch.zeros_like(one))
     chosen = np.concatenate([lesson.fresh, lesson.memory])
-    stopping = _some(examples.of_slice(STOPPING), max(len(chosen), MIN_STOPPING), fit.seed)
+    stopping = at_most(examples.of_slice(STOPPING), max(len(chosen), MIN_STOPPING), fit.seed)
     sampled, points, shift = sample_negatives(examples, chosen, fit.negatives, fit.seed)
     penalties: Penalties = ()
     if isinstance(network, SequenceNetwork):
@@ -186,8 +186,8 @@ def refreshed(
     return measure(lesson.architecture, Fitted(network, penalties), examples, targets)
 
 
-def _some(points: Index, most: int, seed: int) -> Index:
-    """At most so many of the points."""
+def at_most(points: Index, most: int, seed: int) -> Index:
+    """Draw at most so many of the points; they stay in order."""
     if len(points) <= most:
         return points
     drawn: Index = np.random.default_rng(seed).choice(points, most, replace=False)
@@ -201,23 +201,16 @@ def measure(
     network, cpu = fitted.network, torch.device("cpu")
     points = np.concatenate([examples.of_slice(CALIBRATION), examples.of_slice(VALIDATION)])
     logits = predict_logits(network, Batches(examples, points, 256, cpu), len(examples))
-    calibration: dict[str, Platt] = {}
+    calibration = _platt_scaled(network, logits, examples, targets)
     found: Figures = {}
     later = examples.of_slice(VALIDATION)
     said = np.empty((len(later), len(targets)))
     for column, target in enumerate(targets):
-        fit_on = labelled(examples, CALIBRATION, column)
-        platt = fit_platt(logits[fit_on, column], examples.labels[fit_on, column])
+        platt = calibration[target.name]
         judged = labelled(examples, VALIDATION, column)
         probabilities = platt.probabilities(logits[judged, column])
         found |= named(target, figures_of(target, examples.labels[judged, column], probabilities))
-        calibration[target.name] = platt
         said[:, column] = platt.probabilities(logits[later, column])
-    platts = [calibration[target.name] for target in targets]
-    network.set_calibration(
-        torch.tensor([platt.slope for platt in platts]),
-        torch.tensor([platt.shift for platt in platts]),
-    )
     chosen = dict(zip((target.name for target in targets), fitted.penalties, strict=False))
     return Candidate(architecture, network, calibration, found, said, chosen, fitted.epochs)
 
@@ -229,6 +222,20 @@ def calibrate(
     points = examples.of_slice(CALIBRATION)
     batches = Batches(examples, points, 256, torch.device("cpu"))
     logits = predict_logits(network, batches, len(examples))
+    return told(_platt_scaled(network, logits, examples, targets))
+
+
+def _platt_scaled(
+    network: Network, logits: F32, examples: Examples, targets: tuple[Target, ...]
+) -> dict[str, Platt]:
+    """Fit each target's Platt scaling on the calibration slice, and set the network to them.
+
+    Args:
+        network: its calibration is set.
+        logits: [Q,K] by example, without calibration.
+        examples: Q, of which those of the calibration slice are used.
+        targets: K.
+    """
     platts = {}
     for column, target in enumerate(targets):
         known = labelled(examples, CALIBRATION, column)
@@ -237,7 +244,7 @@ def calibrate(
         torch.tensor([platt.slope for platt in platts.values()]),
         torch.tensor([platt.shift for platt in platts.values()]),
     )
-    return told(platts)
+    return platts
 
 
 def told(platts: dict[str, Platt]) -> dict[str, dict[str, float]]:

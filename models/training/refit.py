@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.data.dataset import Examples, Index, weights_of
+from models.data.dataset import Examples, weights_of
 from models.data.points import mix, uniform
 from models.data.split import CALIBRATION, GAP, TRAIN, VALIDATION, TimeSplit
 from models.devices import pick_device
@@ -32,7 +32,7 @@ from models.networks.sequence import SequenceNetwork
 from models.serving.manifest import FitSpan
 from models.serving.scorer import network_spec
 from models.targets import Target
-from models.training.candidates import Candidate, Course, Lesson, calibrate
+from models.training.candidates import Candidate, Course, Lesson, at_most, calibrate
 
 HELD_OUT: Final = 0.3
 """Share of the users whose newest labels calibrate what is served."""
@@ -176,7 +176,7 @@ def _further(
     learnt = np.concatenate([lesson.fresh, lesson.memory])
     train = whole.of_slice(TRAIN)
     fresh = train[whole.now[train] > whole.now[learnt].max(initial=0)]
-    memory = _some(learnt[np.isin(learnt, train)], int(refresh.replay * len(fresh)), config.seed)
+    memory = at_most(learnt[np.isin(learnt, train)], int(refresh.replay * len(fresh)), config.seed)
     fit = replace(config, epochs=refresh.epochs, learning_rate=config.learning_rate * refresh.rate)
     sampled, points, shift = sample_negatives(
         whole, np.concatenate([fresh, memory]), fit.negatives, fit.seed
@@ -196,10 +196,3 @@ def _further(
         exactly=refresh.epochs,
     )
     return network
-
-
-def _some(points: Index, most: int, seed: int) -> Index:
-    if len(points) <= most:
-        return points
-    drawn: Index = np.random.default_rng(seed).choice(points, most, replace=False)
-    return np.sort(drawn)

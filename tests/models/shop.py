@@ -13,7 +13,7 @@ from models.log.names import Names, catalogue
 
 DAY = 86_400_000
 START = 1_600_000_000_000
-VIEW, CART, PURCHASE = 1, 4, 6
+VIEW, SEARCH, CART, PURCHASE = 1, 2, 4, 6
 CIRCLED = 40
 """Categories, and items, of `circling`."""
 
@@ -36,20 +36,18 @@ def shop_log(users: int = 300, days: int = 60, seed: int = 1) -> EventLog:
 
 
 def carts_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
-    """Users whose next purchase depends on the order of their last events and on nothing else.
+    """Users whose next purchase depends on the order of their last two events.
 
     A session is a view and an addition to the cart; only where the cart comes last a purchase
-    follows. Counts, sums and times say nothing about it.
+    follows. Counts, sums and times tell nothing about it; what the last event was does.
     """
     return _carts((VIEW, CART), (CART, VIEW), users, days, seed)
 
 
-def carts_between_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
-    """As `carts_log`, but the last event is always a view, so that it says nothing either.
-
-    A purchase follows where the cart comes between two views, and not where it comes first.
-    """
-    return _carts((VIEW, CART, VIEW), (CART, VIEW, VIEW), users, days, seed)
+def searched_carts_log(users: int = 300, days: int = 60, seed: int = 2) -> EventLog:
+    """As `carts_log`, but searches follow the two events, so that the last ones tell nothing."""
+    searches = (SEARCH,) * 4
+    return _carts((VIEW, CART, *searches), (CART, VIEW, *searches), users, days, seed)
 
 
 def _carts(

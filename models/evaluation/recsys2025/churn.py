@@ -22,7 +22,7 @@ from models.baselines.bgnbd import fit_process
 from models.data.dataset import DatasetConfig, Examples
 from models.data.split import STOPPING, TRAIN
 from models.errors import DatasetError, TrainingError
-from models.evaluate import calibration_error, log_loss, pr_auc
+from models.evaluate import calibration_error, log_loss, pr_auc, sigmoid
 from models.evaluation.contest import PENALTIES, ContestConfig, Say
 from models.evaluation.recsys2025.cells import F32, F64, log_odds
 from models.evaluation.recsys2025.metrics import binary_auroc
@@ -175,8 +175,7 @@ def _probabilities(network: Network, examples: Examples, chosen: NDArray[np.intp
         return np.empty(0)
     batches = Batches(examples, chosen, 256, torch.device("cpu"))
     logits = predict_logits(network, batches, len(examples))[chosen, 0]
-    found: F64 = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
-    return found
+    return sigmoid(logits.astype(np.float64))
 
 
 def predictions(

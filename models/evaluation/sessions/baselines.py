@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import EvaluationError
-from models.evaluate import F64, RecencyBaseline, log_loss
+from models.baselines.scikit import scikit
+from models.evaluate import F64, RecencyBaseline, log_loss, sigmoid
 from models.evaluation.sessions.features import CATEGORICAL, NAMES
 from models.fitting.calibrate import fit_platt
 
@@ -78,7 +78,7 @@ Scores = Callable[[F64], F64]
 def _best(parts: Parts, fitted: list[Scores]) -> F64:
     """The fit with the lowest loss of the stopping users, calibrated, on the test examples."""
     held_out = parts.stopping
-    losses = [log_loss(held_out.labels, _sigmoid(one(held_out.features))) for one in fitted]
+    losses = [log_loss(held_out.labels, sigmoid(one(held_out.features))) for one in fitted]
     best = fitted[int(np.argmin(losses))]
     platt = fit_platt(best(parts.calibration.features), parts.calibration.labels)
     return platt.probabilities(best(parts.test))
@@ -86,7 +86,7 @@ def _best(parts: Parts, fitted: list[Scores]) -> F64:
 
 def _logistic(parts: Parts, strength: float) -> Scores:
     prepared = _Prepared(parts.train.features)
-    model = _sklearn("linear_model").LogisticRegression(C=strength, max_iter=300)
+    model = scikit("linear_model").LogisticRegression(C=strength, max_iter=300)
     model.fit(prepared(parts.train.features), parts.train.labels)
 
     def scores(features_NF: F64) -> F64:
@@ -100,7 +100,7 @@ def _boosting(parts: Parts, leaves: int, seed: int) -> Scores:
     # Trees read codes as categories and NaN as a branch of its own; a constant column has none.
     train = parts.train.features
     telling = [k for k in range(train.shape[1]) if len(np.unique(train[:, k])) > 1]
-    model = _sklearn("ensemble").HistGradientBoostingClassifier(
+    model = scikit("ensemble").HistGradientBoostingClassifier(
         learning_rate=RATE,
         max_iter=ROUNDS,
         max_leaf_nodes=leaves,
@@ -145,18 +145,3 @@ class _Prepared:
         for code, values in zip(_CODES, self._values, strict=True):
             parts.append((features_NF[:, code, None] == values[None, :]).astype(float))
         return np.concatenate(parts, axis=1)
-
-
-def _sklearn(module: str) -> Any:
-    import importlib  # noqa: PLC0415
-
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise EvaluationError(
-            "session baselines need scikit-learn: install the project with its extra `evaluate`"
-        ) from error
-
-
-def _sigmoid(logits: F64) -> F64:
-    return 0.5 * (1 + np.tanh(0.5 * logits))

@@ -31,7 +31,7 @@ from models.training.gather import gather
 from models.training.train import TrainConfig, Trained, train
 from stream.config.settings import load_settings
 from stream.learning.trainer import fit_of
-from tests.models.shop import DAY, PURCHASE, START, VIEW, carts_between_log, log_of, shop_log
+from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, searched_carts_log, shop_log
 from tests.models.training.test_gate import shop
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
@@ -233,13 +233,12 @@ def test_the_gru_learns_what_only_the_order_of_events_tells() -> None:
     candidates = ("logistic", "blend", "gru")
     config = replace(CONFIG, fit=fit, dataset=dataset, candidates=candidates)
     found = train(
-        carts_between_log(), targets, config, created_at=START + 90 * DAY, device="cpu"
+        searched_carts_log(), targets, config, created_at=START + 90 * DAY, device="cpu"
     ).manifest
     assert found.architecture == "gru"
     assert found.metrics["purchase.roc_auc"] > 0.8
     assert found.metrics["purchase.roc_auc"] > (
-        # The first event of a session already tells a part, without any order.
-        found.baselines["logistic"]["purchase.roc_auc"] + 0.03
+        found.baselines["logistic"]["purchase.roc_auc"] + 0.1
     )
 
 
