@@ -75,6 +75,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "stream/pipeline/emit.py",
         "schemas/codec.py:encode",
         "schemas/outputs.py",
+        "schemas/refused.py",
         "stream/kernels/predictions.py",
         "stream/pipeline/packed.py",
         "stream/pipeline/scoring.py:Scoring._predict",

@@ -2,7 +2,7 @@
 
 A subscriber receives a prediction after an event; alerts come from timers, which evaluate users who
 are inactive. The base rates of the two differ by a factor, so a figure of both together describes
-predictions that nobody receives. Each population is evaluated by itself.
+predictions that no subscriber receives. Each population is evaluated by itself.
 
 Within a population each user counts once: a user's examples share a weight of one equally. A user
 of a hundred events therefore counts as much as a user of one, because actions are taken on users.

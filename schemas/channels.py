@@ -13,8 +13,9 @@ import msgspec
 from schemas.control import EraseReceipt, EraseUser, ModelPublished, WorkerStatus
 from schemas.events import EVENT_TYPES, Event
 from schemas.monitoring import AlertOutcome, ModelMetrics
-from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.outputs import ChurnAlert, Prediction
 from schemas.rates import CurrencyRate
+from schemas.refused import DeadLetter, LateEvent
 
 __all__ = ["CHANNELS", "DOCUMENTS", "Action", "Channel"]
 

@@ -10,17 +10,9 @@ from schemas.control import EraseReceipt, EraseUser, ModelPublished, WorkerStatu
 from schemas.errors import Reason
 from schemas.events import EVENT_TYPES, Event, Purchase
 from schemas.monitoring import AlertOutcome, ModelMetrics, TargetMetrics
-from schemas.outputs import (
-    AlertReason,
-    ChurnAlert,
-    DeadLetter,
-    LateEvent,
-    Prediction,
-    Source,
-    SurvivalPoint,
-    TargetScore,
-)
+from schemas.outputs import AlertReason, ChurnAlert, Prediction, Source, SurvivalPoint, TargetScore
 from schemas.rates import CurrencyRate
+from schemas.refused import DeadLetter, LateEvent
 
 __all__ = ["EXAMPLES"]
 

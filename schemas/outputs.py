@@ -1,4 +1,4 @@
-"""What the engine writes: predictions, churn alerts, dead letters, late events."""
+"""What the engine predicts: predictions and churn alerts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.errors import InvalidMessage, Reason
 from schemas.events import Id, Milliseconds
 
 __all__ = [
-    "MAX_ORIGINAL_BYTES",
-    "MAX_ORIGINAL_KEY_BYTES",
     "AlertCause",
     "AlertReason",
     "AlertState",
     "Arm",
     "ChurnAlert",
-    "DeadLetter",
-    "LateEvent",
-    "LateReason",
     "NextCategory",
     "NextItem",
     "Prediction",
@@ -28,22 +22,15 @@ __all__ = [
     "SurvivalPoint",
     "TargetScore",
     "alert_id",
-    "dead_letter",
-    "late_event",
     "prediction_id",
 ]
-
-MAX_ORIGINAL_BYTES: Final = 640 * 1024
-"""Longest copy of an original value: in base64 with its envelope it stays below Kafka's default
-`max.message.bytes` of 1 MiB, so that even an oversized event can be dead-lettered."""
-MAX_ORIGINAL_KEY_BYTES: Final = 16 * 1024
 
 AlertState = Literal["raised", "escalated", "resolved", "retracted"]
 Arm = Literal["treatment", "holdout"]
 AlertCause = Literal["behaviour", "silence", "model_change"]
 PredictionReason = Literal["timer"]
 Recalibration = Annotated[str, Meta(min_length=1)]
-LateReason = Literal["late", "overflow"]
+
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Duration = Annotated[int, Meta(ge=0)]
@@ -300,71 +287,6 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
     ] = UNSET
 
 
-class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
-    """An event that could not be used, with its original bytes. Key: the original key.
-
-    Where users are pseudonyms, `value` is empty and clipped, and `key` a pseudonym: what cannot be
-    read may name anybody. The record itself lies at `source`.
-    """
-
-    reason: Annotated[
-        Reason, Meta(description="Stable machine-readable reason; later versions may have more.")
-    ]
-    source: Annotated[Source, Meta(description="Where the record lies.")]
-    field: Annotated[
-        str | None, Meta(description="Field at fault; null when the whole document is.")
-    ] = None
-    detail: Annotated[str, Meta(description="One line for a human.")] = ""
-    key: Annotated[bytes | None, Meta(description="Original record key, base64.")] = None
-    value: Annotated[
-        bytes | None, Meta(description="Original record value, base64; null for a tombstone.")
-    ] = None
-    size: Annotated[
-        int, Meta(ge=0, description="Bytes of the original value; more than `value` when clipped.")
-    ] = 0
-    clipped: Annotated[
-        bool, Meta(description="True when `key` or `value` holds only the first bytes.")
-    ] = False
-    timestamp: Annotated[
-        int | None, Meta(description="Kafka timestamp of the original record, ms since epoch.")
-    ] = None
-
-
-class LateEvent(Struct, frozen=True, gc=False, kw_only=True):
-    """A valid event that came too late to take its place in the history. Key: `user_id`."""
-
-    user_id: Annotated[Id, Meta(description="The user.")]
-    event_id: Annotated[Id, Meta(description="Id of the event.")]
-    event_time: Annotated[Milliseconds, Meta(description="Event time, ms since epoch.")]
-    late_by_ms: Annotated[
-        Duration, Meta(description="How much older than the user's latest event, milliseconds.")
-    ]
-    source: Annotated[Source, Meta(description="Where the record lies.")]
-    value: Annotated[
-        bytes,
-        Meta(
-            description="Original record value, base64; where users are pseudonyms, the event"
-            " written anew with the pseudonym."
-        ),
-    ]
-    size: Annotated[
-        int, Meta(ge=0, description="Bytes of the original value; more than `value` when clipped.")
-    ] = 0
-    clipped: Annotated[
-        bool, Meta(description="True when `value` holds only the first bytes; see `source`.")
-    ] = False
-    reason: Annotated[
-        LateReason,
-        Meta(
-            description="late: older than the grace allows. overflow: within the grace, but before"
-            " the oldest of the events that are kept of a user who has more than those at once."
-        ),
-    ] = "late"
-    detail: Annotated[
-        str | None, Meta(description="What would have made it count; null: nothing would.")
-    ] = None
-
-
 def prediction_id(
     model_version: str, topic: str, partition: int, offset: int, at: int | None = None
 ) -> str:
@@ -383,50 +305,3 @@ def alert_id(user_id: str, state: AlertState, raised_at: int) -> str:
     An alert has each state once, and no two alerts of a user are raised at the same time.
     """
     return f"{user_id}:{raised_at}:{state}"
-
-
-def late_event(
-    source: Source,
-    user_id: str,
-    event_id: str,
-    event_time: int,
-    late_by_ms: int,
-    value: bytes,
-    reason: LateReason = "late",
-    detail: str | None = None,
-) -> LateEvent:
-    """Wrap a late event; a value over the copy bound is clipped and marked so."""
-    return LateEvent(
-        user_id=user_id,
-        event_id=event_id,
-        event_time=event_time,
-        late_by_ms=late_by_ms,
-        source=source,
-        value=value[:MAX_ORIGINAL_BYTES],
-        size=len(value),
-        clipped=len(value) > MAX_ORIGINAL_BYTES,
-        reason=reason,
-        detail=detail,
-    )
-
-
-def dead_letter(
-    source: Source,
-    key: bytes | None,
-    value: bytes | None,
-    cause: InvalidMessage,
-    timestamp: int | None = None,
-) -> DeadLetter:
-    """Wrap a refused record; keys and values over the copy bounds are clipped and marked so."""
-    size = len(value) if value is not None else 0
-    return DeadLetter(
-        reason=cause.reason,
-        source=source,
-        field=cause.field,
-        detail=cause.detail,
-        key=None if key is None else key[:MAX_ORIGINAL_KEY_BYTES],
-        value=None if value is None else value[:MAX_ORIGINAL_BYTES],
-        size=size,
-        clipped=size > MAX_ORIGINAL_BYTES or len(key or b"") > MAX_ORIGINAL_KEY_BYTES,
-        timestamp=timestamp,
-    )

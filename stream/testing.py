@@ -14,7 +14,8 @@ import numpy as np
 from models.history import history_bytes
 from schemas.codec import decode, encode
 from schemas.control import EraseReceipt, EraseUser
-from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter, LateEvent
 from stream.config.settings import Settings
 from stream.pipeline.erasure import read_requests
 from stream.pipeline.layout import Layout

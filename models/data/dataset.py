@@ -155,7 +155,7 @@ class Examples:
     users. The two are evaluated apart, see `models.populations`."""
     settled: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """[Q,K] labels that are complete by the end of the log, in whatever slice or gap; [0,0] where
-    nobody has looked."""
+    that was not asked for."""
 
     def __len__(self) -> int:
         return len(self.event)

@@ -164,13 +164,13 @@ def run(
     said: dict[str, list[F64]] = {}
     notes: list[str] = []
     for seed in config.seeds:
-        told = _baselines(points, rows, learnt, test, protocol.target, seed)
+        predicted = _baselines(points, rows, learnt, test, protocol.target, seed)
         key = (task.shop.name, task.days, seed)
         if key not in models:
             models[key] = _trained(task, log, seed)
-        told[PUBLISHED] = _published(task, models[key], points, test)
+        predicted[PUBLISHED] = _published(task, models[key], points, test)
         notes.append(f"Published: {models[key].version.split('-')[1]}.")
-        for name, values in told.items():
+        for name, values in predicted.items():
             said.setdefault(name, []).append(values)
             say(f"{task.name}: seed {seed}: {name} {judged(truth, values)['log_loss']:.4f}")
     seeds: dict[str, list[Figures]] = {

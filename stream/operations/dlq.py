@@ -24,7 +24,8 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
-from schemas.outputs import DeadLetter, Source
+from schemas.outputs import Source
+from schemas.refused import DeadLetter
 from stream.errors import ClusterUnreachable, DeadLetterError
 from stream.kafka.clients import stop_producer
 from stream.kafka.diagnosis import denied

@@ -11,7 +11,8 @@ import msgspec
 
 from schemas.codec import decode
 from schemas.errors import InvalidMessage
-from schemas.outputs import DeadLetter, Source
+from schemas.outputs import Source
+from schemas.refused import DeadLetter
 from stream.errors import DeadLetterError, TopicLayoutError
 from stream.kafka.tail import open_tail
 

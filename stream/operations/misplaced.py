@@ -9,7 +9,7 @@ from schemas.errors import Reason
 from stream.kafka.partitioners import Sample, shares
 
 if TYPE_CHECKING:
-    from schemas.outputs import DeadLetter
+    from schemas.refused import DeadLetter
     from stream.kafka.partitioners import ClientShare
 
 __all__ = ["LETTERS", "Misplaced"]

@@ -22,7 +22,7 @@ from schemas.codec import decode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidMessage
 from schemas.monitoring import ModelMetrics
-from schemas.outputs import DeadLetter
+from schemas.refused import DeadLetter
 from stream.kafka.diagnosis import unusable
 from stream.kafka.partitioners import ClientShare
 from stream.kafka.tail import open_bounds, open_tail

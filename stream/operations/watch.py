@@ -12,7 +12,8 @@ from msgspec import UNSET, UnsetType
 from schemas.codec import decode
 from schemas.control import ModelPublished
 from schemas.errors import InvalidMessage
-from schemas.outputs import ChurnAlert, DeadLetter, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:

@@ -19,17 +19,15 @@ from schemas.errors import InvalidEvent, Reason
 from schemas.outputs import (
     AlertReason,
     ChurnAlert,
-    DeadLetter,
     Prediction,
     PredictionReason,
     Source,
     SurvivalPoint,
     TargetScore,
     alert_id,
-    dead_letter,
-    late_event,
     prediction_id,
 )
+from schemas.refused import DeadLetter, dead_letter, late_event
 from stream.kernels.buffers import cut, joined
 from stream.kernels.predictions import (
     DIGITS,

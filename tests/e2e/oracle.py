@@ -18,7 +18,8 @@ import msgspec
 from models.history import history_bytes
 from schemas.codec import decode_event
 from schemas.errors import InvalidEvent
-from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter, LateEvent
 from stream.kernels.replays import ReplayRules
 from stream.pipeline.ingest import partition_of
 from stream.testing import PipelineDriver

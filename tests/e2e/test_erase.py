@@ -20,7 +20,8 @@ from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.control import EraseReceipt, EraseUser
 from schemas.events import Event, View
-from schemas.outputs import ChurnAlert, DeadLetter, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter
 from stream.cli.program import command_modules
 from stream.kafka.erased import read_erased
 from stream.learning.logreader import KafkaLog

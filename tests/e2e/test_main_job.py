@@ -10,7 +10,8 @@ import pytest
 
 from models.serving.scorer import Scorer
 from schemas.events import Event, Purchase
-from schemas.outputs import ChurnAlert, DeadLetter, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter
 from stream.pipeline.ingest import partition_of
 from stream.testing import PipelineDriver
 from tests.e2e.oracle import assert_equal_to_serial, serial

@@ -20,7 +20,8 @@ from models.serving.scorer import RHYTHM_VERSION
 from models.serving.signing import generate_key
 from schemas.codec import encode
 from schemas.events import Purchase
-from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter, LateEvent
 from stream.config.settings import Settings
 from tests import logs
 from tests.e2e.secured_shop import PASSWORD, SecuredShop

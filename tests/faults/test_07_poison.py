@@ -14,7 +14,8 @@ import pytest
 
 from schemas.codec import encode
 from schemas.events import Event, View
-from schemas.outputs import DeadLetter, Prediction
+from schemas.outputs import Prediction
+from schemas.refused import DeadLetter
 from stream.pipeline.ingest import partition_of
 from tests.e2e.oracle import judge
 from tests.e2e.shop import publish, put_raw

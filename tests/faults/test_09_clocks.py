@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from schemas.events import Event
-from schemas.outputs import DeadLetter, LateEvent
+from schemas.refused import DeadLetter, LateEvent
 from tests.e2e.oracle import judge, judged_of
 from tests.e2e.shop import publish, put
 from tests.e2e.world import World

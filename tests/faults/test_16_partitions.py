@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from schemas.outputs import DeadLetter, Prediction
+from schemas.outputs import Prediction
+from schemas.refused import DeadLetter
 from stream.pipeline.ingest import partition_of
 from tests.e2e.oracle import valid_events
 from tests.e2e.shop import publish, put

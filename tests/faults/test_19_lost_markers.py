@@ -22,7 +22,8 @@ from aiokafka.errors import KafkaError
 from schemas.codec import encode
 from schemas.errors import InvalidEvent
 from schemas.events import View
-from schemas.outputs import Source, dead_letter
+from schemas.outputs import Source
+from schemas.refused import dead_letter
 from stream.config.settings import Settings
 from stream.errors import DeadLetterError
 from stream.kafka.topics import create_topics, replayed_topic, required_topics

@@ -16,7 +16,8 @@ from schemas import generate
 from schemas.channels import CHANNELS, DOCUMENTS
 from schemas.codec import decode, decode_event, encode
 from schemas.errors import IncompatibleSchema, SchemaError
-from schemas.outputs import ChurnAlert, DeadLetter, LateEvent, Prediction
+from schemas.outputs import ChurnAlert, Prediction
+from schemas.refused import DeadLetter, LateEvent
 from tests.schemas.strategies import events
 from tests.schemas.test_codec import BAD
 from tests.schemas.test_control import MESSAGES

@@ -10,11 +10,8 @@ from msgspec import UNSET
 from schemas.codec import MAX_EVENT_BYTES, decode, encode
 from schemas.errors import InvalidEvent, InvalidMessage, Reason
 from schemas.outputs import (
-    MAX_ORIGINAL_BYTES,
     AlertReason,
     ChurnAlert,
-    DeadLetter,
-    LateEvent,
     NextCategory,
     NextItem,
     Prediction,
@@ -22,10 +19,9 @@ from schemas.outputs import (
     SurvivalPoint,
     TargetScore,
     alert_id,
-    dead_letter,
-    late_event,
     prediction_id,
 )
+from schemas.refused import MAX_ORIGINAL_BYTES, DeadLetter, LateEvent, dead_letter, late_event
 from tests.schemas.strategies import texts, times
 
 SOURCE = Source("shop.events", 3, 41)

@@ -7,8 +7,8 @@ import pytest
 
 from schemas.codec import decode, decode_event, encode
 from schemas.events import Event
-from schemas.outputs import DeadLetter
 from schemas.pseudonym import Pseudonyms
+from schemas.refused import DeadLetter
 from stream.config.secure_settings import PrivacySettings
 from stream.config.settings import Settings, load_settings
 from stream.errors import SettingsError, StoreForeign

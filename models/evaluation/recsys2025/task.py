@@ -28,7 +28,7 @@ CHURN: Final = f"{TASK}_churn"
 CATEGORY: Final = f"{TASK}_category"
 SKU: Final = f"{TASK}_sku"
 BEST_CHURN: Final = 0.7389
-"""AUROC of churn, the best of 2025; on the organisers' own labels, which nobody else has."""
+"""AUROC of churn, the best of 2025; on labels that only the organisers have."""
 
 Baseline = Callable[[Question], F32]
 

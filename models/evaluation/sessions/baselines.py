@@ -113,8 +113,8 @@ def _boosting(parts: Parts, leaves: int, seed: int) -> Scores:
     model.fit(train[:, telling], parts.train.labels)
     held_out = parts.stopping
     losses = [
-        log_loss(held_out.labels, told[:, 1])
-        for told in model.staged_predict_proba(held_out.features[:, telling])
+        log_loss(held_out.labels, predicted[:, 1])
+        for predicted in model.staged_predict_proba(held_out.features[:, telling])
     ]
     rounds = int(np.argmin(losses))
 

@@ -105,9 +105,9 @@ def _product(
         fitted = fit_candidates(examples, points.targets, networks, fit, HIDDEN_SIZE, Course("cpu"))
     found: Scores = {}
     for candidate in fitted:
-        told = np.full((len(examples), len(points.targets)), np.nan)
-        told[examples.of_slice(VALIDATION)] = candidate.probabilities
-        found[candidate.architecture] = told
+        predicted = np.full((len(examples), len(points.targets)), np.nan)
+        predicted[examples.of_slice(VALIDATION)] = candidate.probabilities
+        found[candidate.architecture] = predicted
     last = fitted[-1]
     return found, scoring_times(last.network, last.architecture, points.targets)
 
@@ -140,8 +140,8 @@ def _baselines(points: SessionPoints, seed: int) -> Scores:
             _part(points, CALIBRATION, column),
             points.features[points.place[asked]],
         )
-        told = baselines(parts, seed)
-        for name, probabilities in told.items():
+        predicted = baselines(parts, seed)
+        for name, probabilities in predicted.items():
             empty = np.full((len(points.examples), len(points.targets)), np.nan)
             found.setdefault(name, empty)[asked, column] = probabilities
     return found
@@ -170,10 +170,10 @@ def _result(
     test = points.evaluated
     test = test[~np.isnan(points.examples.labels[test, column])]
     labels = points.examples.labels[test, column]
-    told = {name: np.stack([one[name][test, column] for one in rounds]) for name in rounds[0]}
+    predicted = {name: np.stack([one[name][test, column] for one in rounds]) for name in rounds[0]}
     models = {
         name: ModelResult(tuple(judged(labels, one) for one in scores), _kind(name, networks))
-        for name, scores in told.items()
+        for name, scores in predicted.items()
     }
     result = TaskResult(
         task=f"{task.task}_{target.name}",
@@ -182,7 +182,7 @@ def _result(
         higher_is_better=True,
         models=models,
         labels=labels.astype(np.float64),
-        probabilities={name: scores[0] for name, scores in told.items()},
+        probabilities={name: scores[0] for name, scores in predicted.items()},
     )
     users = points.examples.user[test]
     notes = [
@@ -194,21 +194,21 @@ def _result(
     position = points.position[points.place[test]]
     if ours:
         for other in (BOOSTING, "session_logistic", PLAIN):
-            difference = auc_difference(labels, told[ours], told[other], users)
+            difference = auc_difference(labels, predicted[ours], predicted[other], users)
             notes.append(f"AUROC of {ours} less that of {other}: {difference}, over users.")
         notes.append(
-            f"By position: {_by_position(labels, told, position, (ours, BOOSTING, PLAIN))}."
+            f"By position: {_by_position(labels, predicted, position, (ours, BOOSTING, PLAIN))}."
         )
     reference = {}
     if task.truth is not None and column == 0:
         true = task.truth[test]
         reference["truth"] = ModelResult((judged(labels, true),), "truth")
         if ours:
-            truths = np.broadcast_to(true, told[ours].shape)
-            gap = auc_difference(labels, told[ours], truths, users)
+            truths = np.broadcast_to(true, predicted[ours].shape)
+            gap = auc_difference(labels, predicted[ours], truths, users)
             notes.append(f"AUROC of {ours} less that of the true probability: {gap}, over users.")
     slices = tuple(
-        Slice(name, int(inside.sum()), judged(labels[inside], told[result.default][0][inside]))
+        Slice(name, int(inside.sum()), judged(labels[inside], predicted[result.default][0][inside]))
         for name, inside in _positions(position)
         if inside.sum() >= LEAST_SLICE
     )
@@ -225,7 +225,9 @@ def _positions(position: I64) -> list[tuple[str, NDArray[np.bool_]]]:
     ]
 
 
-def _by_position(labels: F64, told: dict[str, F64], position: I64, names: tuple[str, ...]) -> str:
+def _by_position(
+    labels: F64, predicted: dict[str, F64], position: I64, names: tuple[str, ...]
+) -> str:
     """AUROC of some models at each part of the session, mean over the seeds."""
     parts = []
     for where, inside in _positions(position):
@@ -233,7 +235,7 @@ def _by_position(labels: F64, told: dict[str, F64], position: I64, names: tuple[
             continue
         found = []
         for name in names:
-            seeds = [roc_auc(labels[inside], one[inside]) for one in told[name]]
+            seeds = [roc_auc(labels[inside], one[inside]) for one in predicted[name]]
             found.append(f"{name} {np.mean(seeds):.4f}")
         parts.append(f"{where}: {', '.join(found)}")
     return "; ".join(parts)

@@ -15,7 +15,7 @@ from models.errors import ArtifactError
 from models.fitting.fit import FitConfig, Progress
 from models.inputs.features import FEATURE_VERSION
 from models.log.eventlog import EventLog
-from models.serving.artifact import GATED_FILE, open_script, read_artifact, read_gated
+from models.serving.artifact import GATED_FILE, Artifact, open_script, read_artifact, read_gated
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import shop_targets
@@ -50,6 +50,15 @@ def gathered(log: EventLog) -> Gathered:
 @pytest.fixture(scope="module")
 def trained(log: EventLog) -> Trained:
     return train(log, TARGETS, CONFIG, created_at=NOW, device="cpu")
+
+
+def published(folder: Path, trained: Trained) -> Artifact:
+    """The artifact as it lies in a registry in that folder."""
+    registry = Registry(folder)
+    manifest = registry.publish(
+        trained.manifest, trained.script, trained.golden, documents=trained.documents()
+    )
+    return read_artifact(registry.path(manifest.version), feature_version=FEATURE_VERSION)
 
 
 def weights(script: bytes) -> dict[str, np.ndarray]:
@@ -136,13 +145,7 @@ def test_figures_are_of_the_gated_fit_and_the_card_says_so(log: EventLog, traine
 def test_the_champion_is_compared_by_its_gated_fit(
     tmp_path: Path, trained: Trained, gathered: Gathered
 ) -> None:
-    registry = Registry(tmp_path)
-    documents = trained.documents()
-    manifest = registry.publish(
-        trained.manifest, trained.script, trained.golden, documents=documents
-    )
-    folder = registry.path(manifest.version)
-    artifact = read_artifact(folder, feature_version=FEATURE_VERSION)
+    artifact = published(tmp_path, trained)
     assert artifact.script == trained.script
     assert read_gated(artifact).script == trained.gated
     points = gathered.examples.of_slice(VALIDATION)
@@ -153,19 +156,13 @@ def test_the_champion_is_compared_by_its_gated_fit(
         found[name] = np.nanmean(losses(labels, said), axis=0)
     # The trap: the served fit has seen these very labels.
     assert (found["served"] < found["gated"]).all()
-    metrics = [manifest.metrics[f"{target.name}.log_loss"] for target in TARGETS]
+    metrics = [artifact.manifest.metrics[f"{target.name}.log_loss"] for target in TARGETS]
     assert found["gated"] == pytest.approx(metrics, abs=1e-5)
 
 
 def test_an_altered_gated_fit_is_refused(tmp_path: Path, trained: Trained) -> None:
-    registry = Registry(tmp_path)
-    documents = trained.documents()
-    manifest = registry.publish(
-        trained.manifest, trained.script, trained.golden, documents=documents
-    )
-    folder = registry.path(manifest.version)
-    artifact = read_artifact(folder, feature_version=FEATURE_VERSION)
-    (folder / GATED_FILE).write_bytes(b"else")
+    artifact = published(tmp_path, trained)
+    (artifact.folder / GATED_FILE).write_bytes(b"else")
     with pytest.raises(ArtifactError, match=r"gated\.pt: SHA-256"):
         read_gated(artifact)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from models.survival import Bins, hazard_targets, survival
 from models.targets import shop_targets
 from models.training.candidates import Candidate
 from models.training.choosing import choose, why
-from models.training.gate import GateRules
+from models.training.gate import GateRules, Slice
 from models.training.gather import gather
 from models.training.train import TrainConfig, Trained, train
 from stream.config.settings import load_settings
@@ -117,6 +118,18 @@ def test_a_challenger_worse_than_the_champion_is_refused(log: EventLog, trained:
         run(log, broken, champion=champion)
 
 
+def examples_of(found: Slice) -> Any:
+    """What the choice reads of examples, all of them in the slice that it asks for."""
+    everything = np.arange(len(found.users))
+    return SimpleNamespace(
+        of_slice=lambda _: everything,
+        labels=found.labels,
+        profile=found.profile,
+        user=found.users,
+        at_event=found.at_event,
+    )
+
+
 @pytest.mark.parametrize(("blur", "chosen"), [(0.6, "gru"), (0.0, "logistic")])
 def test_an_architecture_that_does_not_surely_beat_the_logistic_model_is_not_chosen(
     blur: float, chosen: str
@@ -129,15 +142,7 @@ def test_an_architecture_that_does_not_surely_beat_the_logistic_model_is_not_cho
         Candidate(name, None, {}, {f"{t.name}.log_loss": loss for t in TARGETS}, said[name])  # type: ignore[arg-type]
         for name, loss in (("logistic", 0.5), ("gru", 0.49))
     ]
-    everything = np.arange(len(truth))
-    examples = SimpleNamespace(
-        of_slice=lambda _: everything,
-        labels=found.labels,
-        profile=found.profile,
-        user=found.users,
-        at_event=found.at_event,
-    )
-    best, _ = choose(fitted, examples, TARGETS, {}, None, GateRules())  # type: ignore[arg-type]
+    best, _ = choose(fitted, examples_of(found), TARGETS, {}, None, GateRules())
     assert best.architecture == chosen
     assert ("not surely beaten by gru" in why(best, fitted, TARGETS)) == (chosen == "logistic")
 
@@ -157,15 +162,7 @@ def test_a_network_must_surely_beat_the_blend_too(blend: float, chosen: str) -> 
         )
         for name, blur in blurs.items()
     ]
-    everything = np.arange(len(truth))
-    examples = SimpleNamespace(
-        of_slice=lambda _: everything,
-        labels=found.labels,
-        profile=found.profile,
-        user=found.users,
-        at_event=found.at_event,
-    )
-    best, verdict = choose(fitted, examples, TARGETS, {}, None, GateRules())  # type: ignore[arg-type]
+    best, verdict = choose(fitted, examples_of(found), TARGETS, {}, None, GateRules())
     assert best.architecture == chosen
     names = {check.name for check in verdict.checks}
     assert ("better than blend" in names) == (chosen == "gru")

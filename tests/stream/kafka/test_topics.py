@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from schemas.outputs import MAX_ORIGINAL_BYTES
+from schemas.refused import MAX_ORIGINAL_BYTES
 from stream.config.settings import Settings, load_settings
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.topics import check_topics, copies_kept_ms, create_topics, required_topics

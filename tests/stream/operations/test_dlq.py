@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaTimeoutError
 from schemas.codec import decode_event, encode
 from schemas.errors import InvalidEvent
 from schemas.events import View
-from schemas.outputs import DeadLetter, Source, dead_letter
+from schemas.outputs import Source
+from schemas.refused import DeadLetter, dead_letter
 from stream.config.settings import Settings
 from stream.errors import DeadLetterError
 from stream.operations import dlq

@@ -15,7 +15,8 @@ from schemas.codec import encode
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import Reason
 from schemas.monitoring import ModelMetrics, RankingMetrics, TargetMetrics
-from schemas.outputs import DeadLetter, Source
+from schemas.outputs import Source
+from schemas.refused import DeadLetter
 from stream.cli.status import _tables
 from stream.config.settings import Settings
 from stream.errors import BrokerError

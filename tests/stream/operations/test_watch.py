@@ -11,14 +11,8 @@ from rich.console import Console
 
 from schemas.codec import encode
 from schemas.control import ModelPublished
-from schemas.outputs import (
-    AlertReason,
-    ChurnAlert,
-    DeadLetter,
-    Prediction,
-    Source,
-    TargetScore,
-)
+from schemas.outputs import AlertReason, ChurnAlert, Prediction, Source, TargetScore
+from schemas.refused import DeadLetter
 from stream.cli.watch import What, _LiveTable
 from stream.config.settings import Settings, load_settings
 from stream.errors import BrokerError, TopicLayoutError
