@@ -8,9 +8,12 @@ import msgspec
 from hypothesis import strategies as st
 
 from schemas.events import EVENT_TYPES, MAX_PRICE, MAX_QUANTITY, MAX_TIME, Event
+from schemas.outputs import Source
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=256)
 times = st.integers(1, MAX_TIME)
+durations = st.integers(0, 2**63 - 1)
+sources = st.builds(Source, texts, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 raw_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

@@ -1,4 +1,4 @@
-"""Output messages: ids, round trips, and copies of originals that fit into a Kafka message."""
+"""Predictions and alerts: ids, round trips and places of faults."""
 
 from __future__ import annotations
 
@@ -7,29 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from schemas.codec import MAX_EVENT_BYTES, decode, encode
-from schemas.errors import InvalidEvent, InvalidMessage, Reason
+from schemas.codec import decode, encode
+from schemas.errors import InvalidMessage
 from schemas.outputs import (
     AlertReason,
     ChurnAlert,
     NextCategory,
     NextItem,
     Prediction,
-    Source,
     SurvivalPoint,
     TargetScore,
     alert_id,
     prediction_id,
 )
-from schemas.refused import MAX_ORIGINAL_BYTES, DeadLetter, LateEvent, dead_letter, late_event
-from tests.schemas.strategies import texts, times
+from tests.schemas.strategies import durations, sources, texts, times
 
-SOURCE = Source("shop.events", 3, 41)
-KAFKA_DEFAULT_MAX_MESSAGE = 1_048_576
-
-sources = st.builds(Source, texts, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 shares = st.floats(0, 1)
-durations = st.integers(0, 2**63 - 1)
 predictions = st.builds(
     Prediction,
     prediction_id=texts,
@@ -69,21 +62,9 @@ alerts = st.builds(
     event_time=times,
     source=sources,
 )
-late_events = st.builds(
-    LateEvent,
-    user_id=texts,
-    event_id=texts,
-    event_time=times,
-    late_by_ms=durations,
-    source=sources,
-    value=st.binary(max_size=100),
-)
-invalids = st.builds(
-    InvalidEvent, st.sampled_from(list(Reason)), st.none() | texts, st.text(max_size=50)
-)
 
 
-@given(st.one_of(predictions, alerts, late_events))
+@given(st.one_of(predictions, alerts))
 def test_round_trip(message):
     assert decode(type(message), encode(message)) == message
 
@@ -92,41 +73,6 @@ def test_round_trip(message):
 def test_a_wait_that_is_not_told_takes_no_bytes(prediction):
     told = b'"expected_wait_ms"' in encode(prediction)
     assert told == (prediction.expected_wait_ms is not UNSET)
-
-
-@given(sources, st.none() | st.binary(), st.none() | st.binary(), invalids)
-def test_a_dead_letter_keeps_the_original_bytes(source, key, value, cause):
-    letter = decode(DeadLetter, encode(dead_letter(source, key, value, cause, 5)))
-    assert (letter.key, letter.value, letter.size) == (key, value, len(value or b""))
-    assert (letter.reason, letter.field, letter.detail) == (cause.reason, cause.field, cause.detail)
-    assert not letter.clipped
-
-
-def test_the_largest_dead_letter_fits_into_a_default_kafka_message():
-    cause = InvalidEvent(Reason.TOO_LARGE, None, "x" * 200)
-    value = b"\xff" * 5_000_000
-    letter = dead_letter(SOURCE, b"k" * 1_000_000, value, cause, 5)
-    assert letter.clipped
-    assert letter.size == len(value)
-    assert letter.value == value[:MAX_ORIGINAL_BYTES]
-    assert letter.key is not None
-    assert len(encode(letter)) + len(letter.key) < KAFKA_DEFAULT_MAX_MESSAGE
-
-
-def test_the_largest_late_event_fits_into_a_default_kafka_message():
-    value = b"\xff" * MAX_EVENT_BYTES
-    late = late_event(SOURCE, "\U0001f600" * 256, "\n" * 256, 5, 6, value)
-    assert late.clipped
-    assert late.size == len(value)
-    assert late.value == value[:MAX_ORIGINAL_BYTES]
-    assert len(encode(late)) + len(late.user_id.encode()) < KAFKA_DEFAULT_MAX_MESSAGE
-    assert not late_event(SOURCE, "u", "e", 5, 6, value[:MAX_ORIGINAL_BYTES]).clipped
-
-
-def test_a_tombstone_is_told_from_an_empty_value():
-    cause = InvalidEvent(Reason.NULL_VALUE)
-    assert dead_letter(SOURCE, None, None, cause).value is None
-    assert dead_letter(SOURCE, None, b"", cause).value == b""
 
 
 def test_ids_are_deterministic():
