@@ -100,6 +100,11 @@ class ReturnTask:
         return f"{self.shop.name}_{what}_{self.days}d"
 
     @property
+    def part(self) -> str:
+        """Name of the tasks that share this one's published models."""
+        return f"{GROUP}_{self.shop.name}_{self.days}d"
+
+    @property
     def title(self) -> str:
         """For readers."""
         what = "no purchase" if self.kind == ABSENT else "a purchase"
@@ -124,11 +129,22 @@ TASKS: Final = (
 )
 
 
+PARTS: Final = tuple(dict.fromkeys(task.part for task in TASKS))
+"""Tasks of a part share their published models: one serves purchase and churn."""
+
+
 def evaluate(folders: Sequence[Path], config: ContestConfig, say: Say) -> list[TaskResult]:
-    """Run all tasks; the published model of a shop and horizon serves purchase and churn."""
+    """Run all tasks."""
+    return [result for part in PARTS for result in evaluate_part(part, folders, config, say)]
+
+
+def evaluate_part(
+    part: str, folders: Sequence[Path], config: ContestConfig, say: Say
+) -> list[TaskResult]:
+    """Run the tasks of one shop and horizon."""
     results: list[TaskResult] = []
     models: dict[tuple[str, int, int], Scorer] = {}
-    for task in TASKS:
+    for task in (task for task in TASKS if task.part == part):
         log = task.shop.read(find(task.shop.file, folders))
         results.append(run(task, log, config, say, models))
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from models.evaluation import (
     taobao_purchase_24h,
 )
 from models.evaluation.contest import ContestConfig, Say
+from models.evaluation.pool import Part, evaluate_parts
 from models.evaluation.recsys2025 import task as recsys2025
 from models.evaluation.results import TaskResult
 from models.evaluation.sessions import tasks as sessions
@@ -53,6 +55,9 @@ OPTIONAL: Final[dict[str, Callable[[Sequence[Path]], bool]]] = {
 }
 """Tasks whose files few have: `all` runs one where the folders have them."""
 
+COSTS: Final[dict[str, float]] = {}
+"""Minutes of a core with five seeds, by which the longest tasks begin first."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -61,24 +66,46 @@ class Sources:
     folders: tuple[Path, ...]
     """Folders of the public files."""
     simulated: Callable[[], SimulatedShop]
-    """Draws the simulated shop."""
+    """Draws the simulated shop; a function of a module."""
 
 
-def run(wanted: str, sources: Sources, config: ContestConfig, say: Say) -> list[TaskResult]:
+def run(
+    wanted: str, sources: Sources, config: ContestConfig, say: Say, jobs: int = 1
+) -> list[TaskResult]:
     """Run a task, or all.
+
+    Args:
+        wanted: name of a task, or `ALL`.
+        sources: where events come from; with several jobs they go to other processes.
+        config: seeds and networks.
+        say: takes one line per step.
+        jobs: processes at a time.
 
     Raises:
         EvaluationError: there is no such task, or its data is missing or not usable.
     """
     if wanted != ALL and wanted not in TASKS:
         raise EvaluationError(f"no task {wanted!r}; choose one of {', '.join((ALL, *TASKS))}")
-    results: list[TaskResult] = []
-    for name in _all(sources) if wanted == ALL else (wanted,):
-        if name in SIMULATED:
-            results += SIMULATED[name](sources.simulated(), config, say)
-        else:
-            results += ON_FILES[name](sources.folders, config, say)
-    return results
+    names = _all(sources) if wanted == ALL else [wanted]
+    parts = [part for name in names for part in _parts(name, sources, config)]
+    return evaluate_parts(parts, jobs, say)
+
+
+def _parts(name: str, sources: Sources, config: ContestConfig) -> list[Part]:
+    """A task in parts that share no fit."""
+    cost = COSTS.get(name, 0.0)
+    if name in SIMULATED:
+        return [Part(name, partial(_simulated, name, sources, config), cost)]
+    if name == published.GROUP:
+        return [
+            Part(part, partial(published.evaluate_part, part, sources.folders, config), cost)
+            for part in published.PARTS
+        ]
+    return [Part(name, partial(ON_FILES[name], sources.folders, config), cost)]
+
+
+def _simulated(name: str, sources: Sources, config: ContestConfig, say: Say) -> list[TaskResult]:
+    return SIMULATED[name](sources.simulated(), config, say)
 
 
 def _all(sources: Sources) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,9 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write all figures here; - is standard output.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed.")] = 5,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes at a time. [default: one per core]")
+    ] = None,
     networks: Annotated[
         str | None,
         typer.Option(help="Architectures that take part, separated by commas. [default: all]"),
@@ -59,7 +63,8 @@ def evaluate(
         networks=NETWORKS if networks is None else tuple(networks.split(",")),
     )
     sources = Sources(folders, _simulated)
-    results = run(task, sources, config, lambda line: typer.echo(line, err=True))
+    jobs = jobs or os.cpu_count() or 1
+    results = run(task, sources, config, lambda line: typer.echo(line, err=True), jobs)
     if str(json_out) != "-":
         _show(results)
     if json_out is not None:
