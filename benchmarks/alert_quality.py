@@ -29,6 +29,7 @@ from models.targets import CHURN
 from schemas.codec import decode_event
 from schemas.events import EventType
 from stream.config.settings import Settings, load_settings
+from stream.config.targets import churn_horizon_of, targets_of
 from stream.demo.alert_figures import (
     DAY,
     Period,
@@ -165,12 +166,16 @@ def _raised(driver: PipelineDriver) -> list[Raised]:
     ]
 
 
-def measure(shop: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    shop: str, folder: Path, changes: dict[str, Any], learning: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Train or find the models of a shop, replay it and compare."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = plan_of(shop, folder)
-    own = {"data_dir": str(folder), "models_dir": str(folder / "models")}
-    settings = load_settings(None, {**plan.overrides(), **own})
+    tree = plan.overrides()
+    tree |= {"data_dir": str(folder), "models_dir": str(folder / "models")}
+    tree["train"] |= learning or {}
+    settings = load_settings(None, tree)
     versions = train(plan, settings)
     first = Registry(settings.models_dir).path(next(filter(None, versions)))
     manifest = json.loads((first / "manifest.json").read_text(encoding="utf-8"))
@@ -178,13 +183,15 @@ def measure(shop: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     churn = settings.churn.model_dump() | asdict(Thresholds.of(rate)) | changes
     settings = settings.model_copy(update={"churn": type(settings.churn)(**churn)})
     replayed = replay(plan, settings, versions)
-    period = Period(plan.cut, plan.until, plan.churn_horizon, plan.min_orders)
+    own = next((t for t in targets_of(settings) if t.name == CHURN and t.gaps), None)
+    horizon = churn_horizon_of(settings)
+    period = Period(plan.cut, plan.until, horizon, plan.min_orders, own)
     found = quality(replayed.alerts, replayed.shop, period)
     inactivity, alerts = as_many(replayed.shop, period, found.raised)
     precise = as_precise(replayed.shop, period, found.precision or 0.0)
     return {
         "shop": shop,
-        "horizon_days": plan.churn_horizon / DAY,
+        "horizon_days": horizon / DAY,
         "users": len(replayed.shop),
         "alerts": to_json(found),
         "fixed_rule": to_json(quality(alerts, replayed.shop, period)),
@@ -206,12 +213,19 @@ def main(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Of section churn.")
     ] = None,
+    learn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train", metavar="NAME=VALUE", help="Of section train; needs a folder of its own."
+        ),
+    ] = None,
 ) -> None:
     """Print one JSON document per shop."""
     torch.set_num_threads(1)
     changes = dict(text.split("=", 1) for text in change or [])
+    learning = dict(text.split("=", 1) for text in learn or [])
     for shop in shops or SHOPS:
-        typer.echo(json.dumps(measure(shop, folder / shop, changes)))
+        typer.echo(json.dumps(measure(shop, folder / shop, changes, learning)))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from schemas.events import EventType
 
@@ -57,6 +59,20 @@ class Target(msgspec.Struct, frozen=True):
     """The target applies at the user's events only, not while the user is inactive."""
     in_session: bool = False
     """The label window ends with the session of t, where that ends before the horizon."""
+    gaps: float = 0.0
+    """Above 0: the label window is the user's own, so many of the user's expected gaps between
+    orders at t (`models.inputs.features.expected_gap`), from `floor_ms` to `horizon_ms`."""
+    floor_ms: int = 0
+    """Shortest label window of a user's own, milliseconds."""
+    prior_gap_ms: int = 0
+    """The gap that is expected of a user of whom nothing is known, where `gaps` is set."""
+
+    def own_horizons(self, gaps_N: NDArray[Any]) -> NDArray[np.int64]:
+        """Lengths [N] of label windows, ms, at expected gaps [N] between orders, ms."""
+        if not self.gaps:
+            return np.full(len(gaps_N), self.horizon_ms, np.int64)
+        wanted = np.minimum(self.gaps * np.asarray(gaps_N, np.float64), float(self.horizon_ms))
+        return np.maximum(wanted.astype(np.int64), self.floor_ms)
 
     @property
     def needs_orders(self) -> bool:

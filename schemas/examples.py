@@ -80,6 +80,7 @@ _MESSAGES: Final[tuple[msgspec.Struct, ...]] = (
         risk=0.83,
         silence_ms=41 * _DAY,
         expected_gap_ms=12 * _DAY,
+        horizon_ms=30 * _DAY,
         reasons=[AlertReason("log_silence_hours", 0.4)],
         value_at_risk=57.2,
         arm="treatment",

@@ -230,6 +230,13 @@ class ChurnAlert(Struct, frozen=True, gc=False, kw_only=True):
     expected_gap_ms: Annotated[
         Duration, Meta(description="The user's own expected gap between orders, milliseconds.")
     ]
+    horizon_ms: Annotated[
+        Duration | UnsetType,
+        Meta(
+            description="How far ahead the risk looks, milliseconds: the user is gone if no order "
+            "comes within it. The user's own where `train.churn_gaps` is set.",
+        ),
+    ] = UNSET
     reasons: Annotated[
         list[AlertReason], Meta(description="Features that moved the risk most, strongest first.")
     ]

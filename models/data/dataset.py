@@ -236,12 +236,13 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
     for column, target in enumerate(targets):
         following = points.following[:, column]
         begin = points.now + target.after_ms
-        end = points.now + target.horizon_ms
+        end = points.now + points.horizon[:, column]
         if target.in_session:
             end = np.minimum(end, points.session_end)
         occurs = (following > begin) & (following <= end)
         # A window is known if all of it is, whatever is in it: else those in which something has
-        # happened already would be known more often than the others.
+        # happened already would be known more often than the others. Windows of users' own count as
+        # the longest one: else the newest labels would be of those who buy often.
         inside[:, column] = split.mature(points.now, target.horizon_ms)
         known = split.settled(points.now, target.horizon_ms) & points.eligible[:, column]
         known &= (following <= points.now) | (following > begin)

@@ -87,6 +87,8 @@ class Points:
     """[Q] events of the user before the last one that the point has seen."""
     slot: I64
     """[Q] which of its user's places the point holds: an event's hash, or -1 - k for silence k."""
+    horizon: I64
+    """[Q,K] length of the label window, ms: the target's, or the user's own as known at `now`."""
     following: I64
     """[Q,K] time of the first event after `now` that decides the target, 0: none so far."""
     spent: I64
@@ -153,6 +155,7 @@ _PER_POINT: Final = (
     "user",
     "seen",
     "slot",
+    "horizon",
     "following",
     "spent",
     "session_end",
@@ -254,6 +257,7 @@ def draw(
         user=users[row],
         seen=position,
         slot=slot,
+        horizon=features.own_horizons(targets, at),
         following=keys.deciding(row, now, events, decides, targets),
         spent=keys.spent(row, now, events, decides, targets),
         session_end=keys.session_ends(row, now, config.sessions.gap),

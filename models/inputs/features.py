@@ -30,6 +30,7 @@ from models.kernels.recent import RECENT_FEATURES
 
 if TYPE_CHECKING:
     from models.overflow import Overflow
+    from models.targets import Target
 
 F32 = NDArray[np.float32]
 
@@ -90,6 +91,15 @@ def expected_gap(snapshot: Snapshot, prior: int = RHYTHM_PRIOR) -> I64:
     repeats = np.maximum(snapshot.orders - 1, 0)
     span = snapshot.last_order - snapshot.first_purchase
     return np.asarray((prior + span) // (1 + repeats))
+
+
+def own_horizons(targets: tuple[Target, ...], snapshot: Snapshot) -> I64:
+    """Lengths [N,K] of the label windows of N users, ms; see `Target.own_horizons`."""
+    found = np.empty((len(snapshot.n), len(targets)), np.int64)
+    for column, target in enumerate(targets):
+        gaps = expected_gap(snapshot, target.prior_gap_ms) if target.gaps else snapshot.n
+        found[:, column] = target.own_horizons(gaps)
+    return found
 
 
 def event_inputs(trace: Trace) -> tuple[I64, F32]:

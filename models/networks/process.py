@@ -14,6 +14,7 @@ A hazard is the probability of an order in a later window if there is none befor
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,10 @@ class PurchaseProcess(nn.Module):
     after_hours: Tensor
     horizon_hours: Tensor
     sign: Tensor
+    gaps: Tensor
+    floor_hours: Tensor
+    prior_hours: Tensor
+    own: Final[bool]
 
     def __init__(self, spec: NetworkSpec, parameters: ProcessParameters) -> None:
         """Take the horizons of `spec.targets`; nothing is left to train."""
@@ -59,10 +64,18 @@ class PurchaseProcess(nn.Module):
         horizons = [target.horizon_ms / HOUR_MS for target in spec.targets]
         signs = [-1.0 if target.kind == ABSENT else 1.0 for target in spec.targets]
         self.conditional = any(begins)
+        self.own = any(target.gaps for target in spec.targets)
         self.register_buffer("parameters_4", torch.zeros(4, dtype=torch.float64))
         self.register_buffer("after_hours", torch.tensor(begins))
         self.register_buffer("horizon_hours", torch.tensor(horizons))
         self.register_buffer("sign", torch.tensor(signs))
+        # Only where there are any: without them a network has the parts that it always had.
+        if self.own:
+            own = [(t.gaps, t.floor_ms / HOUR_MS, t.prior_gap_ms / HOUR_MS) for t in spec.targets]
+            gaps, floors, priors = torch.tensor(own, dtype=torch.float64).unbind(1)
+            self.register_buffer("gaps", gaps.clone())
+            self.register_buffer("floor_hours", floors.clone())
+            self.register_buffer("prior_hours", priors.clone())
         self.set_parameters(parameters)
 
     def set_parameters(self, parameters: ProcessParameters) -> None:
@@ -89,7 +102,13 @@ class PurchaseProcess(nn.Module):
         odds = left * ((alpha + age) / (alpha + span)) ** shape
         alive = torch.where(repeats > 0, 1 / (1 + odds), torch.ones_like(odds))
         now, alive, shape = (alpha + age).unsqueeze(1), alive.unsqueeze(1), shape.unsqueeze(1)
-        occurs = alive * (1 - (now / (now + self.horizon_hours)) ** shape)
+        horizon = self.horizon_hours.unsqueeze(0)
+        if self.own:
+            expected = (self.prior_hours + span.unsqueeze(1)) / (1 + repeats.unsqueeze(1))
+            own = torch.minimum(self.gaps * expected, horizon.double())
+            own = torch.maximum(own, self.floor_hours)
+            horizon = torch.where(self.gaps > 0, own, horizon.double())
+        occurs = alive * (1 - (now / (now + horizon)) ** shape)
         if self.conditional:
             earlier = alive * (1 - (now / (now + self.after_hours)) ** shape)
             occurs = (occurs - earlier) / (1 - earlier).clamp(min=self.floor)

@@ -46,6 +46,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _KINDS: Final = (OCCURS, ABSENT, HAZARD, AMOUNT)
 _MOST: Final = 1e9
 """Bound of an amount, which is kept in units of 1/10,000 in 64 bits."""
+_MOST_GAPS: Final = 1e6
 _SHARE_ERROR: Final = 1e-6
 
 
@@ -226,12 +227,22 @@ def _in_targets(targets: tuple[Target, ...]) -> Iterator[str]:
             yield f"{where}: event_type {target.event_type} is no type of an event"
         yield from _out_of_range(f"{where}: horizon_ms", target.horizon_ms, 1, MAX_HORIZON_MS)
         yield from _out_of_range(f"{where}: after_ms", target.after_ms, 0, target.horizon_ms - 1)
+        yield from _in_own_horizon(target, where)
         if target.kind == AMOUNT and not 0 < target.most < _MOST:
             yield f"{where}: most is {target.most}, not an amount of money"
     try:
         Bins.of(targets)
     except ModelError as error:
         yield str(error)
+
+
+def _in_own_horizon(target: Target, where: str) -> Iterator[str]:
+    if not 0 <= target.gaps <= _MOST_GAPS:
+        yield f"{where}: gaps is {target.gaps}, not from 0 to {_MOST_GAPS:g}"
+    yield from _out_of_range(f"{where}: floor_ms", target.floor_ms, 0, target.horizon_ms)
+    yield from _out_of_range(f"{where}: prior_gap_ms", target.prior_gap_ms, 0, MAX_HORIZON_MS)
+    if target.gaps and not target.needs_orders:
+        yield f"{where}: gaps between orders are of {ABSENT!r} purchases only"
 
 
 def _in_intent(target: Target) -> Iterator[str]:

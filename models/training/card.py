@@ -271,6 +271,11 @@ def _target(target: Target) -> str:
         return f"- {target.name}: what is spent {until}, of which {target.most:g} counts at most"
     if target.in_session:
         until = f"in the rest of the session, {until}"
+    if target.gaps:
+        until = (
+            f"within {target.gaps:g} of the user's own expected gaps between orders, at least"
+            f" {target.floor_ms / _HOUR:g} h, at most {target.horizon_ms / _HOUR:g} h"
+        )
     asked = ", predicted at events only" if target.at_events else ""
     return f"- {target.name}: {'none' if target.kind == ABSENT else 'one'} {until}{asked}"
 

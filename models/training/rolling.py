@@ -33,7 +33,7 @@ from models.memory import give_back
 from models.targets import Target
 from models.training.gather import Gathered, Span, UserSample, fitting, gathered_of, span_of
 
-MAGIC: Final = b"intentstream training state 5\n"
+MAGIC: Final = b"intentstream training state 6\n"
 CHECKED_USERS: Final = 200
 _REPLAY_SALT: Final = 0x72
 

@@ -31,6 +31,12 @@ class TrainSettings(Section):
     churn_horizon_ms: Optional = CHURN_HORIZON_MS
     """Label of churn: no purchase within this time after an active history. "none": not predicted,
     and no alert is raised."""
+    churn_gaps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """The horizon of churn is the user's own: so many of the user's expected gaps between orders
+    (`expected_gap_ms` of alerts), at least churn_floor_ms and at most churn_horizon_ms, which is
+    then the longest. Unset: churn_horizon_ms for all."""
+    churn_floor_ms: Millis = DAY_MS
+    """The shortest horizon of a user's own, where churn_gaps is set."""
     cart_horizon_ms: Millis | None = None
     """Label of cart: an addition within this time. Unset: not predicted."""
     favourite_horizon_ms: Millis | None = None
@@ -137,6 +143,12 @@ class TrainSettings(Section):
             raise ValueError(
                 "nothing is predicted before the first trained model: set purchase_horizon_ms, "
                 "churn_horizon_ms or wait_edges_ms"
+            )
+        longest = self.churn_horizon_ms
+        if self.churn_gaps is not None and (longest is None or self.churn_floor_ms > longest):
+            raise ValueError(
+                f"churn_gaps needs churn_horizon_ms ({longest}) of at least churn_floor_ms"
+                f" ({self.churn_floor_ms})"
             )
         if self.spend_cap is not None and self.purchase_horizon_ms is None:
             raise ValueError("spend_cap needs purchase_horizon_ms, within which spending counts")

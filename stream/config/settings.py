@@ -206,14 +206,15 @@ class ChurnSettings(Section):
     cooldown_ms: Millis = 7 * DAY_MS
     """No new alert of a user within this time after the last one was closed."""
     escalate_after_ms: Millis = 7 * DAY_MS
-    gap_factor: float = Field(default=1.0, gt=0)
-    """A user is first evaluated after this many of their own expected gaps between purchases."""
+    gap_factor: float = Field(default=0.25, gt=0)
+    """A user is first evaluated after this many of their own expected gaps between purchases.
+    A later first look leaves little of the horizon of churn."""
     prior_gap_ms: Millis = 7 * DAY_MS
     """The expected gap assumed of a user with too few purchases to have one."""
     min_gap_ms: Millis = DAY_MS
     min_orders: int = Field(default=2, ge=1)
     """A user with fewer orders has no rhythm to break and raises no alert."""
-    recheck_factor: float = Field(default=1.1, gt=1)
+    recheck_factor: float = Field(default=1.25, gt=1)
     """While inactivity lasts, the next evaluation comes after this multiple of it so far."""
     raise_in_history: bool = False
     """Raise alerts of history (worker.history_age_ms) too; on the event clock they are in any case.

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from models.targets import Target
+
 I64 = NDArray[np.int64]
 
 HOUR: Final = 3_600_000
@@ -53,14 +55,25 @@ class Period:
     until: int
     """End of the data."""
     horizon: int
-    """A user is lost who buys nothing for so long."""
+    """A user is lost who buys nothing for so long; the longest one where there are own ones."""
     min_orders: int
     """Users with fewer orders do not count as lost."""
+    own: Target | None = None
+    """The target of churn, where its horizon is the user's own."""
 
     @property
     def matured(self) -> int:
         """The outcome of what happened before this is known."""
         return self.until - self.horizon
+
+    def ahead(self, orders: I64, at: int) -> int:
+        """How long a user with these orders must buy nothing from a time on to be lost."""
+        if self.own is None:
+            return self.horizon
+        known = orders[: int(np.searchsorted(orders, at, side="right"))]
+        span = int(known[-1] - known[0]) if len(known) else 0
+        gap = (self.own.prior_gap_ms + span) // max(len(known), 1)
+        return int(self.own.own_horizons(np.array([gap]))[0])
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Quality:
 def quality(alerts: Sequence[Raised], shop: Mapping[str, Times], period: Period) -> Quality:
     """Evaluate alerts; those outside the period do not count."""
     judged = [alert for alert in alerts if period.since <= alert.at < period.matured]
-    right = [_none_between(shop[a.user].orders, a.at, a.at + period.horizon) for a in judged]
+    right = [_right(a, shop, period) for a in judged]
     silences = np.array([_inactivity(shop[a.user].events, a.at) for a in judged], np.int64)
     lost, leads = _found(alerts, shop, period)
     return Quality(
@@ -147,7 +160,7 @@ def as_precise(
         judged = [a for a in alerts if period.since <= a.at < period.matured]
         if len(judged) < _FEWEST:
             return None
-        right = [_none_between(shop[a.user].orders, a.at, a.at + period.horizon) for a in judged]
+        right = [_right(a, shop, period) for a in judged]
         if np.mean(right) >= precision:
             return inactivity, alerts
     return None
@@ -187,8 +200,8 @@ def _found(
         orders = times.orders
         for number in range(period.min_orders - 1, len(orders)):
             last = int(orders[number])
-            over = last + period.horizon
-            known = period.since <= last and over <= period.until
+            over = last + period.ahead(orders, last)
+            known = period.since <= last and last + period.horizon <= period.until
             if not known or not _none_between(orders, last, over):
                 continue
             lost += 1
@@ -196,6 +209,12 @@ def _found(
             if mine:
                 leads.append(over - min(mine))
     return lost, leads
+
+
+def _right(alert: Raised, shop: Mapping[str, Times], period: Period) -> bool:
+    """Whether an alert's user bought nothing within the horizon after it."""
+    orders = shop[alert.user].orders
+    return _none_between(orders, alert.at, alert.at + period.ahead(orders, alert.at))
 
 
 def _none_between(orders: I64, after: int, until: int) -> bool:

@@ -103,9 +103,6 @@ class Plan:
             },
             "churn": {
                 "min_orders": self.min_orders,
-                # Early and then rarely: whoever will stay away for long is known soon after.
-                "gap_factor": 0.25,
-                "recheck_factor": 1.25,
                 "prior_gap_ms": self.prior_gap,
                 "min_gap_ms": self.min_gap,
                 "cooldown_ms": self.cooldown,

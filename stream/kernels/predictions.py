@@ -27,6 +27,7 @@ DIGITS: Final = 7
 _UNITS: Final = 10**DIGITS
 _AMOUNTS: Final = AMOUNT_UNIT
 _OFFSET, _USER, _PROBABILITY, _STATE_TIME, _EVENT_TIME, _COLD, _AUTOMATED, _WAIT, _SPEND = range(9)
+_HORIZON: Final = 9
 _MOMENT: Final = 3
 """Stands for the time in the id of a prediction at a timer."""
 _MARKS: Final = (
@@ -39,6 +40,7 @@ _MARKS: Final = (
     (_AUTOMATED, rb'(?<="automated":)false'),
     (_WAIT, rb'(?<="expected_wait_ms":)1'),
     (_SPEND, rb'(?<="expected_spend":)3\.5'),
+    (_HORIZON, rb'(?<="horizon_ms":)0(?=[,}])'),
 )
 """What stands in the pattern for what differs. Within texts a quote has a backslash before it."""
 _LONGEST_NUMBER: Final = 20
@@ -74,6 +76,8 @@ class Predictions(NamedTuple):
     """Expected waits, ms; [0] where the pattern has none."""
     spend: I64
     """Expected amounts, 1 / AMOUNT_UNIT; [0] likewise."""
+    horizons: I64
+    """[N,O] horizons of users' own, ms; of the pattern's O targets whose horizon is 0."""
 
 
 def pattern_of(blank: Prediction, topic: str, partition: int) -> Pattern:
@@ -233,7 +237,7 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
     odd = np.zeros(count, np.bool_)
     at = begin = 0
     for i in range(count):
-        end, k, start = predictions.user_ends[i], 0, 0
+        end, k, start, own = predictions.user_ends[i], 0, 0, 0
         for piece in range(len(pattern.ends)):
             stop = pattern.ends[piece]
             at = put_bytes(out, at, pattern.text, start, stop)
@@ -260,6 +264,9 @@ def write_predictions(pattern: Pattern, predictions: Predictions, out: U8, ends:
                 at = _boolean(predictions.automated[i], out, at)
             elif gap == _WAIT:
                 at = _integer(predictions.waits[i], out, at)
+            elif gap == _HORIZON:
+                at = _integer(predictions.horizons[i, own], out, at)
+                own += 1
             else:
                 at = _amount(predictions.spend[i], out, at)
         begin = end

@@ -58,7 +58,8 @@ class OutcomeRules:
     targets: tuple[Target, ...]
     """What is judged where a prediction has it; its horizon is the prediction's own."""
     churn_horizon_ms: int
-    """A raised alert is right when no purchase follows within this time after it."""
+    """A raised alert that does not tell its own horizon is right when no purchase follows within
+    this time after it."""
     grace_ms: int = 600_000
     """How much longer than its horizon a label waits for events that are under way."""
     order_gap_ms: int = 1_800_000
@@ -208,7 +209,7 @@ class OutcomeJoiner:
         if len(self._alert_ids) >= self._rules.max_pending:
             self._alert_ids.pop(next(iter(self._alert_ids)))
         self._raised += 1
-        horizon = self._rules.churn_horizon_ms
+        horizon = alert.horizon_ms or self._rules.churn_horizon_ms
         version = alert.model_version
         pending = Pending(
             alert.user_id,

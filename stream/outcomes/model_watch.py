@@ -294,7 +294,7 @@ class ModelWatch:
                 arm=alert.arm,
                 model_version=alert.model_version,
                 raised_at=alert.event_time,
-                horizon_ms=self._rules.churn_horizon_ms,
+                horizon_ms=alert.horizon_ms or self._rules.churn_horizon_ms,
                 returned_at=returned_at,
             )
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.history import PURCHASE, REFUND, SessionRules, Snapshot, snapshot
-from models.inputs.features import expected_gap, profile_of
+from models.inputs.features import expected_gap, own_horizons, profile_of
 from models.log.automation import automated
 from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
@@ -54,6 +54,8 @@ class AlertDraft:
     """[P] at ``now``."""
     silence: int
     expected_gap: int
+    horizon: int
+    """How far ahead the risk looks."""
     hidden: F32
     """[H] at ``now``."""
     offset: int
@@ -94,6 +96,8 @@ class _Evaluated:
 
     state: Snapshot
     gaps: I64
+    horizons: I64
+    """How far ahead each risk looks, ms."""
     profile: F32
     hidden: F32
     offsets: I64
@@ -116,6 +120,7 @@ class _Evaluated:
             profile=self.profile[i],
             silence=int(self.now[i]) - int(self.state.last_time[i]),
             expected_gap=int(self.gaps[i]),
+            horizon=int(self.horizons[i]),
             hidden=self.hidden[i],
             offset=int(self.offsets[i]),
             order_value=max(spend, 0) / max(orders, 1),
@@ -176,8 +181,9 @@ class ChurnWatch:
         drafts: list[AlertDraft] = []
         if column is not None:
             risk, offsets = judged.probabilities[:, column], judged.offsets[scored]
+            ahead = _horizons(scorer, column, state)
             found = _Evaluated(
-                state, gaps, judged.profile, judged.hidden, offsets, risk, now, decided
+                state, gaps, ahead, judged.profile, judged.hidden, offsets, risk, now, decided
             )
             moving = np.flatnonzero(walked[scored])
             drafts = self._advance(records, mine, moving, found, scorer, events)
@@ -215,7 +221,8 @@ class ChurnWatch:
         offsets = records["offset"][rows]
         if column is not None:
             risk = probabilities[:, column]
-            found = _Evaluated(state, gaps, profiles, hidden, offsets, risk, now, decided)
+            ahead = _horizons(scorer, column, state)
+            found = _Evaluated(state, gaps, ahead, profiles, hidden, offsets, risk, now, decided)
             drafts = self._advance(records, rows, np.arange(len(rows)), found, scorer, None)
         self._schedule(records, rows, state, gaps, now)
         return drafts, Inactive(state, offsets, now, probabilities)
@@ -328,6 +335,11 @@ def churn_column(scorer: ScorerLike) -> int | None:
     """Which target of the model is churn, None if it has none."""
     names = [target.name for target in scorer.targets]
     return names.index(CHURN) if CHURN in names else None
+
+
+def _horizons(scorer: ScorerLike, column: int, state: Snapshot) -> I64:
+    """How far ahead the risk of each of N users looks, ms."""
+    return own_horizons(scorer.targets[column : column + 1], state)[:, 0]
 
 
 def _ordered(events: Events, state: Snapshot, grace: int) -> NDArray[np.bool_]:

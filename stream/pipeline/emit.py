@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from models.history import AMOUNT_UNIT
-from models.inputs.features import PROFILE_FEATURES
+from models.inputs.features import PROFILE_FEATURES, own_horizons
 from models.kernels.repeats import CONTENT
 from models.populations import EVENT, TIMER
 from models.serving.recalibration import recalibrated
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.history import I64
+    from models.history import I64, Snapshot
     from models.inputs.features import F32
     from schemas.errors import InvalidMessage
     from schemas.pseudonym import Pseudonyms
@@ -109,19 +109,23 @@ class Emitter:
         probabilities_NK: F32,
         scorer: ScorerLike,
         *,
+        known: Snapshot,
         automated: NDArray[np.bool_],
         cold: NDArray[np.bool_],
         stale: bool,
         ranks: dict[str, Ranks],
         reason: PredictionReason | UnsetType = UNSET,
     ) -> list[Message] | Packed:
-        """One prediction per row; ``keys`` are user ids in UTF-8, ``cold`` is of users too new.
+        """One prediction per row; ``keys`` are user ids in UTF-8, ``known`` is their users' state.
+
+        ``cold`` is of users too new.
 
         At a timer (``reason``) both times are when it expired.
 
         Packed, unless there is something that the kernel does not write: rankings, or odd ids.
         """
         readout = readout_of(scorer.targets)
+        own = tuple(target for target in readout.targets if target.gaps)
         blank = self._blank(scorer, readout, reason, stale=stale)
         pattern = self._pattern(blank)
         users, user_ends = joined(keys)
@@ -137,6 +141,7 @@ class Emitter:
             automated,
             told.waits,
             told.spend,
+            own_horizons(own, known),
         )
         out, ends = room_for(pattern, columns), np.empty(len(keys), np.int64)
         odd = write_predictions(pattern, columns, out, ends)
@@ -170,7 +175,10 @@ class Emitter:
         return Prediction(
             prediction_id="",
             user_id="",
-            targets={t.name: TargetScore(0.0, t.horizon_ms) for t in readout.targets},
+            # A horizon of 0 stands for each user's own.
+            targets={
+                t.name: TargetScore(0.0, 0 if t.gaps else t.horizon_ms) for t in readout.targets
+            },
             expected_spend=None if readout.amount is None else 0.0,
             currency=UNSET if readout.amount is None else self._currency,
             expected_wait_ms=UNSET if bins is None else 0,
@@ -190,6 +198,7 @@ class Emitter:
         offset = int(of.offsets[i])
         scores = (of.scores_NS[i] / 10**DIGITS).tolist()
         survival = blank.survival
+        own = iter(of.horizons[i].tolist())
         if survival is not UNSET:
             after = scores[len(blank.targets) :]
             survival = [
@@ -207,7 +216,7 @@ class Emitter:
             ),
             user_id=key.decode(),
             targets={
-                name: TargetScore(score, target.horizon_ms)
+                name: TargetScore(score, target.horizon_ms or next(own))
                 for (name, target), score in zip(blank.targets.items(), scores, strict=False)
             },
             expected_spend=None if blank.expected_spend is None else int(of.spend[i]) / AMOUNT_UNIT,
@@ -244,8 +253,9 @@ class Emitter:
             risk=round(draft.risk, DIGITS),
             silence_ms=max(draft.silence, 0),
             expected_gap_ms=draft.expected_gap,
+            horizon_ms=draft.horizon,
             reasons=reasons,
-            value_at_risk=_value_at_risk(draft, scorer),
+            value_at_risk=_value_at_risk(draft),
             currency=self._currency,
             arm=arm_of(record, user, draft.raised_at),
             holdout_epoch=self._holdout.epoch(draft.raised_at) if raised else UNSET,
@@ -388,9 +398,7 @@ def _recalibration(scorer: ScorerLike) -> str | UnsetType:
     return UNSET if scorer.recalibration is None else scorer.recalibration.version
 
 
-def _value_at_risk(draft: AlertDraft, scorer: ScorerLike) -> float:
-    """Spend expected within the churn horizon at the user's own rhythm, times the risk."""
-    column = churn_column(scorer)
-    horizon = 0 if column is None else scorer.targets[column].horizon_ms
-    orders = horizon / max(draft.expected_gap, 1)
+def _value_at_risk(draft: AlertDraft) -> float:
+    """Spend expected within the horizon of the risk at the user's own rhythm, times the risk."""
+    orders = draft.horizon / max(draft.expected_gap, 1)
     return round(draft.order_value / AMOUNT_UNIT * orders * draft.risk, 4)

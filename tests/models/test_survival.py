@@ -37,6 +37,7 @@ def labelled(waits: np.ndarray, now: np.ndarray, end: int) -> Examples:
         user=np.arange(size, dtype=np.uint64),
         seen=np.zeros(size, np.int64),
         slot=np.zeros(size, np.int64),
+        horizon=np.tile([target.horizon_ms for target in BINS], (size, 1)),
         following=np.repeat(following[:, None], len(BINS), axis=1),
         spent=np.zeros((size, 0), np.int64),
         session_end=now,

@@ -50,7 +50,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_settings_reach_the_processes_by_file_and_secrets_by_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("INTENTSTREAM_CHURN__GAP_FACTOR", "9.0")
+    monkeypatch.setenv("INTENTSTREAM_CHURN__MIN_ORDERS", "9")
     monkeypatch.setenv("INTENTSTREAM_KAFKA__SASL_PASSWORD", "swordfish")
     user = tmp_path / "user.toml"
     user.write_text(
@@ -59,7 +59,7 @@ def test_settings_reach_the_processes_by_file_and_secrets_by_environment(monkeyp
     place = Place(tmp_path / "demo")
     place.root.mkdir()
     settings = place.settings(user, "host:1", "run-1.", plan_bundled().overrides())
-    assert settings.churn.gap_factor == 0.25
+    assert settings.churn.min_orders == 2
     assert settings.topics.events == "run-1.shop.events"
     assert settings.app_id == "run-1.demo"
     place.write(settings)

@@ -49,6 +49,7 @@ def written(
     rows: list[tuple[object, ...]],
     waits: tuple[int, ...] = (),
     spend: tuple[int, ...] = (),
+    own: tuple[tuple[int, ...], ...] = (),
 ) -> list[bytes | None]:
     """What the kernel writes for (user, offset, state time, event time, scores, cold, automated);
     None where it says that it cannot."""
@@ -59,6 +60,7 @@ def written(
         *(np.array(column, np.bool_) for column in (cold, automated)),
         np.array(waits, np.int64),
         np.array(spend, np.int64),
+        np.array(own, np.int64).reshape(len(rows), -1),
     )
     pattern = pattern_of(like, topic, 3)
     ends = np.empty(len(rows), np.int64)
@@ -152,6 +154,19 @@ def test_the_bytes_are_msgspecs_with_waits_and_amounts_too(
     for value, row, (*_, wait, spend) in zip(found, whole, drawn, strict=True):
         want = wanted(like, "t", row, wait, spend)
         assert value == want if value is not None else b"\\" in want
+
+
+def test_horizons_of_users_own() -> None:
+    """Where the blank's horizon is 0 each prediction has its own."""
+    fixed = {"purchase": TargetScore(0, 7)}
+    like = blank(targets={**fixed, "churn": TargetScore(0, 0)})
+    drawn = [(f"u{i}", i, 6, 7, (1, 2), True, False) for i in range(3)]
+    ahead = (1, 86_400_000, 10**15)
+    for found, row, one in zip(
+        written(like, "t", drawn, own=tuple((one,) for one in ahead)), drawn, ahead, strict=True
+    ):
+        with_horizon = blank(targets={**fixed, "churn": TargetScore(0, one)})
+        assert found == wanted(with_horizon, "t", row)
 
 
 def test_every_small_and_every_round_probability() -> None:

@@ -11,6 +11,7 @@ import pytest
 from models.evaluate import roc_auc
 from models.survival import hazard_targets
 from schemas.events import EventType
+from schemas.outputs import TargetScore
 from stream.outcomes.joiner import OutcomeJoiner
 from tests.stream.outcomes.tools import (
     CHURN_DAYS,
@@ -74,6 +75,22 @@ def test_churn_is_the_absence_of_a_purchase_and_needs_a_rhythm():
     figures = joiner.figures("churn")
     assert (figures.matured, figures.base_rate) == (2, 0.5)
     assert joiner.figures("purchase").matured == 3
+
+
+@pytest.mark.parametrize(("bought", "right"), [(9, 0), (11, 1), (None, 1)])
+def test_an_alert_and_a_prediction_are_judged_by_their_own_horizon(bought, right):
+    joiner = OutcomeJoiner(rules())
+    buy(joiner, "ann", -5)
+    buy(joiner, "ann", -1)
+    said = prediction("ann", 0, 0.3)
+    said.targets["churn"] = TargetScore(0.7, 10 * DAY)
+    joiner.prediction(said)
+    joiner.alert(raised("ann", 0, horizon_ms=10 * DAY))
+    if bought is not None:
+        buy(joiner, "ann", bought)
+    pass_time(joiner, 12)
+    assert (joiner.alerts().right, joiner.alerts().wrong) == (right, 1 - right)
+    assert joiner.figures("churn").base_rate == right
 
 
 def test_lines_of_one_order_do_not_make_a_rhythm():

@@ -83,7 +83,7 @@ def _listed(entry, names: str | None):
     return UNSET if names is None else [entry(name, 0.1) for name in names]
 
 
-def raised(user: str, days: float, state: str = "raised") -> ChurnAlert:
+def raised(user: str, days: float, state: str = "raised", **changes) -> ChurnAlert:
     return ChurnAlert(
         alert_id=alert_id(user, state, at(days)),
         episode=alert_id(user, "raised", at(days)),
@@ -99,6 +99,7 @@ def raised(user: str, days: float, state: str = "raised") -> ChurnAlert:
         model_version="m1",
         event_time=at(days),
         source=Source("events", 0, 0),
+        **changes,
     )
 
 

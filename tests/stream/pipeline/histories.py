@@ -15,6 +15,8 @@ from tests.logs import START, TARGETS
 NOW = START + 1_800 * DAY_MS
 """Five years after the beginning of the history."""
 ALERTING: dict[str, object] = {
+    "gap_factor": 1.0,
+    "recheck_factor": 1.1,
     "raise_at": 0.3,
     "resolve_at": 0.1,
     "escalate_at": 0.4,
