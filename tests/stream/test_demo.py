@@ -69,7 +69,7 @@ def test_settings_reach_the_processes_by_file_and_secrets_by_environment(monkeyp
     assert [name for name in environment if name.startswith("INTENTSTREAM_")] == [
         "INTENTSTREAM_KAFKA__SASL_PASSWORD"
     ]
-    monkeypatch.delenv("INTENTSTREAM_CHURN__GAP_FACTOR")
+    monkeypatch.delenv("INTENTSTREAM_CHURN__MIN_ORDERS")
     assert load_settings(place.config) == settings
 
 
