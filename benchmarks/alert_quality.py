@@ -23,6 +23,7 @@ import torch
 import typer
 
 from models.errors import TrainingError
+from models.evaluation.leaver_rules import DAY, Times
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import CHURN
@@ -31,10 +32,8 @@ from schemas.events import EventType
 from stream.config.settings import Settings, load_settings
 from stream.config.targets import churn_horizon_of, targets_of
 from stream.demo.alert_figures import (
-    DAY,
     Period,
     Raised,
-    Times,
     as_many,
     as_precise,
     orders_of,
@@ -47,21 +46,12 @@ from stream.learning.sources import FromFiles
 from stream.learning.trainer import run_round
 from stream.replay.report import Report
 from stream.simulate import Faults, deliver, simulate
-from stream.simulate import Plan as ShopPlan
+from stream.simulate.plan import LEAVERS
 from stream.simulate.wire import write_lines
 from stream.testing import PipelineDriver
 
 REFRESHES: Final = 2
 """As in a demo of two minutes."""
-SHOP: Final = ShopPlan(
-    users=4_000,
-    events=400_000,
-    start=1_700_006_400_000,
-    days=240,
-    seed=7,
-    purchase_share=0.08,
-    lifetime_days=150,
-)
 SHOPS: Final = ("online-retail", "simulated")
 
 
@@ -82,8 +72,8 @@ def plan_of(shop: str, folder: Path) -> Plan:
         return plan_bundled()
     path = folder / "events.jsonl"
     if not path.exists():
-        write_lines(deliver(simulate(SHOP), Faults()), path, Report())
-    return scaled(path, "jsonl", SHOP.start, SHOP.end)
+        write_lines(deliver(simulate(LEAVERS), Faults()), path, Report())
+    return scaled(path, "jsonl", LEAVERS.start, LEAVERS.end)
 
 
 def train(plan: Plan, settings: Settings) -> list[str]:

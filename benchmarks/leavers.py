@@ -1,7 +1,8 @@
 """Rules that find leavers, at one precision: `python -m benchmarks.leavers`, without a broker.
 
 The fixed rule "no event for so long", multiples of the user's own gap, and a logistic regression on
-inactivity and the user's own gaps that learns from the log before the cut. See `leaver_rules.py`.
+inactivity and the user's own gaps that learns from the log before the cut. See
+`models/evaluation/leaver_rules.py`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ import numpy as np
 import typer
 
 from benchmarks.alert_quality import SHOPS, plan_of
-from benchmarks.leaver_rules import FEATURES, Own, ask, best, column, curve, logistic, to_json
+from models.evaluation.leaver_rules import (
+    DAY,
+    FEATURES,
+    Own,
+    Times,
+    ask,
+    best,
+    column,
+    curve,
+    logistic,
+    to_json,
+)
 from schemas.codec import decode_event
 from schemas.events import EventType
 from stream.config.settings import Settings
-from stream.demo.alert_figures import DAY, Times, orders_of
+from stream.demo.alert_figures import orders_of
 from stream.demo.feed import Feed
 from stream.demo.plan import Plan
 from stream.replay.report import Report

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.evaluation.leaver_rules import DAY, Times
 from stream.demo.alert_figures import (
-    DAY,
     Period,
     Quality,
     Raised,
-    Times,
     as_many,
     as_precise,
     fixed_rule,

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.dataset import Examples, window_start
+from models.data.dataset import Examples
 from models.data.spend import shares
 from models.data.split import CALIBRATION, SLICES, STOPPING, TRAIN, VALIDATION
 from models.errors import EvaluationError
-from models.history import PURCHASE, SessionRules, Trace, history_dtype
+from models.evaluation.moments import Histories
+from models.history import PURCHASE, Trace
 from models.inputs import features
-from models.inputs.apply import apply_in_order
-from models.inputs.recent import recent_along
-from models.log.eventlog import EventLog, OrderedLog, in_order
+from models.log.eventlog import EventLog, OrderedLog
 from models.targets import ABSENT, AMOUNT, Target
 
 F64 = NDArray[np.float64]
@@ -31,7 +30,6 @@ CALIBRATION_SHARE = 0.15
 """Share of the users whose points at the training cuts calibrate."""
 STOPPING_SHARE = 0.1
 """Share of the users whose points there end the fits that go on until they are ended."""
-HISTORY_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,8 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
             beginning or the end of the data.
     """
     _check(log, protocol)
-    ordered = in_order(log, None)
-    rows = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
-    records = np.zeros(len(ordered.starts), history_dtype(HISTORY_LENGTH))
-    before, rules = records.copy(), SessionRules()
-    trace = apply_in_order(records, rows, ordered.log.events, rules)
-    ids, nums = features.event_inputs(trace)
+    histories = Histories.of(log)
+    ordered, rows, trace = histories.ordered, histories.rows, histories.trace
     drawn = np.random.default_rng(seed).random(len(ordered.starts))
     held_out = np.select(
         [drawn < CALIBRATION_SHARE, drawn < CALIBRATION_SHARE + STOPPING_SHARE],
@@ -112,24 +106,15 @@ def cut_points(log: EventLog, protocol: Protocol, seed: int) -> CutPoints:
     label = np.concatenate([part[3] for part in parts])
     slices = np.concatenate([np.broadcast_to(part[5], len(part[0])) for part in parts])
     weight = np.concatenate([np.full(len(part[0]), part[4]) for part in parts])
-    position = event - ordered.starts[row]
-    recent = recent_along(before, rows, ordered.log.events, rules, event, row, cut_of)
     for which, name in enumerate(SLICES):
         _two_classes(label[slices == which], "test" if which == VALIDATION else name)
-    examples = Examples(
-        ids=ids,
-        nums=nums,
-        time=ordered.log.events.time,
-        event=event,
-        start=event - position + window_start(position, HISTORY_LENGTH),
-        now=cut_of,
-        profile=features.profile(trace.snapshot.take(event), recent, cut_of),
-        labels=label[:, None].astype(np.float32),
+    examples = histories.examples(
+        event,
+        row,
+        cut_of,
+        labels_QK=label[:, None].astype(np.float32),
         weight=(weight / weight[np.isin(slices, (TRAIN, STOPPING))].mean()).astype(np.float32),
-        slice=slices.astype(np.int8),
-        user=ordered.log.users[event],
-        seen=position.astype(np.int64),
-        at_event=np.zeros(len(event), np.bool_),
+        slices=slices.astype(np.int8),
     )
     return CutPoints(examples, cut_of, ordered.log.events.time[event])
 

@@ -62,12 +62,12 @@ def _section(result: TaskResult, picture: str) -> str:
 
 
 def verdict(result: TaskResult) -> str:
-    """How the best network over sequences fares against the default; empty if none took part.
+    """Who wins by the criterion, and how the best network over sequences fares against it.
 
     The networks over sequences are those that have training curves.
     """
     if not result.curves:
-        return ""
+        return f"{result.default}, a {result.models[result.default].kind}, wins."
     winner, rival = result.default, result.best_of(result.curves)
     if winner == rival:
         return f"{winner}, a network over sequences, wins."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from models.errors import EvaluationError
-from models.evaluation.results import F64, TaskResult
+from models.evaluation.results import F64, Panel, TaskResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,11 @@ def draw(result: TaskResult, folder: Path) -> Path:
     Raises:
         EvaluationError: matplotlib is not installed, or the file cannot be written.
     """
-    figure = _figure((15, 8.6) if len(result.labels) else (7, 3.4))
-    if len(result.labels):
+    figure = _figure(_size(result))
+    if result.panels:
+        for place, panel in enumerate(result.panels):
+            _panel(figure.add_subplot(1, len(result.panels), place + 1), panel)
+    elif len(result.labels):
         axes = figure.subplots(2, 3)
         _receiver(axes[0, 0], result)
         _precision(axes[0, 1], result)
@@ -50,6 +53,21 @@ def draw(result: TaskResult, folder: Path) -> Path:
     except OSError as error:
         raise EvaluationError(f"cannot write {path}: {error}") from error
     return path
+
+
+def _size(result: TaskResult) -> tuple[float, float]:
+    """In inches."""
+    if result.panels:
+        return 5.5 * len(result.panels), 4.3
+    return (15, 8.6) if len(result.labels) else (7, 3.4)
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    for name, (x, y) in panel.lines.items():
+        axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, label=name)
+    if panel.diagonal:
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.6)
+    _finish(axes, panel.title, panel.x, panel.y)
 
 
 def _figure(size: tuple[float, float]) -> Any:

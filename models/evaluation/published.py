@@ -286,7 +286,23 @@ def _published(task: ReturnTask, scorer: Scorer, points: CutPoints, test: Index)
 
 
 def _trained(task: ReturnTask, log: EventLog, seed: int) -> Scorer:
-    horizon, end = task.days * DAY, _ms(task.shop.test[0])
+    targets = shop_targets(PURCHASE, task.days * DAY, task.days * DAY)
+    return trained(task.name, log, targets, _ms(task.shop.test[0]), seed)
+
+
+def trained(task: str, log: EventLog, targets: tuple[Target, ...], end: int, seed: int) -> Scorer:
+    """What the trainer publishes of the events before `end`, ms.
+
+    Args:
+        task: for the message of an error.
+        log: events; those at or after `end` are not shown.
+        targets: what to predict.
+        end: when the trainer runs.
+        seed: of the draw of examples, the weights and the batches.
+
+    Raises:
+        EvaluationError: nothing was published, and why.
+    """
     base = TrainConfig()
     settings = replace(
         base,
@@ -294,9 +310,8 @@ def _trained(task: ReturnTask, log: EventLog, seed: int) -> Scorer:
         fit=replace(base.fit, seed=seed),
         drop_late=False,
     )
-    targets = shop_targets(PURCHASE, horizon, horizon)
     try:
         found = train(log.until(end - 1), targets, settings, created_at=end, device="cpu")
     except (DatasetError, TrainingError) as error:
-        raise EvaluationError(f"{task.name}: the trainer published nothing: {error}") from error
+        raise EvaluationError(f"{task}: the trainer published nothing: {error}") from error
     return Scorer.of_script(found.script, found.manifest)

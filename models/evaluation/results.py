@@ -60,6 +60,19 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A part of a task's picture: lines by name."""
+
+    title: str
+    x: str
+    y: str
+    lines: dict[str, tuple[F64, F64]]
+    """Name -> (x, y) of its places."""
+    diagonal: bool = False
+    """Whether the line on which both are equal is drawn."""
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """All models on one task."""
 
@@ -78,6 +91,8 @@ class TaskResult:
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Network -> (training loss, stopping loss) by epoch, of the first seed."""
     slices: tuple[Slice, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    """What is drawn, in place of the curves of the test points; of the first seed."""
     reference: dict[str, ModelResult] = field(default_factory=dict)
     """What no model can know: shown beside the others, never the default."""
 

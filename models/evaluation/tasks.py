@@ -20,6 +20,7 @@ from models.evaluation import (
     taobao_interest_24h,
     taobao_next,
     taobao_purchase_24h,
+    timeliness,
 )
 from models.evaluation.contest import ContestConfig, Say
 from models.evaluation.pool import Part, evaluate_parts
@@ -27,6 +28,7 @@ from models.evaluation.recsys2025 import task as recsys2025
 from models.evaluation.results import TaskResult
 from models.evaluation.sessions import tasks as sessions
 from models.evaluation.simulated_shop import SimulatedShop
+from models.log.eventlog import EventLog
 
 Evaluate = Callable[[Sequence[Path], ContestConfig, Say], list[TaskResult]]
 
@@ -41,13 +43,14 @@ ON_FILES: Final[dict[str, Evaluate]] = {
     recsys2025.TASK: recsys2025.evaluate,
     **sessions.TASKS,
     live_recalibration.RETAIL: live_recalibration.evaluate_retail,
+    timeliness.RETAIL: timeliness.evaluate_retail,
 }
 SIMULATED: Final[dict[str, Callable[[SimulatedShop, ContestConfig, Say], list[TaskResult]]]] = {
     simulated_shop.TASK: simulated_shop.evaluate,
     simulated_return.TASK: simulated_return.evaluate,
     live_recalibration.DRIFTING: live_recalibration.evaluate_drifting,
 }
-TASKS: Final = (*ON_FILES, *SIMULATED)
+TASKS: Final = (*ON_FILES, *SIMULATED, timeliness.SIMULATED)
 ALL: Final = "all"
 OPTIONAL: Final[dict[str, Callable[[Sequence[Path]], bool]]] = {
     recsys2025.TASK: recsys2025.found_in,
@@ -67,6 +70,8 @@ class Sources:
     """Folders of the public files."""
     simulated: Callable[[], SimulatedShop]
     """Draws the simulated shop; a function of a module."""
+    leaving: Callable[[], EventLog]
+    """Draws events of a shop that users leave; likewise."""
 
 
 def run(
@@ -96,6 +101,8 @@ def _parts(name: str, sources: Sources, config: ContestConfig) -> list[Part]:
     cost = COSTS.get(name, 0.0)
     if name in SIMULATED:
         return [Part(name, partial(_simulated, name, sources, config), cost)]
+    if name == timeliness.SIMULATED:
+        return [Part(name, partial(_leaving, sources, config), cost)]
     if name == published.GROUP:
         return [
             Part(part, partial(published.evaluate_part, part, sources.folders, config), cost)
@@ -106,6 +113,10 @@ def _parts(name: str, sources: Sources, config: ContestConfig) -> list[Part]:
 
 def _simulated(name: str, sources: Sources, config: ContestConfig, say: Say) -> list[TaskResult]:
     return SIMULATED[name](sources.simulated(), config, say)
+
+
+def _leaving(sources: Sources, config: ContestConfig, say: Say) -> list[TaskResult]:
+    return timeliness.evaluate_simulated(sources.leaving(), config, say)
 
 
 def _all(sources: Sources) -> list[str]:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from models.evaluation.results import TaskResult
     from models.evaluation.simulated_shop import SimulatedShop
+    from models.log.eventlog import EventLog
+    from stream.simulate.plan import Plan
+    from stream.simulate.shop import Shop
 
 app = typer.Typer()
 
@@ -25,7 +31,8 @@ def evaluate(
         typer.Argument(
             help="all, or cdnow_return, online_retail_return, online_retail_spend, "
             "taobao_purchase_24h, taobao_interest_24h, taobao_next, published, simulated_shop, "
-            "simulated_return, sessions_simulated, sessions_taobao; "
+            "simulated_return, sessions_simulated, sessions_taobao, live_online_retail, "
+            "live_drifting_shop, alerts_online_retail, alerts_simulated_shop; "
             "recsys2025 (docs/recsys2025.md), "
             "sessions_rees46, sessions_retailrocket: in all where --data has their files."
         ),
@@ -62,7 +69,7 @@ def evaluate(
         seeds=tuple(range(seeds)),
         networks=NETWORKS if networks is None else tuple(networks.split(",")),
     )
-    sources = Sources(folders, _simulated)
+    sources = Sources(folders, _simulated, _leaving)
     jobs = jobs or os.cpu_count() or 1
     results = run(task, sources, config, lambda line: typer.echo(line, err=True), jobs)
     if str(json_out) != "-":
@@ -100,12 +107,8 @@ def _simulated() -> SimulatedShop:
     """A shop with many purchases per user, so that their own hazards can be known from them."""
     import numpy as np
 
-    from models.encoding import hash64, item_code
     from models.evaluation.simulated_shop import SimulatedShop
-    from models.history import AMOUNT_UNIT, Events
-    from models.log.eventlog import EventLog
     from stream.simulate import Plan, simulate
-    from stream.simulate.truth import user_id
 
     plan = Plan(
         users=_USERS,
@@ -117,7 +120,34 @@ def _simulated() -> SimulatedShop:
         lifetime_days=100_000,
     )
     shop = simulate(plan)
-    names = np.array([hash64(user_id(index)) for index in range(_USERS)], np.uint64)
+    log, names = _log_of(plan, shop)
+    order = np.argsort(names)
+
+    def probability(users: Any, times: Any, horizon_ms: int) -> Any:
+        index = order[np.searchsorted(names[order], users)]
+        return shop.truth.true_probability(index, times, horizon_ms)
+
+    return SimulatedShop(log, probability, _START, _DAYS)
+
+
+def _leaving() -> EventLog:
+    """A shop that users leave."""
+    from stream.simulate import simulate
+    from stream.simulate.plan import LEAVERS
+
+    return _log_of(LEAVERS, simulate(LEAVERS))[0]
+
+
+def _log_of(plan: Plan, shop: Shop) -> tuple[EventLog, NDArray[np.uint64]]:
+    """The events of a simulated shop, and the hash of each of its users."""
+    import numpy as np
+
+    from models.encoding import hash64, item_code
+    from models.history import AMOUNT_UNIT, Events
+    from models.log.eventlog import EventLog
+    from stream.simulate.truth import user_id
+
+    names = np.array([hash64(user_id(index)) for index in range(plan.users)], np.uint64)
     items = np.array([item_code(str(index)) for index in range(plan.items)], np.uint32)
     events = Events(
         time=shop.time,
@@ -129,10 +159,4 @@ def _simulated() -> SimulatedShop:
         order=np.zeros(len(shop.time), np.uint32),
         quantity=shop.quantity.astype(np.uint32),
     )
-    order = np.argsort(names)
-
-    def probability(users: Any, times: Any, horizon_ms: int) -> Any:
-        index = order[np.searchsorted(names[order], users)]
-        return shop.truth.true_probability(index, times, horizon_ms)
-
-    return SimulatedShop(EventLog(names[shop.user], events), probability, _START, _DAYS)
+    return EventLog(names[shop.user], events), names

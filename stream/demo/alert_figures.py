@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.leaver_rules import DAY, HOUR, Times
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -19,21 +21,9 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 
-HOUR: Final = 3_600_000
-DAY: Final = 24 * HOUR
 _NEVER: Final = 2**62
 _FEWEST: Final = 20
 """Alerts of which a precision is known."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """What is known of a user afterwards."""
-
-    events: I64
-    """[N] times of all events, ascending."""
-    orders: I64
-    """[M] times of the orders, ascending, each once."""
 
 
 @dataclass(frozen=True)

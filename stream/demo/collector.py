@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from models.evaluation.leaver_rules import Times
 from models.history import PURCHASE
 from schemas.codec import decode, decode_event
 from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, Prediction
-from stream.demo.alert_figures import Raised, Times, orders_of
+from stream.demo.alert_figures import Raised, orders_of
 from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.order_times import line_of

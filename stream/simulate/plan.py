@@ -6,7 +6,7 @@ from typing import Final
 
 from stream.errors import StreamError
 
-__all__ = ["DAY_MS", "Plan", "SimulateError"]
+__all__ = ["DAY_MS", "LEAVERS", "Plan", "SimulateError"]
 
 DAY_MS: Final = 86_400_000
 _MOST_USERS: Final = 100_000_000
@@ -86,3 +86,15 @@ class Plan:
     def end(self) -> int:
         """First millisecond after the period."""
         return self.start + round(self.days * DAY_MS)
+
+
+LEAVERS: Final = Plan(
+    users=4_000,
+    events=400_000,
+    start=1_700_006_400_000,
+    days=240,
+    seed=7,
+    purchase_share=0.08,
+    lifetime_days=150,
+)
+"""A shop that users leave, for what is said of churn alerts."""

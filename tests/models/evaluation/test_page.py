@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.errors import EvaluationError
 from models.evaluation.page import table, verdict, write_report
-from models.evaluation.results import ModelResult, Slice, TaskResult
+from models.evaluation.pictures import draw
+from models.evaluation.results import ModelResult, Panel, Slice, TaskResult
 
 
 def binary() -> TaskResult:
@@ -74,7 +76,20 @@ def test_the_page_says_who_wins_against_the_networks_over_sequences() -> None:
         "gru, a network, wins: recency, the best of the networks over sequences, is 0.1000 behind "
         "it in log_loss."
     )
-    assert verdict(replace(result, curves={})) == ""
+    assert verdict(replace(result, curves={})) == "gru, a network, wins."
+    assert verdict(ranking()) == "recent, a baseline, wins."
+
+
+def test_panels_are_drawn_in_place_of_curves(tmp_path: Path) -> None:
+    lines = {"rule": (np.linspace(0, 1, 20), np.linspace(1, 0, 20))}
+    one = Panel("recall against precision", "precision", "recall", lines, diagonal=True)
+    drawn = []
+    for panels in ((one,), (one, one)):
+        path = draw(replace(ranking(), panels=panels), tmp_path / str(len(panels)))
+        with Image.open(path) as image:
+            drawn.append(image.size)
+        assert 2_000 < path.stat().st_size < 60_000
+    assert drawn[1][0] == 2 * drawn[0][0]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ def nothing() -> object:
 
 @pytest.mark.parametrize("wanted", ["cdnow", "", "ALL"])
 def test_an_unknown_task_is_refused(wanted: str) -> None:
-    sources = Sources((), nothing)  # type: ignore[arg-type]
+    sources = Sources((), nothing, nothing)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match=r"no task .*all, cdnow_return, online_retail"):
         run(wanted, sources, ContestConfig(), lambda _: None)
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
-    sources = Sources((tmp_path,), nothing)  # type: ignore[arg-type]
+    sources = Sources((tmp_path,), nothing, nothing)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match=r"CDNOW_master\.txt is in none of"):
         run("cdnow_return", sources, ContestConfig(), lambda _: None)
 

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.demo.alert_figures import DAY, HOUR
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stream.demo.alert_figures import Times
+    from collections.abc import Callable, Mapping
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
 NONE: Final = 2**62
 QUESTIONS: Final = 60
 """Per horizon of a user, at most two a day."""
@@ -35,6 +33,16 @@ LONGEST: Final = 2.5
 QUANTILES: Final = np.concatenate([np.linspace(0.02, 0.98, 60), np.linspace(0.981, 0.9999, 25)])
 _STEPS: Final = 30
 _RIDGE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Times:
+    """What is known of a user afterwards."""
+
+    events: I64
+    """[N] times of all events, ascending."""
+    orders: I64
+    """[M] times of the orders, ascending, each once."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,54 @@ class Own:
         """Expected gap after the last of some orders."""
         known = len(orders) - 1
         return float((orders[-1] - orders[0] + self.prior_gap) / (known + 1))
+
+    def horizon(self, orders: I64) -> int:
+        """How long without an order is gone, ms."""
+        return int(max(self.floor, self.factor * self.gap(orders)))
+
+
+@dataclass(frozen=True)
+class Question:
+    """An order after which a rule is asked."""
+
+    events: I64
+    """[N] times of all of the user's events."""
+    begin: int
+    """Time of the order."""
+    end: int
+    """No question at or after it."""
+    gap: float
+    """Expected between the user's orders."""
+    horizon: int
+
+
+def regularly(asked: Question) -> I64:
+    """Twice a day, or `QUESTIONS` times per horizon."""
+    step = max(DAY // 2, asked.horizon // QUESTIONS)
+    return np.arange(asked.begin + DAY // 2, asked.end, step)
+
+
+@dataclass(frozen=True)
+class AtTimers:
+    """When the engine's timers evaluate a user; defaults are those of the demo's plans."""
+
+    gap_factor: float = 0.25
+    """Expected gaps after an event."""
+    recheck_factor: float = 1.25
+    """From then on whenever the inactivity has grown by this factor."""
+    min_gap: int = DAY
+
+    def __call__(self, asked: Question) -> I64:
+        """The times after an order, each event beginning anew, ms."""
+        events = asked.events[(asked.events >= asked.begin) & (asked.events < asked.end)]
+        first = max(self.min_gap, int(self.gap_factor * asked.gap))
+        steps = [first]
+        while steps[-1] < asked.end - asked.begin:
+            steps.append(int(steps[-1] * self.recheck_factor))
+        at = events[:, None] + np.array(steps)
+        ends = np.append(events[1:], asked.end)
+        found: I64 = at[at < ends[:, None]]
+        return found
 
 
 @dataclass(frozen=True)
@@ -69,6 +125,8 @@ class Asked:
     """[M] time of the next one, `NONE`."""
     horizon: I64
     """[M]"""
+    user: NDArray[np.intp]
+    """[M] which of the shop's users, in their order."""
 
     @property
     def gone(self) -> NDArray[np.bool_]:
@@ -104,18 +162,39 @@ class Found:
     lead_days: float
 
 
-def ask(shop: Mapping[str, Times], own: Own, min_orders: int, until: int) -> Asked:
-    """All questions that a shop's log allows up to ``until``."""
-    order, at, rows, last, following, horizon = [], [], [], [], [], []
-    for times in shop.values():
+def ask(
+    shop: Mapping[Any, Times],
+    own: Own,
+    min_orders: int,
+    until: int,
+    moments: Callable[[Question], I64] = regularly,
+    since: int = 0,
+) -> Asked:
+    """All questions that a shop's log allows up to ``until``.
+
+    Args:
+        shop: user -> events and orders.
+        own: when a user counts as gone.
+        min_orders: orders from which on a user can be lost.
+        until: end of the log, ms.
+        moments: when a rule is asked after an order.
+        since: orders before it are not asked about, ms.
+    """
+    order, at, rows = [], [], []
+    last: list[int] = []
+    following: list[int] = []
+    horizon: list[int] = []
+    users: list[int] = []
+    for user, times in enumerate(shop.values()):
         events, orders = times.events, times.orders
         for number in range(max(min_orders, 1) - 1, len(orders)):
             begin = int(orders[number])
+            if begin < since:
+                continue
             after = int(orders[number + 1]) if number + 1 < len(orders) else NONE
-            gap = own.gap(orders[: number + 1])
-            away = int(max(own.floor, own.factor * gap))
+            gap, away = own.gap(orders[: number + 1]), own.horizon(orders[: number + 1])
             end = min(after, begin + int(LONGEST * away), until)
-            times_asked = np.arange(begin + DAY // 2, end, max(DAY // 2, away // QUESTIONS))
+            times_asked = moments(Question(events, begin, end, gap, away))
             if len(times_asked):
                 order.append(np.full(len(times_asked), len(last), np.intp))
                 at.append(times_asked)
@@ -123,6 +202,7 @@ def ask(shop: Mapping[str, Times], own: Own, min_orders: int, until: int) -> Ask
             last.append(begin)
             following.append(after)
             horizon.append(away)
+            users.append(user)
     return Asked(
         np.concatenate(order),
         np.concatenate(at),
@@ -130,6 +210,7 @@ def ask(shop: Mapping[str, Times], own: Own, min_orders: int, until: int) -> Ask
         np.array(last, np.int64),
         np.array(following, np.int64),
         np.array(horizon, np.int64),
+        np.array(users, np.intp),
     )
 
 
@@ -194,27 +275,88 @@ def logistic(asked: Asked, until: int) -> F64:
     return found
 
 
-def curve(asked: Asked, scores: F64, since: int, until: int) -> list[Found]:
-    """What a rule does at each of its thresholds in [since, until), where outcomes are known."""
+@dataclass(frozen=True)
+class Tally:
+    """What a rule does at each of T thresholds to each of U users."""
+
+    raised_UT: F64
+    """Alerts whose outcome is known."""
+    right_UT: F64
+    """Of these the right ones."""
+    found_UT: F64
+    """Lost orders that were found."""
+    lost_U: F64
+    """Lost orders."""
+    lead_days_T: F64
+    """Median over the found ones; NaN without any."""
+
+    def precision(self, weights_BU: F64) -> F64:
+        """[B,T] with so many times each user; NaN without an alert."""
+        raised = weights_BU @ self.raised_UT
+        with np.errstate(invalid="ignore"):
+            found: F64 = (weights_BU @ self.right_UT) / raised
+        return found
+
+    def recall(self, weights_BU: F64) -> F64:
+        """[B,T] likewise; NaN where nobody is lost."""
+        with np.errstate(invalid="ignore"):
+            found: F64 = (weights_BU @ self.found_UT) / (weights_BU @ self.lost_U)[:, None]
+        return found
+
+    def recall_at(self, precision: float, weights_BU: F64) -> F64:
+        """[B] of the threshold of that precision or above that finds most; NaN: none does."""
+        good = self.precision(weights_BU) >= precision
+        recall = np.where(good, self.recall(weights_BU), -1.0).max(axis=1)
+        return np.where(recall > 0, recall, np.nan)
+
+
+def tally(asked: Asked, scores: F64, since: int, until: int) -> Tally:
+    """What a rule does at each of its thresholds after orders of [since, until)."""
     over = asked.last + asked.horizon
-    lost = (asked.last >= since) & (over <= until) & (asked.following > over)
-    thresholds = np.unique(np.quantile(scores[asked.at >= since], QUANTILES))
-    found = []
-    for threshold in thresholds:
-        hits = np.flatnonzero(scores >= threshold)
+    counts = asked.last >= since
+    lost = counts & (over <= until) & (asked.following > over)
+    thresholds = np.unique(np.quantile(scores[counts[asked.order]], QUANTILES))
+    users = int(asked.user.max()) + 1
+    shape = (users, len(thresholds))
+    raised, right, found = (np.zeros(shape) for _ in range(3))
+    leads = np.full(len(thresholds), np.nan)
+    for place, threshold in enumerate(thresholds):
+        hits = np.flatnonzero((scores >= threshold) & counts[asked.order])
         orders, first = np.unique(asked.order[hits], return_index=True)
         hits = hits[first]
-        judged = hits[asked.at[hits] >= since]
-        judged = judged[asked.at[judged] + asked.horizon[asked.order[judged]] <= until]
+        known = hits[asked.at[hits] + asked.horizon[asked.order[hits]] <= until]
+        by = asked.user[asked.order[known]]
+        raised[:, place] = np.bincount(by, minlength=users)
+        right[:, place] = np.bincount(by, asked.gone[known], users)
         alert = np.full(len(asked.last), NONE)
         alert[orders] = asked.at[hits]
-        right = lost & (alert <= over)
-        if len(judged) and right.any():
-            leads = (over - alert)[right]
-            share = right.sum() / lost.sum()
-            precision = float(asked.gone[judged].mean())
-            found.append(Found(len(judged), precision, share, float(np.median(leads)) / DAY))
-    return found
+        mine = lost & (alert <= over)
+        found[:, place] = np.bincount(asked.user[mine], minlength=users)
+        if mine.any():
+            leads[place] = float(np.median((over - alert)[mine])) / DAY
+    return Tally(
+        raised,
+        right,
+        found,
+        np.bincount(asked.user[lost], minlength=users).astype(np.float64),
+        leads,
+    )
+
+
+def curve(asked: Asked, scores: F64, since: int, until: int) -> list[Found]:
+    """What a rule does at each of its thresholds after orders of [since, until)."""
+    return points_of(tally(asked, scores, since, until))
+
+
+def points_of(counted: Tally) -> list[Found]:
+    """The thresholds at which something is found."""
+    each = np.ones((1, len(counted.lost_U)))
+    precision, recall = counted.precision(each)[0], counted.recall(each)[0]
+    raised = counted.raised_UT.sum(axis=0)
+    return [
+        Found(int(raised[t]), float(precision[t]), float(recall[t]), float(counted.lead_days_T[t]))
+        for t in np.flatnonzero((raised > 0) & (recall > 0))
+    ]
 
 
 def best(found: list[Found], precision: float) -> Found | None:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.leaver_rules import FEATURES, NONE, Own, ask, best, column, curve, logistic, to_json
-from stream.demo.alert_figures import DAY, Times
+from models.evaluation.leaver_rules import (
+    DAY,
+    FEATURES,
+    NONE,
+    AtTimers,
+    Own,
+    Times,
+    ask,
+    best,
+    column,
+    curve,
+    logistic,
+    tally,
+    to_json,
+)
 
 UNTIL = 200 * DAY
 OWN = Own(factor=2, floor=3 * DAY, prior_gap=10 * DAY)
@@ -35,6 +48,28 @@ def test_questions_end_with_the_next_order() -> None:
     assert first.max() < 9 * DAY
     assert not asked.gone[asked.order == 0].any()
     assert asked.gone[asked.order == 1].all()
+
+
+def test_timers_ask_ever_more_rarely_and_anew_after_each_event() -> None:
+    visits = np.array([0, 10, 12], np.int64) * DAY
+    shop = {"a": Times(visits, visits[:2])}
+    timers = AtTimers(gap_factor=0.5, recheck_factor=2.0, min_gap=DAY)
+    asked = ask(shop, Own(0, 42 * DAY, 10 * DAY), 2, 60 * DAY, timers)
+    # The expected gap is 10 days: 5 days after a visit, and when that has doubled again and again.
+    assert (asked.at / DAY).tolist() == [17, 22, 32, 52]
+    assert ask(shop, Own(0, 42 * DAY, 10 * DAY), 1, 60 * DAY, timers, since=DAY).last[0] == 10 * DAY
+
+
+def test_users_drawn_twice_count_twice() -> None:
+    shop = {"gone": user(0, 4), "back": user(0, 4, 12)}
+    asked = ask(shop, OWN, 2, UNTIL)
+    counted = tally(asked, column(asked, "since_order"), 0, UNTIL)
+    each, twice = np.array([[1.0, 1.0]]), np.array([[2.0, 1.0]])
+    # At the lowest threshold "gone" is alerted once, rightly, and "back" twice, once rightly.
+    assert counted.precision(each)[0, 0] == 2 / 3
+    assert counted.precision(twice)[0, 0] == 3 / 4
+    assert counted.recall_at(0.7, each)[0] == counted.recall_at(0.7, twice)[0] == 1.0
+    assert np.isnan(counted.recall_at(1.1, each)[0])
 
 
 def test_rule_alerts_once_an_order_at_its_threshold() -> None:
