@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from models.targets import Target
+
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
@@ -54,6 +56,16 @@ class Own:
     floor: int
     prior_gap: int
     """The gap that is assumed of a user, with the weight of one."""
+    longest: int | None = None
+    """Longest horizon. With one, an outcome counts as known after it alone: else the newest ones
+    would be of those who buy often."""
+
+    @classmethod
+    def of(cls, churn: Target, prior_gap: int) -> Own:
+        """What a model's target calls gone; `prior_gap` where the same horizon holds for all."""
+        if not churn.gaps:
+            return cls(0.0, churn.horizon_ms, prior_gap, churn.horizon_ms)
+        return cls(churn.gaps, churn.floor_ms, churn.prior_gap_ms, churn.horizon_ms)
 
     def gap(self, orders: I64) -> float:
         """Expected gap after the last of some orders."""
@@ -62,7 +74,8 @@ class Own:
 
     def horizon(self, orders: I64) -> int:
         """How long without an order is gone, ms."""
-        return int(max(self.floor, self.factor * self.gap(orders)))
+        wanted = self.factor * self.gap(orders)
+        return int(max(self.floor, wanted if self.longest is None else min(wanted, self.longest)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,8 @@ class Asked:
     """[M]"""
     user: NDArray[np.intp]
     """[M] which of the shop's users, in their order."""
+    settled: I64
+    """[M] how long after a question its outcome counts as known, and likewise after an order."""
 
     @property
     def gone(self) -> NDArray[np.bool_]:
@@ -211,6 +226,7 @@ def ask(
         np.array(following, np.int64),
         np.array(horizon, np.int64),
         np.array(users, np.intp),
+        np.array(horizon, np.int64) if own.longest is None else np.full(len(last), own.longest),
     )
 
 
@@ -254,7 +270,7 @@ def logistic(asked: Asked, until: int) -> F64:
 
     Each order has the weight of the square root of its questions (Newton's method, a small ridge).
     """
-    known = np.flatnonzero(asked.at + asked.horizon[asked.order] <= until)
+    known = np.flatnonzero(asked.at + asked.settled[asked.order] <= until)
     x, y = asked.features[known], asked.gone[known].astype(np.float64)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
     sizes = np.bincount(asked.order[known], minlength=len(asked.last))
@@ -314,7 +330,7 @@ def tally(asked: Asked, scores: F64, since: int, until: int) -> Tally:
     """What a rule does at each of its thresholds after orders of [since, until)."""
     over = asked.last + asked.horizon
     counts = asked.last >= since
-    lost = counts & (over <= until) & (asked.following > over)
+    lost = counts & (asked.last + asked.settled <= until) & (asked.following > over)
     thresholds = np.unique(np.quantile(scores[counts[asked.order]], QUANTILES))
     users = int(asked.user.max()) + 1
     shape = (users, len(thresholds))
@@ -324,7 +340,7 @@ def tally(asked: Asked, scores: F64, since: int, until: int) -> Tally:
         hits = np.flatnonzero((scores >= threshold) & counts[asked.order])
         orders, first = np.unique(asked.order[hits], return_index=True)
         hits = hits[first]
-        known = hits[asked.at[hits] + asked.horizon[asked.order[hits]] <= until]
+        known = hits[asked.at[hits] + asked.settled[asked.order[hits]] <= until]
         by = asked.user[asked.order[known]]
         raised[:, place] = np.bincount(by, minlength=users)
         right[:, place] = np.bincount(by, asked.gone[known], users)

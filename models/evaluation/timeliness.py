@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from msgspec import structs
 
 from models.data.dataset import Index
 from models.errors import EvaluationError
@@ -69,41 +70,85 @@ class LeaverTask:
     cut: int
     """The trainer learns from what is earlier, and alerts are evaluated from then on."""
     until: int
-    own: Own
-    """When a user counts as gone."""
     targets: tuple[Target, ...]
-    """What the trainer is to predict; one of them is churn."""
+    """What the trainer is to predict; one of them is churn, which says who is gone."""
+    prior_gap: int
+    """The gap between orders that is assumed of a user of whom nothing is known."""
     timers: AtTimers = field(default_factory=AtTimers)
+
+    @property
+    def own(self) -> Own:
+        """When a user counts as gone."""
+        return Own.of(next(t for t in self.targets if t.name == CHURN), self.prior_gap)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What is taken for gone in a shop: by the user's own gaps, and one horizon for all. Days."""
+
+    gaps: float
+    """Expected gaps without an order."""
+    shortest: int
+    longest: int
+    prior_gap: int
+    fixed: int
+    """The horizon for all."""
+    purchase: int
+    """Horizon of the purchase that the same model predicts."""
+
+    def targets(self, *, own: bool) -> tuple[Target, ...]:
+        """Of the trainer, with the one definition or the other."""
+        shop = shop_targets(
+            PURCHASE, self.purchase * DAY, (self.longest if own else self.fixed) * DAY
+        )
+        if not own:
+            return shop
+        windows: dict[str, Any] = {
+            "gaps": self.gaps,
+            "floor_ms": self.shortest * DAY,
+            "prior_gap_ms": self.prior_gap * DAY,
+        }
+        return tuple(structs.replace(t, **windows) if t.name == CHURN else t for t in shop)
+
+    def tasks(self, task: str, shop: str, log: EventLog, cut: int) -> list[LeaverTask]:
+        """One by the user's own gaps, one with the horizon for all."""
+        until = int(log.events.time.max()) + 1
+        own = (
+            f"no order within {self.gaps:g} of the user's own gaps, {self.shortest} to"
+            f" {self.longest} days"
+        )
+        what = ((True, "", own), (False, "_fixed", f"no order within {self.fixed} days"))
+        return [
+            LeaverTask(
+                task + suffix,
+                f"{shop}, alerts: {words}",
+                cut,
+                until,
+                self.targets(own=by_gaps),
+                self.prior_gap * DAY,
+            )
+            for by_gaps, suffix, words in what
+        ]
+
+
+RETAIL_GONE: Final = Gone(2.0, 14, 60, 30, fixed=42, purchase=28)
+SIMULATED_GONE: Final = Gone(3.0, 5, 28, 19, fixed=20, purchase=14)
 
 
 def evaluate_retail(folders: Sequence[Path], config: ContestConfig, say: Say) -> list[TaskResult]:
-    """Online Retail from June 2011 on, as in the demo: gone is no order within 42 days."""
+    """Online Retail from June 2011 on, as in the demo."""
     log = read_online_retail(find(ONLINE_RETAIL, folders))
     cut = int(np.datetime64("2011-06-01", "ms").astype(np.int64))
-    task = fixed_horizon(RETAIL, "Online Retail", log, cut, 42 * DAY, 28 * DAY, 30 * DAY)
-    return [run(task, log, config, say)]
+    tasks = RETAIL_GONE.tasks(RETAIL, "Online Retail", log, cut)
+    return [run(task, log, config, say) for task in tasks]
 
 
 def evaluate_simulated(log: EventLog, config: ContestConfig, say: Say) -> list[TaskResult]:
-    """A simulated shop that users leave, from 55 % of its time on: gone is no order for 20 days."""
+    """A simulated shop that users leave, from 55 % of its time on, as in the demo."""
     first, end = int(log.events.time.min()), int(log.events.time.max())
     cut = first + round(0.55 * (end - first) / DAY) * DAY
-    task = fixed_horizon(SIMULATED, "Simulated shop", log, cut, 20 * DAY, 14 * DAY, 19 * DAY)
-    return [run(task, log, config, say)]
-
-
-def fixed_horizon(
-    task: str, shop: str, log: EventLog, cut: int, churn: int, purchase: int, prior_gap: int
-) -> LeaverTask:
-    """The task where gone is the same for all: no order within `churn`, ms."""
-    return LeaverTask(
-        task,
-        f"{shop}, alerts: no order within {churn // DAY} days",
-        cut,
-        int(log.events.time.max()) + 1,
-        Own(0.0, churn, prior_gap),
-        shop_targets(PURCHASE, purchase, churn),
-    )
+    tasks = SIMULATED_GONE.tasks(SIMULATED, "Simulated shop", log, cut)
+    return [run(task, log, config, say) for task in tasks]
 
 
 def run(task: LeaverTask, log: EventLog, config: ContestConfig, say: Say) -> TaskResult:

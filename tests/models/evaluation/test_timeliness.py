@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from models.evaluation.contest import ContestConfig
-from models.evaluation.leaver_rules import Own, Times, ask
+from models.evaluation.leaver_rules import Times, ask
 from models.evaluation.moments import Histories
 from models.evaluation.results import TaskResult
 from models.evaluation.timeliness import (
     BASELINES,
     PUBLISHED,
-    fixed_horizon,
+    Gone,
     last_events,
     risks_of,
     run,
@@ -22,12 +22,13 @@ from models.evaluation.timeliness import (
     trained,
 )
 from models.log.eventlog import EventLog
+from models.targets import CHURN
 from tests.models.shop import DAY, PURCHASE, START, log_of, shop_log
 
 CUT = START + 110 * DAY
+GONE = Gone(2.0, 4, 14, 10, fixed=14, purchase=7)
 TASK = replace(
-    fixed_horizon("small", "A small shop", shop_log(users=5), CUT, 14 * DAY, 7 * DAY, 10 * DAY),
-    until=START + 200 * DAY,
+    GONE.tasks("small", "A small shop", shop_log(users=5), CUT)[1], until=START + 200 * DAY
 )
 
 
@@ -91,5 +92,15 @@ def test_the_last_event_at_or_before_a_time() -> None:
     assert ((found[0].orders - START) / DAY).tolist() == [0, 5, 9]
 
 
-def test_the_fixed_horizon_is_the_same_for_all() -> None:
-    assert Own(0.0, 14 * DAY, 10 * DAY).horizon(START + np.array([0, 300]) * DAY) == 14 * DAY
+def test_gone_is_what_the_models_target_says() -> None:
+    by_gaps, fixed = GONE.tasks("small", "A small shop", shop_log(users=5), CUT)
+    often, seldom = (START + np.array([0, days]) * DAY for days in (0.5, 4))
+    assert fixed.own.horizon(often) == fixed.own.horizon(seldom) == 14 * DAY
+    churn = next(target for target in by_gaps.targets if target.name == CHURN)
+    for orders in (often, seldom, np.repeat(often, 4)):
+        gap = by_gaps.own.gap(orders)
+        assert by_gaps.own.horizon(orders) == churn.own_horizons(np.array([gap]))[0]
+    assert by_gaps.own.horizon(often) == 10.5 * DAY
+    # A horizon of four days is over sooner, but counts as known no sooner than one of fourteen.
+    asked = ask({0: Times(often, often)}, by_gaps.own, 2, START + 20 * DAY)
+    assert asked.settled.tolist() == [14 * DAY]
