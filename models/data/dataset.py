@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from models.data.points import Drawing, Points, draw, join, mix, uniform, window_start
 from models.data.spend import shares
 from models.data.split import CALIBRATION, GAP, SLICES, STOPPING, TimeSplit
+from models.data.timers import AT_TIMERS, TimerRules
 from models.errors import DatasetError
 from models.history import (
     Events,
@@ -96,6 +97,8 @@ class DatasetConfig:
     """Labelled points per slice and target below which nothing is trained."""
     seed: int = 7
     """Of the draw."""
+    timers: TimerRules | None = None
+    """When timers evaluate users, where an alert's threshold is to be learnt; None: it is not."""
 
     @property
     def drawing(self) -> Drawing:
@@ -109,6 +112,7 @@ class DatasetConfig:
             bot_session_events=self.bot_session_events,
             sessions=self.sessions,
             seed=self.seed,
+            timers=self.timers,
         )
 
     @property
@@ -228,8 +232,13 @@ def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, in
         lo = hi
 
 
-def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) -> Examples:
-    """Label what is known by now; points without any label are left out."""
+def label_points(
+    points: Points, targets: tuple[Target, ...], split: TimeSplit, *, timers: bool = False
+) -> Examples:
+    """Label what is known by now; points without any label are left out.
+
+    Either those at timers (`timers`), or all the others.
+    """
     settled = np.empty((len(points), len(targets)), np.float32)
     inside = np.empty(settled.shape, np.bool_)
     amounts = itertools.count()
@@ -253,7 +262,7 @@ def label_points(points: Points, targets: tuple[Target, ...], split: TimeSplit) 
             share = shares(points.spent[:, next(amounts)], target.most)
             settled[:, column] = np.where(known, share, np.nan)
     labels = np.where(inside, settled, np.float32(np.nan))
-    kept = np.flatnonzero(~np.isnan(settled).all(axis=1))
+    kept = np.flatnonzero(~np.isnan(settled).all(axis=1) & ((points.slot < AT_TIMERS) == timers))
     slices = split.slice_of(points.now[kept])
     stops = uniform(mix(points.user[kept], _STOPPING_SALT)) < STOPPING_SHARE
     slices[stops & (slices == CALIBRATION)] = STOPPING

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.following import EventKeys
+from models.data.timers import AT_TIMERS, TimerRules, timer_moments
 from models.history import Events, Records, SessionRules, Snapshot, snapshot
 from models.inputs import features
 from models.inputs.apply import apply_in_order
@@ -56,6 +57,8 @@ class Drawing:
     """See `models.log.automation`; such users give no points."""
     sessions: SessionRules
     seed: int
+    timers: TimerRules | None = None
+    """Points also where timers would have evaluated users; None: none."""
 
     def most_at_events(self, targets: tuple[Target, ...]) -> int:
         """Points per user just after an event, at most, where these targets are predicted."""
@@ -86,7 +89,8 @@ class Points:
     seen: I64
     """[Q] events of the user before the last one that the point has seen."""
     slot: I64
-    """[Q] which of its user's places the point holds: an event's hash, or -1 - k for silence k."""
+    """[Q] which of its user's places the point holds: an event's hash, -1 - k for silence k, or
+    less than `AT_TIMERS` at a timer."""
     horizon: I64
     """[Q,K] length of the label window, ms: the target's, or the user's own as known at `now`."""
     following: I64
@@ -227,15 +231,31 @@ def draw(
     now = np.concatenate([events.time[event], moment])
     slot = np.concatenate([event_slot, silence_slot])
     extra = np.concatenate([place >= config.event_points, np.zeros(len(who), np.bool_)])
-    recent = recent_along(
-        records, rows, events, config.sessions, np.concatenate([event, seen]), row, now
-    )
+    seen = np.concatenate([event, seen])
+    before = records if config.timers is None else records.copy()
+    recent = recent_along(before, rows, events, config.sessions, seen, row, now)
 
     reach = Reach.of(records, config.history_length)
     trace = apply_in_order(records, rows, events, config.sessions)
     states = Snapshot.join([old, trace.snapshot])
+    if config.timers is not None:
+        state, when = timer_moments(
+            states,
+            since or 0,
+            _ends(rows, events.time, until, len(old.n)),
+            config.min_orders,
+            config.timers,
+        )
+        inside = state - len(old.n)
+        late = np.where(inside < 0, -1, inside)
+        of = np.where(inside < 0, state, np.append(rows, 0)[late])
+        more = recent_along(before, rows, events, config.sessions, late, of, when)
+        seen, row, now = (np.concatenate(pair) for pair in ((seen, late), (row, of), (now, when)))
+        slot = np.concatenate([slot, AT_TIMERS - when])
+        extra = np.concatenate([extra, np.zeros(len(when), np.bool_)])
+        recent = np.concatenate([recent, more])
     # States: first those before this stretch, then those after each of its events.
-    state = np.concatenate([len(records) + event, np.where(seen < 0, who, len(records) + seen)])
+    state = np.where(seen < 0, row, len(records) + seen)
     kept = ~automated(snapshot(records), config.bot_session_events)[row]
     state, row, now, slot, extra = (part[kept] for part in (state, row, now, slot, extra))
     recent = recent[kept]
@@ -273,7 +293,10 @@ def _eligible(
     """At which of Q points a target applies."""
     if target.at_events:
         return slot >= 0
-    return ~extra & (at.orders >= min_orders) if target.needs_orders else ~extra
+    if not target.needs_orders:
+        # Timers evaluate the churn of users, so their moments are of that alone.
+        return ~extra & (slot > AT_TIMERS)
+    return ~extra & (at.orders >= min_orders)
 
 
 def follow(
@@ -296,6 +319,16 @@ def follow(
     points.following[known] = np.where(earlier == 0, found, earlier)
     points.spent[known] += keys.spent(at, now, events, decides, targets)
     points.session_end[known] = keys.session_ends(at, points.session_end[known], sessions.gap)
+
+
+def _ends(rows: Index, times: I64, until: int, users: int) -> I64:
+    """When the silences end that follow U states and then those after each of N events, ms."""
+    ends = np.full(users + len(rows), until + 1, np.int64)
+    first = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])[: len(rows)])
+    ends[rows[first]] = times[first]
+    same = np.flatnonzero(rows[1:] == rows[:-1])
+    ends[users + same] = times[same + 1]
+    return ends
 
 
 def _event_points(

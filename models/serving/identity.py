@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from models.monitoring.drift import Reference
     from models.serving.manifest import Manifest
+    from models.serving.thresholds import RaiseAt
     from models.targets import Target
 
     F32 = NDArray[np.float32]
@@ -32,6 +33,7 @@ class Identity:
     recurrent: bool = True
     reference: Reference | None = None
     raises: bool = True
+    raise_at: RaiseAt | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -48,4 +50,5 @@ class Identity:
             manifest.recurrent,
             manifest.reference,
             manifest.raises,
+            manifest.raise_at,
         )

@@ -19,6 +19,7 @@ from models.log.cleaning import Cleaning
 from models.monitoring.drift import Reference
 from models.networks.next_head import WHATS
 from models.serving.rankings import Ranking
+from models.serving.thresholds import RaiseAt, problems_of
 from models.survival import Bins
 from models.targets import ABSENT, AMOUNT, ANY, CHURN, HAZARD, OCCURS, Target
 from schemas.events import EventType
@@ -121,6 +122,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """The model learnt from no labels of the shop's data."""
     raises: bool = True
     """Whether it may raise alerts; a cold-start model whose check failed may not."""
+    raise_at: RaiseAt | None = None
+    """From which risk on alerts are raised, where `churn.target_precision` asks for a precision."""
     reference: Reference = Reference()
     """How features, scores and labels were distributed; what drift is measured against."""
     rankings: tuple[Ranking, ...] = ()
@@ -200,6 +203,7 @@ def problems(manifest: Manifest) -> Iterator[str]:
     yield from _in_targets(manifest.targets)
     yield from _in_reference(manifest.reference)
     yield from _in_rankings(manifest.rankings)
+    yield from problems_of(manifest.raise_at)
 
 
 def _out_of_range(field: str, value: int, low: int, high: int) -> Iterator[str]:

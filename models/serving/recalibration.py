@@ -27,6 +27,7 @@ from models.populations import POPULATIONS
 from models.serving.artifact import sha256
 from models.serving.manifest import MAX_TIME_MS, VERSION_PATTERN
 from models.serving.signing import RECALIBRATION_CONTEXT, Sign, TrustedKeys
+from models.serving.thresholds import RaiseAt, problems_of
 from models.steps import F32
 from models.targets import Target
 
@@ -82,6 +83,13 @@ class Recalibration(msgspec.Struct, frozen=True):
     """Population -> target -> map; the identity where there is none."""
     findings: tuple[Finding, ...] = ()
     schema: int = SCHEMA
+    raise_at: RaiseAt | None = None
+    """From which mapped risk on alerts are raised, where `churn.target_precision` asks for it."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is another with it than without."""
+        return bool(self.maps) or (self.raise_at is not None and self.raise_at.risk is not None)
 
 
 class Recalibrator:
@@ -92,6 +100,7 @@ class Recalibrator:
         self.version = found.version
         self.code: int = hash64(found.version) % _LOW_BITS + 1
         """1 to 65535; 0 stands for no recalibration."""
+        self.raise_at = found.raise_at
         places = {target.name: column for column, target in enumerate(targets)}
         self._maps = {
             population: [
@@ -249,6 +258,7 @@ def _problems(found: Recalibration) -> Iterator[str]:
         yield f"schema {found.schema}, this program reads {SCHEMA}"
     if not 0 <= found.created_at <= MAX_TIME_MS:
         yield f"created_at is {found.created_at}"
+    yield from problems_of(found.raise_at)
     for population, maps in found.maps.items():
         if population not in POPULATIONS:
             yield f"population {population!r} is none of {', '.join(POPULATIONS)}"

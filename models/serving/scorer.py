@@ -86,6 +86,8 @@ class Scorer:
         self.cold_start = identity.cold_start
         self.raises = identity.raises
         """Whether it may raise alerts by default."""
+        self.raise_at = identity.raise_at
+        """From which risk on, where that was learnt."""
         self.reference = identity.reference or Reference()
         """How its inputs were distributed in training."""
         self.reference_profile = identity.reference_profile

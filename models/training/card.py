@@ -15,6 +15,7 @@ from models.log.cleaning import Cleaning
 from models.ranking.judge import GAIN, TOP
 from models.serving.manifest import FitSpan, Manifest, TrainingWindow
 from models.serving.rankings import Ranking
+from models.serving.thresholds import RaiseAt
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
 from models.training.gate import GateRules
 from models.training.verdict import Check, Verdict
@@ -72,6 +73,8 @@ class Card(msgspec.Struct, frozen=True):
     """What the published weights have learnt from, where they were fitted again after the gate."""
     populations: dict[str, dict[str, dict[str, float]]] = {}
     """Target -> population ("event", "timer") -> figures, each user counting once."""
+    raise_at: RaiseAt | None = None
+    """From which risk on alerts are raised, where a precision was asked for."""
 
     def documents(self) -> dict[str, bytes]:
         """File name -> content, for the artifact."""
@@ -107,6 +110,7 @@ class Card(msgspec.Struct, frozen=True):
             "",
             *self._fits(),
             "",
+            *self._threshold(),
             _row("target", "model", *_METRICS),
             _row(*["---"] * (2 + len(_METRICS))),
         ]
@@ -135,6 +139,26 @@ class Card(msgspec.Struct, frozen=True):
             f"{judged} The served fit has the same epochs and prior, and learnt from more:",
             "",
             f"{_span(self.served)}. No figure is of it.",
+        ]
+
+    def _threshold(self) -> list[str]:
+        """From which risk on alerts are raised, where a precision was asked for."""
+        found = self.raise_at
+        if found is None:
+            return []
+        if found.risk is None:
+            return [
+                f"No risk is known with alerts of precision {found.precision:g}: {found.why}.",
+                "",
+            ]
+        return [
+            (
+                f"For a precision of {found.precision:g} alerts are raised from a risk of"
+                f" {found.risk:.4f} on: on labels that were not learnt from, {found.right:.3f}"
+                f" ({found.low:.3f} to {found.high:.3f}) of {found.alerts:,} alerts were right, and"
+                f" {found.found:,} of {found.lost:,} lost orders had one."
+            ),
+            "",
         ]
 
     def _penalty_line(self) -> list[str]:
@@ -224,6 +248,7 @@ def card_of(
         left_out=manifest.left_out,
         gated=manifest.gated,
         served=manifest.served,
+        raise_at=manifest.raise_at,
         populations=verdict.populations,
     )
 

@@ -99,6 +99,8 @@ class Gathered:
     """What the examples are labelled with."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Target that was asked for -> why it is not among them."""
+    timers: Examples | None = None
+    """What timers would have evaluated lately; None: not asked for."""
 
     def only(self, targets: tuple[Target, ...], left_out: dict[str, str] | None = None) -> Gathered:
         """The same with some of the targets.
@@ -121,6 +123,7 @@ class Gathered:
         return replace(
             self,
             examples=restrict(self.examples, columns),
+            timers=None if self.timers is None else restrict(self.timers, columns),
             window=window,
             targets=targets,
             left_out=self.left_out | (left_out or {}),
@@ -152,6 +155,7 @@ def gather(
     """
     span = span_of(log, now, invalid)
     split = fitting(span, targets, config)[0]
+    config = with_timers(config, split, targets)
     found = Cleaning(invalid=dict(invalid or {}))
     sample = UserSample(config.max_users)
     parts: list[Points] = []
@@ -173,12 +177,29 @@ def gather(
         if sample.shrink_to_fit(known):
             known = known[sample.keeps(known)]
             parts = [points.take(np.flatnonzero(sample.keeps(points.user))) for points in parts]
-    labelled = []
+    labelled, at_timers = [], []
     while parts:
+        if config.timers is not None:
+            at_timers.append(label_points(parts[0], targets, split, timers=True))
         labelled.append(label_points(parts.pop(0), targets, split))
         give_back()
     examples = join(labelled)
-    return gathered_of(examples, targets, span, config, found, events, users)
+    timers = join(at_timers) if at_timers else None
+    return gathered_of(examples, targets, span, config, found, events, users, timers)
+
+
+def with_timers(
+    config: DatasetConfig, split: TimeSplit, targets: tuple[Target, ...]
+) -> DatasetConfig:
+    """The config whose moments at timers begin where the newest labels can, and what leads to them.
+
+    Alerts of the newest labels follow moments at which the risk was lower yet, so two horizons.
+    """
+    if config.timers is None:
+        return config
+    longest = max(target.horizon_ms for target in targets)
+    since = split.edges[2] - 2 * longest - config.settle_ms
+    return replace(config, timers=replace(config.timers, since=since))
 
 
 def span_of(log: LogParts, now: int, invalid: dict[str, int] | None = None) -> Span:
@@ -209,6 +230,7 @@ def gathered_of(
     cleaning: Cleaning,
     events: int,
     users: int,
+    timers: Examples | None = None,
 ) -> Gathered:
     """Examples, and of the targets those that can be learnt from them.
 
@@ -216,7 +238,7 @@ def gathered_of(
         DatasetError: none can; says why of each.
     """
     split, fits, left_out = fitting(span, targets, config)
-    whole = Gathered(examples, split, cleaning, TrainingWindow(), targets)
+    whole = Gathered(examples, split, cleaning, TrainingWindow(), targets, timers=timers)
     found = whole.only(fits, left_out)
     left_out = lacking(found.examples, fits, config)
     if left_out:

@@ -27,17 +27,20 @@ from models.errors import DatasetError
 from models.evaluate import F64, calibration_error, log_loss
 from models.fitting.beta import fit_beta
 from models.history import history_dtype
+from models.inputs import features
 from models.inputs.apply import apply_in_order
 from models.kernels.betamap import map_all
 from models.log.cleaning import Cleaning, clean
 from models.log.eventlog import LogParts
 from models.log.orders import deciding
-from models.populations import Mask, chance_error, populations, user_weights
+from models.populations import TIMER, Mask, chance_error, populations, user_weights
 from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Finding
-from models.targets import Target, judged
+from models.serving.thresholds import RaiseAt
+from models.targets import CHURN, Target, judged
 from models.training.gate import GateRules, interval, losses, user_groups
 from models.training.refit import held_out
+from models.training.thresholds import find_threshold, looks_of
 
 DAY_MS: Final = 86_400_000
 MOST_PLACES: Final = 20
@@ -122,6 +125,45 @@ def fit_maps(
     return Fit(maps, tuple(findings))
 
 
+def fit_threshold(
+    timers: Examples,
+    said_NK: F64,
+    targets: tuple[Target, ...],
+    fit: Fit,
+    until: int,
+    settle_ms: int,
+    rules: RecalibrationRules,
+    precision: float,
+    since: int = 0,
+) -> RaiseAt | None:
+    """From which mapped risk on alerts have a precision; None: churn is not predicted.
+
+    Args:
+        timers: examples at timers, with labels that the model did not learn from.
+        said_NK: probabilities of the serving model without recalibration, for these examples.
+        targets: of the model.
+        fit: the maps that are in effect.
+        until: as for `fit_maps`.
+        settle_ms: likewise.
+        rules: likewise.
+        precision: what is asked for.
+        since: before it no moments were drawn, ms: of older orders it is not known when an alert
+            would have come.
+    """
+    column = next((k for k, target in enumerate(targets) if target.name == CHURN), None)
+    if column is None:
+        return None
+    one = fit.maps.get(TIMER, {}).get(CHURN)
+    said = said_NK[:, column]
+    risk = said if one is None else mapped(one, said)
+    complete = timers.now + targets[column].horizon_ms + settle_ms
+    counts = (complete <= until) & (complete > until - rules.window_ms)
+    logs = timers.profile[:, features.PROFILE_FEATURES.index("log_since_purchase_hours")]
+    ordered = timers.now - np.expm1(logs.astype(np.float64)) * features.HOUR
+    fresh = counts & (ordered > since) & ~np.isnan(timers.labels[:, column])
+    return find_threshold(looks_of(timers, risk, column, fresh), precision)
+
+
 def _fit_one(
     examples: Examples,
     said: F64,
@@ -187,7 +229,7 @@ def mapped(one: BetaMap, probabilities_N: F64) -> F64:
     return map_all(column, [(0, one.a, one.b, one.c)])[:, 0].astype(np.float64)
 
 
-def matured_examples(
+def matured_points(
     log: LogParts,
     targets: tuple[Target, ...],
     config: DatasetConfig,
@@ -195,10 +237,11 @@ def matured_examples(
     rules: RecalibrationRules,
     *,
     drop_late: bool,
-) -> Examples:
-    """Examples whose labels became complete within the window before `until`, drawn densely.
+) -> tuple[Points, TimeSplit]:
+    """Points whose labels became complete within the window before `until`, drawn densely.
 
-    What happened after `until` is not looked at.
+    The first edge of the split is when the window of the points begins. What happened after `until`
+    is not looked at.
 
     Raises:
         DatasetError: there is none.
@@ -227,6 +270,18 @@ def matured_examples(
             parts.append(draw(records, users, *stretch, since, until, targets, drawing))
     if not parts:
         raise DatasetError("there is no event before the moment of the fit: nothing to learn from")
-    return label_points(
-        join(parts), targets, TimeSplit((since, since, since, until), config.settle_ms)
-    )
+    return join(parts), TimeSplit((since, since, since, until), config.settle_ms)
+
+
+def matured_examples(
+    log: LogParts,
+    targets: tuple[Target, ...],
+    config: DatasetConfig,
+    until: int,
+    rules: RecalibrationRules,
+    *,
+    drop_late: bool,
+) -> Examples:
+    """The points of `matured_points` as examples; raises as it."""
+    points, split = matured_points(log, targets, config, until, rules, drop_late=drop_late)
+    return label_points(points, targets, split)

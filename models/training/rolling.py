@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from models.data.dataset import DatasetConfig, Index, draw_points, label_points
 from models.data.leaks import check_leaks
 from models.data.points import U64, Points, draw, follow, join, mix, uniform
-from models.data.split import TRAIN
+from models.data.split import TRAIN, TimeSplit
+from models.data.timers import AT_TIMERS
 from models.errors import CheckpointError
 from models.fitting.sealed import read_sealed, write_sealed
 from models.history import Events, Records, history_dtype, snapshot
@@ -31,7 +32,15 @@ from models.log.names import Row
 from models.log.orders import deciding
 from models.memory import give_back
 from models.targets import Target
-from models.training.gather import Gathered, Span, UserSample, fitting, gathered_of, span_of
+from models.training.gather import (
+    Gathered,
+    Span,
+    UserSample,
+    fitting,
+    gathered_of,
+    span_of,
+    with_timers,
+)
 
 MAGIC: Final = b"intentstream training state 6\n"
 CHECKED_USERS: Final = 200
@@ -105,7 +114,9 @@ class Rolling:
         self.cleaning = Cleaning(invalid={} if invalid is None else invalid)
         self.events = self.learned_until = 0
         self._sample.halvings = 0
-        self.cut = fitting(self.span, self.targets, self.config)[0].edges[3] - self.config.settle_ms
+        split = fitting(self.span, self.targets, self.config)[0]
+        config = with_timers(self.config, split, self.targets)
+        self.cut = split.edges[3] - self.config.settle_ms
         points: list[Points] = []
         users: list[U64] = []
         records: list[Records] = []
@@ -123,7 +134,7 @@ class Rolling:
             kept_here: list[tuple[U64, Records]] = []
             points.append(
                 draw_points(
-                    ordered, self.targets, self.cut, self.config, self.cleaning, kept_here.append
+                    ordered, self.targets, self.cut, config, self.cleaning, kept_here.append
                 )
             )
             for who, histories in kept_here:
@@ -180,7 +191,7 @@ class Rolling:
             self.config.drawing,
         )
         self.cut = until
-        self._points = self._settle(join([old, drawn]))
+        self._points = self._settle(join([old, drawn]), split)
         if self._sample.shrink_to_fit(self._users):
             self._only(self._sample.keeps(self._users))
 
@@ -192,6 +203,9 @@ class Rolling:
         """
         split = fitting(self.span, self.targets, self.config)[0]
         examples = label_points(self._whole(), self.targets, split)
+        timers = None
+        if self.config.timers is not None:
+            timers = label_points(self._whole(), self.targets, split, timers=True)
         return gathered_of(
             examples,
             self.targets,
@@ -200,6 +214,7 @@ class Rolling:
             self.cleaning,
             self.events,
             len(self._users),
+            timers,
         )
 
     def lesson(self, gathered: Gathered, replay: float) -> tuple[Index, Index]:
@@ -310,8 +325,11 @@ class Rolling:
         points = self._whole()
         self._points = points.take(np.flatnonzero(np.isin(points.user, self._users)))
 
-    def _settle(self, points: Points) -> Points:
-        """Leave out points whose place a later one has taken, and those of programs."""
+    def _settle(self, points: Points, split: TimeSplit) -> Points:
+        """Leave out points whose place a later one has taken, old timers, and those of programs."""
+        timers = with_timers(self.config, split, self.targets).timers
+        old = (points.slot < AT_TIMERS) & (points.now <= (0 if timers is None else timers.since))
+        points = points.take(np.flatnonzero(~old)) if old.any() else points
         newest_first = np.lexsort((-points.now, points.slot, points.user))
         user, slot = points.user[newest_first], points.slot[newest_first]
         first = np.append(True, (user[1:] != user[:-1]) | (slot[1:] != slot[:-1]))

@@ -49,6 +49,7 @@ from models.training.gate import GateRules
 from models.training.gather import Gathered, gather, without
 from models.training.refit import refit, span_of
 from models.training.rivals import baselines_of
+from models.training.thresholds import learnt_threshold
 
 CANDIDATES: Final = ("logistic", "gru")
 
@@ -73,6 +74,8 @@ class TrainConfig:
     """How a published model goes on learning."""
     rank: RankConfig = field(default_factory=RankConfig)
     """What it ranks of what comes next."""
+    target_precision: float | None = None
+    """Share of the raised alerts that is to be right; None: no threshold is learnt for it."""
     refit: bool = True
     """Serve a fit to all labels that are complete, once the gate has judged the fit to the oldest;
     False: serve what was judged."""
@@ -245,6 +248,7 @@ def train_on(
         ),
         rankings=ranked.told,
         left_out=gathered.left_out,
+        raise_at=learnt_threshold(network, gathered, config.target_precision, refit=config.refit),
     )
     card = card_of(manifest, verdict, config.gate, ranked.rankings)
     golden = make_golden(script, manifest, ranked.ranked)

@@ -196,6 +196,11 @@ class ChurnSettings(Section):
     """When churn alerts are raised, escalated and resolved, and when timers evaluate a user."""
 
     raise_at: Share = 0.7
+    target_precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the raised alerts that is to be right. The trainer, and each recalibration, finds
+    the lowest risk with it on labels that were not learnt from; it takes the place of raise_at, and
+    escalate_at and resolve_at lie as far from it in proportion. Unset, or where there are too few
+    labels: raise_at."""
     resolve_at: Share = 0.4
     escalate_at: Share = 0.9
     dwell_ms: Millis = 0
@@ -234,6 +239,21 @@ class ChurnSettings(Section):
     """Timers are due on multiples of this."""
     replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS
     """Timers that follow event time are looked at when its clock crosses a multiple of this."""
+
+    def raising_at(self, risk: float | None) -> Self:
+        """The same rules with another `raise_at`; None: as they are.
+
+        `resolve_at` keeps its share of it, and `escalate_at` of what is left up to 1.
+        """
+        if risk is None:
+            return self
+        left = (self.escalate_at - self.raise_at) / (1 - self.raise_at) if self.raise_at < 1 else 1
+        changed = {
+            "raise_at": risk,
+            "resolve_at": risk * self.resolve_at / self.raise_at,
+            "escalate_at": risk + (1 - risk) * left,
+        }
+        return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

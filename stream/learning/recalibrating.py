@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.data.dataset import label_points
 from models.serving.manifest import read_manifest
 from models.serving.recalibration import (
     Recalibration,
@@ -28,7 +29,13 @@ from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.training.choosing import probabilities_of
 from models.training.gather import STRAY_SHARE, span_of
-from models.training.recalibrate import RecalibrationRules, fit_maps, matured_examples, not_learnt
+from models.training.recalibrate import (
+    RecalibrationRules,
+    fit_maps,
+    fit_threshold,
+    matured_points,
+    not_learnt,
+)
 from schemas.control import ModelPublished, RecalibrationPublished
 from stream.config.trust import manifest_check, recalibration_signer
 from stream.errors import TrainerError
@@ -84,10 +91,15 @@ def recalibrate(
     until = span_of(log, _now(), source.refused).quantile(1 - STRAY_SHARE)
     dataset = config_of(settings, drop_late=source.in_arrival_order).dataset
     late = source.in_arrival_order
-    examples = matured_examples(
+    points, split = matured_points(
         log, scorer.targets, dataset, until, rules_of(settings), drop_late=late
     )
-    return _published(settings, champion, scorer, examples, until, announced=announced)
+    examples, timers = label_points(points, scorer.targets, split), None
+    if dataset.timers is not None:
+        timers = label_points(points, scorer.targets, split, timers=True)
+    return _published(
+        settings, champion, scorer, examples, until, timers, split.edges[0], announced=announced
+    )
 
 
 @dataclass
@@ -119,7 +131,8 @@ class Recalibrating:
             return None
         until = kept.split.edges[3]
         examples = replace(kept.examples, labels=kept.examples.settled)
-        return _published(self.settings, champion, scorer, examples, until)
+        timers = kept.timers
+        return _published(self.settings, champion, scorer, examples, until, timers)
 
 
 def _published(
@@ -128,17 +141,27 @@ def _published(
     scorer: Scorer,
     examples: Examples,
     until: int,
+    timers: Examples | None,
+    since: int = 0,
     *,
     announced: bool = True,
 ) -> Recalibrated:
     begun = time.monotonic()
     rules = rules_of(settings)
     folder = Registry(settings.models_dir).resolve(champion.version)
-    examples = not_learnt(examples, read_manifest(folder))
+    manifest = read_manifest(folder)
+    examples = not_learnt(examples, manifest)
     everything = np.arange(len(examples))
     said = probabilities_of(scorer, examples, everything)
     settle_ms = config_of(settings, drop_late=True).dataset.settle_ms
     fit = fit_maps(examples, said, scorer.targets, until, settle_ms, rules)
+    precision, raise_at = settings.churn.target_precision, None
+    if precision is not None and timers is not None:
+        timers = not_learnt(replace(timers, labels=timers.settled), manifest)
+        said = probabilities_of(scorer, timers, np.arange(len(timers)))
+        raise_at = fit_threshold(
+            timers, said, scorer.targets, fit, until, settle_ms, rules, precision, since
+        )
     now = _now()
     found = Recalibration(
         version=f"{datetime.fromtimestamp(now / 1000, UTC):%Y%m%dT%H%M%S%fZ}",
@@ -149,11 +172,12 @@ def _published(
         window_ms=rules.window_ms,
         maps=fit.maps,
         findings=fit.findings,
+        raise_at=raise_at,
     )
     sign = recalibration_signer(settings.models)
     digest, signature = write_recalibration(settings.models_dir, found, sign)
     told = None
-    if found.maps:
+    if found.changes:
         told = RecalibrationPublished(version=found.version, digest=digest, signature=signature)
     if announced:
         asyncio.run(_announce(settings, champion, told))
@@ -216,7 +240,7 @@ def take_back(settings: Settings, version: str | None) -> tuple[str, str | None]
         each
         for each in versions_of(settings.models_dir, name)
         if each < model.recalibration.version
-        and read_recalibration(settings.models_dir, name, each).maps
+        and read_recalibration(settings.models_dir, name, each).changes
     ]
     before = announced_form(settings.models_dir, name, older[-1]) if older else None
     told = (

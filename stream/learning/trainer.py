@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from models.data.dataset import DatasetConfig
+from models.data.timers import TimerRules
 from models.errors import ArtifactError, CheckpointError, DatasetError, TrainingError
 from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
@@ -77,7 +78,9 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             cancel_window_ms=cancel_window_of(settings),
             max_users=chosen.max_users,
             seed=chosen.seed,
+            timers=timers_of(settings),
         ),
+        target_precision=settings.churn.target_precision,
         fit=fit_of(settings),
         refresh=RefreshConfig(
             epochs=chosen.refresh_epochs, rate=chosen.refresh_rate, replay=chosen.replay
@@ -101,6 +104,14 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             seed=chosen.seed,
         ),
     )
+
+
+def timers_of(settings: Settings) -> TimerRules | None:
+    """When timers evaluate users, where the threshold of alerts is to be learnt."""
+    rules = settings.churn
+    if rules.target_precision is None:
+        return None
+    return TimerRules(rules.gap_factor, rules.recheck_factor, rules.min_gap_ms, rules.prior_gap_ms)
 
 
 def fit_of(settings: Settings) -> FitConfig:
@@ -256,6 +267,9 @@ def _tell_left_out(trained: Trained) -> None:
     for ranking in trained.card.rankings:
         if ranking.refused:
             log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
+    raise_at = trained.manifest.raise_at
+    if raise_at is not None and raise_at.risk is None:
+        log.warning("no threshold has the precision: churn.raise_at is used", why=raise_at.why)
     for target, why in trained.manifest.left_out.items():
         log.warning("a target is left out", target=target, why=why)
 

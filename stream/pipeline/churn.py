@@ -12,6 +12,7 @@ from models.inputs.features import expected_gap, own_horizons, profile_of
 from models.log.automation import automated
 from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
+from models.serving.thresholds import threshold_of
 from stream.pipeline.alerts import (
     AlertFields,
     Cause,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from stream.pipeline.step import Judged
 
 CHURN = "churn"
+_REMEMBERED = 64
+"""Models whose thresholds are kept at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class ChurnWatch:
         ``in_history``: alerts of history are raised, whatever the rules say.
         """
         self._rules = rules
+        self._learnt: dict[int, ChurnSettings] = {}
         self._in_history = in_history or rules.raise_in_history
         self._sessions = SessionRules(state.session_gap_ms, state.session_max_ms)
         self._ttl = state.ttl_ms
@@ -244,7 +248,7 @@ class ChurnWatch:
         eligible = self._eligible(found.state)
         raising = self._raising(found.decided, scorer)
         ordered = None if events is None else _ordered(events, found.state, self._grace)
-        code = risk_code(scorer)
+        code, rules = risk_code(scorer), self._rules_of(scorer)
         drafts: list[AlertDraft] = []
         for i in chosen.tolist():
             row = int(rows[i])
@@ -262,13 +266,26 @@ class ChurnWatch:
                 purchased=ordered is not None and bool(ordered[i]),
                 raising=bool(raising[i]),
             )
-            transition = advance(fields, evaluation, self._rules)
+            transition = advance(fields, evaluation, rules)
             _write(record, fields)
             if transition is not None:
-                cause = cause_of(transition, fields, evaluation, self._rules)
+                cause = cause_of(transition, fields, evaluation, rules)
                 drafts.append(found.draft(i, row, transition, cause, fields.raised_at))
             record["risk"], record["risk_model"] = evaluation.risk, code
         return drafts
+
+    def _rules_of(self, scorer: ScorerLike) -> ChurnSettings:
+        """The rules with the thresholds of a model, where they are learnt."""
+        precision = self._rules.target_precision
+        if precision is None:
+            return self._rules
+        code = risk_code(scorer)
+        found = self._learnt.get(code)
+        if found is None:
+            if len(self._learnt) >= _REMEMBERED:
+                self._learnt.clear()
+            found = self._learnt[code] = self._rules.raising_at(threshold_of(scorer, precision))
+        return found
 
     def _raising(self, decided: Decided, scorer: ScorerLike) -> NDArray[np.bool_]:
         """At which decisions an alert may be raised."""

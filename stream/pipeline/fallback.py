@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from models.inputs.features import F32
     from models.serving.offload import Launch
     from models.serving.recalibration import Recalibrator
+    from models.serving.thresholds import RaiseAt
     from models.steps import Steps
     from stream.pipeline.hidden import ScorerLike
 
@@ -63,6 +64,7 @@ class CheckedScorer:
         self.feature_version = scorer.feature_version
         self.cold_start = scorer.cold_start
         self.raises = scorer.raises
+        self.raise_at: RaiseAt | None = getattr(scorer, "raise_at", None)
         self.reference_profile = scorer.reference_profile
         self.reference: Reference = getattr(scorer, "reference", Reference())
         self.recalibration: Recalibrator | None = getattr(scorer, "recalibration", None)

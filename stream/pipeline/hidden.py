@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.inputs.features import F32
     from models.serving.offload import Launch
     from models.serving.recalibration import Recalibrator
+    from models.serving.thresholds import RaiseAt
     from models.steps import Steps
     from models.targets import Target
 
@@ -43,6 +44,7 @@ class ScorerLike(Protocol):
     cold_start: bool
     raises: bool
     """Whether it may raise alerts though `churn.raise_untrained` is not set."""
+    raise_at: RaiseAt | None
     recalibration: Recalibrator | None
     reference_profile: F32
 

@@ -8,8 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.data.dataset import DatasetConfig, Examples
+from models.data.dataset import DatasetConfig, Examples, label_points
+from models.data.timers import TimerRules
 from models.errors import DatasetError
+from models.inputs.features import PROFILE_FEATURES
 from models.log.eventlog import EventLog
 from models.populations import EVENT, TIMER
 from models.serving.manifest import FitSpan
@@ -19,8 +21,10 @@ from models.training.recalibrate import (
     Fit,
     RecalibrationRules,
     fit_maps,
+    fit_threshold,
     mapped,
     matured_examples,
+    matured_points,
     not_learnt,
 )
 from models.training.refit import held_out
@@ -31,6 +35,7 @@ TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
 CONFIG = DatasetConfig(history_length=8, grace_ms=600_000, cancel_window_ms=DAY)
 RULES = RecalibrationRules(window_ms=14 * DAY, min_labels=60, min_users=60)
 UNTIL = START + 60 * DAY
+TIMERS = TimerRules(0.25, 1.25, DAY, 7 * DAY)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +174,35 @@ def test_labels_that_the_model_learnt_from_are_left_out(examples: Examples) -> N
 def test_a_map_says_what_a_worker_would(examples: Examples) -> None:
     said = oracle(examples)[:, 0]
     assert mapped(BetaMap(1.0, 1.0, 0.0), said) == pytest.approx(said, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_the_threshold_is_found_on_the_mapped_risks_of_matured_labels(
+    log: EventLog, shift: float
+) -> None:
+    config = replace(CONFIG, timers=TIMERS)
+    points, split = matured_points(log, TARGETS, config, UNTIL, RULES, drop_late=True)
+    timers = label_points(points, TARGETS, split, timers=True)
+    column = PROFILE_FEATURES.index("log_overdue")
+    risk = 1 - np.exp(-timers.profile[:, column].astype(np.float64))
+    said = np.stack([1 - risk, risk], axis=1)
+    maps = {TIMER: {"churn": BetaMap(1.0, 1.0, shift)}}
+    given = (said, TARGETS, Fit(maps, ()), UNTIL, CONFIG.settle_ms, RULES, 0.18, split.edges[0])
+    found = fit_threshold(timers, *given)
+    assert found is not None
+    assert found.risk is not None, found.why
+    assert found.right >= 0.18
+    plain = fit_threshold(timers, said, TARGETS, Fit({}, ()), *given[3:])
+    assert plain is not None
+    assert plain.risk is not None
+    assert (found.alerts, found.right) == (plain.alerts, plain.right)
+    odds = found.risk / (1 - found.risk) / (plain.risk / (1 - plain.risk))
+    assert odds == pytest.approx(np.exp(shift), rel=1e-3)
+    # Labels that are complete later, or were learnt from, change nothing.
+    later = timers.now + 10 * DAY + CONFIG.settle_ms > UNTIL
+    assert not later.any() or np.isnan(timers.settled[later]).all()
+    none = replace(timers, labels=np.full_like(timers.labels, np.nan))
+    assert "at least 50" in getattr(fit_threshold(none, *given), "why", "")
 
 
 def test_a_log_that_begins_later_gives_nothing(log: EventLog) -> None:

@@ -11,6 +11,7 @@ from models.serving.signing import generate_key
 from models.training.recalibrate import Fit
 from stream.config.learning_settings import RecalibrateSettings
 from stream.config.secure_settings import ModelSettings
+from stream.config.settings import ChurnSettings
 from stream.config.targets import targets_of
 from stream.errors import TrainerError
 from stream.kafka.announce import read_announced
@@ -39,6 +40,7 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     settings = settings_for(tmp_path / "models", kafka, topic).model_copy(
         update={
             "recalibrate": LOOSE,
+            "churn": ChurnSettings(target_precision=0.3),
             "models": ModelSettings(signing_key=tmp_path / "key", trusted_keys=(public,)),
         }
     )
@@ -65,12 +67,19 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     found = recalibrate(settings, FromKafka(settings)).found
     model = done.manifest.version
     assert found.model_version == model
+    assert done.manifest.raise_at is not None
+    for each in (first.found, found):
+        assert each.raise_at is not None
+        assert each.raise_at.precision == 0.3
+        assert (each.raise_at.risk is not None) == (each.raise_at.alerts > 0)
     last = versions_of(settings.models_dir, model)[-1]
     assert last == found.version
     assert read_recalibration(settings.models_dir, model, last) == found
     announced = asyncio.run(read_announced(settings)).of("champion")[0]
     effect = announced.recalibration
-    assert (None if effect is None else effect.version) == (found.version if found.maps else None)
+    assert (None if effect is None else effect.version) == (
+        found.version if found.changes else None
+    )
 
 
 @pytest.mark.kafka

@@ -1,0 +1,150 @@
+"""Which risk raises alerts of a wanted precision: the lowest, by the newest labels at timers.
+
+An alert is raised at the first timer after an order at which the risk reaches the threshold. Whose
+alert was right is known after the horizon. For every threshold at once: a moment is the alert of
+the thresholds between the highest risk before it, since the order, and its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.data.dataset import Examples
+from models.fitting.batches import Batches
+from models.fitting.fit import predict_logits
+from models.inputs import features
+from models.networks.base import Network
+from models.serving.thresholds import RaiseAt
+from models.targets import CHURN
+from models.training.gather import Gathered
+from models.training.refit import held_out
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+FEWEST: Final = 50
+"""Alerts of which a precision is known well enough to choose a threshold by it."""
+_Z: Final = 1.96
+
+
+@dataclass(frozen=True)
+class Looks:
+    """N evaluations of users by timers."""
+
+    user: NDArray[np.uint64]
+    orders: I64
+    """[N] orders of the user so far."""
+    now: I64
+    """[N] ms."""
+    risk: F64
+    gone: F64
+    """[N] 1: no order followed in time; NaN: that is not known."""
+    counts: Mask
+    """[N] an alert of this moment is one to choose by."""
+
+
+def looks_of(examples: Examples, risk_N: F64, column: int, counts_N: Mask) -> Looks:
+    """The evaluations that examples at timers stand for.
+
+    Args:
+        examples: at timers.
+        risk_N: of all of them.
+        column: of churn among their targets.
+        counts_N: whose labels are new and were not learnt from.
+    """
+    logs = examples.profile[:, features.PROFILE_FEATURES.index("log_orders")]
+    orders = np.rint(np.expm1(logs.astype(np.float64))).astype(np.int64)
+    gone = examples.settled[:, column].astype(np.float64)
+    return Looks(examples.user, orders, examples.now, risk_N, gone, counts_N)
+
+
+def learnt_threshold(
+    network: Network, gathered: Gathered, precision: float | None, *, refit: bool
+) -> RaiseAt | None:
+    """The threshold of a network that is to be served, by labels that it did not learn from.
+
+    After a refit these are the newest ones of the users that are held out for that
+    (`models.training.refit`), some of which calibrated it; else those of the last slice.
+    """
+    timers, targets = gathered.timers, gathered.targets
+    column = next((k for k, target in enumerate(targets) if target.name == CHURN), None)
+    if precision is None or timers is None or column is None:
+        return None
+    edge, grace = gathered.split.edges[2], gathered.split.grace_ms
+    ends = timers.now + targets[column].horizon_ms + grace
+    counts = held_out(timers.user) & (ends > edge) if refit else timers.now > edge
+    points = np.arange(len(timers))
+    if not len(points):
+        return RaiseAt(precision, None, "no inactive user with enough orders")
+    batches = Batches(timers, points, 256, torch.device("cpu"))
+    logits = predict_logits(network, batches, len(timers))[:, column].astype(np.float64)
+    return find_threshold(looks_of(timers, 1 / (1 + np.exp(-logits)), column, counts), precision)
+
+
+def find_threshold(looks: Looks, precision: float) -> RaiseAt:
+    """The lowest risk at which the alerts have the precision; says why where there is none."""
+    order = np.lexsort((looks.now, looks.orders, looks.user))
+    user, orders, risk = looks.user[order], looks.orders[order], looks.risk[order]
+    begins = np.append(True, (user[1:] != user[:-1]) | (orders[1:] != orders[:-1]))[: len(order)]
+    before = _highest_before(risk, begins)
+    known = looks.counts[order] & ~np.isnan(looks.gone[order])
+    first = np.flatnonzero(known & (risk > before))
+    users = len(np.unique(user[known]))
+    if len(first) < FEWEST:
+        why = f"{len(first)} moments at which alerts could have been raised, at least {FEWEST}"
+        return RaiseAt(precision, None, f"{why} are needed", users=users)
+    tried = np.unique(risk)
+    gone = looks.gone[order][first]
+    alerts = _at_each(tried, before[first], risk[first], np.ones(len(first)))
+    right = _at_each(tried, before[first], risk[first], gone)
+    shares = right / np.maximum(alerts, 1)
+    fits = np.flatnonzero((alerts >= FEWEST) & (shares >= precision))
+    if not len(fits):
+        best = float(shares[alerts >= FEWEST].max(initial=0.0))
+        why = f"no threshold with {FEWEST} alerts reaches it, the best has {best:.3f}"
+        return RaiseAt(precision, None, why, users=users)
+    at = int(fits[0])
+    count, share = int(alerts[at]), float(shares[at])
+    low, high = wilson(share, count)
+    group = np.cumsum(begins) - 1
+    lost = np.unique(group[first[gone > 0]])
+    raised = (before[first] < tried[at]) & (risk[first] >= tried[at])
+    found = np.unique(group[first[raised & (gone > 0)]])
+    why = "the lowest risk with this precision on labels that were not learnt from"
+    return RaiseAt(
+        precision, float(tried[at]), why, count, users, share, low, high, len(lost), len(found)
+    )
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Interval, 95 %, of a share of `count` (Wilson, JASA, 1927)."""
+    square = _Z * _Z
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    spread = share * (1 - share) / count + square / (4 * count * count)
+    half = _Z / (1 + square / count) * float(np.sqrt(spread))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _highest_before(risk_N: F64, begins_N: Mask) -> F64:
+    """The highest risk before each of N moments since its order; -1 at the first."""
+    before = np.full(len(risk_N), -1.0)
+    highest = -1.0
+    for i, (risk, begins) in enumerate(zip(risk_N.tolist(), begins_N.tolist(), strict=True)):
+        highest = -1.0 if begins else highest
+        before[i] = highest
+        highest = max(highest, risk)
+    return before
+
+
+def _at_each(tried_T: F64, above_M: F64, upto_M: F64, value_M: F64) -> F64:
+    """Sum of the values of the moments whose alert each threshold is: above < threshold <= upto."""
+    total = np.zeros(len(tried_T) + 1)
+    np.add.at(total, np.searchsorted(tried_T, above_M, side="right"), value_M)
+    np.subtract.at(total, np.searchsorted(tried_T, upto_M, side="right"), value_M)
+    return np.cumsum(total)[:-1]
