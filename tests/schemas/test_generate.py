@@ -21,7 +21,8 @@ from schemas.refused import DeadLetter, LateEvent
 from tests.schemas.strategies import events
 from tests.schemas.test_codec import BAD
 from tests.schemas.test_control import MESSAGES
-from tests.schemas.test_outputs import alerts, late_events, predictions
+from tests.schemas.test_outputs import alerts, predictions
+from tests.schemas.test_refused import late_events
 
 
 @pytest.fixture
