@@ -131,7 +131,7 @@ class Gone:
         ]
 
 
-RETAIL_GONE: Final = Gone(2.0, 14, 60, 30, fixed=42, purchase=28)
+RETAIL_GONE: Final = Gone(2.0, 14, 42, 30, fixed=42, purchase=28)
 SIMULATED_GONE: Final = Gone(3.0, 5, 28, 19, fixed=20, purchase=14)
 
 

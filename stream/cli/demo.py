@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _INTERRUPTED = 130
+_CONTEST = ("ours", "rule", "chance")
 
 
 @app.command()
@@ -157,7 +158,24 @@ def _conclude(figures: dict[str, Any], place: "Place") -> None:
         f" {figures['matured']:,} matured predictions of {len(figures['model_versions'])} models;"
         f" ECE {shown('ece')}"
     )
+    for line in contest_lines(figures):
+        typer.echo(line)
     typer.echo(f"logs and models are in {place.root}; took {figures['seconds']:.0f} s")
+
+
+def contest_lines(figures: dict[str, Any]) -> list[str]:
+    """The model beside the fixed-inactivity rule, one line per figure, and who wins."""
+    rows = [("", "model", "fixed rule", "chance", "wins")]
+    for row in figures["contest"]:
+        values = ("-" if row[name] is None else f"{row[name]:.3f}" for name in _CONTEST)
+        rows.append((row["name"], *values, row["winner"]))
+    if len(rows) == 1:
+        return []
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _share(value: float | None) -> str:

@@ -17,6 +17,7 @@ from schemas.control import ModelPublished, WorkerStatus
 from schemas.errors import InvalidEvent
 from schemas.outputs import ChurnAlert, Prediction
 from stream.demo.alert_figures import Raised, orders_of
+from stream.demo.live_error import MaturedPredictions
 from stream.kafka.tail import open_tail
 from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.order_times import line_of
@@ -44,7 +45,9 @@ class Collector:
         """Read nothing yet; predictions before `rules.since` are counted but not judged."""
         self.settings = settings
         self.since = rules.since
-        self.joiner = OutcomeJoiner(rules)
+        self.rules = rules
+        self.matured = MaturedPredictions()
+        self.joiner = OutcomeJoiner(rules, self.matured)
         self.heartbeats: dict[int, WorkerStatus] = {}
         self.models: dict[str, ModelPublished] = {}
         self.predictions = 0

@@ -94,7 +94,7 @@ class Plan:
     def overrides(self) -> dict[str, Any]:
         """Settings for trainer and worker, without the thresholds."""
         return {
-            "worker": {"clock": "event", "emit": "latest"},
+            "worker": {"clock": "event", "emit": "latest", "predict_at_timers": True},
             "train": {
                 "purchase_horizon_ms": self.purchase_horizon,
                 "churn_horizon_ms": self.churn_horizon,

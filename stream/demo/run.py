@@ -37,6 +37,7 @@ __all__ = ["Demo", "Options"]
 
 _STALLED_S: Final = 90.0
 _SECONDS_PER_REFRESH: Final = 60
+_SECONDS_PER_RECALIBRATION: Final = 10
 _REFUSAL: Final = "nothing published"
 _UNKNOWN_RATE: Final = 0.5
 
@@ -71,6 +72,7 @@ class Demo:
         self._feed = Feed(plan, self._report)
         self._guards = Guards()
         self._trained = 0
+        self._recalibrated = 0
         self._refused: list[str] = []
 
     async def run(self) -> dict[str, Any]:
@@ -164,17 +166,52 @@ class Demo:
         speed = (plan.until - plan.cut) / 1000 / self._options.seconds
         training: asyncio.Task[None] | None = None
         milestones = plan.milestones(self._options.refreshes)
+        begin = plan.cut
         for milestone in milestones:
             self._view.phase("live" if training is None else "live, and training on it")
-            await self._produce(settings, milestone, speed)
+            await self._part(settings, collector, (begin, milestone), speed, training)
             if training is not None:
                 self._view.phase("waiting for the new model")
                 await self._guards.run(_result(training))
                 await self._adopted(collector)
+                await self._guards.run(self._recalibrate(settings, collector))
                 training = None
             if self._trained <= self._options.refreshes and milestone != milestones[-1]:
                 # One thread: the other core is the worker's.
                 training = self._guards.add(self._train(settings, milestone, "--threads", "1"))
+            begin = milestone
+
+    async def _part(
+        self,
+        settings: Settings,
+        collector: Collector,
+        span: tuple[int, int],
+        speed: float,
+        training: asyncio.Task[None] | None,
+    ) -> None:
+        """Replay a part; where nothing is trained the model that serves is recalibrated in it.
+
+        Never beside a training: both announce who serves.
+        """
+        begin, end = span
+        steps = max(int((end - begin) / 1000 / speed // _SECONDS_PER_RECALIBRATION), 1)
+        recalibrating: asyncio.Task[None] | None = None
+        for step in range(steps):
+            if training is None:
+                recalibrating = self._guards.add(self._recalibrate(settings, collector))
+            await self._produce(settings, begin + (end - begin) * (step + 1) // steps, speed)
+            if recalibrating is not None:
+                await self._guards.run(_result(recalibrating))
+
+    async def _recalibrate(self, settings: Settings, collector: Collector) -> None:
+        """Map the champion's probabilities to the labels that have matured in the topic so far."""
+        if not collector.models:
+            return
+        self._recalibrated += 1
+        log = self._place.log(f"recalibration-{self._recalibrated}")
+        name = f"recalibration {self._recalibrated}"
+        environment = self._env(settings) | {"OMP_NUM_THREADS": "1"}
+        await run_child(name, self._command("recalibrate"), log, environment)
 
     async def _produce(self, settings: Settings, until: int, speed: float) -> None:
         rows = self._feed.before(until)

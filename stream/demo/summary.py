@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from models.evaluation.leaver_rules import AtTimers
+from models.populations import EVENT, TIMER
 from models.targets import CHURN, PURCHASE
 from stream.config.durations import DAY_MS
 from stream.demo.alert_figures import Period, as_many, quality, to_json
 from stream.demo.collector import COUNTERS
+from stream.demo.live_error import Past, live_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.evaluation.leaver_rules import Times
     from stream.demo.collector import Collector
     from stream.demo.plan import Plan
     from stream.outcomes.window import Figures
     from stream.replay.report import Report
 
-__all__ = ["problems", "summary"]
+__all__ = ["contest", "problems", "summary"]
 
 
 def summary(
@@ -35,6 +41,8 @@ def summary(
     joiner = collector.joiner
     alerts = joiner.alerts()
     every_alert = collector.alerts + collector.history_alerts
+    shop = collector.shop()
+    beside, live = _beside_rule(plan, collector, shop), _live(plan, collector, shop)
     head = _figures(joiner.figures(PURCHASE))
     head.pop("calibration", None)
     return {
@@ -56,7 +64,9 @@ def summary(
         "alerts_live": dict(collector.alerts),
         "alerts_judged": asdict(alerts) | {"unknown": alerts.unknown},
         "alert_precision": alerts.precision,
-        "alerts_and_rule": _beside_rule(plan, collector),
+        "alerts_and_rule": beside,
+        "live_calibration": live,
+        "contest": contest(beside, live),
         "model_versions": list(collector.live_predictions),
         "models": {
             version: {"metrics": model.metrics, "predictions": collector.live_predictions[version]}
@@ -83,12 +93,57 @@ def summary(
     }
 
 
-def _beside_rule(plan: Plan, collector: Collector) -> dict[str, Any] | None:
+def contest(
+    beside: dict[str, Any] | None, live: dict[str, dict[str, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Each figure of the demo beside that of the fixed-inactivity rule, and who wins.
+
+    Returns:
+        Rows of name, ours, rule, chance (None where it means nothing) and winner: "model", "rule"
+        or "neither".
+    """
+    rows = [
+        {"name": f"alert {name}", "ours": beside["alerts"][name], "rule": beside["rule"][name]}
+        for name in ("precision", "recall")
+        if beside is not None
+    ]
+    places = {EVENT: "at events", TIMER: "at timers"}
+    errors = [
+        {
+            "name": f"live ECE of {target} {places[population]}",
+            "ours": figures["ece"],
+            "rule": figures["rule_ece"],
+            "chance": figures["ece_chance"],
+        }
+        for target, found in live.items()
+        for population, figures in found.items()
+    ]
+    for row, sign in (*((row, 1) for row in rows), *((row, -1) for row in errors)):
+        ours, rule = (-1.0 if row[who] is None else sign * row[who] for who in ("ours", "rule"))
+        row["winner"] = "model" if ours > rule else "rule" if rule > ours else "neither"
+    return [{"chance": None} | row for row in (*rows, *errors)]
+
+
+def _live(
+    plan: Plan, collector: Collector, shop: Mapping[str, Times]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Target -> population -> calibration of the live predictions, beside the rule's."""
+    churn = collector.settings.churn
+    timers = AtTimers(churn.gap_factor, churn.recheck_factor, churn.min_gap_ms)
+    past = Past(plan.cut, churn.min_orders, churn.prior_gap_ms, timers)
+    return {
+        target.name: live_errors(collector.matured, shop, target, past)
+        for target in collector.rules.targets
+    }
+
+
+def _beside_rule(
+    plan: Plan, collector: Collector, shop: Mapping[str, Times]
+) -> dict[str, Any] | None:
     """The live alerts, and those of "no event for so long" as many; None without an alert.
 
     Both are evaluated by what the users did afterwards, with the same definition of gone.
     """
-    shop = collector.shop()
     period = Period(plan.cut, plan.until, plan.churn_horizon, plan.min_orders)
     ours = quality(list(collector.raised.values()), shop, period)
     if not ours.raised:

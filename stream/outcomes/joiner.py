@@ -381,6 +381,7 @@ class OutcomeJoiner:
                     pending.time,
                     pending.probability,
                     came != absent,
+                    pending.population,
                 )
             )
 

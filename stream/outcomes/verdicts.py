@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from models.populations import EVENT
+
 if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert
 
@@ -43,6 +45,8 @@ class Matured:
     """Of the prediction, ms."""
     probability: float
     label: bool
+    population: str = EVENT
+    """Where it was predicted, see `models.populations`."""
 
 
 class Listener(Protocol):

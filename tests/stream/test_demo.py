@@ -22,7 +22,7 @@ from schemas.events import Purchase
 from schemas.examples import EXAMPLES
 from schemas.outputs import ChurnAlert
 from stream.broker import running_servers
-from stream.cli.demo import _alert_lines
+from stream.cli.demo import _alert_lines, contest_lines
 from stream.cli.options import broker_folder, read_settings
 from stream.config.durations import DAY_MS
 from stream.config.settings import Settings, load_settings
@@ -34,7 +34,7 @@ from stream.demo.place import Place, locked, settings_text
 from stream.demo.plan import Plan, plan_bundled
 from stream.demo.processes import run_child, running_child
 from stream.demo.run import Options
-from stream.demo.summary import problems, summary
+from stream.demo.summary import contest, problems, summary
 from stream.demo.view import View
 from stream.replay.report import Report
 from stream.simulate import Faults, deliver, simulate
@@ -208,6 +208,27 @@ def test_alerts_stand_beside_a_rule_of_fixed_inactivity():
     assert found["recall"] == 0
 
 
+def test_the_end_says_who_wins_each_figure():
+    beside = {
+        "alerts": {"precision": 0.7, "recall": 0.2},
+        "rule": {"precision": 0.6, "recall": 0.2},
+    }
+    at_events = {"ece": 0.02, "rule_ece": 0.05, "ece_chance": 0.01}
+    at_timers = {"ece": 0.09, "rule_ece": 0.05, "ece_chance": 0.01}
+    rows = contest(beside, {"churn": {"event": at_events, "timer": at_timers}})
+    assert [(row["name"], row["winner"]) for row in rows] == [
+        ("alert precision", "model"),
+        ("alert recall", "neither"),
+        ("live ECE of churn at events", "model"),
+        ("live ECE of churn at timers", "rule"),
+    ]
+    lines = contest_lines({"contest": rows})
+    assert lines[0].split() == ["model", "fixed", "rule", "chance", "wins"]
+    assert lines[1].split() == ["alert", "precision", "0.700", "0.600", "-", "model"]
+    assert lines[-1].endswith("0.090  0.050       0.010   rule")
+    assert contest(None, {}) == contest_lines({"contest": []}) == []
+
+
 def test_each_number_of_alerts_says_what_it_counts():
     plan, collector, report = empty_run()
     figures = summary(plan, collector, report, 60, 61.2, []) | {
@@ -330,6 +351,20 @@ async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_p
     judged = figures["alerts_judged"]
     assert judged["raised"] == judged["right"] + judged["wrong"] + judged["unknown"]
     assert "live, and training on it" in done.stdout
+    for target in ("purchase", "churn"):
+        found = figures["live_calibration"][target]
+        assert set(found) == {"event", "timer"}
+        for population in found.values():
+            assert abs(population["predicted"] - population["observed"]) <= population["ece"] + 1e-9
+            assert population["predictions"] >= population["users"] > 50
+            assert (
+                sum(row["predictions"] for row in population["calibration"])
+                == (population["predictions"])
+            )
+            assert 0 < population["ece_chance"] < 0.2
+    names = [row["name"] for row in figures["contest"]]
+    assert names[:2] == ["alert precision", "alert recall"]
+    assert all(line in done.stdout for line in contest_lines(figures))
     left = [name for name in await topics(kafka.bootstrap_servers) if name.startswith("demo-")]
     assert left == []
     assert not (tmp_path / "demo" / "kafka").exists()
