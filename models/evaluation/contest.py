@@ -116,6 +116,7 @@ def binary_task(
         criterion="log_loss",
         higher_is_better=False,
         models=models,
+        where="at fixed times, as timers evaluate users in inactivity",
         notes=(
             f"{len(truth)} test points, base rate {truth.mean():.3f}.",
             f"Penalty of the linear models: {penalty:g}, {_why(protocol)}.",

@@ -26,7 +26,7 @@ from models.data.points import mix, uniform
 from models.errors import DatasetError, EvaluationError
 from models.evaluate import calibration_error, pr_auc, sigmoid
 from models.evaluation.contest import ContestConfig, Say
-from models.evaluation.results import F64, Figures, ModelResult, TaskResult
+from models.evaluation.results import F64, Figures, ModelResult, Panel, TaskResult
 from models.evaluation.simulated_shop import SimulatedShop
 from models.evaluation.sources import DAY, ONLINE_RETAIL, find, read_online_retail
 from models.fitting.batches import Batches
@@ -35,7 +35,7 @@ from models.history import PURCHASE
 from models.log.eventlog import EventLog
 from models.networks import HIDDEN_SIZE
 from models.networks.base import Network
-from models.populations import population_figures, populations, user_weights
+from models.populations import EVENT, population_figures, populations, user_weights
 from models.targets import Target, shop_targets
 from models.training.candidates import Course, fit_candidates
 from models.training.gate import GateRules, interval, losses, user_groups
@@ -50,6 +50,7 @@ WEEK: Final = 7 * DAY
 POINTS: Final = 20
 """Examples per user and population over the later half."""
 RESAMPLES: Final = 400
+TENTHS: Final = 10
 GONE_AT_THE_END: Final = 0.6
 """Share of its purchases that the drifting shop has lost at the end of the log."""
 GOAL: Final = 0.03
@@ -216,7 +217,26 @@ def _result(task: str, title: str, lives: list[Live], column: int, population: s
         notes=notes,
         labels=labels,
         probabilities={BEFORE: before, AFTER: after},
+        where="just after events" if population == EVENT else "at random times in inactivity",
+        panels=(_reliability(labels, {BEFORE: before, AFTER: after}, users),),
     )
+
+
+def _reliability(labels: F64, said: dict[str, F64], users: NDArray[np.uint64]) -> Panel:
+    """What came true by what was said, in tenths of the users' weight."""
+    weights, lines = user_weights(users), {}
+    for name, told in said.items():
+        order = np.argsort(told, kind="stable")
+        share = np.cumsum(weights[order]) / weights.sum()
+        tenth = np.minimum((share * TENTHS).astype(np.intp), TENTHS - 1)
+        size = np.bincount(tenth, weights[order], TENTHS)
+        predicted, came = (
+            np.bincount(tenth, weights[order] * values[order], TENTHS) / size
+            for values in (told, labels)
+        )
+        error = calibration_error(labels, told, weights=weights)
+        lines[f"{name}, ECE {error:.3f}"] = (predicted, came)
+    return Panel("reliability, by tenths", "predicted", "came true", lines, diagonal=True)
 
 
 def _chosen(live: Live, column: int, population: str) -> NDArray[np.intp]:

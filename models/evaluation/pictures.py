@@ -14,8 +14,19 @@ from models.evaluation.results import F64, Panel, TaskResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN: Final = ("recency", "bg_nbd", "boosting", "logistic", "as_trained", "recalibrated")
-"""Baselines that are drawn beside the default, where there are such."""
+SHOWN: Final = (
+    "recency",
+    "bg_nbd",
+    "boosting",
+    "logistic",
+    "published",
+    "windows_logistic",
+    "windows_boosting",
+    "gru",
+    "plain_gru",
+    "session_boosting",
+)
+"""Models that are drawn beside the default, where there are such."""
 BINS: Final = 10
 DPI: Final = 64
 COLOURS: Final = 32

@@ -209,12 +209,16 @@ def run(
         notes=(what, *dict.fromkeys(notes)),
         labels=truth,
         probabilities={name: runs[0] for name, runs in said.items()},
+        where="at fixed times, as timers evaluate users in inactivity",
     )
-    return replace(result, notes=(*result.notes, compared(result, said, points.user[test])))
+    verdict, note = compared(result, said, points.user[test])
+    return replace(result, notes=(*result.notes, note), against=verdict)
 
 
-def compared(result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.uint64]) -> str:
-    """How the published model fares against the best baseline, with an interval.
+def compared(
+    result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.uint64]
+) -> tuple[str, str]:
+    """How the published model fares against the best baseline: in short, and with an interval.
 
     Args:
         result: figures of all models.
@@ -232,7 +236,8 @@ def compared(result: TaskResult, said: dict[str, list[F64]], users: NDArray[np.u
     difference = mean_loss(PUBLISHED) - mean_loss(best)
     low, high = interval(difference, groups, GateRules())
     verdict = "surely below" if high < 0 else "surely above" if low > 0 else "not surely apart from"
-    return (
+    wins = f"**{best}, a baseline, wins**; " if difference.mean() > 0 else ""
+    return f"{wins}{PUBLISHED} is {verdict} {best}", (
         f"{PUBLISHED} is {verdict} {best}, the best baseline: {float(difference.mean()):+.4f} of"
         f" log-loss ({low:+.4f} to {high:+.4f}, 95 %, users resampled)."
     )

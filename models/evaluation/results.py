@@ -91,6 +91,10 @@ class TaskResult:
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Network -> (training loss, stopping loss) by epoch, of the first seed."""
     slices: tuple[Slice, ...] = ()
+    where: str = ""
+    """At which moments users are predicted, for readers."""
+    against: str = ""
+    """The product beside the best baseline, in a few words, where an interval tells."""
     panels: tuple[Panel, ...] = ()
     """What is drawn, in place of the curves of the test points; of the first seed."""
     reference: dict[str, ModelResult] = field(default_factory=dict)
@@ -111,6 +115,8 @@ class TaskResult:
         return {
             "default": self.default,
             "criterion": self.criterion,
+            "where": self.where,
+            "against": self.against,
             "models": {name: model.to_json() for name, model in self.models.items()},
             "reference": {name: model.to_json() for name, model in self.reference.items()},
             "slices": [

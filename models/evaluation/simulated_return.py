@@ -97,6 +97,7 @@ def evaluate(shop: SimulatedShop, config: ContestConfig, say: Say) -> list[TaskR
             criterion="log_loss",
             higher_is_better=False,
             models=models,
+            where="at random times, most of them in inactivity",
             notes=_notes(labels, told, true_wait, fit),
             labels=labels[known, at].astype(np.float64),
             probabilities={name: told[name][known, at] for name in models},

@@ -241,6 +241,7 @@ def _result(task: LeaverTask, tallies: dict[str, list[Tally]], questions: int) -
         higher_is_better=True,
         models=models,
         panels=_panels({name: each[0] for name, each in curves.items()}),
+        where="at timers, and rules twice a day",
     )
     best_rule = result.best_of(BASELINES)
     notes = [
@@ -250,13 +251,14 @@ def _result(task: LeaverTask, tallies: dict[str, list[Tally]], questions: int) -
             f" finds {LEAST_RECALL:.0%} of the lost orders."
         ),
         *(
-            _compared(tallies, curves, other, at)
+            _compared(tallies, curves, other, at)[1]
             for other in dict.fromkeys((FIXED, best_rule))
             for at in LEVELS
             if best(curves[other][0], at) is not None
         ),
     ]
-    return replace(result, notes=tuple(notes))
+    short, _ = _compared(tallies, curves, FIXED, level)
+    return replace(result, notes=tuple(notes), against=short)
 
 
 def _level(fixed: list[Found]) -> float:
@@ -282,8 +284,8 @@ def _figures(found: Found | None) -> Figures:
 
 def _compared(
     tallies: dict[str, list[Tally]], curves: dict[str, list[list[Found]]], other: str, level: float
-) -> str:
-    """The published model beside a rule at one precision, with an interval over users."""
+) -> tuple[str, str]:
+    """The published model beside a rule at one precision: in short, and with an interval."""
     rule, ours = tallies[other][0], tallies[PUBLISHED]
     users = max(len(one.lost_U) for one in (rule, *ours))
     rng = np.random.default_rng(0)
@@ -302,11 +304,12 @@ def _compared(
     leads = [one.lead_days for one in (best(each, level) for each in curves[PUBLISHED]) if one]
     found = best(curves[other][0], level)
     rule_lead = found.lead_days if found else np.nan
-    return (
+    times = f"{ratio[0]:.2f} times as many ({low:.2f} to {high:.2f}"
+    wins = f"; **{other}, a baseline, wins**" if ratio[0] < 1 else ""
+    return f"at precision {level:.1f} {PUBLISHED} finds {times}) as {other}{wins}", (
         f"At precision {level:.1f} {PUBLISHED} finds {mine[0]:.3f} of the lost orders and {other}"
-        f" {theirs[0]:.3f}: {ratio[0]:.2f} times as many ({low:.2f} to {high:.2f}, 95 %, users"
-        f" resampled), {verdict}; median lead {np.mean(leads) if leads else np.nan:.1f} days"
-        f" against {rule_lead:.1f}."
+        f" {theirs[0]:.3f}: {times}, 95 %, users resampled), {verdict}; median lead"
+        f" {np.mean(leads) if leads else np.nan:.1f} days against {rule_lead:.1f}."
     )
 
 

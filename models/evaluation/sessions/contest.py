@@ -183,6 +183,7 @@ def _result(
         models=models,
         labels=labels.astype(np.float64),
         probabilities={name: scores[0] for name, scores in predicted.items()},
+        where="at every event of a session",
     )
     users = points.examples.user[test]
     notes = [
@@ -192,10 +193,14 @@ def _result(
     # Named beforehand: the best one on the test examples would be chosen by what it is judged on.
     ours = networks[-1] if networks else ""
     position = points.position[points.place[test]]
+    against = ""
     if ours:
         for other in (BOOSTING, "session_logistic", PLAIN):
             difference = auc_difference(labels, predicted[ours], predicted[other], users)
             notes.append(f"AUROC of {ours} less that of {other}: {difference}, over users.")
+            if other == BOOSTING:
+                against = f"{ours} less {other}: {difference}"
+                against += "" if difference.mean > 0 else f"; **{other}, a baseline, wins**"
         notes.append(
             f"By position: {_by_position(labels, predicted, position, (ours, BOOSTING, PLAIN))}."
         )
@@ -212,7 +217,9 @@ def _result(
         for name, inside in _positions(position)
         if inside.sum() >= LEAST_SLICE
     )
-    return replace(result, notes=(*notes, *latency), slices=slices, reference=reference)
+    return replace(
+        result, notes=(*notes, *latency), slices=slices, reference=reference, against=against
+    )
 
 
 def _positions(position: I64) -> list[tuple[str, NDArray[np.bool_]]]:

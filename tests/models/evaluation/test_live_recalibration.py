@@ -46,6 +46,12 @@ def test_each_target_and_population_has_both_figures(log: EventLog) -> None:
         assert set(result.models) == {BEFORE, AFTER}
         assert len(result.labels) == len(result.probabilities[AFTER]) > 300
         assert "ECE as_trained" in result.notes[1]
+        assert ("events" in result.where) == result.task.endswith("_event")
+        for name, (said, came) in result.panels[0].lines.items():
+            assert ", ECE 0." in name
+            # Tenths of the users' weight: the mean of all is that of what was said and came true.
+            assert abs(said.mean() - came.mean()) <= float(name.split("ECE ")[1]) + 0.02
+            assert (np.diff(said) >= 0).all()
         assert result.models[AFTER].mean("log_loss") < result.models[BEFORE].mean("log_loss") + 0.01
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.errors import EvaluationError
-from models.evaluation.page import table, verdict, write_report
+from models.evaluation.page import BY_HAND, table, verdict, write_report
 from models.evaluation.pictures import draw
 from models.evaluation.results import ModelResult, Panel, Slice, TaskResult
 
@@ -58,6 +58,24 @@ def test_the_page_names_the_default_and_shows_its_pictures(tmp_path: Path) -> No
         picture = (tmp_path / "evaluation" / f"{task}.png").read_bytes()
         assert picture.startswith(b"\x89PNG")
         assert 2_000 < len(picture) < 100_000
+
+
+def test_the_page_says_where_a_baseline_wins_and_keeps_what_is_written_by_hand(
+    tmp_path: Path,
+) -> None:
+    told = replace(binary(), where="at every event", against="gru is surely below recency")
+    page = tmp_path / "evaluation.md"
+    page.write_text(f"# Old\n\n{BY_HAND}\n\n## Read with care\n\nA warning.\n")
+    for _ in range(2):
+        write_report([told, ranking()], tmp_path / "evaluation", "intentstream evaluate all")
+    text = page.read_text()
+    assert (
+        "| `a_task` | gru, a network | log_loss 0.5000 | gru is surely below recency |\n"
+        "| `next` | recent, a baseline | ndcg_10 0.3000 | **a baseline wins** |"
+    ) in text
+    assert "Predictions at every event." in text
+    assert "# Old" not in text
+    assert text.count(BY_HAND) == text.count("A warning.") == 1
 
 
 def test_a_reference_is_shown_and_not_chosen() -> None:

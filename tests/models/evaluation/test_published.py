@@ -87,9 +87,16 @@ def test_difference_has_an_interval_over_users() -> None:
     }
     result = TaskResult("t", "T", "log_loss", False, rows, labels=labels)
     users = np.arange(5000, dtype=np.uint64) // 5
-    assert "published is surely below base_rate" in compared(result, said, users)
+    short, note = compared(result, said, users)
+    assert short == "published is surely below base_rate"
+    assert short in note
+    assert "users resampled" in note
     same = said | {PUBLISHED: said["base_rate"]}
-    assert "not surely apart" in compared(result, same, users)
+    assert "not surely apart" in compared(result, same, users)[0]
+    turned = said | {name: [truth] for name in BASELINES} | {PUBLISHED: said["base_rate"]}
+    assert compared(result, turned, users)[0] == (
+        "**base_rate, a baseline, wins**; published is surely above base_rate"
+    )
 
 
 def test_training_labels_end_before_the_test() -> None:
