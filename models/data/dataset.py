@@ -68,8 +68,9 @@ class DatasetConfig:
     """Points per user just after an event, at most; drawn at random."""
     session_points: int = 40
     """The same where a target applies at events only (`Target.at_events`)."""
-    silence_points: int = 10
-    """Points per user at random times, most of them silent ones."""
+    silence_points: int = 30
+    """Points per user at random times, most of them silent ones: cheap, as they share the windows
+    of events, and what inactivity means is learnt from them."""
     min_orders: int = 2
     """Orders that a user must have had for their absence to mean anything."""
     calibration_share: float = 0.2

@@ -89,14 +89,17 @@ def _choose(
     """Walk the path; each target's row is left at the penalty of the lowest loss.
 
     One slice of time is one season, so the path is walked twice: the earlier half of `points` also
-    predicts the later half, of other users. Of equal losses the strongest penalty is chosen.
+    predicts the later half, of other users. A penalty stands for a prior, which weighs more the
+    fewer labels there are: the fit to fewer points has penalties as much larger. Of equal losses
+    the strongest penalty is chosen.
     """
     parameters = list(network.parameters())
     start = [parameter.detach().clone() for parameter in parameters]
     losses_SK: F64 = np.zeros((len(PENALTIES), network.targets))
     early, late = _halves(examples, points)
     if _has_both_classes(examples, early) and _has_both_classes(examples, late):
-        losses_SK += _walk(network, solve.on(early), examples, late)[0]
+        fewer_K = _known(examples, points) / _known(examples, early)
+        losses_SK += _walk(network, solve.on(early), examples, late, fewer_K)[0]
         with torch.no_grad():
             for value, parameter in zip(start, parameters, strict=True):
                 parameter.copy_(value)
@@ -125,15 +128,29 @@ def _has_both_classes(examples: Examples, points: Index) -> bool:
     return bool((np.nanmin(labels, axis=0) < np.nanmax(labels, axis=0)).all())
 
 
+def _known(examples: Examples, points: Index) -> F64:
+    """How many labels of each target [K] the points have."""
+    counts: F64 = (~np.isnan(examples.labels[points])).sum(axis=0).astype(np.float64)
+    return counts
+
+
 def _walk(
-    network: Network, solve: _Problem, examples: Examples, later: Index
+    network: Network,
+    solve: _Problem,
+    examples: Examples,
+    later: Index,
+    times_K: F64 | None = None,
 ) -> tuple[F64, list[list[Tensor]]]:
-    """Losses [S,K] on the points `later` and the weights, at each of the S penalties."""
+    """Losses [S,K] on the points `later` and the weights, at each of the S penalties.
+
+    ``times_K``: factor of each target's penalties; None: 1.
+    """
+    times_K = np.ones(network.targets) if times_K is None else times_K
     profile = torch.from_numpy(examples.profile[later])
     nothing, labels = network.initial(len(later)), examples.labels[later]
     losses, kept = [], []
     for penalty in PENALTIES:
-        solve([penalty] * network.targets)
+        solve((penalty * times_K).tolist())
         with torch.inference_mode():
             losses.append(calibrated_losses(network.heads(nothing, profile).numpy(), labels))
         kept.append([parameter.detach().clone() for parameter in network.parameters()])

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from models.data.dataset import F32, Examples, Index
+from models.data.dataset import F32, Examples, Index, weights_of
 from models.data.spend import figures_of
 from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.devices import pick_device
@@ -230,6 +230,9 @@ def _platt_scaled(
 ) -> dict[str, Platt]:
     """Fit each target's Platt scaling on the calibration slice, and set the network to them.
 
+    Points have the weights of the fit's loss: a few busy users have most of the points at events,
+    and a level that suits them is too high for the others.
+
     Args:
         network: its calibration is set.
         logits: [Q,K] by example, without calibration.
@@ -239,7 +242,9 @@ def _platt_scaled(
     platts = {}
     for column, target in enumerate(targets):
         known = labelled(examples, CALIBRATION, column)
-        platts[target.name] = fit_platt(logits[known, column], examples.labels[known, column])
+        labels = examples.labels[known, column]
+        weights = weights_of(examples.user[known]).astype(np.float64)
+        platts[target.name] = fit_platt(logits[known, column], labels, weights)
     network.set_calibration(
         torch.tensor([platt.slope for platt in platts.values()]),
         torch.tensor([platt.shift for platt in platts.values()]),

@@ -51,7 +51,7 @@ from models.training.refit import refit, span_of
 from models.training.rivals import baselines_of
 from models.training.thresholds import learnt_threshold
 
-CANDIDATES: Final = ("logistic", "gru")
+CANDIDATES: Final = ("blend", "gru")
 
 
 @dataclass(frozen=True)

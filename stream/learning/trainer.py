@@ -26,7 +26,6 @@ from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import WAIT, questions
 from models.training.candidates import Course
-from models.training.choosing import SIMPLE
 from models.training.gate import GateRules
 from models.training.train import TrainConfig, Trained, train
 from schemas.errors import IntentStreamError
@@ -60,8 +59,8 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
     """Training as the settings want it, with the worker's own rules of histories."""
     chosen, state = settings.train, settings.state
     sessions = SessionRules(gap=state.session_gap_ms, longest=state.session_max_ms)
-    # A network is published only where it surely beats what is simpler.
-    simpler = ("logistic",) if chosen.architecture == "logistic" else SIMPLE
+    # A network over sequences is published only where it surely beats the blend.
+    simpler = () if chosen.architecture == "logistic" else ("blend",)
     candidates = tuple(dict.fromkeys((*simpler, chosen.architecture)))
     return TrainConfig(
         dataset=DatasetConfig(

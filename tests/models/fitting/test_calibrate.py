@@ -35,6 +35,21 @@ def test_it_is_a_logistic_regression_on_the_logit() -> None:
     assert platt.shift == pytest.approx(reference.intercept_[0], abs=1e-2)
 
 
+def test_weights_count_like_repeated_points() -> None:
+    logits, labels = drawn(0.7, 0.5, 300)
+    times = np.random.default_rng(5).integers(1, 4, 300)
+    once = fit_platt(logits, labels, times.astype(np.float64))
+    many = np.repeat(np.arange(300), times)
+    again = fit_platt(logits[many], labels[many])
+    assert once.slope == pytest.approx(again.slope, abs=1e-6)
+    assert once.shift == pytest.approx(again.shift, abs=1e-6)
+    # Also where the slope is at its floor, and only the shift is fitted.
+    turned = fit_platt(-4 * logits, labels, times.astype(np.float64))
+    again = fit_platt(-4 * logits[many], labels[many])
+    assert turned.slope == again.slope == SLOPE_FLOOR
+    assert turned.shift == pytest.approx(again.shift, abs=1e-6)
+
+
 def test_few_points_hardly_move_it() -> None:
     platt = fit_platt(np.array([0.1, -0.2]), np.array([1, 1]))
     assert platt.slope == pytest.approx(1, abs=0.2)

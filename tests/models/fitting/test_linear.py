@@ -11,6 +11,7 @@ import torch
 from models.data.dataset import Examples
 from models.data.split import STOPPING, TRAIN
 from models.evaluate import F64
+from models.fitting import linear
 from models.fitting.config import FitConfig
 from models.fitting.linear import PENALTIES, Penalties, fit_blend, fit_logistic
 from models.fitting.stopping import calibrated_losses
@@ -79,6 +80,36 @@ def test_the_strongest_of_equals_is_chosen(examples: Examples) -> None:
         network, silent, silent.of_slice(TRAIN), FitConfig(), stopping=silent.of_slice(STOPPING)
     )
     assert found == (PENALTIES[0], PENALTIES[0])
+
+
+def test_fewer_labels_have_penalties_as_much_larger(
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A penalty is a prior, which weighs the same against a quarter of the labels four times over.
+
+    The path over the earlier half of the points of half of the users ends where the path over all
+    of them begins to be judged, so both try the same priors.
+    """
+    tried: dict[int, list[list[float]]] = {}
+    solve = linear._Problem.__call__
+
+    def noted(problem: linear._Problem, penalties: list[float]) -> None:
+        tried.setdefault(len(problem.profile), []).append(list(penalties))
+        solve(problem, penalties)
+
+    monkeypatch.setattr(linear._Problem, "__call__", noted)
+    train, stopping = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
+    fit_logistic(Logistic(network_spec(TARGETS)), examples, train, FitConfig(), stopping=stopping)
+    few, all_of_them = sorted(tried)
+    assert all_of_them == len(train)
+    assert few < 0.4 * len(train)
+    assert [one[0] for one in tried[all_of_them]] == list(PENALTIES)
+    early, _ = linear._halves(examples, train)
+    for column in range(len(TARGETS)):
+        known = ~np.isnan(examples.labels[:, column])
+        for ours, theirs in zip(tried[few], tried[all_of_them], strict=True):
+            prior = ours[column] * known[early].sum()
+            assert prior == pytest.approx(theirs[column] * known[train].sum())
 
 
 def test_given_penalties_lead_to_the_weights_that_chose_them(examples: Examples) -> None:

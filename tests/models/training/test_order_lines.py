@@ -19,7 +19,7 @@ from tests.models.shop import DAY, START, orders_log
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 20 * DAY)
 CONFIG = TrainConfig(
-    dataset=DatasetConfig(history_length=16, min_points=50),
+    dataset=DatasetConfig(history_length=16, silence_points=10, min_points=50),
     fit=FitConfig(epochs=2, patience=2, windows=64, learning_rate=3e-3),
     hidden_size=16,
     candidates=("logistic",),

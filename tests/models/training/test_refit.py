@@ -15,11 +15,12 @@ from models.errors import ArtifactError
 from models.fitting.fit import FitConfig, Progress
 from models.inputs.features import FEATURE_VERSION
 from models.log.eventlog import EventLog
+from models.networks.logistic import Logistic
 from models.serving.artifact import GATED_FILE, Artifact, open_script, read_artifact, read_gated
 from models.serving.registry import Registry
-from models.serving.scorer import Scorer
+from models.serving.scorer import Scorer, network_spec
 from models.targets import shop_targets
-from models.training.candidates import Course, fit_candidates
+from models.training.candidates import Course, calibrate, fit_candidates
 from models.training.choosing import probabilities_of
 from models.training.gate import losses
 from models.training.gather import Gathered, gather
@@ -117,6 +118,19 @@ def test_penalty_shrinks_as_labels_grow(gathered: Gathered) -> None:
         )
         assert penalty * after == pytest.approx(0.01 * before)
     assert scaled_penalties(gated, whole, examples) == (0.01, 0.01)
+
+
+def test_one_busy_user_does_not_set_the_level(gathered: Gathered) -> None:
+    """Of 120 points, 90 are of one user who always buys; 30 are of users who never do."""
+    examples = gathered.examples
+    points = examples.of_slice(CALIBRATION)[:120]
+    user, labels = examples.user.copy(), np.full_like(examples.labels, np.nan)
+    user[points[:90]], user[points[90:]] = 1, np.arange(2, 32)
+    labels[points[:90]], labels[points[90:]] = 1, 0
+    network = Logistic(network_spec(TARGETS))
+    told = calibrate(network, replace(examples, user=user, labels=labels), TARGETS)
+    for target in TARGETS:
+        assert told[target.name]["shift"] < -0.6
 
 
 def test_figures_are_of_the_gated_fit_and_the_card_says_so(log: EventLog, trained: Trained) -> None:

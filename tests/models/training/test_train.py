@@ -77,7 +77,7 @@ def test_the_model_beats_the_baselines_and_says_what_it_was_fitted_on(
         assert manifest.metrics[f"{target}.roc_auc"] > 0.65
         assert manifest.metrics[f"{target}.ece"] < 0.1
         assert set(manifest.calibration[target]) == {"slope", "shift"}
-    loser = {"gru": "logistic", "logistic": "gru"}[manifest.architecture]
+    loser = {"gru": "blend", "blend": "gru"}[manifest.architecture]
     assert set(manifest.baselines) == {"base_rate", "recency", "rhythm", loser}
     assert manifest.choice.startswith(f"{manifest.architecture}: ")
     assert manifest.window.events == len(log)

@@ -275,7 +275,7 @@ class TestRefresh:
         assert second.version != first.version
         assert second.window.last_event > first.window.last_event
         assert second.window.events == pytest.approx(len(shop), rel=0.02)
-        if second.architecture != "logistic":
+        if second.architecture != "blend":
             # Once for the gate, and once more for what is served.
             assert 0 < len(news) - begun <= 2 * settings.train.refresh_epochs
         for manifest in (first, second):
