@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schemas.outputs import ChurnAlert, Prediction
     from stream.demo.collector import Collector
     from stream.demo.plan import Plan
-    from stream.outcomes.window import Figures
+    from stream.outcomes.window import Figures, PopulationFigures
     from stream.replay.report import Report
 
 __all__ = ["Dashboard"]
@@ -169,6 +169,9 @@ def _figures(collector: Collector) -> RenderableType:
             found = joiner.figures(target, version)
             if found is not None:
                 table.add_row(*_row(target if version is None else "", version, found))
+            if found is not None and version is None:
+                for population, figures in found.populations.items():
+                    table.add_row(*_population_row(population, figures))
     alerts = joiner.alerts()
     precision = "-" if alerts.precision is None else f"{alerts.precision:.1%}"
     line = (
@@ -191,6 +194,21 @@ def _row(target: str, version: str | None, found: Figures) -> list[RenderableTyp
         ratio(found.log_loss),
         ratio(found.base_log_loss),
         ratio(found.ece),
+    ]
+
+
+def _population_row(population: str, found: PopulationFigures) -> list[RenderableType]:
+    """Predictions at events, or at timers: each user counts once."""
+    return [
+        "",
+        Text(f"at {population}s"),
+        f"{found.matured:,}",
+        f"{found.base_rate:.1%}",
+        ratio(found.auc),
+        "",
+        ratio(found.log_loss),
+        ratio(found.base_log_loss),
+        f"{ratio(found.ece)} (chance {ratio(found.ece_chance)})",
     ]
 
 

@@ -266,6 +266,25 @@ def test_the_picture_fits_the_terminal(height):
     assert len(shown) <= 14 or height == 60
 
 
+def test_the_picture_shows_live_calibration_at_events_and_at_timers_apart():
+    plan, collector, report = empty_run()
+    for n in range(40):
+        window = collector.joiner._windows.of(None, "churn")
+        window.add(n % 2 == 0, 0.5, 1.0, f"u{n}", "event" if n < 20 else "timer")
+    console = Console(force_terminal=False, width=160, height=60, record=True)
+    dashboard = Dashboard(console)
+    try:
+        dashboard.show(plan, collector, report)
+        dashboard.update()
+    finally:
+        dashboard.close()
+    said = console.export_text()
+    for place in ("at events", "at timers"):
+        (line,) = [line for line in said.splitlines() if place in line]
+        assert "20" in line.split()
+        assert "(chance 0." in line
+
+
 def test_lines_for_pipes(capsys):
     view = View()
     view.show(*empty_run())
