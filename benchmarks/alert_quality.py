@@ -18,12 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 import torch
 import typer
 
 from models.errors import TrainingError
 from models.evaluation.leaver_rules import DAY, Times
+from models.serving.manifest import read_manifest
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
 from models.targets import CHURN
@@ -52,6 +54,7 @@ from stream.testing import PipelineDriver
 
 REFRESHES: Final = 2
 """As in a demo of two minutes."""
+_THRESHOLDS: Final = frozenset({"raise_at", "escalate_at", "resolve_at"})
 SHOPS: Final = ("online-retail", "simulated")
 
 
@@ -165,6 +168,7 @@ def measure(
     tree = plan.overrides()
     tree |= {"data_dir": str(folder), "models_dir": str(folder / "models")}
     tree["train"] |= learning or {}
+    tree["churn"] |= {name: value for name, value in changes.items() if name not in _THRESHOLDS}
     settings = load_settings(None, tree)
     versions = train(plan, settings)
     first = Registry(settings.models_dir).path(next(filter(None, versions)))
@@ -190,9 +194,16 @@ def measure(
         if precise is None
         else to_json(quality(precise[1], replayed.shop, period)),
         "as_precise_days": None if precise is None else precise[0] / DAY,
+        "learnt": [_learnt(settings, version) for version in versions if version],
         "timer_evaluations": replayed.firings,
         "seconds": round(replayed.seconds, 1),
     }
+
+
+def _learnt(settings: Settings, version: str) -> Any:
+    """From which risk on a model says that alerts have the wanted precision, and by what."""
+    found = read_manifest(Registry(settings.models_dir).path(version)).raise_at
+    return None if found is None else msgspec.to_builtins(found)
 
 
 def main(

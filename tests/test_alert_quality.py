@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.evaluation.leaver_rules import DAY, Times
+from models.history import PURCHASE
+from models.targets import shop_targets
 from stream.demo.alert_figures import (
     Period,
     Quality,
@@ -54,6 +57,24 @@ def test_right_found_and_how_early() -> None:
         at_an_event=0.0,
         by_model=0.0,
     )
+
+
+def test_gone_may_be_by_the_users_own_gaps() -> None:
+    """Two of the user's gaps, ten days counting as one more: 14 days after days 1 and 5."""
+    own = msgspec.structs.replace(
+        shop_targets(PURCHASE, None, 20 * DAY)[0], gaps=2.0, floor_ms=DAY, prior_gap_ms=10 * DAY
+    )
+    shop = {"ann": user((1, 5, 20)), "bob": user((1, 2, 3, 60))}
+    period = Period(since=0, until=100 * DAY, horizon=20 * DAY, min_orders=2, own=own)
+    assert period.ahead(shop["ann"].orders, 6 * DAY) == 14 * DAY
+    assert period.ahead(shop["ann"].orders, 0) == 20 * DAY
+    # Bob's horizon of eight days after day 55 holds an order, Ann's of fourteen after 5.9 none.
+    alerts = [raised("ann", 5.9, 20), raised("bob", 4), raised("bob", 55)]
+    found = quality(alerts, shop, period)
+    assert (found.raised, found.precision) == (3, pytest.approx(2 / 3))
+    # Lost: Ann after days 5 and 20, Bob after days 3 and 60; those of days 5 and 3 are found.
+    assert (found.lost, found.recall) == (4, 0.5)
+    assert found.lead_days == pytest.approx((19 - 5.9 + 11 - 4) / 2)
 
 
 def test_an_alert_closed_before_the_horizon_finds_nobody() -> None:
