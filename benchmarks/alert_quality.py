@@ -168,6 +168,7 @@ def measure(
     tree = plan.overrides()
     tree |= {"data_dir": str(folder), "models_dir": str(folder / "models")}
     tree["train"] |= learning or {}
+    tree["train"] = {name: value for name, value in tree["train"].items() if value != "unset"}
     tree["churn"] |= {name: value for name, value in changes.items() if name not in _THRESHOLDS}
     settings = load_settings(None, tree)
     versions = train(plan, settings)

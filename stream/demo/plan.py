@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from models.history import PURCHASE
-from models.targets import shop_targets
+from models.targets import Target, shop_targets
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS
+from stream.demo.alert_figures import Period
 from stream.demo.errors import DemoError
 from stream.outcomes.joiner import OutcomeRules
 from stream.replay.adapter import AS_FOUND, Wanted
@@ -90,6 +92,9 @@ class Plan:
     limit: int | None = None
     wanted: Wanted = AS_FOUND
     """How the file writes dates and decimals, where it does not tell by itself."""
+    gaps: float = 0.0
+    """Of the user's own expected gaps without an order: gone, at most `churn_horizon`; 0: that for
+    all."""
 
     def overrides(self) -> dict[str, Any]:
         """Settings for trainer and worker, without the thresholds."""
@@ -98,6 +103,7 @@ class Plan:
             "train": {
                 "purchase_horizon_ms": self.purchase_horizon,
                 "churn_horizon_ms": self.churn_horizon,
+                **({"churn_gaps": self.gaps, "churn_floor_ms": self.min_gap} if self.gaps else {}),
                 "epochs": 8,
                 "patience": 2,
             },
@@ -114,11 +120,24 @@ class Plan:
     def outcome_rules(self) -> OutcomeRules:
         """How live predictions and alerts are judged."""
         return OutcomeRules(
-            targets=shop_targets(PURCHASE, self.purchase_horizon, self.churn_horizon),
+            targets=self.targets(),
             churn_horizon_ms=self.churn_horizon,
             min_orders=self.min_orders,
             since=self.cut,
         )
+
+    def targets(self) -> tuple[Target, Target]:
+        """What is predicted: purchase and churn."""
+        purchase, churn = shop_targets(PURCHASE, self.purchase_horizon, self.churn_horizon)
+        if self.gaps:
+            own = {"gaps": self.gaps, "floor_ms": self.min_gap, "prior_gap_ms": self.prior_gap}
+            churn = msgspec.structs.replace(churn, **own)
+        return purchase, churn
+
+    def period(self) -> Period:
+        """What alerts are judged in, and by which horizons."""
+        own = self.targets()[1] if self.gaps else None
+        return Period(self.cut, self.until, self.churn_horizon, self.min_orders, own)
 
     def milestones(self, refreshes: int) -> list[int]:
         """Ends of the live parts: equally long, one more than there are refreshes, and a last."""
@@ -142,6 +161,7 @@ def plan_bundled() -> Plan:
         until=_BUNDLED_LAST + 1,
         purchase_horizon=28 * DAY_MS,
         churn_horizon=42 * DAY_MS,
+        gaps=2.0,
         prior_gap=30 * DAY_MS,
         min_gap=DAY_MS,
         cooldown=14 * DAY_MS,

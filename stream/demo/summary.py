@@ -9,7 +9,7 @@ from models.evaluation.leaver_rules import AtTimers
 from models.populations import EVENT, TIMER
 from models.targets import CHURN, PURCHASE
 from stream.config.durations import DAY_MS
-from stream.demo.alert_figures import Period, as_many, quality, to_json
+from stream.demo.alert_figures import as_many, quality, to_json
 from stream.demo.collector import COUNTERS
 from stream.demo.live_error import Past, live_errors
 
@@ -144,7 +144,7 @@ def _beside_rule(
 
     Both are evaluated by what the users did afterwards, with the same definition of gone.
     """
-    period = Period(plan.cut, plan.until, plan.churn_horizon, plan.min_orders)
+    period = plan.period()
     ours = quality(list(collector.raised.values()), shop, period)
     if not ours.raised:
         return None

@@ -52,10 +52,11 @@ class View:
         """From now on there are figures."""
         self.plan, self.collector, self.report = plan, collector, report
         days = 86_400_000
+        own = f"{plan.gaps:g} of the user's own gaps, at most " if plan.gaps else ""
         self.say(
             f"{plan.file.name}: {moment(plan.since)} to {moment(plan.until)}, live from"
             f" {moment(plan.cut)} on; purchase within {plan.purchase_horizon / days:.3g} days,"
-            f" churn: none within {plan.churn_horizon / days:.3g} days"
+            f" churn: none within {own}{plan.churn_horizon / days:.3g} days"
         )
 
     async def follow(self) -> None:

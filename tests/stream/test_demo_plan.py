@@ -13,6 +13,7 @@ from models.encoding import hash64
 from schemas.codec import decode_event, encode
 from schemas.events import Purchase
 from stream.config.settings import ChurnSettings, load_settings
+from stream.config.targets import targets_of
 from stream.demo import plan as planning
 from stream.demo.errors import DemoError
 from stream.demo.feed import Feed
@@ -49,7 +50,7 @@ def test_every_plan_leaves_the_trainer_room_and_labels_time_to_mature(span):
     assert plan.cut - plan.since > 3.1 * plan.churn_horizon
     assert plan.until - plan.cut > 3.5 * plan.churn_horizon
     assert 0 < plan.purchase_horizon <= plan.churn_horizon
-    load_settings(overrides=plan.overrides())
+    assert targets_of(load_settings(overrides=plan.overrides())) == plan.targets()
     for refreshes in (1, 2, 5):
         ends = plan.milestones(refreshes)
         assert len(ends) == refreshes + 2
@@ -99,3 +100,10 @@ def test_the_feed_gives_every_row_once_and_ties_in_history_order(tmp_path):
     keys = [(row.time, hash64(decode_event(row.value).event_id)) for row in rows]
     assert keys == sorted(keys)
     assert len({key[1] for key in keys}) == 400
+
+
+def test_the_bundled_shop_is_lost_by_the_users_own_gaps():
+    plan = plan_bundled()
+    assert targets_of(load_settings(overrides=plan.overrides())) == plan.targets()
+    assert plan.targets()[1].gaps > 0
+    assert plan.period().own == plan.targets()[1]
