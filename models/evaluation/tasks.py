@@ -58,8 +58,23 @@ OPTIONAL: Final[dict[str, Callable[[Sequence[Path]], bool]]] = {
 }
 """Tasks whose files few have: `all` runs one where the folders have them."""
 
-COSTS: Final[dict[str, float]] = {}
-"""Minutes of a core with five seeds, by which the longest tasks begin first."""
+COSTS: Final[dict[str, float]] = {
+    "published_cdnow_30d": 12,
+    "sessions_taobao": 9,
+    "sessions_simulated": 7,
+    "published_online_retail_14d": 5,
+    timeliness.RETAIL: 5,
+    "taobao_next": 4.5,
+    timeliness.SIMULATED: 4,
+    "published_online_retail_30d": 3.5,
+    live_recalibration.DRIFTING: 3,
+    live_recalibration.RETAIL: 2.2,
+    simulated_return.TASK: 2.2,
+    cdnow_return.TASK: 2,
+    online_retail_spend.TASK: 1.7,
+    taobao_interest_24h.TASK: 1.6,
+}
+"""About so many minutes of a core with five seeds: the longest parts begin first."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,11 @@ def _parts(name: str, sources: Sources, config: ContestConfig) -> list[Part]:
         return [Part(name, partial(_leaving, sources, config), cost)]
     if name == published.GROUP:
         return [
-            Part(part, partial(published.evaluate_part, part, sources.folders, config), cost)
+            Part(
+                part,
+                partial(published.evaluate_part, part, sources.folders, config),
+                COSTS.get(part, 0.0),
+            )
             for part in published.PARTS
         ]
     return [Part(name, partial(ON_FILES[name], sources.folders, config), cost)]

@@ -9,11 +9,16 @@ import pytest
 
 from models.data.split import VALIDATION
 from models.errors import EvaluationError
-from models.evaluation import cdnow_return, online_retail_return, taobao_purchase_24h
+from models.evaluation import (
+    cdnow_return,
+    online_retail_return,
+    published,
+    taobao_purchase_24h,
+)
 from models.evaluation.contest import ContestConfig
 from models.evaluation.cuts import Protocol, cut_points
 from models.evaluation.sources import CDNOW, DAY, TAOBAO, read_cdnow, read_taobao
-from models.evaluation.tasks import Sources, run
+from models.evaluation.tasks import COSTS, TASKS, Sources, run
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -27,6 +32,13 @@ def test_an_unknown_task_is_refused(wanted: str) -> None:
     sources = Sources((), nothing, nothing)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match=r"no task .*all, cdnow_return, online_retail"):
         run(wanted, sources, ContestConfig(), lambda _: None)
+
+
+def test_all_has_each_task_once_and_what_takes_long_is_known_by_its_name() -> None:
+    parts = {*TASKS, *published.PARTS} - {published.GROUP}
+    assert len(TASKS) == len(set(TASKS))
+    assert set(COSTS) <= parts
+    assert {task.part for task in published.TASKS} == set(published.PARTS)
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.evaluation.sources import TAOBAO, TAOBAO_START
@@ -74,3 +75,12 @@ def test_the_simulated_shop_hands_its_truth_over(monkeypatch: pytest.MonkeyPatch
     # The user's own hazard: the same whichever users are asked about beside them.
     again = shop.probability(users[::-1], shop.log.events.time[:100][::-1], DAY_S * 1000)
     assert (again[::-1] == told).all()
+
+
+def test_users_leave_the_shop_whose_leavers_are_to_be_found() -> None:
+    log = evaluate._leaving()
+    assert len(log) == 400_000
+    _, last = np.unique(log.users[::-1], return_index=True)
+    end = int(log.events.time.max())
+    ages = (end - log.events.time[::-1][last]) / (DAY_S * 1000)
+    assert 0.2 < (ages > 60).mean() < 0.8
