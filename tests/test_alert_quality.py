@@ -52,6 +52,7 @@ def test_right_found_and_how_early() -> None:
         precision=pytest.approx(1 / 3),
         lost=2,
         recall=0.5,
+        alerted=0.5,
         lead_days=10.0,
         within_a_day=pytest.approx(1 / 3),
         at_an_event=0.0,
@@ -78,7 +79,8 @@ def test_gone_may_be_by_the_users_own_gaps() -> None:
 
 
 def test_an_alert_closed_before_the_horizon_finds_nobody() -> None:
-    assert quality([raised("gone", 15, 16)], SHOP, PERIOD).recall == 0.0
+    found = quality([raised("gone", 15, 16)], SHOP, PERIOD)
+    assert (found.recall, found.alerted) == (0.0, 0.5)
 
 
 def test_what_cannot_be_known_yet_does_not_count() -> None:

@@ -79,6 +79,9 @@ class Quality:
     recall: float | None
     """Share of these with an alert after the order that was still open when the horizon was
     over."""
+    alerted: float | None
+    """Share of the lost orders with an alert by then, whether it was still open or not: an alert
+    that a visit ends found its user all the same."""
     lead_days: float | None
     """Median, over the found ones, of the time from the alert to the end of that horizon: how much
     earlier the alert came than the loss was certain."""
@@ -95,12 +98,13 @@ def quality(alerts: Sequence[Raised], shop: Mapping[str, Times], period: Period)
     judged = [alert for alert in alerts if period.since <= alert.at < period.matured]
     right = [_right(a, shop, period) for a in judged]
     silences = np.array([_inactivity(shop[a.user].events, a.at) for a in judged], np.int64)
-    lost, leads = _found(alerts, shop, period)
+    lost, alerted, leads = _found(alerts, shop, period)
     return Quality(
         raised=len(judged),
         precision=_share(right),
         lost=lost,
         recall=len(leads) / lost if lost else None,
+        alerted=alerted / lost if lost else None,
         lead_days=float(np.median(leads)) / DAY if leads else None,
         within_a_day=_share(silences <= DAY),
         at_an_event=_share(silences == 0),
@@ -180,12 +184,12 @@ def to_json(found: Quality) -> dict[str, Any]:
 
 def _found(
     alerts: Sequence[Raised], shop: Mapping[str, Times], period: Period
-) -> tuple[int, list[int]]:
-    """How many were lost, and how early each found one was found, ms."""
+) -> tuple[int, int, list[int]]:
+    """How many were lost, how many of these alerted, and how early each found one was found, ms."""
     of_user: dict[str, list[Raised]] = {}
     for alert in alerts:
         of_user.setdefault(alert.user, []).append(alert)
-    lost, leads = 0, []
+    lost, alerted, leads = 0, 0, []
     for user, times in shop.items():
         orders = times.orders
         for number in range(period.min_orders - 1, len(orders)):
@@ -195,10 +199,12 @@ def _found(
             if not known or not _none_between(orders, last, over):
                 continue
             lost += 1
-            mine = [a.at for a in of_user.get(user, ()) if last < a.at <= over < a.closed]
+            timely = [a for a in of_user.get(user, ()) if last < a.at <= over]
+            alerted += bool(timely)
+            mine = [alert.at for alert in timely if over < alert.closed]
             if mine:
                 leads.append(over - min(mine))
-    return lost, leads
+    return lost, alerted, leads
 
 
 def _right(alert: Raised, shop: Mapping[str, Times], period: Period) -> bool:
