@@ -15,18 +15,8 @@ import numpy as np
 import typer
 
 from benchmarks.alert_quality import SHOPS, plan_of
-from models.evaluation.leaver_rules import (
-    DAY,
-    FEATURES,
-    Own,
-    Times,
-    ask,
-    best,
-    column,
-    curve,
-    logistic,
-    to_json,
-)
+from models.evaluation.leaver_curves import best, curve, to_json
+from models.evaluation.leaver_rules import DAY, FEATURES, Own, Times, ask, column, logistic
 from schemas.codec import decode_event
 from schemas.events import EventType
 from stream.config.settings import Settings

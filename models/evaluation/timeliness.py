@@ -22,20 +22,8 @@ from msgspec import structs
 from models.data.dataset import Index
 from models.errors import EvaluationError
 from models.evaluation.contest import ContestConfig, Say
-from models.evaluation.leaver_rules import (
-    Asked,
-    AtTimers,
-    Found,
-    Own,
-    Tally,
-    Times,
-    ask,
-    best,
-    column,
-    logistic,
-    points_of,
-    tally,
-)
+from models.evaluation.leaver_curves import Found, Tally, best, points_of, tally
+from models.evaluation.leaver_rules import Asked, AtTimers, Own, Times, ask, column, logistic
 from models.evaluation.moments import Histories
 from models.evaluation.published import trained
 from models.evaluation.results import F64, Figures, ModelResult, Panel, TaskResult

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.evaluation.leaver_curves import best, curve, tally, to_json
 from models.evaluation.leaver_rules import (
     DAY,
     FEATURES,
@@ -12,12 +13,8 @@ from models.evaluation.leaver_rules import (
     Own,
     Times,
     ask,
-    best,
     column,
-    curve,
     logistic,
-    tally,
-    to_json,
 )
 
 UNTIL = 200 * DAY
@@ -70,6 +67,18 @@ def test_users_drawn_twice_count_twice() -> None:
     assert counted.precision(twice)[0, 0] == 3 / 4
     assert counted.recall_at(0.7, each)[0] == counted.recall_at(0.7, twice)[0] == 1.0
     assert np.isnan(counted.recall_at(1.1, each)[0])
+
+
+def test_thresholds_are_fine_where_few_questions_decide_who_is_alerted() -> None:
+    """Of a hundred who are asked often one each has the highest score of its own."""
+    shop = {str(n): user(0, 4 + n / 1000) for n in range(100)}
+    asked = ask(shop, OWN, 2, UNTIL)
+    scores = np.zeros(len(asked.at))
+    _, last = np.unique(asked.order[::-1], return_index=True)
+    scores[len(scores) - 1 - last] = 1 + np.arange(100)
+    raised = sorted({round(each) for each in tally(asked, scores, 0, UNTIL).raised_UT.sum(axis=0)})
+    assert len(raised) > 50
+    assert max(np.diff(raised)) <= 4
 
 
 def test_rule_alerts_once_an_order_at_its_threshold() -> None:
