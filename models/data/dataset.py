@@ -56,6 +56,8 @@ Kept = Callable[[tuple[NDArray[np.uint64], Records]], None]
 STOPPING_SHARE: Final = 0.5
 """Share of the users of the calibration slice whose points end a fit and calibrate nothing."""
 _STOPPING_SALT: Final = 0x70
+NOT_APPLICABLE: Final = -2
+"""In place of how long a point waited for an event: the target does not apply there."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ class Examples:
     settled: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """[Q,K] labels that are complete by the end of the log, in whatever slice or gap; [0,0] where
     that was not asked for."""
+    waited: I64 = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    """[Q,K] ms from the point to the event that decides the target, -1: none by the end of the log,
+    `NOT_APPLICABLE`; [0,0] where only complete labels were asked for."""
 
     def __len__(self) -> int:
         return len(self.event)
@@ -234,11 +239,21 @@ def chunks(ordered: OrderedLog, config: DatasetConfig) -> Iterator[tuple[int, in
 
 
 def label_points(
-    points: Points, targets: tuple[Target, ...], split: TimeSplit, *, timers: bool = False
+    points: Points,
+    targets: tuple[Target, ...],
+    split: TimeSplit,
+    *,
+    timers: bool = False,
+    open_too: bool = False,
 ) -> Examples:
     """Label what is known by now; points without any label are left out.
 
-    Either those at timers (`timers`), or all the others.
+    Args:
+        points: with what followed them by the end of the log.
+        targets: the labels.
+        split: the slices of time.
+        timers: only points at timers; else all the others.
+        open_too: keep points whose labels are all open, and tell how long each one `waited`.
     """
     settled = np.empty((len(points), len(targets)), np.float32)
     inside = np.empty(settled.shape, np.bool_)
@@ -263,7 +278,14 @@ def label_points(
             share = shares(points.spent[:, next(amounts)], target.most)
             settled[:, column] = np.where(known, share, np.nan)
     labels = np.where(inside, settled, np.float32(np.nan))
-    kept = np.flatnonzero(~np.isnan(settled).all(axis=1) & ((points.slot < AT_TIMERS) == timers))
+    waited = np.empty((0, 0), np.int64)
+    applies = ~np.isnan(settled)
+    if open_too:
+        came = (points.following > points.now[:, None]) & points.eligible
+        waited = np.where(came, points.following - points.now[:, None], -1)
+        waited[~points.eligible] = NOT_APPLICABLE
+        applies = points.eligible
+    kept = np.flatnonzero(applies.any(axis=1) & ((points.slot < AT_TIMERS) == timers))
     slices = split.slice_of(points.now[kept])
     stops = uniform(mix(points.user[kept], _STOPPING_SALT)) < STOPPING_SHARE
     slices[stops & (slices == CALIBRATION)] = STOPPING
@@ -285,6 +307,7 @@ def label_points(
         seen=points.seen[kept],
         at_event=points.slot[kept] >= 0,
         settled=settled[kept],
+        waited=waited[kept] if open_too else waited,
     )
 
 

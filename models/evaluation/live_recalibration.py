@@ -1,13 +1,13 @@
-"""Weekly recalibrations over the later half of a log: what subscribers get with them and without.
+"""Daily recalibrations over the later half of a log: what subscribers get with them and without.
 
-A model learns from the first half of a log. Over the second half it serves; every week its
-probabilities are mapped to the labels that are complete by then (`models.training.recalibrate`),
-and a map is in effect from its fit to the next one. What is predicted just after events and at
+A model learns from the first half of a log. Over the second half it serves; every day its
+probabilities are mapped to what is known of labels by then (`models.training.recalibrate`), and a
+map is in effect from its fit to the next one. What is predicted just after events and at
 random times in inactivity is evaluated apart, each user counting once, over all examples whose
-label is known at the end. A fit knows no label that is complete later, and no event after it.
+label is known at the end. A fit knows no event after it.
 
-A map is behind by the horizon and by half its window of labels. What changes faster, such as a
-season that no earlier label foretells, it does not mend: the notes then say "above chance".
+Labels that are still open tell of the last days. What comes within the horizon of a prediction,
+such as a season that no earlier label foretells, no map mends: the notes then say "above chance".
 """
 
 from __future__ import annotations
@@ -40,13 +40,18 @@ from models.targets import Target, shop_targets
 from models.training.candidates import Course, fit_candidates
 from models.training.gate import GateRules, interval, losses, user_groups
 from models.training.gather import gather
-from models.training.recalibrate import RecalibrationRules, fit_maps, mapped, matured_examples
+from models.training.recalibrate import (
+    WIDER,
+    RecalibrationRules,
+    fit_maps,
+    mapped,
+    matured_examples,
+)
 
 RETAIL: Final = "live_online_retail"
 DRIFTING: Final = "live_drifting_shop"
 BEFORE: Final = "as_trained"
 AFTER: Final = "recalibrated"
-WEEK: Final = 7 * DAY
 POINTS: Final = 20
 """Examples per user and population over the later half."""
 RESAMPLES: Final = 400
@@ -68,9 +73,9 @@ class Live:
     """[J] Those of the later half."""
     before_JK: F64
     after_JK: F64
-    weeks: int
+    days: int
     kept: int
-    """Maps in effect, of `weeks` times targets times populations."""
+    """Maps in effect, of `days` times targets times populations."""
 
 
 def evaluate_retail(folders: Sequence[Path], config: ContestConfig, say: Say) -> list[TaskResult]:
@@ -114,7 +119,7 @@ def run(
             lives.append(served(log, targets, replace(config.fit, seed=seed)))
         except DatasetError as error:
             raise EvaluationError(f"{task}: {error}") from error
-        say(f"{task}: seed {seed}: {lives[-1].kept} maps in effect over {lives[-1].weeks} weeks")
+        say(f"{task}: seed {seed}: {lives[-1].kept} maps in effect over {lives[-1].days} days")
     results = []
     for column, target in enumerate(targets):
         for population in populations(np.zeros(0, np.bool_)):
@@ -128,7 +133,7 @@ def run(
 
 
 def served(log: EventLog, targets: tuple[Target, ...], fit: FitConfig) -> Live:
-    """Train on the first half, serve the second, recalibrate every week.
+    """Train on the first half, serve the second, recalibrate every day.
 
     Raises:
         DatasetError: a half is too short.
@@ -140,9 +145,9 @@ def served(log: EventLog, targets: tuple[Target, ...], fit: FitConfig) -> Live:
     network = _trained(log.until(middle), targets, dataset, fit, middle)
     rules = RecalibrationRules(points=POINTS)
     # Far enough back for the first fit: it learns from labels that were complete by then.
-    reach = end - middle + rules.window_ms
+    reach = end - middle + WIDER * rules.window_ms
     examples = matured_examples(
-        log, targets, dataset, end, replace(rules, window_ms=reach), drop_late=False
+        log, targets, dataset, end, replace(rules, window_ms=reach // WIDER), drop_late=False
     )
     logits = predict_logits(
         network,
@@ -150,20 +155,20 @@ def served(log: EventLog, targets: tuple[Target, ...], fit: FitConfig) -> Live:
         len(examples),
     )
     said = sigmoid(logits.astype(np.float64))
-    after, kept, weeks = said.copy(), 0, 0
-    for moment in range(middle, end - min(t.horizon_ms for t in targets), WEEK):
-        weeks += 1
+    after, kept, days = said.copy(), 0, 0
+    for moment in range(middle, end - min(t.horizon_ms for t in targets), DAY):
+        days += 1
         found = fit_maps(examples, said, targets, moment, dataset.settle_ms, rules)
-        week = (examples.now > moment) & (examples.now <= moment + WEEK)
+        day = (examples.now > moment) & (examples.now <= moment + DAY)
         for population, part in populations(examples.at_event).items():
             for column, target in enumerate(targets):
                 one = found.maps.get(population, {}).get(target.name)
                 if one is not None:
-                    rows = np.flatnonzero(week & part)
+                    rows = np.flatnonzero(day & part)
                     after[rows, column] = mapped(one, said[rows, column])
                     kept += 1
     rows = np.flatnonzero(examples.now > middle)
-    return Live(examples, rows, said[rows], after[rows], weeks, kept)
+    return Live(examples, rows, said[rows], after[rows], days, kept)
 
 
 def _trained(
@@ -204,7 +209,7 @@ def _result(task: str, title: str, lives: list[Live], column: int, population: s
         (
             f"{len(labels)} examples of {len(np.unique(users))} users of the first seed, base rate"
             f" {float(np.average(labels, weights=user_weights(users))):.3f};"
-            f" {live.weeks} weeks, {live.kept} maps in effect over all targets and populations."
+            f" {live.days} days, {live.kept} maps in effect over all targets and populations."
         ),
         compared(labels, before, after, users),
     )

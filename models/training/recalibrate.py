@@ -1,15 +1,18 @@
-"""Recalibration under drift: beta maps of a served model, fitted on labels that matured lately.
+"""Recalibration under drift: beta maps of a served model, fitted on the newest labels.
 
 A map is fitted per target and population (`models.populations`) on what the serving model itself
 predicts, point-in-time, for examples of the log; what older models predicted at the time does not
-matter. Examples count whose label became complete within the last weeks before the moment of the
-fit: an event after that moment, and a label that is complete only later, change nothing.
+matter. Examples count whose label became complete within the last days before the moment of the
+fit, and those whose label is still open, by what is known of it (`models.training.open_labels`): a
+label of 30 days tells of a drift weeks before it is complete. An event after that moment changes
+nothing.
 
 The gate: users are cut into folds by hash, anew for each fit, and the labels of each fold evaluate
 a map that is fitted on the others. The map is kept where its log-loss is surely not worse than that
 of the model as it is, and its calibration error not larger; else the identity stays, with the
 reason. A kept map is fitted on all users; the figures are of those fitted without the users that
-they are of.
+they are of. The figures are of what is known at the moment: of an open label whether its event came
+so far, beside the probability that it did.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from models.data.points import Points, draw, join, mix
 from models.data.split import TimeSplit
 from models.errors import DatasetError
 from models.evaluate import F64, calibration_error, log_loss
-from models.fitting.beta import fit_beta
+from models.fitting.beta import fit_beta, so_far
 from models.history import history_dtype
 from models.inputs import features
 from models.inputs.apply import apply_in_order
@@ -33,16 +36,19 @@ from models.kernels.betamap import map_all
 from models.log.cleaning import Cleaning, clean
 from models.log.eventlog import LogParts
 from models.log.orders import deciding
-from models.populations import TIMER, Mask, chance_error, populations, user_weights
+from models.populations import TIMER, chance_error, populations, user_weights
 from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Finding
 from models.serving.thresholds import RaiseAt
-from models.targets import CHURN, Target, judged
+from models.targets import ABSENT, CHURN, Target, judged
 from models.training.gate import GateRules, interval, losses, user_groups
+from models.training.open_labels import NO_CURVE, Observed, curve_of, observed, open_rows
 from models.training.refit import held_out
 from models.training.thresholds import find_threshold, looks_of
 
 DAY_MS: Final = 86_400_000
+WIDER: Final = 4
+"""Factor of the window where the labels of the window itself are too few."""
 MOST_PLACES: Final = 20
 """Factor by which more places in inactivity are drawn over a user's life, at most, so that enough
 of them fall into the window."""
@@ -54,8 +60,11 @@ _FOLD_SALT: Final = 0x62
 class RecalibrationRules:
     """From which labels maps are fitted, and when they are kept. Times in ms."""
 
-    window_ms: int = 28 * DAY_MS
-    """Labels that became complete within this time before the fit."""
+    window_ms: int = 7 * DAY_MS
+    """Labels that became complete within this time before the fit, or within `WIDER` times as long
+    where these are too few."""
+    least_observed: float = 0.1
+    """Share of its window that is over, at least, where an open label counts; 1: none does."""
     folds: int = 3
     """Parts of the users; each evaluates a map that is fitted on the others."""
     min_labels: int = 300
@@ -112,13 +121,18 @@ def fit_maps(
     for column, target in enumerate(targets):
         if target not in judged(targets):
             continue
-        complete = examples.now + target.horizon_ms + settle_ms
-        recent = (complete <= until) & (complete > until - rules.window_ms)
-        recent &= ~np.isnan(examples.labels[:, column])
+        age = until - settle_ms - target.horizon_ms - examples.now
+        known = (age >= 0) & ~np.isnan(examples.labels[:, column])
+        waiting = open_rows(examples, column, target, until - settle_ms, rules.least_observed)
         for population, part in populations(examples.at_event).items():
-            found, fitted = _fit_one(
-                examples, probabilities_QK[:, column], column, recent & part, fold, rules
+            of = np.flatnonzero(known & part)
+            newest = of[age[of] < rules.window_ms]
+            if _too_few(examples, column, newest, rules):
+                newest = of[age[of] < WIDER * rules.window_ms]
+            labels = _Labels(
+                examples, column, target, newest, waiting[part[waiting]], until - settle_ms
             )
+            found, fitted = _fit_one(labels, probabilities_QK[:, column], fold, rules)
             findings.append(Finding(target.name, population, fitted is not None, *found))
             if fitted is not None:
                 maps.setdefault(population, {})[target.name] = fitted
@@ -157,46 +171,83 @@ def fit_threshold(
     said = said_NK[:, column]
     risk = said if one is None else mapped(one, said)
     complete = timers.now + targets[column].horizon_ms + settle_ms
-    counts = (complete <= until) & (complete > until - rules.window_ms)
+    counts = (complete <= until) & (complete > until - WIDER * rules.window_ms)
     logs = timers.profile[:, features.PROFILE_FEATURES.index("log_since_purchase_hours")]
     ordered = timers.now - np.expm1(logs.astype(np.float64)) * features.HOUR
     fresh = counts & (ordered > since) & ~np.isnan(timers.labels[:, column])
     return find_threshold(looks_of(timers, risk, column, fresh), precision)
 
 
+@dataclass(frozen=True)
+class _Labels:
+    """Complete and open labels of one target in one population, as they are known at a moment."""
+
+    examples: Examples
+    column: int
+    target: Target
+    complete: NDArray[np.intp]
+    open: NDArray[np.intp]
+    until: int
+    """The moment, less the time until an event is settled, ms."""
+
+    def seen(self, event_Q: F64) -> Observed:
+        """What is known of the event, where the model gives it the probabilities `event_Q`."""
+        examples, column, target, complete = self.examples, self.column, self.target, self.complete
+        given = (examples, column, target, complete)
+        seen = observed(*given, complete[:0], self.until, NO_CURVE)
+        if not len(self.open):
+            return seen
+        weights = user_weights(examples.user[complete])
+        waited = examples.waited[complete, column]
+        within = np.where(waited <= target.horizon_ms, waited, -1)
+        fitted = fit_beta(event_Q[complete], seen.truth, weights)
+        calibrated = mapped(fitted, event_Q[complete])
+        curve = curve_of(within, calibrated, weights, target.horizon_ms)
+        return observed(*given, self.open, self.until, curve)
+
+
+def _turned(one: BetaMap) -> BetaMap:
+    """The map of the opposite event's probabilities."""
+    return BetaMap(one.b, one.a, -one.c)
+
+
 def _fit_one(
-    examples: Examples,
-    said: F64,
-    column: int,
-    chosen: Mask,
-    fold: NDArray[np.int8],
-    rules: RecalibrationRules,
+    labels: _Labels, said_Q: F64, fold_Q: NDArray[np.int8], rules: RecalibrationRules
 ) -> tuple[tuple[str, dict[str, float]], BetaMap | None]:
     """(why and figures, the map if it is kept) of one target in one population."""
-    rows = np.flatnonzero(chosen)
-    truth, users = examples.labels[rows, column].astype(np.float64), examples.user[rows]
-    before, fold = said[rows], fold[rows]
-    if few := _too_few(truth, users, rules):
+    examples, absent = labels.examples, labels.target.kind == ABSENT
+    complete = labels.complete
+    if few := _too_few(examples, labels.column, complete, rules):
         return (few, {}), None
+    # Of the event, whose absence may be the target.
+    event_Q = 1 - said_Q if absent else said_Q
+    seen = labels.seen(event_Q)
+    users, fold = examples.user[seen.rows], fold_Q[seen.rows]
     weights = user_weights(users)
-    after = np.empty_like(before)
+    before, after = event_Q[seen.rows], np.empty(len(seen.rows))
     for place in range(rules.folds):
         mine = fold == place
         rest = ~mine
-        after[mine] = mapped(fit_beta(before[rest], truth[rest], weights[rest]), before[mine])
+        one = fit_beta(before[rest], seen.truth[rest], weights[rest], seen.share[rest])
+        after[mine] = mapped(one, before[mine])
+    before, after = so_far(before, seen.share), so_far(after, seen.share)
     groups = user_groups(users, rules.gate.seed)
-    difference = losses(truth, after) - losses(truth, before)
+    difference = losses(seen.truth, after) - losses(seen.truth, before)
     low, high = interval(difference, groups, rules.gate, weights_N=weights)
+    rate_weights = user_weights(examples.user[complete])
     figures = {
-        "base_rate": float(np.average(truth, weights=weights)),
-        "before.log_loss": log_loss(truth, before, weights),
-        "after.log_loss": log_loss(truth, after, weights),
+        "base_rate": float(
+            np.average(examples.labels[complete, labels.column], weights=rate_weights)
+        ),
+        "before.log_loss": log_loss(seen.truth, before, weights),
+        "after.log_loss": log_loss(seen.truth, after, weights),
         "low": low,
         "high": high,
-        "before.ece": calibration_error(truth, before, weights=weights),
-        "after.ece": calibration_error(truth, after, weights=weights),
-        "ece_chance": chance_error(truth, after, users, weights),
-        "points": float(len(rows)),
+        "before.ece": calibration_error(seen.truth, before, weights=weights),
+        "after.ece": calibration_error(seen.truth, after, weights=weights),
+        "ece_chance": chance_error(seen.truth, after, users, weights),
+        "points": float(len(seen.rows)),
+        "open": float(len(labels.open)),
         "users": float(np.round(weights.sum())),
     }
     if high > rules.tolerance:
@@ -205,10 +256,15 @@ def _fit_one(
     if figures["after.ece"] > figures["before.ece"]:
         worse = f"{figures['before.ece']:.4f} would become {figures['after.ece']:.4f}"
         return (f"calibration error {worse} on users held out", figures), None
-    return ("surely not worse on users held out", figures), fit_beta(before, truth, weights)
+    whole = fit_beta(event_Q[seen.rows], seen.truth, weights, seen.share)
+    return ("surely not worse on users held out", figures), _turned(whole) if absent else whole
 
 
-def _too_few(labels: F64, users: NDArray[np.uint64], rules: RecalibrationRules) -> str:
+def _too_few(
+    examples: Examples, column: int, rows: NDArray[np.intp], rules: RecalibrationRules
+) -> str:
+    """Why complete labels are too few for a map; empty where they are enough."""
+    labels, users = examples.labels[rows, column], examples.user[rows]
     if len(labels) < rules.min_labels:
         return f"{len(labels)} labels, at least {rules.min_labels} are needed"
     either = max(rules.min_users // 10, rules.folds)
@@ -246,7 +302,8 @@ def matured_points(
     Raises:
         DatasetError: there is none.
     """
-    since = until - config.settle_ms - rules.window_ms - max(t.horizon_ms for t in targets)
+    since = until - config.settle_ms - WIDER * rules.window_ms
+    since -= max(target.horizon_ms for target in targets)
     parts: list[Points] = []
     for part in log.parts():
         part = part.where(part.events.time <= until)  # noqa: PLW2901  # the rest is not to be seen
@@ -284,4 +341,4 @@ def matured_examples(
 ) -> Examples:
     """The points of `matured_points` as examples; raises as it."""
     points, split = matured_points(log, targets, config, until, rules, drop_late=drop_late)
-    return label_points(points, targets, split)
+    return label_points(points, targets, split, open_too=True)

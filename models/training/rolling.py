@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.dataset import DatasetConfig, Index, draw_points, label_points
+from models.data.dataset import DatasetConfig, Examples, Index, draw_points, label_points
 from models.data.leaks import check_leaks
 from models.data.points import U64, Points, draw, follow, join, mix, uniform
 from models.data.split import TRAIN, TimeSplit
@@ -216,6 +216,12 @@ class Rolling:
             len(self._users),
             timers,
         )
+
+    def open_examples(self) -> Examples:
+        """All points, with what is known of their labels so far; complete ones are in `labels`."""
+        split = fitting(self.span, self.targets, self.config)[0]
+        examples = label_points(self._whole(), self.targets, split, open_too=True)
+        return replace(examples, labels=examples.settled)
 
     def lesson(self, gathered: Gathered, replay: float) -> tuple[Index, Index]:
         """(points to learn from that the published model has not seen, points to remember by).

@@ -189,11 +189,15 @@ class GateSettings(Section):
 class RecalibrateSettings(Section):
     """How a served model is recalibrated under drift; see `models.training.recalibrate`."""
 
-    every_ms: Annotated[Millis, Field(ge=SECOND_MS)] | None = 7 * DAY_MS
+    every_ms: Annotated[Millis, Field(ge=SECOND_MS)] | None = DAY_MS
     """How often the loop of `intentstream train --every` does it, besides after each new model.
     Unset: never."""
-    window_ms: Annotated[Millis, Field(ge=DAY_MS)] = 28 * DAY_MS
-    """Labels count that became complete within this time before."""
+    window_ms: Annotated[Millis, Field(ge=DAY_MS)] = 7 * DAY_MS
+    """Labels count that became complete within this time before, or four times as long where these
+    are too few."""
+    least_observed: float = Field(default=0.1, gt=0, le=1)
+    """Labels that are still open count by what is known of them, as soon as this share of their
+    window is over; 1: they do not."""
     min_labels: int = Field(default=300, ge=20)
     """Fewer labels of a target, at events or at timers, leave its probabilities as they are."""
     min_users: int = Field(default=100, ge=20)

@@ -1,4 +1,4 @@
-"""Recalibrations of served models: fitted on labels that matured lately, published, announced.
+"""Recalibrations of served models: fitted on the newest labels, published, announced.
 
 The model is the champion that is announced. It predicts again, point-in-time, for examples of the
 log; maps of its probabilities are fitted and evaluated (`models.training.recalibrate`), written
@@ -64,6 +64,7 @@ def rules_of(settings: Settings) -> RecalibrationRules:
     chosen = settings.recalibrate
     return RecalibrationRules(
         window_ms=chosen.window_ms,
+        least_observed=chosen.least_observed,
         min_labels=chosen.min_labels,
         min_users=chosen.min_users,
         tolerance=chosen.tolerance,
@@ -94,7 +95,7 @@ def recalibrate(
     points, split = matured_points(
         log, scorer.targets, dataset, until, rules_of(settings), drop_late=late
     )
-    examples, timers = label_points(points, scorer.targets, split), None
+    examples, timers = label_points(points, scorer.targets, split, open_too=True), None
     if dataset.timers is not None:
         timers = label_points(points, scorer.targets, split, timers=True)
     return _published(
@@ -130,9 +131,8 @@ class Recalibrating:
         if scorer.targets != self.refresher.targets:
             return None
         until = kept.split.edges[3]
-        examples = replace(kept.examples, labels=kept.examples.settled)
-        timers = kept.timers
-        return _published(self.settings, champion, scorer, examples, until, timers)
+        examples = self.refresher.open_examples()
+        return _published(self.settings, champion, scorer, examples, until, kept.timers)
 
 
 def _published(

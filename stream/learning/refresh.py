@@ -28,6 +28,7 @@ from stream.errors import NothingNew
 from stream.kafka.erased import read_erased
 
 if TYPE_CHECKING:
+    from models.data.dataset import Examples
     from models.serving.scorer import Scorer
     from models.targets import Target
     from models.training.gather import Gathered
@@ -69,6 +70,10 @@ class Refresher:
     def gathered(self) -> Gathered | None:
         """The examples of the last round; None before the first."""
         return self._gathered
+
+    def open_examples(self) -> Examples:
+        """The points that are kept, with what is known of their labels so far."""
+        return self._state.open_examples()
 
     def train(
         self,
