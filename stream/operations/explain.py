@@ -154,7 +154,8 @@ def _explain(
     network = warm_network(artifact, scorer.targets, settings.state.hidden_size)
     features = _profile(settings, table, overflow, prediction.state_time)[0]
     attributions, history = {}, {}
-    readout = readout_of(scorer.targets)
+    inactive = prediction.reason is not msgspec.UNSET
+    readout = readout_of(scorer.targets, inactive=inactive)
     for column, target in zip(readout.columns, readout.targets, strict=True):
         found = attribute(network, column, target.name, inputs, features, scorer.reference_profile)
         attributions[target.name] = found
@@ -276,9 +277,10 @@ def _in_inactivity(
     refresh(record, rows, scorer)
     hidden = record["hidden"][:, : scorer.hidden_size]
     raw = scorer.probabilities(hidden, _profile(driver.settings, record, overflow, now))
-    said = readout_of(scorer.targets).read(recalibrated(scorer, TIMER, raw))
+    readout = readout_of(scorer.targets, inactive=True)
+    said = readout.read(recalibrated(scorer, TIMER, raw))
     scores = (said.scores_NS[0] / 10**DIGITS).tolist()
-    names, left = list(prediction.targets), prediction.survival
+    names, left = [target.name for target in readout.targets], prediction.survival
     if left is not msgspec.UNSET:
         after = scores[len(names) :]
         left = [SurvivalPoint(p.horizon_ms, s) for p, s in zip(left, after, strict=True)]

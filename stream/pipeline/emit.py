@@ -120,11 +120,12 @@ class Emitter:
 
         ``cold`` is of users too new.
 
-        At a timer (``reason``) both times are when it expired.
+        At a timer (``reason``) both times are when it expired, and targets that apply at events
+        only are left out.
 
         Packed, unless there is something that the kernel does not write: rankings, or odd ids.
         """
-        readout = readout_of(scorer.targets)
+        readout = readout_of(scorer.targets, inactive=reason is not UNSET)
         own = tuple(target for target in readout.targets if target.gaps)
         blank = self._blank(scorer, readout, reason, stale=stale)
         pattern = self._pattern(blank)

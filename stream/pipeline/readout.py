@@ -60,7 +60,7 @@ class Readout:
 
     def read(self, probabilities_NK: F32) -> Told:
         """What is told of N rows of a model's probabilities."""
-        if self.bins is None and self.amount is None:
+        if len(self.columns) == probabilities_NK.shape[1]:
             return Told(_integers(probabilities_NK, 10**DIGITS), _NONE, _NONE)
         waits = spend = _NONE
         told = probabilities_NK[:, self.columns].astype(np.float64)
@@ -74,11 +74,18 @@ class Readout:
 
 
 @functools.lru_cache(_REMEMBERED)
-def readout_of(targets: tuple[Target, ...]) -> Readout:
-    """How a model with these targets is told."""
+def readout_of(targets: tuple[Target, ...], *, inactive: bool = False) -> Readout:
+    """How a model with these targets is told.
+
+    Args:
+        targets: K, in the order of the model.
+        inactive: at a timer, where targets that apply at events only (`Target.at_events`) mean
+            nothing: they are left out.
+    """
     bins = Bins.of(targets)
     amount = next((k for k, target in enumerate(targets) if target.kind == AMOUNT), None)
     hidden = {amount, *(() if bins is None else bins.columns)}
+    hidden |= {column for column, target in enumerate(targets) if inactive and target.at_events}
     columns = tuple(column for column in range(len(targets)) if column not in hidden)
     most = 0.0 if amount is None else targets[amount].most
     return Readout(tuple(targets[column] for column in columns), columns, bins, amount, most)

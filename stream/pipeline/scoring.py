@@ -247,8 +247,11 @@ class Scoring:
     def _predict_inactive(
         self, rows: NDArray[np.intp], found: Inactive, scorer: CheckedScorer
     ) -> None:
-        """Predictions of users as timers found them. What comes next is ranked at events only."""
-        if not len(rows):
+        """Predictions of users as timers found them. What comes next is ranked at events only.
+
+        Of a model whose targets all apply at events only there are none.
+        """
+        if not len(rows) or all(target.at_events for target in scorer.targets):
             return
         messages = self._emitter.predictions(
             [self._table.key(row)[len(USER_PREFIX) :] for row in rows.tolist()],

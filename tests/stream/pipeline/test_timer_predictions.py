@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from msgspec import UNSET
 
+from models.targets import SESSION, intent_targets
 from schemas.codec import decode, encode
 from schemas.events import Purchase
 from schemas.outputs import Prediction
@@ -53,6 +54,32 @@ def test_the_model_predicts_at_the_time_of_the_timer(targets: tuple) -> None:
         said = scorer.probabilities(hidden, profile_of(record, rows, np.array([now])))[0]
         column = [target.name for target in targets].index("churn")
         assert prediction.targets["churn"].probability == pytest.approx(said[column], abs=1e-6)
+
+
+def test_targets_that_apply_at_events_only_are_left_out() -> None:
+    """A user who is not there has no session; of a model of nothing else there is nothing to say."""
+    intent = intent_targets(("purchase", "leave"), (SESSION,), 1_800_000, 7_200_000)
+    scorer = gru_scorer(targets=(intent[0], *TARGETS, intent[1]))
+    driver = away(PipelineDriver(scorer, settings()))
+    here = [p for p in driver.predictions() if p.reason is UNSET]
+    assert all(
+        {*p.targets} == {"purchase_in_session", "purchase", "churn", "leave"} for p in here
+    )
+    found = at_timers(driver)
+    assert len({p.user_id for p in found}) == 3
+    record, rows = np.array([driver.records()["u0"]]), np.zeros(1, np.intp)
+    refresh(record, rows, scorer)  # The state of a short history is not stored.
+    hidden = record["hidden"][:, : scorer.hidden_size]
+    for prediction in found:
+        assert list(prediction.targets) == ["purchase", "churn"]
+        if prediction.user_id == "u0":
+            profile = profile_of(record, rows, np.array([prediction.state_time]))
+            said = scorer.probabilities(hidden, profile)[0, 1:3].tolist()
+            told = [target.probability for target in prediction.targets.values()]
+            assert told == pytest.approx(said, abs=1e-6)
+    driver = away(PipelineDriver(gru_scorer(targets=intent), settings()))
+    assert len(driver.predictions()) == 12
+    assert at_timers(driver) == []
 
 
 def test_times_between_predictions_grow_with_the_inactivity() -> None:
