@@ -186,8 +186,9 @@ class _Fit:
         self.network, self.examples, self.config = network, examples, config
         self.architecture, self.group, self.device = architecture, group, device
         self.module = group.wrap(PointLogits(network))
+        moved = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            moved, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.steps = config.epochs * len(self.batches)
         labels, weight = examples.labels[train], examples.weight[train]

@@ -105,11 +105,14 @@ def fit_network(
         )
     blend, penalties = _blend(spec, sample, stopping, config, given)
     network.start_from(blend)
+    # It is the best line already; what is moved beside the states only learns by heart.
+    network.direct.requires_grad_(False)
     if config.pretrain_epochs:
         standardise(network, examples, points)
         pretrain(network, examples, points, config, device)
     if like is not None and like.epochs == 0:
         standardise(network, examples, points)
+        network.direct.requires_grad_(True)
         return Fitted(network.eval(), penalties)
     epochs = fit_sequences(
         network,
@@ -125,6 +128,7 @@ def fit_network(
         checkpoint=checkpoint,
         exactly=None if like is None else like.epochs,
     )
+    network.direct.requires_grad_(True)
     return Fitted(network, penalties, epochs)
 
 

@@ -6,6 +6,11 @@ new item has a row at once. What that row is worth depends on how often it was s
     item = w * table[bucket] + (1 - w) * (category + price band),   w = seen / (seen + FALLBACK)
 
 so an item of a bucket that training never met is described by its category and its price alone.
+
+Types and categories are few and each is seen often: their rows begin as far apart as standardised
+numbers are, so that what an order of them means is found in few steps. Items are many and each is
+seen seldom: their rows begin near each other and are dropped at random, or a fit learns them by
+heart.
 """
 
 from dataclasses import dataclass
@@ -36,6 +41,8 @@ class EmbeddingConfig:
     """Rows of the category embedding."""
     category_width: int = 8
     """Width of the category embedding."""
+    item_dropout: float = 0.5
+    """Share of the item embedding that is dropped while training."""
 
     @property
     def width(self) -> int:
@@ -69,8 +76,11 @@ class EventEmbedding(nn.Module):
         self.categories = nn.Embedding(config.category_buckets, config.category_width)
         self.content = nn.Embedding(config.category_buckets, config.item_width)
         self.prices = nn.Embedding(PRICE_BANDS, config.item_width)
-        for table in (self.types, self.items, self.categories, self.content, self.prices):
+        for table in (self.types, self.categories):
+            nn.init.normal_(table.weight)
+        for table in (self.items, self.content, self.prices):
             nn.init.normal_(table.weight, std=0.1)
+        self.drop_items = nn.Dropout(config.item_dropout)
         # The share of a bucket's own row; "no item" is always itself.
         self.register_buffer("seen", torch.zeros(config.item_buckets))
         self.seen[0] = 1.0
@@ -92,4 +102,4 @@ class EventEmbedding(nn.Module):
         share = self.seen[rows].unsqueeze(2)
         stand_in = self.content(category) + self.prices(band)
         items = share * self.items(rows) + (1 - share) * stand_in
-        return torch.cat([types, items, self.categories(category)], dim=2)
+        return torch.cat([types, self.drop_items(items), self.categories(category)], dim=2)

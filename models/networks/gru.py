@@ -14,7 +14,7 @@ class Gru(SequenceNetwork):
         """Build the layers for the inputs and targets of `spec`."""
         config = config or SequenceConfig()
         super().__init__(spec, config, config.hidden_size, config.hidden_size)
-        self.gru = nn.GRU(config.input_width, config.hidden_size, batch_first=True)
+        self.gru = nn.GRU(self.input_width, config.hidden_size, batch_first=True)
 
     @torch.jit.export
     def scan(

@@ -28,6 +28,8 @@ PHASE_MAX = math.pi / 10
 class LruConfig(SequenceConfig):
     """Widths of the network."""
 
+    input_width: int = 48
+    """Width of the layer between events and states."""
     layers: int = 2
     """Recurrences above each other; each has 1 / layers of the state."""
 

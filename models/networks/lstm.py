@@ -19,7 +19,7 @@ class Lstm(SequenceNetwork):
         units = max(config.hidden_size // 2, 1)
         super().__init__(spec, config, 2 * units, units)
         self.units = units
-        self.enter_gates = nn.Linear(config.input_width, 4 * units)
+        self.enter_gates = nn.Linear(self.input_width, 4 * units)
         self.recurrent_gates = nn.Linear(units, 4 * units, bias=False)
         nn.init.orthogonal_(self.recurrent_gates.weight)
         with torch.no_grad():

@@ -1,9 +1,10 @@
 """What the architectures over event sequences share: the way in and the heads.
 
-Events become vectors (`embeddings`), a layer mixes them with the numbers, and an architecture makes
-states of them. The heads read [state, profile]; the profile and what a purchase process makes of it
-(`process`) also have a direct linear path to the logits, so that each of these networks contains
-`blend`, and the logistic baseline with it, and can start from there.
+Events become vectors (`embeddings`) beside their numbers, and an architecture makes states of them.
+The logits are a sum: of the profile and what a purchase process makes of it (`process`), so that
+each of these networks contains `blend`, and the logistic baseline with it, and can start from
+there; of the state alone, by one linear layer, through which gradients reach the states from the
+first step on; and of both together, by a hidden layer.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,16 @@ from models.networks.embeddings import EmbeddingConfig, EventEmbedding
 from models.networks.process import PurchaseProcess
 from models.networks.rhythm import RhythmConfig
 
+CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
+"""Numbers of an event that tell no two moments of one session apart."""
+CLOCK_DROPOUT = 0.5
+MINUTES = 60.0
+FINE_SHIFT = 1.0
+FINE_LIMIT = 4.0
+"""Bounds of log(1 + minutes): an hour, which is longer than pauses within a session are."""
+FINE_FEATURES = 3
+"""Numbers that `SequenceNetwork.fine` makes of an event."""
+
 
 @dataclass(frozen=True)
 class SequenceConfig:
@@ -26,12 +37,13 @@ class SequenceConfig:
     """Width of the state, at most; the user record must have room for it."""
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     """Tables of types, items and categories."""
-    input_width: int = 48
-    """Width of the layer between embeddings and states."""
+    input_width: int = 0
+    """Width of a layer between events and states; 0: there is none."""
     head_width: int = 48
     """Width of the hidden layer of the heads."""
     dropout: float = 0.3
-    """Share of activations dropped while training, before the states and in the heads."""
+    """Share of activations dropped while training, in the layer before the states and in the hidden
+    layer of the heads."""
 
 
 class SequenceNetwork(Network):
@@ -50,11 +62,20 @@ class SequenceNetwork(Network):
         """
         super().__init__(spec, hidden_size)
         self.embedding = EventEmbedding(spec, config.embedding)
-        self.enter = nn.Sequential(
-            nn.Linear(config.embedding.width + len(spec.num_features), config.input_width),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-        )
+        width = config.embedding.width + len(spec.num_features) + FINE_FEATURES
+        self.enter = nn.Sequential()
+        if config.input_width:
+            self.enter.append(nn.Linear(width, config.input_width))
+            self.enter.append(nn.ReLU())
+            self.enter.append(nn.Dropout(config.dropout))
+        self.input_width = config.input_width or width
+        """Width of what the states read of an event."""
+        self.gap = spec.num_features.index("log_gap_hours")
+        self.age = spec.num_features.index("log_session_age_hours")
+        self.minutes, self.shift, self.most = MINUTES, FINE_SHIFT, FINE_LIMIT
+        self.drop_clock = nn.Dropout(CLOCK_DROPOUT)
+        clock = torch.tensor([name in CLOCK for name in spec.num_features])
+        self.register_buffer("clock", clock, persistent=False)
         profile = len(spec.profile_features)
         self.head = nn.Sequential(
             nn.Linear(read_size + profile, config.head_width),
@@ -62,6 +83,7 @@ class SequenceNetwork(Network):
             nn.Dropout(config.dropout),
             silent(SteadyLinear(config.head_width, self.targets)),
         )
+        self.said = silent(SteadyLinear(read_size, self.targets))
         self.process = PurchaseProcess(spec, RhythmConfig().parameters)
         self.process_scale = PROCESS_SCALE
         self.direct = silent(SteadyLinear(profile + self.targets, self.targets))
@@ -75,10 +97,25 @@ class SequenceNetwork(Network):
         self.process.load_state_dict(blend.process.state_dict())
         self.direct.load_state_dict(blend.linear.state_dict())
 
+    def fine(self, nums_BMF: Tensor) -> Tensor:
+        """Time as it counts within a session [B,M,FINE_FEATURES]; hours are too coarse for that.
+
+        log(1 + minutes) since the event before it in the session, and since the session began, and
+        whether it begins one.
+        """
+        gap, age = nums_BMF[:, :, self.gap], nums_BMF[:, :, self.age]
+        begins = (age == 0).to(nums_BMF.dtype)
+        gap = torch.log1p(torch.expm1(gap) * self.minutes).clamp(max=self.most) * (1 - begins)
+        age = torch.log1p(torch.expm1(age) * self.minutes) / 2
+        return torch.stack([gap - self.shift, age - self.shift, begins], dim=2)
+
     def inputs(self, ids_BMC: Tensor, nums_BMF: Tensor) -> Tensor:
         """Inputs of the states, [B,M,input_width]."""
         vectors = self.embedding(ids_BMC, nums_BMF)
-        entered: Tensor = self.enter(torch.cat([vectors, self.standard_nums(nums_BMF)], dim=2))
+        nums = self.standard_nums(nums_BMF)
+        nums = torch.where(self.clock, self.drop_clock(nums), nums)
+        told = torch.cat([vectors, nums, self.fine(nums_BMF)], dim=2)
+        entered: Tensor = self.enter(told)
         return entered
 
     def hold(self, hidden_BH: Tensor, states_BMH: Tensor, length_B: Tensor) -> Tensor:
@@ -95,7 +132,8 @@ class SequenceNetwork(Network):
     def raw_logits(self, hidden_BH: Tensor, profile_BP: Tensor) -> Tensor:
         """Uncalibrated logits [B,K]."""
         profile = self.standard_profile(profile_BP)
-        seen = torch.cat([self.read(hidden_BH), profile], dim=1)
+        state = self.read(hidden_BH)
         told = self.process(profile_BP) * self.process_scale
-        logits: Tensor = self.direct(torch.cat([profile, told], dim=1)) + self.head(seen)
-        return logits
+        logits: Tensor = self.direct(torch.cat([profile, told], dim=1)) + self.said(state)
+        both: Tensor = self.head(torch.cat([state, profile], dim=1))
+        return logits + both

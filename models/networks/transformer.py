@@ -30,6 +30,8 @@ MASKED = -1e4
 class TransformerConfig(SequenceConfig):
     """Widths of the network."""
 
+    input_width: int = 48
+    """Width of the layer between events and states."""
     layers: int = 2
     """Blocks of attention above each other."""
     heads: int = 2

@@ -95,7 +95,7 @@ def codes(item: int, category: int) -> Tensor:
 
 def test_an_unseen_item_is_described_by_its_category_and_price_alone() -> None:
     torch.manual_seed(3)
-    embedding = EventEmbedding(SPEC, EmbeddingConfig(item_buckets=64))
+    embedding = EventEmbedding(SPEC, EmbeddingConfig(item_buckets=64)).eval()
     cheap, dear = torch.zeros(1, 1, F), torch.zeros(1, 1, F)
     dear[..., SPEC.num_features.index("log_amount")] = 7.5
     seen, new = 5, 6
@@ -112,7 +112,7 @@ def test_an_unseen_item_is_described_by_its_category_and_price_alone() -> None:
 
 
 def test_no_item_is_an_item_of_its_own() -> None:
-    embedding = EventEmbedding(SPEC, EmbeddingConfig(item_buckets=64))
+    embedding = EventEmbedding(SPEC, EmbeddingConfig(item_buckets=64)).eval()
     embedding.observe(codes(5, 9)[0])
     vector = embedding(codes(0, 9), torch.zeros(1, 1, F))[0, 0]
     assert torch.equal(vector[8:16], embedding.items.weight[0])

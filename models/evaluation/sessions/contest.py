@@ -37,7 +37,7 @@ POSITIONS: Final = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
 """Places in the session, from and to, that are evaluated apart."""
 LEAST_SLICE: Final = 200
 FIT: Final = FitConfig(
-    epochs=30, patience=6, min_gain=0.0, windows=16, learning_rate=5e-3, weight_decay=0.01
+    epochs=8, patience=4, min_gain=0.0, windows=16, learning_rate=4e-3, weight_decay=0.01
 )
 """Smaller batches than the default: a session has few labels, and steps are what is short."""
 

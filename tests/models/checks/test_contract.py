@@ -41,10 +41,8 @@ class Forgetful(Gru):
 class Clairvoyant(Lstm):
     """Sees the events that come later."""
 
-    def inputs(self, ids_BMC: Tensor, nums_BMF: Tensor) -> Tensor:
-        nums = self.standard_nums(nums_BMF + nums_BMF.sum(1, keepdim=True))
-        entered: Tensor = self.enter(torch.cat([self.embedding(ids_BMC, nums_BMF), nums], dim=2))
-        return entered
+    def standard_nums(self, nums_BMF: Tensor) -> Tensor:
+        return nums_BMF + nums_BMF.sum(1, keepdim=True)
 
 
 class Unbounded(Logistic):
