@@ -49,6 +49,8 @@ class SequenceConfig:
 class SequenceNetwork(Network):
     """Embeddings and numbers of each event -> states; [state, profile] -> heads."""
 
+    clock: Tensor
+
     def __init__(
         self, spec: NetworkSpec, config: SequenceConfig, hidden_size: int, read_size: int
     ) -> None:
@@ -75,7 +77,7 @@ class SequenceNetwork(Network):
         self.minutes, self.shift, self.most = MINUTES, FINE_SHIFT, FINE_LIMIT
         self.drop_clock = nn.Dropout(CLOCK_DROPOUT)
         clock = torch.tensor([name in CLOCK for name in spec.num_features])
-        self.register_buffer("clock", clock, persistent=False)
+        self.register_buffer("clock", clock)
         profile = len(spec.profile_features)
         self.head = nn.Sequential(
             nn.Linear(read_size + profile, config.head_width),
@@ -103,7 +105,7 @@ class SequenceNetwork(Network):
         log(1 + minutes) since the event before it in the session, and since the session began, and
         whether it begins one.
         """
-        gap, age = nums_BMF[:, :, self.gap], nums_BMF[:, :, self.age]
+        gap, age = nums_BMF[:, :, self.gap].clamp(min=0), nums_BMF[:, :, self.age].clamp(min=0)
         begins = (age == 0).to(nums_BMF.dtype)
         gap = torch.log1p(torch.expm1(gap) * self.minutes).clamp(max=self.most) * (1 - begins)
         age = torch.log1p(torch.expm1(age) * self.minutes) / 2

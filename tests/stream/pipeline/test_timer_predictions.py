@@ -57,14 +57,12 @@ def test_the_model_predicts_at_the_time_of_the_timer(targets: tuple) -> None:
 
 
 def test_targets_that_apply_at_events_only_are_left_out() -> None:
-    """A user who is not there has no session; of a model of nothing else there is nothing to say."""
+    """A user who is not there has no session; a model of nothing else predicts nothing then."""
     intent = intent_targets(("purchase", "leave"), (SESSION,), 1_800_000, 7_200_000)
     scorer = gru_scorer(targets=(intent[0], *TARGETS, intent[1]))
     driver = away(PipelineDriver(scorer, settings()))
     here = [p for p in driver.predictions() if p.reason is UNSET]
-    assert all(
-        {*p.targets} == {"purchase_in_session", "purchase", "churn", "leave"} for p in here
-    )
+    assert all({*p.targets} == {"purchase_in_session", "purchase", "churn", "leave"} for p in here)
     found = at_timers(driver)
     assert len({p.user_id for p in found}) == 3
     record, rows = np.array([driver.records()["u0"]]), np.zeros(1, np.intp)
