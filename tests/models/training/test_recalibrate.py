@@ -33,7 +33,7 @@ from tests.models.shop import DAY, PURCHASE, START, shop_log
 
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
 CONFIG = DatasetConfig(history_length=8, grace_ms=600_000, cancel_window_ms=DAY)
-RULES = RecalibrationRules(window_ms=14 * DAY, min_labels=60, min_users=60)
+RULES = RecalibrationRules(window_ms=14 * DAY, min_labels=60, min_users=60, points=30)
 UNTIL = START + 60 * DAY
 TIMERS = TimerRules(0.25, 1.25, DAY, 7 * DAY)
 
