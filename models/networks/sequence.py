@@ -20,7 +20,6 @@ from models.networks.rhythm import RhythmConfig
 
 CLOCK = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 """Numbers of an event that tell no two moments of one session apart."""
-CLOCK_DROPOUT = 0.5
 MINUTES = 60.0
 FINE_SHIFT = 1.0
 FINE_LIMIT = 4.0
@@ -44,6 +43,8 @@ class SequenceConfig:
     dropout: float = 0.3
     """Share of activations dropped while training, in the layer before the states and in the hidden
     layer of the heads."""
+    clock_dropout: float = 0.5
+    """Likewise of the numbers that tell hour and weekday."""
 
 
 class SequenceNetwork(Network):
@@ -75,7 +76,7 @@ class SequenceNetwork(Network):
         self.gap = spec.num_features.index("log_gap_hours")
         self.age = spec.num_features.index("log_session_age_hours")
         self.minutes, self.shift, self.most = MINUTES, FINE_SHIFT, FINE_LIMIT
-        self.drop_clock = nn.Dropout(CLOCK_DROPOUT)
+        self.drop_clock = nn.Dropout(config.clock_dropout)
         clock = torch.tensor([name in CLOCK for name in spec.num_features])
         self.register_buffer("clock", clock)
         profile = len(spec.profile_features)

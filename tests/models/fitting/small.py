@@ -14,6 +14,7 @@ from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Progress, fit_sequences
 from models.log.eventlog import in_order
 from models.networks.base import Network
+from models.networks.embeddings import EmbeddingConfig
 from models.networks.gru import Gru
 from models.networks.sequence import SequenceConfig
 from models.serving.scorer import network_spec
@@ -53,7 +54,14 @@ def fitted(
         torch.manual_seed(4)
         network = Gru(
             network_spec(TARGETS),
-            SequenceConfig(hidden_size=8, input_width=16, head_width=16, dropout=dropout),
+            SequenceConfig(
+                hidden_size=8,
+                embedding=EmbeddingConfig(item_dropout=dropout),
+                input_width=16,
+                head_width=16,
+                dropout=dropout,
+                clock_dropout=dropout,
+            ),
         )
         fit_sequences(
             network,
