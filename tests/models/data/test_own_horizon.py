@@ -61,7 +61,7 @@ def test_labels_equal_a_plain_look_ahead_within_the_users_own_gaps() -> None:
 def test_predictions_and_alerts_tell_the_horizon_that_the_label_has(clock: str) -> None:
     longest = 20 * DAY
     scorer = gru_scorer(targets=targets(longest, floor=0))
-    churn = {"raise_at": 0.3, "escalate_at": 0.4, "resolve_at": 0.1, "prior_gap_ms": 3 * DAY}
+    churn = {"raise_at": 0.05, "escalate_at": 0.4, "resolve_at": 0.01, "prior_gap_ms": 3 * DAY}
     worker = {"clock": clock, "emit": "every", "predict_at_timers": True}
     driver = PipelineDriver(scorer, Settings(worker=worker, churn={**churn, "cooldown_ms": DAY}))
     log = wire_log(7, 1200)
