@@ -46,7 +46,7 @@ def test_a_gru_finds_the_order_that_no_count_tells() -> None:
         found[architecture] = roc_auc(examples.labels[later, 0], logits[later, 0])
     truth = shop.truth[points.ordered.log.events.id[points.place[later]].astype(int) - 1]
     best = roc_auc(examples.labels[later, 0], truth)
-    assert found["gru"] > found["blend"] + 0.05, (found, best)
+    assert found["gru"] > found["blend"] + 0.04, (found, best)
     assert found["gru"] > best - 0.03, (found, best)
     # The line that the blend found stays as it is, and may be moved by later fits.
     direct, linear = networks["gru"].direct, networks["blend"].linear
