@@ -166,6 +166,8 @@ class Examples:
     waited: I64 = field(default_factory=lambda: np.empty((0, 0), np.int64))
     """[Q,K] ms from the point to the event that decides the target, -1: none by the end of the log,
     `NOT_APPLICABLE`; [0,0] where only complete labels were asked for."""
+    horizon: I64 = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    """[Q,K] lengths of the label windows, ms, users' own among them; [0,0] likewise."""
 
     def __len__(self) -> int:
         return len(self.event)
@@ -308,6 +310,7 @@ def label_points(
         at_event=points.slot[kept] >= 0,
         settled=settled[kept],
         waited=waited[kept] if open_too else waited,
+        horizon=points.horizon[kept] if open_too else waited,
     )
 
 

@@ -4,7 +4,8 @@ The label of a window of 30 days is complete after 30 days. Long before that, it
 users have bought, and how many should have by then: the cumulative hazard over a window is shared
 out by a curve g, from 0 at its beginning to 1 at its end, so that the event has come after a time e
 with probability 1 - (1 - p)^g(e) (`models.fitting.beta.so_far`). The curve is measured on complete
-labels of the same target and population. Chapelle, "Modeling Delayed Feedback in Display
+labels of the same target and population, over shares of the window, as users may have windows of
+their own. Chapelle, "Modeling Delayed Feedback in Display
 Advertising" (KDD 2014), fits labels that are still open likewise, with an exponential curve.
 
 Shape suffixes: N examples, E steps of the curve.
@@ -47,8 +48,8 @@ class Observed:
 
 
 def may_stay_open(target: Target) -> bool:
-    """Whether open labels of the target are used: one event decides them, in a window for all."""
-    one_window = target.after_ms == 0 and not target.in_session and not target.gaps
+    """Whether open labels of the target are used: one event decides them, in one window."""
+    one_window = target.after_ms == 0 and not target.in_session
     return target.kind in (OCCURS, ABSENT) and one_window
 
 
@@ -62,7 +63,8 @@ def open_rows(
         column: of the target.
         target: see there.
         until: the moment, less the time until an event is settled, ms.
-        least_observed: share of the window that is over, at least.
+        least_observed: share of the target's (longest) window that is over, at least. Windows of
+            users' own that are over are open as long as the longest one, see `label_points`.
     """
     if not examples.waited.size or not may_stay_open(target):
         return np.empty(0, np.intp)
@@ -71,19 +73,18 @@ def open_rows(
     return np.flatnonzero(chosen & (examples.waited[:, column] != NOT_APPLICABLE))
 
 
-def curve_of(came_within_N: I64, probabilities_N: F64, weights_N: F64, horizon_ms: int) -> F64:
+def curve_of(came_after_N: F64, probabilities_N: F64, weights_N: F64) -> F64:
     """The shares g [E+1] of the hazard before each step of the window, from 0 to 1.
 
     Args:
-        came_within_N: of complete labels, ms until the event; -1: it did not come.
+        came_after_N: of complete labels, share of the window before the event; above 1: it did not
+            come within it.
         probabilities_N: that it comes within the window, calibrated on these labels.
         weights_N: of the labels.
-        horizon_ms: length of the window.
     """
     curve = np.linspace(0.0, 1.0, STEPS + 1)
     for step in range(1, STEPS):
-        elapsed = horizon_ms * step / STEPS
-        came = (came_within_N > 0) & (came_within_N <= elapsed)
+        came = came_after_N <= step / STEPS
         wanted = float(weights_N @ came)
         low, high = 0.0, 1.0
         for _ in range(_HALVINGS):
@@ -94,11 +95,18 @@ def curve_of(came_within_N: I64, probabilities_N: F64, weights_N: F64, horizon_m
     return np.maximum.accumulate(curve)
 
 
-def share_at(curve: F64, elapsed_N: I64, horizon_ms: int) -> F64:
-    """The shares [N] of the hazard after so many ms."""
-    steps = np.linspace(0.0, horizon_ms, len(curve))
-    found: F64 = np.maximum(np.interp(elapsed_N, steps, curve), LEAST_SHARE)
+def share_at(curve: F64, passed_N: F64) -> F64:
+    """The shares [N] of the hazard after such shares of the window, which may be over."""
+    steps = np.linspace(0.0, 1.0, len(curve))
+    found: F64 = np.maximum(np.interp(passed_N, steps, curve), LEAST_SHARE)
     return found
+
+
+def came_after(examples: Examples, column: int, rows: Index) -> F64:
+    """Shares [N] of the label windows before the event; infinite where none came so far."""
+    waited, horizon = examples.waited[rows, column], examples.horizon[rows, column]
+    shares: F64 = np.where(waited > 0, waited / horizon, np.inf)
+    return shares
 
 
 def observed(
@@ -126,9 +134,9 @@ def observed(
     if not len(still_open):
         return Observed(complete, truth, np.ones(len(complete)))
     elapsed = until - examples.now[still_open]
-    waited = examples.waited[still_open, column]
-    came = ((waited > 0) & (waited <= elapsed)).astype(np.float64)
-    share = share_at(curve, elapsed, target.horizon_ms)
+    passed = np.minimum(elapsed / examples.horizon[still_open, column], 1.0)
+    came = (came_after(examples, column, still_open) <= passed).astype(np.float64)
+    share = share_at(curve, passed)
     return Observed(
         np.concatenate([complete, still_open]),
         np.concatenate([truth, came]),

@@ -42,7 +42,14 @@ from models.serving.recalibration import BetaMap, Finding
 from models.serving.thresholds import RaiseAt
 from models.targets import ABSENT, CHURN, Target, judged
 from models.training.gate import GateRules, interval, losses, user_groups
-from models.training.open_labels import NO_CURVE, Observed, curve_of, observed, open_rows
+from models.training.open_labels import (
+    NO_CURVE,
+    Observed,
+    came_after,
+    curve_of,
+    observed,
+    open_rows,
+)
 from models.training.refit import held_out
 from models.training.thresholds import find_threshold, looks_of
 
@@ -198,11 +205,9 @@ class _Labels:
         if not len(self.open):
             return seen
         weights = user_weights(examples.user[complete])
-        waited = examples.waited[complete, column]
-        within = np.where(waited <= target.horizon_ms, waited, -1)
         fitted = fit_beta(event_Q[complete], seen.truth, weights)
         calibrated = mapped(fitted, event_Q[complete])
-        curve = curve_of(within, calibrated, weights, target.horizon_ms)
+        curve = curve_of(came_after(examples, column, complete), calibrated, weights)
         return observed(*given, self.open, self.until, curve)
 
 
