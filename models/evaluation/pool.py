@@ -17,10 +17,19 @@ from typing import Final
 
 import torch
 
+from models.errors import EvaluationError
 from models.evaluation.contest import Say
 from models.evaluation.results import TaskResult
 
 THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class IncompleteEvaluation(EvaluationError):
+    """Some parts of an evaluation failed; `results` are those of the others."""
+
+    def __init__(self, message: str, results: list[TaskResult]) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,39 @@ def evaluate_parts(parts: Sequence[Part], jobs: int, say: Say) -> list[TaskResul
         say: takes one line per step of a part here, or per part that another process finished.
 
     Raises:
-        EvaluationError: a part failed; those that have not begun are left out.
+        EvaluationError: the only part failed.
+        IncompleteEvaluation: some parts failed; the others are evaluated all the same.
     """
-    if jobs <= 1 or len(parts) <= 1:
-        return [result for part in parts for result in part.evaluate(say)]
-    begun = time.monotonic()
+    if len(parts) == 1:
+        return parts[0].evaluate(say)
     found: dict[int, list[TaskResult]] = {}
+    failed: dict[int, str] = {}
+    if jobs <= 1:
+        for place, part in enumerate(parts):
+            try:
+                found[place] = part.evaluate(say)
+            except EvaluationError as error:
+                failed[place] = str(error)
+    else:
+        _side_by_side(parts, jobs, say, found, failed)
+    results = [result for place in sorted(found) for result in found[place]]
+    if failed:
+        reasons = "; ".join(f"{parts[place].name}: {failed[place]}" for place in sorted(failed))
+        raise IncompleteEvaluation(
+            f"{len(failed)} of {len(parts)} parts could not be evaluated: {reasons}", results
+        )
+    return results
+
+
+def _side_by_side(
+    parts: Sequence[Part],
+    jobs: int,
+    say: Say,
+    found: dict[int, list[TaskResult]],
+    failed: dict[int, str],
+) -> None:
+    """Evaluate parts in several processes; results and reasons of failures by place."""
+    begun = time.monotonic()
     with _one_thread_each(), _processes(min(jobs, len(parts))) as pool:
         order = sorted(range(len(parts)), key=lambda place: -parts[place].cost)
         waiting: dict[Future[list[TaskResult]], int] = {
@@ -56,15 +92,18 @@ def evaluate_parts(parts: Sequence[Part], jobs: int, say: Say) -> list[TaskResul
         }
         for done in as_completed(waiting):
             place = waiting[done]
-            found[place] = done.result()
-            seconds = time.monotonic() - begun
-            say(f"{parts[place].name}: done, {len(found)} of {len(parts)} after {seconds:.0f} s")
-    return [result for place in range(len(parts)) for result in found[place]]
+            try:
+                found[place] = done.result()
+            except EvaluationError as error:
+                failed[place] = str(error)
+            ending = "done" if place in found else f"failed: {failed[place]}"
+            over, seconds = len(found) + len(failed), time.monotonic() - begun
+            say(f"{parts[place].name}: {ending}, {over} of {len(parts)} after {seconds:.0f} s")
 
 
 @contextlib.contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose waiting parts are dropped when one fails."""
+    """A pool whose waiting parts are dropped when this process is told to end."""
     # Not forked: threads of torch and of DuckDB do not survive that.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread)

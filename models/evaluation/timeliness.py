@@ -143,7 +143,7 @@ def run(task: LeaverTask, log: EventLog, config: ContestConfig, say: Say) -> Tas
     """Evaluate the alerts of one shop.
 
     Raises:
-        EvaluationError: nothing was published, or nobody is lost.
+        EvaluationError: no seed published churn, or nobody is lost.
     """
     histories = Histories.of(log)
     shop = times_of(histories)
@@ -156,13 +156,21 @@ def run(task: LeaverTask, log: EventLog, config: ContestConfig, say: Say) -> Tas
     }
     if not tallies[FIXED][0].lost_U.any():
         raise EvaluationError(f"{task.task}: nobody is lost after the cut: nothing to find")
-    ours = []
+    ours, without = [], []
     for seed in config.seeds:
-        scorer = trained(task.task, log, task.targets, task.cut, seed)
-        risks = risks_of(scorer, histories, at_timers)
+        try:
+            scorer = trained(task.task, log, task.targets, task.cut, seed)
+            risks = risks_of(scorer, histories, at_timers)
+        except EvaluationError as error:
+            without.append(f"Seed {seed} is left out: {error}.")
+            say(f"{task.task}: {without[-1]}")
+            continue
         ours.append(tally(at_timers, risks, task.cut, task.until))
         say(f"{task.task}: seed {seed}: {scorer.version.split('-')[1]}")
-    return _result(task, tallies | {PUBLISHED: ours}, len(at_timers.at))
+    if not ours:
+        raise EvaluationError(f"{task.task}: no seed published churn. {' '.join(without)}")
+    result = _result(task, tallies | {PUBLISHED: ours}, len(at_timers.at))
+    return replace(result, notes=(*result.notes, *without))
 
 
 def times_of(histories: Histories) -> dict[int, Times]:

@@ -61,6 +61,7 @@ def evaluate(
     import torch
 
     from models.evaluation.contest import NETWORKS, ContestConfig
+    from models.evaluation.pool import IncompleteEvaluation
     from models.evaluation.tasks import Sources, run
 
     torch.set_num_threads(1)
@@ -71,7 +72,11 @@ def evaluate(
     )
     sources = Sources(folders, _simulated, _leaving)
     jobs = jobs or os.cpu_count() or 1
-    results = run(task, sources, config, lambda line: typer.echo(line, err=True), jobs)
+    failed: IncompleteEvaluation | None = None
+    try:
+        results = run(task, sources, config, lambda line: typer.echo(line, err=True), jobs)
+    except IncompleteEvaluation as error:
+        results, failed = error.results, error
     if str(json_out) != "-":
         _show(results)
     if json_out is not None:
@@ -85,6 +90,8 @@ def evaluate(
         chosen = "" if networks is None else f" --networks {networks}"
         command = f"intentstream evaluate {task} --seeds {seeds}{chosen} --report {report}"
         typer.echo(f"report: {write_report(results, report, command)}", err=True)
+    if failed is not None:
+        raise failed
 
 
 def _show(results: list[TaskResult]) -> None:

@@ -1,4 +1,4 @@
-"""Parts in processes of their own: the same results in the same order, and one error ends all."""
+"""Parts in processes of their own: the same results in the same order, whatever fails beside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import EvaluationError
 from models.evaluation.contest import ContestConfig, Say
-from models.evaluation.pool import THREADS, Part, evaluate_parts
+from models.evaluation.pool import THREADS, IncompleteEvaluation, Part, evaluate_parts
 from models.evaluation.results import ModelResult, TaskResult, to_json
 from models.evaluation.sources import TAOBAO, TAOBAO_START
 from models.evaluation.tasks import ON_FILES
@@ -42,10 +42,18 @@ def test_results_keep_the_order_of_the_parts_and_each_process_has_one_thread() -
     assert "3 of 3 after" in lines[-1]
 
 
-def test_an_error_of_a_part_is_told_as_it_is() -> None:
-    parts = [Part("bad", fails), Part("good", partial(named, "good"))]
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_parts_beside_one_that_fails_are_evaluated_all_the_same(jobs: int) -> None:
+    parts = [Part("bad", fails), *(Part(name, partial(named, name)) for name in ("a", "b"))]
+    told = r"^1 of 3 parts could not be evaluated: bad: the file is not there$"
+    with pytest.raises(IncompleteEvaluation, match=told) as caught:
+        evaluate_parts(parts, jobs, lambda _: None)
+    assert [result.task for result in caught.value.results] == ["a", "b"]
+
+
+def test_an_error_of_the_only_part_is_told_as_it_is() -> None:
     with pytest.raises(EvaluationError, match=r"^the file is not there$"):
-        evaluate_parts(parts, 2, lambda _: None)
+        evaluate_parts([Part("bad", fails)], 2, lambda _: None)
 
 
 def test_no_figure_depends_on_the_pool(tmp_path: Path) -> None:
