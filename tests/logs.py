@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from models.data.spend import spend_target
-from models.encoding import encode_event
+from models.encoding import columns, encode_event, hash64
 from models.history import SessionRules, history_dtype
 from models.inputs.apply import apply_in_order
-from models.inputs.features import PROFILE_FEATURES
-from models.log.eventlog import in_order
+from models.inputs.features import PROFILE_FEATURES, event_inputs
+from models.log.eventlog import EventLog, in_order
 from models.networks.gru import Gru
 from models.populations import EVENT, TIMER
 from models.serving.artifact import script_bytes
@@ -23,11 +23,10 @@ from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Recalibration, Recalibrator
 from models.serving.scorer import Scorer, manifest_of, network_spec
 from models.survival import hazard_targets
-from models.targets import Target, shop_targets
+from models.targets import ABSENT, Target, shop_targets
 from schemas.codec import encode
 from schemas.events import CartAdd, Event, Purchase, Refund, View
 from tests.models.profiles import profile_of
-from tests.models.shop import carts_log
 from tests.oracle import Ev, UserHistory
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400_000
 START = 1_600_000_000_000
+LAST_EVENTS = 20
 TARGETS = shop_targets(6, 7 * DAY, 28 * DAY)
 WAITING = (*TARGETS, *hazard_targets(6, (2 * DAY, 7 * DAY, 28 * DAY)))
 """The same with a wait in three bins."""
@@ -53,23 +53,39 @@ def random_gru(seed: int = 0, targets: tuple[Target, ...] = TARGETS) -> Gru:
     network = Gru(network_spec(targets)).eval()
     for weights in network.parameters():
         torch.nn.init.normal_(weights, std=0.1)
-    # Spread the risks over the alert thresholds.
+    # Who stays away is likelier gone, and the risks are spread over the alert thresholds.
+    silence = PROFILE_FEATURES.index("log_silence_hours")
     with torch.no_grad():
-        logits = network.raw_logits(network.initial(len(_profiles())), _profiles())
+        for column, target in enumerate(targets):
+            network.direct.weight[column, silence] = 2.0 if target.kind == ABSENT else -1.0
+        ids, nums, sizes, profiles = _shoppers()
+        told = nums.flatten(0, 1)
+        network.set_standardisation(profiles.mean(0), profiles.std(0), told.mean(0), told.std(0))
+        logits = network.raw_logits(network.encode(ids, nums, sizes), profiles)
     slope = 1 / logits.std(dim=0)
     network.set_calibration(slope, -slope * logits.mean(dim=0))
     return network
 
 
 @functools.cache
-def _profiles() -> torch.Tensor:
-    """Profiles as users of a shop have them, from the last event to 20 days behind it."""
-    log = in_order(carts_log(users=40), None)
+def _shoppers() -> tuple[torch.Tensor, ...]:
+    """Events [B,L,C], [B,L,F], [B] and profiles [B,P] as users of a shop have them.
+
+    Of each user the last events, seen from the last of them to 20 days behind it.
+    """
+    events = shop_log(7, 1200)
+    names = np.array([hash64(event.user_id) for event in events], np.uint64)
+    log = in_order(EventLog(names, columns([encode_event(event) for event in events])), None)
     rows = np.repeat(np.arange(len(log.starts)), log.sizes)
     records = np.zeros(len(log.starts), history_dtype(64))
-    apply_in_order(records, rows, log.log.events, SessionRules())
+    trace = apply_in_order(records, rows, log.log.events, SessionRules())
+    sizes = np.minimum(log.sizes, LAST_EVENTS)
+    last = (log.starts + log.sizes - sizes)[:, None] + np.arange(LAST_EVENTS)
+    last = np.minimum(last, len(rows) - 1)
+    ids, nums = (torch.from_numpy(part)[last] for part in event_inputs(trace))
     users = np.arange(len(records))
-    return torch.from_numpy(profile_of(records, users, records["last_time"] + users * DAY // 2))
+    profiles = profile_of(records, users, records["last_time"] + users * DAY // 2)
+    return ids, nums, torch.from_numpy(sizes), torch.from_numpy(profiles)
 
 
 def gru_manifest(

@@ -24,9 +24,9 @@ class FailingGru(Gru):
     def raw_logits(self, hidden_BH: Tensor, profile_BP: Tensor) -> Tensor:
         profile = self.standard_profile(profile_BP)
         told = self.process(profile_BP) * self.process_scale
-        logits = self.direct(torch.cat([profile, told], dim=1)) + self.head(
-            torch.cat([hidden_BH, profile], dim=1)
-        )
+        # As in `SequenceNetwork`: TorchScript knows no super().
+        logits = self.direct(torch.cat([profile, told], dim=1)) + self.said(hidden_BH)
+        logits = logits + self.head(torch.cat([hidden_BH, profile], dim=1))
         if float(profile_BP[0, 0]) == 0.0:
             self.calls += 1
             if self.mode == 0 or (self.mode == 3 and self.calls % 2 == 1):

@@ -19,7 +19,7 @@ SETTINGS = Settings(
         "prior_gap_ms": DAY,
         "raise_at": 0.01,
         "raise_untrained": True,
-        "resolve_at": 0.005,
+        "resolve_at": 0.0005,
     },
 )
 

@@ -99,7 +99,13 @@ class TestWhatIsAnnounced:
 def settings(emit: str = "every") -> Settings:
     return Settings(
         worker={"clock": "event", "emit": emit},
-        churn={"min_orders": 1, "prior_gap_ms": DAY, "raise_at": 0.5, "raise_untrained": True},
+        churn={
+            "min_orders": 1,
+            "prior_gap_ms": DAY,
+            "raise_at": 0.1,
+            "resolve_at": 0.01,
+            "raise_untrained": True,
+        },
     )
 
 

@@ -156,5 +156,5 @@ def test_all_runs_the_challenge_only_where_its_files_are(generated: Path, tmp_pa
         raise AssertionError
 
     for folders, expected in (((tmp_path,), False), ((tmp_path, generated), True)):
-        sources = Sources(folders, nothing)  # type: ignore[arg-type]
+        sources = Sources(folders, nothing, nothing)  # type: ignore[arg-type]
         assert (recsys2025.TASK in _all(sources)) is expected
