@@ -71,7 +71,7 @@ def random_gru(seed: int = 0, targets: tuple[Target, ...] = TARGETS) -> Gru:
 def _shoppers() -> tuple[torch.Tensor, ...]:
     """Events [B,L,C], [B,L,F], [B] and profiles [B,P] as users of a shop have them.
 
-    Of each user the last events, seen from the last of them to 20 days behind it.
+    Of each user the last events, seen from the last of them to two days behind it.
     """
     events = shop_log(7, 1200)
     names = np.array([hash64(event.user_id) for event in events], np.uint64)
@@ -84,7 +84,7 @@ def _shoppers() -> tuple[torch.Tensor, ...]:
     last = np.minimum(last, len(rows) - 1)
     ids, nums = (torch.from_numpy(part)[last] for part in event_inputs(trace))
     users = np.arange(len(records))
-    profiles = profile_of(records, users, records["last_time"] + users * DAY // 2)
+    profiles = profile_of(records, users, records["last_time"] + users * DAY // 12)
     return ids, nums, torch.from_numpy(sizes), torch.from_numpy(profiles)
 
 
