@@ -109,6 +109,23 @@ def shop_targets(
     return tuple(targets)
 
 
+def within_own_gaps(
+    targets: tuple[Target, ...], gaps: float, floor_ms: int, prior_gap_ms: int
+) -> tuple[Target, ...]:
+    """The targets with churn within the user's own expected gaps; see `Target.gaps`."""
+    return tuple(
+        msgspec.structs.replace(target, gaps=gaps, floor_ms=floor_ms, prior_gap_ms=prior_gap_ms)
+        if target.name == CHURN
+        else target
+        for target in targets
+    )
+
+
+def column_of(targets: tuple[Target, ...], name: str) -> int | None:
+    """Place of a target among those of a model; None if it has none of that name."""
+    return next((column for column, one in enumerate(targets) if one.name == name), None)
+
+
 _UNITS: Final = ((3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
 """Units in which a horizon is named, the longest first."""
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate import sigmoid
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -44,6 +46,15 @@ class Times:
     """[N] times of all events, ascending."""
     orders: I64
     """[M] times of the orders, ascending, each once."""
+
+
+def expected_gaps(orders: I64, at_N: I64, prior_gap: int) -> I64:
+    """A user's expected gaps between orders [N] as of some times, ms: `features.expected_gap`."""
+    had = np.searchsorted(orders, at_N, side="right")
+    if not len(orders):
+        return np.full(len(at_N), prior_gap, np.int64)
+    span = np.where(had > 0, orders[np.maximum(had - 1, 0)] - orders[0], 0)
+    return np.asarray((prior_gap + span) // np.maximum(had, 1))
 
 
 @dataclass(frozen=True)
@@ -268,7 +279,7 @@ def logistic(asked: Asked, until: int) -> F64:
     theta, ridge = np.zeros(x.shape[1]), np.full(x.shape[1], _RIDGE * weight.sum())
     ridge[-1] = 0
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
+        p = sigmoid(x @ theta)
         slope = x.T @ (weight * (p - y)) + ridge * theta
         bend = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
         step = np.linalg.solve(bend, slope)
@@ -276,5 +287,4 @@ def logistic(asked: Asked, until: int) -> F64:
         if np.abs(step).max() < 1e-8:  # noqa: PLR2004
             break
     whole = np.column_stack([(asked.features - mean) / spread, np.ones(len(asked.at))])
-    found: F64 = 1 / (1 + np.exp(-np.clip(whole @ theta, -30, 30)))
-    return found
+    return sigmoid(whole @ theta)

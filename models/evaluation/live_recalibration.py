@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 from models.data.dataset import DatasetConfig, Examples
 from models.data.points import mix, uniform
 from models.errors import DatasetError, EvaluationError
-from models.evaluate import calibration_error, pr_auc, sigmoid
+from models.evaluate import calibration_error, pr_auc
 from models.evaluation.contest import ContestConfig, Say
 from models.evaluation.results import F64, Figures, ModelResult, Panel, TaskResult
 from models.evaluation.simulated_shop import SimulatedShop
 from models.evaluation.sources import DAY, ONLINE_RETAIL, find, read_online_retail
-from models.fitting.batches import Batches
-from models.fitting.fit import FitConfig, predict_logits
+from models.fitting.fit import FitConfig, predict_probabilities
 from models.history import PURCHASE
 from models.log.eventlog import EventLog
 from models.networks import HIDDEN_SIZE
@@ -149,12 +148,7 @@ def served(log: EventLog, targets: tuple[Target, ...], fit: FitConfig) -> Live:
     examples = matured_examples(
         log, targets, dataset, end, replace(rules, window_ms=reach // WIDER), drop_late=False
     )
-    logits = predict_logits(
-        network,
-        Batches(examples, np.arange(len(examples)), 256, torch.device("cpu")),
-        len(examples),
-    )
-    said = sigmoid(logits.astype(np.float64))
+    said = predict_probabilities(network, examples, np.arange(len(examples)))
     after, kept, days = said.copy(), 0, 0
     for moment in range(middle, end - min(t.horizon_ms for t in targets), DAY):
         days += 1

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from msgspec import structs
 
 from models.data.dataset import Index
 from models.errors import EvaluationError
@@ -31,7 +30,7 @@ from models.evaluation.sources import DAY, ONLINE_RETAIL, find, read_online_reta
 from models.history import PURCHASE
 from models.log.eventlog import EventLog
 from models.serving.scorer import Scorer
-from models.targets import CHURN, Target, shop_targets
+from models.targets import CHURN, Target, column_of, shop_targets, within_own_gaps
 from models.training.choosing import probabilities_of
 
 RETAIL: Final = "alerts_online_retail"
@@ -91,12 +90,7 @@ class Gone:
         )
         if not own:
             return shop
-        windows: dict[str, Any] = {
-            "gaps": self.gaps,
-            "floor_ms": self.shortest * DAY,
-            "prior_gap_ms": self.prior_gap * DAY,
-        }
-        return tuple(structs.replace(t, **windows) if t.name == CHURN else t for t in shop)
+        return within_own_gaps(shop, self.gaps, self.shortest * DAY, self.prior_gap * DAY)
 
     def tasks(self, task: str, shop: str, log: EventLog, cut: int) -> list[LeaverTask]:
         """One by the user's own gaps, one with the horizon for all."""
@@ -191,8 +185,8 @@ def risks_of(scorer: Scorer, histories: Histories, asked: Asked) -> F64:
     Raises:
         EvaluationError: the model does not predict churn.
     """
-    names = [target.name for target in scorer.targets]
-    if CHURN not in names:
+    column = column_of(scorer.targets, CHURN)
+    if column is None:
         raise EvaluationError("the trainer published no churn")
     user = asked.user[asked.order]
     event = last_events(histories, user, asked.at)
@@ -201,7 +195,7 @@ def risks_of(scorer: Scorer, histories: Histories, asked: Asked) -> F64:
         part = slice(lo, lo + SCORED_AT_ONCE)
         examples = histories.examples(event[part], user[part], asked.at[part])
         everything = np.arange(len(examples))
-        said[part] = probabilities_of(scorer, examples, everything)[:, names.index(CHURN)]
+        said[part] = probabilities_of(scorer, examples, everything)[:, column]
     return said
 
 

@@ -16,7 +16,7 @@ import xxhash
 from torch import Tensor, nn
 
 from models.data.dataset import F32, Examples, Index
-from models.evaluate import F64
+from models.evaluate import F64, sigmoid
 from models.fitting.batches import Batch, Batches
 from models.fitting.checkpoint import (
     Checkpoint,
@@ -99,6 +99,12 @@ def batch_logits(network: Network, batch: Batch) -> Tensor:
 
 def _inputs(batch: Batch) -> tuple[Tensor, ...]:
     return batch.ids, batch.nums, batch.length, batch.row, batch.position, batch.profile
+
+
+def predict_probabilities(network: Network, examples: Examples, points: Index) -> F64:
+    """Calibrated probabilities [N,K] of N of the examples, on the CPU."""
+    batches = Batches(examples, points, 256, torch.device("cpu"))
+    return sigmoid(predict_logits(network, batches, len(examples))[points].astype(np.float64))
 
 
 def predict_logits(network: Network, batches: Batches, size: int, group: Group = SINGLE) -> F32:

@@ -40,7 +40,7 @@ from models.populations import TIMER, chance_error, populations, user_weights
 from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Finding
 from models.serving.thresholds import RaiseAt
-from models.targets import ABSENT, CHURN, Target, judged
+from models.targets import ABSENT, CHURN, Target, column_of, judged
 from models.training.gate import GateRules, interval, losses, user_groups
 from models.training.open_labels import (
     NO_CURVE,
@@ -171,7 +171,7 @@ def fit_threshold(
         since: before it no moments were drawn, ms: of older orders it is not known when an alert
             would have come.
     """
-    column = next((k for k, target in enumerate(targets) if target.name == CHURN), None)
+    column = column_of(targets, CHURN)
     if column is None:
         return None
     one = fit.maps.get(TIMER, {}).get(CHURN)

@@ -202,10 +202,10 @@ class Rolling:
             DatasetError: each target has too few labels or one class only in a slice.
         """
         split = fitting(self.span, self.targets, self.config)[0]
-        examples = label_points(self._whole(), self.targets, split)
-        timers = None
+        points, timers = self._whole(), None
+        examples = label_points(points, self.targets, split)
         if self.config.timers is not None:
-            timers = label_points(self._whole(), self.targets, split, timers=True)
+            timers = label_points(points, self.targets, split, timers=True)
         return gathered_of(
             examples,
             self.targets,

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.data.dataset import Examples
-from models.fitting.batches import Batches
-from models.fitting.fit import predict_logits
+from models.fitting.fit import predict_probabilities
 from models.inputs import features
 from models.networks.base import Network
 from models.serving.thresholds import RaiseAt
-from models.targets import CHURN
+from models.targets import CHURN, column_of
 from models.training.gather import Gathered
 from models.training.refit import held_out
 
@@ -73,7 +71,7 @@ def learnt_threshold(
     (`models.training.refit`), some of which calibrated it; else those of the last slice.
     """
     timers, targets = gathered.timers, gathered.targets
-    column = next((k for k, target in enumerate(targets) if target.name == CHURN), None)
+    column = column_of(targets, CHURN)
     if precision is None or timers is None or column is None:
         return None
     edge, grace = gathered.split.edges[2], gathered.split.grace_ms
@@ -82,9 +80,8 @@ def learnt_threshold(
     points = np.arange(len(timers))
     if not len(points):
         return RaiseAt(precision, None, "no inactive user with enough orders")
-    batches = Batches(timers, points, 256, torch.device("cpu"))
-    logits = predict_logits(network, batches, len(timers))[:, column].astype(np.float64)
-    return find_threshold(looks_of(timers, 1 / (1 + np.exp(-logits)), column, counts), precision)
+    risk = predict_probabilities(network, timers, points)[:, column]
+    return find_threshold(looks_of(timers, risk, column, counts), precision)
 
 
 def find_threshold(looks: Looks, precision: float) -> RaiseAt:

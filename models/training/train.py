@@ -22,9 +22,8 @@ from models.data.dataset import F32, DatasetConfig, Examples
 from models.data.split import TRAIN, VALIDATION
 from models.errors import TrainingError
 from models.evaluate import F64
-from models.fitting.batches import Batches
 from models.fitting.config import RefreshConfig
-from models.fitting.fit import FitConfig, Report, predict_logits
+from models.fitting.fit import FitConfig, Report, predict_probabilities
 from models.log.eventlog import LogParts
 from models.log.names import Catalogue
 from models.monitoring.drift import Reference
@@ -339,10 +338,7 @@ def _carried_over(
 def _told(network: Network, examples: Examples, column: int) -> F64:
     """Calibrated probabilities of a target at the points of the validation slice."""
     points = examples.of_slice(VALIDATION)
-    batches = Batches(examples, points, 256, torch.device("cpu"))
-    logits = predict_logits(network, batches, len(examples))[points, column]
-    said: F64 = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return said
+    return predict_probabilities(network, examples, points)[:, column]
 
 
 def _labels(examples: Examples, column: int) -> F32:

@@ -1,11 +1,9 @@
 """What is predicted; apart from the trainer, whose libraries a worker does not load."""
 
-from msgspec.structs import replace
-
 from models.data.spend import spend_target
 from models.history import PURCHASE
 from models.survival import hazard_targets
-from models.targets import ABSENT, CHURN, Target, intent_targets, shop_targets
+from models.targets import ABSENT, Target, intent_targets, shop_targets, within_own_gaps
 from stream.config.durations import DAY_MS
 from stream.config.learning_settings import CHURN_HORIZON_MS
 from stream.config.settings import Settings
@@ -43,12 +41,9 @@ def targets_of(settings: Settings) -> tuple[Target, ...]:
         favourite_horizon_ms=horizons.favourite_horizon_ms,
     )
     if horizons.churn_gaps is not None:
-        own = {
-            "gaps": horizons.churn_gaps,
-            "floor_ms": horizons.churn_floor_ms,
-            "prior_gap_ms": settings.churn.prior_gap_ms,
-        }
-        shop = tuple(replace(t, **own) if t.name == CHURN else t for t in shop)
+        shop = within_own_gaps(
+            shop, horizons.churn_gaps, horizons.churn_floor_ms, settings.churn.prior_gap_ms
+        )
     spend: tuple[Target, ...] = ()
     if horizons.spend_cap is not None and horizons.purchase_horizon_ms is not None:
         spend = (spend_target(PURCHASE, horizons.purchase_horizon_ms, horizons.spend_cap),)

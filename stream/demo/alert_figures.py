@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.leaver_rules import DAY, HOUR, Times
+from models.evaluation.leaver_rules import DAY, HOUR, Times, expected_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,10 +60,8 @@ class Period:
         """How long a user with these orders must buy nothing from a time on to be lost."""
         if self.own is None:
             return self.horizon
-        known = orders[: int(np.searchsorted(orders, at, side="right"))]
-        span = int(known[-1] - known[0]) if len(known) else 0
-        gap = (self.own.prior_gap_ms + span) // max(len(known), 1)
-        return int(self.own.own_horizons(np.array([gap]))[0])
+        gaps = expected_gaps(orders, np.array([at]), self.own.prior_gap_ms)
+        return int(self.own.own_horizons(gaps)[0])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from stream.config.settings import Settings
-    from stream.outcomes.joiner import OutcomeRules
+    from stream.outcomes.rules import OutcomeRules
 
 __all__ = ["COUNTERS", "Collector"]
 

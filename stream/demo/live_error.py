@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate import RECENCY_BINS, calibration_error
-from models.evaluation.leaver_rules import AtTimers, Question
+from models.evaluation.leaver_rules import AtTimers, Question, expected_gaps
 from models.populations import EVENT, TIMER, population_figures, populations, user_weights
 from models.targets import ABSENT
 
@@ -228,9 +228,7 @@ def _inactivity(events: I64, at: I64) -> I64:
 
 def _came_true(orders: I64, at: I64, target: Target) -> F64:
     """Labels [N] of a target of orders."""
+    end = at + target.own_horizons(expected_gaps(orders, at, target.prior_gap_ms))
     had = np.searchsorted(orders, at, side="right")
-    span = np.where(had > 0, orders[np.maximum(had - 1, 0)] - orders[0], 0) if len(orders) else 0
-    gaps = (target.prior_gap_ms + span) / np.maximum(had, 1)
-    end = at + target.own_horizons(gaps)
     some = np.searchsorted(orders, end, side="right") > had
     return (~some if target.kind == ABSENT else some).astype(np.float64)

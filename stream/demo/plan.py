@@ -20,7 +20,7 @@ from models.targets import Target, shop_targets
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.demo.alert_figures import Period
 from stream.demo.errors import DemoError
-from stream.outcomes.joiner import OutcomeRules
+from stream.outcomes.rules import OutcomeRules
 from stream.replay.adapter import AS_FOUND, Wanted
 from stream.replay.report import Report
 from stream.replay.source import Order, read_rows

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
     from schemas.outputs import Prediction
-    from stream.outcomes.joiner import OutcomeRules
     from stream.outcomes.ranking_history import Seen
     from stream.outcomes.ranking_window import RankingFigures
+    from stream.outcomes.rules import OutcomeRules
 
 __all__ = ["RankingJoiner"]
 

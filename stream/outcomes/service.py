@@ -36,10 +36,11 @@ from stream.kafka.same_topics import SameTopics
 from stream.kafka.tail import open_tail
 from stream.outcomes.arrivals import Arrivals
 from stream.outcomes.erased_users import ErasedUsers
-from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
+from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.model_watch import ModelWatch, WatchRules
 from stream.outcomes.order_times import line_of
 from stream.outcomes.rankings import RankingJoiner
+from stream.outcomes.rules import OutcomeRules
 from stream.pipeline.event_times import EventTimes
 from stream.pipeline.rollout import Announced
 

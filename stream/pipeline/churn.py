@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.history import PURCHASE, REFUND, SessionRules, Snapshot, snapshot
+from models.history import AMOUNT_UNIT, PURCHASE, REFUND, SessionRules, Snapshot, snapshot
 from models.inputs.features import expected_gap, own_horizons, profile_of
 from models.log.automation import automated
 from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
 from models.serving.thresholds import threshold_of
+from models.targets import CHURN, column_of
 from stream.pipeline.alerts import (
     AlertFields,
     Cause,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from stream.pipeline.decisions import Decided
     from stream.pipeline.step import Judged
 
-CHURN = "churn"
 _REMEMBERED = 64
 """Models whose thresholds are kept at hand."""
 
@@ -69,6 +69,12 @@ class AlertDraft:
     """Decided of history."""
     delay: int
     """Of the decision behind ``now``, ms, `UNKNOWN`."""
+
+    @property
+    def value_at_risk(self) -> float:
+        """Spend expected within the risk's horizon at the user's own rhythm, times the risk."""
+        orders = self.horizon / max(self.expected_gap, 1)
+        return round(self.order_value / AMOUNT_UNIT * orders * self.risk, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +356,7 @@ class ChurnWatch:
 
 def churn_column(scorer: ScorerLike) -> int | None:
     """Which target of the model is churn, None if it has none."""
-    names = [target.name for target in scorer.targets]
-    return names.index(CHURN) if CHURN in names else None
+    return column_of(scorer.targets, CHURN)
 
 
 def _horizons(scorer: ScorerLike, column: int, state: Snapshot) -> I64:

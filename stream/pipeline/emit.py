@@ -256,7 +256,7 @@ class Emitter:
             expected_gap_ms=draft.expected_gap,
             horizon_ms=draft.horizon,
             reasons=reasons,
-            value_at_risk=_value_at_risk(draft),
+            value_at_risk=draft.value_at_risk,
             currency=self._currency,
             arm=arm_of(record, user, draft.raised_at),
             holdout_epoch=self._holdout.epoch(draft.raised_at) if raised else UNSET,
@@ -397,9 +397,3 @@ def _reasons(drafts: list[AlertDraft], scorer: ScorerLike) -> list[list[AlertRea
 
 def _recalibration(scorer: ScorerLike) -> str | UnsetType:
     return UNSET if scorer.recalibration is None else scorer.recalibration.version
-
-
-def _value_at_risk(draft: AlertDraft) -> float:
-    """Spend expected within the horizon of the risk at the user's own rhythm, times the risk."""
-    orders = draft.horizon / max(draft.expected_gap, 1)
-    return round(draft.order_value / AMOUNT_UNIT * orders * draft.risk, 4)

@@ -29,8 +29,9 @@ from models.targets import (
 )
 from schemas.events import EventType
 from schemas.outputs import TargetScore
-from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
+from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.order_times import Line
+from stream.outcomes.rules import OutcomeRules
 from tests.models.shop import CART, PURCHASE, START, log_of, order_starts
 from tests.stream.outcomes.tools import prediction
 

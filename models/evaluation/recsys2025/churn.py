@@ -22,7 +22,7 @@ from models.baselines.bgnbd import fit_process
 from models.data.dataset import DatasetConfig, Examples
 from models.data.split import STOPPING, TRAIN
 from models.errors import DatasetError, TrainingError
-from models.evaluate import calibration_error, log_loss, pr_auc, sigmoid
+from models.evaluate import calibration_error, log_loss, pr_auc
 from models.evaluation.contest import PENALTIES, ContestConfig, Say
 from models.evaluation.recsys2025.cells import F32, F64, log_odds
 from models.evaluation.recsys2025.metrics import binary_auroc
@@ -31,7 +31,7 @@ from models.evaluation.recsys2025.states import examples_at
 from models.evaluation.recsys2025.windows import WINDOW
 from models.evaluation.results import Figures
 from models.fitting.batches import Batches
-from models.fitting.fit import FitConfig, predict_logits, stopping_losses
+from models.fitting.fit import FitConfig, predict_probabilities, stopping_losses
 from models.fitting.linear import fit_logistic
 from models.history import PURCHASE
 from models.inputs import features
@@ -173,9 +173,7 @@ def _penalty(examples: Examples, fit: FitConfig) -> float:
 def _probabilities(network: Network, examples: Examples, chosen: NDArray[np.intp]) -> F64:
     if not len(chosen):
         return np.empty(0)
-    batches = Batches(examples, chosen, 256, torch.device("cpu"))
-    logits = predict_logits(network, batches, len(examples))[chosen, 0]
-    return sigmoid(logits.astype(np.float64))
+    return predict_probabilities(network, examples, chosen)[:, 0]
 
 
 def predictions(

@@ -11,8 +11,9 @@ from models.log.eventlog import EventLog
 from models.targets import shop_targets
 from models.training.gather import gather
 from schemas.events import EventType
-from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
+from stream.outcomes.joiner import OutcomeJoiner
 from stream.outcomes.order_times import Line
+from stream.outcomes.rules import OutcomeRules
 from tests.models.shop import DAY, START, orders_log
 from tests.stream.outcomes.tools import prediction
 

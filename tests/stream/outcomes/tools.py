@@ -16,7 +16,8 @@ from schemas.outputs import (
     TargetScore,
     alert_id,
 )
-from stream.outcomes.joiner import OutcomeJoiner, OutcomeRules
+from stream.outcomes.joiner import OutcomeJoiner
+from stream.outcomes.rules import OutcomeRules
 
 DAY = 86_400_000
 T0 = 1_600_000_000_000
