@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schemas", "models", "stream")
@@ -53,6 +55,12 @@ def test_the_wheel_holds_exactly_the_packages(wheel):
     assert files - metadata == sources()
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_wheel_marks_every_package_as_typed(wheel, package):
+    # PEP 561: without the marker type checkers ignore the annotations of an installed package.
+    assert f"{package}/py.typed" in wheel.namelist()
+
+
 def test_every_module_folder_is_a_package():
     for name in sources():
         if name.endswith(".py"):
@@ -72,6 +80,19 @@ def test_the_metadata_names_command_versions_and_extras(wheel):
     metadata = BytesParser().parsebytes(wheel.read(f"{folder}/METADATA"))
     assert metadata["Requires-Python"] == "<3.14,>=3.11"
     assert {"local", "dashboard", "dev", "demo"} <= set(metadata.get_all("Provides-Extra"))
+
+
+def test_no_extra_repeats_a_dependency_of_the_base():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {Requirement(text).name for text in project["dependencies"]}
+    for extra, texts in project["optional-dependencies"].items():
+        assert {Requirement(text).name for text in texts} & names == set(), extra
+
+
+def test_readme_says_that_no_licence_is_chosen_yet():
+    # Choosing one is the owner's decision; with it come a file, the metadata and another test.
+    assert "No licence is chosen yet" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert list(ROOT.glob("LICEN[CS]E*")) == []
 
 
 def test_the_unpacked_wheel_runs(wheel, tmp_path):
