@@ -31,7 +31,8 @@ from models.serving.scorer import Scorer
 from models.targets import CHURN
 from schemas.codec import decode_event
 from schemas.events import EventType
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.config.targets import churn_horizon_of, targets_of
 from stream.demo.alert_figures import (
     Period,

@@ -22,7 +22,8 @@ from models.evaluate import log_loss, roc_auc
 from models.serving.scorer import Scorer
 from models.training.choosing import probabilities_of
 from models.training.gather import Gathered, gather
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.config.targets import targets_of
 from stream.learning.sources import FromFiles
 from stream.learning.trainer import Round, config_of, refresher_of, run_round

@@ -12,7 +12,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from stream.cli.program import command_modules
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 
 ROOT = Path(__file__).parent.parent
 

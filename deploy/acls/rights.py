@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 
 RIGHTS = Path(__file__).with_name("rights.toml")
 OPTIONS = {"topic": "--topic", "group": "--group", "transactional_id": "--transactional-id"}

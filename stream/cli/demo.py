@@ -56,7 +56,7 @@ def demo(
     --bootstrap-servers an embedded Kafka of the demo's own is started, and stopped at the end.
     With --data all horizons are scaled to the time that the file spans.
     """
-    from stream.config.settings import load_settings
+    from stream.config.loading import load_settings
     from stream.demo.errors import DemoError
     from stream.demo.place import Place, locked
     from stream.demo.run import Options

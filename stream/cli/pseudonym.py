@@ -15,7 +15,7 @@ def pseudonym(
     config: ConfigFile = None,
 ) -> None:
     """Print each user's pseudonym, one a line, as outputs and state have it."""
-    from stream.config.settings import load_settings
+    from stream.config.loading import load_settings
     from stream.errors import SettingsError
 
     settings = load_settings(config)

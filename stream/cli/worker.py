@@ -79,7 +79,7 @@ def worker(
 
 def _assign(overrides: dict[str, Any], assignment: str) -> None:
     """Put "section.name=value" into the tree of overrides."""
-    from stream.config.secure_settings import secret_names
+    from stream.config.catalog import settings_of
     from stream.config.settings import Settings
     from stream.errors import SettingsError
 
@@ -87,7 +87,7 @@ def _assign(overrides: dict[str, Any], assignment: str) -> None:
     *sections, leaf = name.strip().split(".")
     if not equals or not leaf:
         raise SettingsError(f"--set {assignment!r}: write NAME=VALUE, e.g. churn.raise_at=0.6")
-    if name.strip() in secret_names(Settings):
+    if name.strip() in {one.name for one in settings_of(Settings) if one.secret}:
         # Not repeated here: the line may end up in a log.
         raise SettingsError(
             f"--set {name.strip()}: every user of this machine can read a command line: use the"

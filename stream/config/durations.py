@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from stream.config.units import Unit
+
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
@@ -29,9 +31,18 @@ def parse_duration(text: str) -> int:
     return round(Fraction(match[1]) * _UNITS[match[2]])
 
 
+def duration_text(milliseconds: int) -> str:
+    """Write a duration in the largest unit that it is a whole number of: "90s", "7d"."""
+    if not milliseconds:
+        return "0ms"
+    unit = next(unit for unit in reversed(_UNITS) if milliseconds % _UNITS[unit] == 0)
+    return f"{milliseconds // _UNITS[unit]}{unit}"
+
+
 def _milliseconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Millis = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=100 * 365 * DAY_MS)]
+DURATION = BeforeValidator(_milliseconds)
+Millis = Annotated[int, DURATION, Unit("ms"), Field(ge=0, le=100 * 365 * DAY_MS)]
 """A setting; text such as "15m" or "7d" is read too."""

@@ -9,8 +9,9 @@ from models.fitting.config import Precision, Schedule
 from schemas.events import MAX_PRICE
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.secure_settings import Section
+from stream.config.units import Unit
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Unit("fraction"), Field(ge=0, le=1)]
 
 CHURN_HORIZON_MS = 30 * DAY_MS
 NONE = "none"
@@ -31,7 +32,7 @@ class TrainSettings(Section):
     churn_horizon_ms: Optional = CHURN_HORIZON_MS
     """Label of churn: no purchase within this time after an active history. "none": not predicted,
     and no alert is raised."""
-    churn_gaps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    churn_gaps: Annotated[float, Unit("expected gaps"), Field(gt=0, le=1000)] | None = None
     """The horizon of churn is the user's own: so many of the user's expected gaps between orders
     (`expected_gap_ms` of alerts), at least churn_floor_ms and at most churn_horizon_ms, which is
     then the longest. Unset: churn_horizon_ms for all."""
@@ -53,12 +54,14 @@ class TrainSettings(Section):
     intent_longest_ms: Annotated[Millis, Field(ge=MINUTE_MS)] = 2 * HOUR_MS
     """How far ahead the rest of a session is looked at, at most: its labels are known after this
     time."""
-    intent_points: int = Field(default=40, ge=1, le=10_000)
+    intent_points: Annotated[int, Unit("events per user")] = Field(default=40, ge=1, le=10_000)
     """Events per user, drawn by hash, that intent is learnt from, at most. Memory grows with it."""
     wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
     """Ends of the bins of time in which the next purchase may come, ascending: predictions then
     tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""
-    spend_cap: Annotated[float, Field(gt=0, le=MAX_PRICE)] | None = None
+    spend_cap: (
+        Annotated[float, Unit("units of the shop's currency"), Field(gt=0, le=MAX_PRICE)] | None
+    ) = None
     """Label of spend: the amount of the purchases within purchase_horizon_ms, of which no more than
     this counts, in the shop's currency: what hardly anyone spends. Unset: not predicted."""
     task_weights: dict[
@@ -68,32 +71,39 @@ class TrainSettings(Section):
     """How much each target counts while a network over sequences learns, 1 where it is not named;
     empty: by the targets' uncertainty. The bins of a wait count as one."""
     architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
-    epochs: int = Field(default=20, ge=1)
+    """The model that is learnt: a logistic regression, one that also has a purchase process as
+    an input (blend), or a network over sequences (the others)."""
+    epochs: Annotated[int, Unit("epochs")] = Field(default=20, ge=1)
     """Passes over the training points, at most."""
-    patience: int = Field(default=6, ge=1)
+    patience: Annotated[int, Unit("epochs")] = Field(default=6, ge=1)
     """Epochs that together gain less than min_gain before training stops: a network may need
     several until it finds what the order of events tells."""
-    min_gain: float = Field(default=1e-4, ge=0)
+    min_gain: Annotated[float, Unit("log-loss")] = Field(default=1e-4, ge=0)
     """Stopping loss, summed over the targets, that `patience` epochs must gain together."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: Annotated[int, Unit("windows")] = Field(default=32, ge=1)
     """Windows per step."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: Annotated[float, Unit("step size")] = Field(default=3e-3, gt=0)
     """Peak of the schedule."""
-    pretrain_epochs: int = Field(default=0, ge=0)
+    pretrain_epochs: Annotated[int, Unit("epochs")] = Field(default=0, ge=0)
     """Passes over the log in which a network over sequences learns to predict each next event
     before it sees a label. 0: none."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""
     warm_up: Share = 0.05
     """Share of the steps in which the learning rate rises to its peak."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
+    weight_decay: Annotated[float, Unit("share of a weight per unit of learning rate")] = Field(
+        default=0.05, ge=0
+    )
+    """How fast weights shrink without evidence (AdamW's weight decay)."""
+    clip_norm: Annotated[float, Unit("gradient norm")] = Field(default=1.0, gt=0)
     """Largest norm of a step's gradient."""
     precision: Precision = "auto"
     """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
-    negatives: float = Field(default=0.0, ge=0)
+    negatives: Annotated[float, Unit("negative labels per positive one")] = Field(default=0.0, ge=0)
     """Negative labels per positive one to learn from, at most; 0: all."""
-    logistic_penalty: Annotated[float, Field(ge=0)] | None = None
+    logistic_penalty: Annotated[float, Unit("penalty per squared weight"), Field(ge=0)] | None = (
+        None
+    )
     """L2 penalty of the logistic regression and of the blend. Unset: each target's is chosen, from
     0.1 to 1e-5, by its loss on later events of users who are not learnt from."""
     refit: bool = True
@@ -103,29 +113,33 @@ class TrainSettings(Section):
     """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
     likeliest items. Only where that is better than popularity and than what was there lately; the
     model card has the figures."""
-    rank_vocabulary: int = Field(default=4096, ge=1, le=MAX_VOCABULARY)
+    rank_vocabulary: Annotated[int, Unit("entries")] = Field(default=4096, ge=1, le=MAX_VOCABULARY)
     """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
     every prediction, and time and memory of the fit."""
     cancel_window_ms: Millis | None = None
     """A purchase refunded in full within this time is none to a label, which waits as long to be
     known. Unset: a day, but no longer than the longest horizon besides that of churn."""
-    max_users: int = Field(default=100_000, ge=100)
+    max_users: Annotated[int, Unit("users")] = Field(default=100_000, ge=100)
     """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
-    refresh_epochs: int = Field(default=1, ge=1)
+    refresh_epochs: Annotated[int, Unit("epochs")] = Field(default=1, ge=1)
     """Epochs of a refresh, at most."""
-    refresh_rate: float = Field(default=0.3, gt=0)
+    refresh_rate: Annotated[float, Unit("multiple of train.learning_rate")] = Field(
+        default=0.3, gt=0
+    )
     """Peak learning rate of a refresh, as a share of learning_rate."""
-    replay: float = Field(default=1.0, ge=0)
+    replay: Annotated[float, Unit("old examples per new one")] = Field(default=1.0, ge=0)
     """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
-    full_every: int = Field(default=96, ge=1)
+    full_every: Annotated[int, Unit("refreshes")] = Field(default=96, ge=1)
     """Refreshes after which a model is fitted from the beginning."""
     tensorboard: bool = True
     """Write the curves of every run to data_dir/runs."""
     mlflow_uri: str | None = None
     """Tracking server of MLflow, which needs the project's extra `mlflow`."""
-    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    min_windows: int = Field(default=200, ge=2)
+    validation_share: Annotated[float, Unit("fraction"), Field(gt=0, lt=0.5)] = 0.15
+    """Share of the log's usable time on which models are calibrated, before the last part."""
+    test_share: Annotated[float, Unit("fraction"), Field(gt=0, lt=0.5)] = 0.15
+    """Share of the log's usable time, the last part, on which the gate decides."""
+    min_windows: Annotated[int, Unit("windows")] = Field(default=200, ge=2)
     """Fewer labelled windows than this are not worth a model; training says so and stops."""
     cold_start: bool = True
     """While no trained model serves and a round gives none: fit the purchase process, which needs
@@ -135,7 +149,8 @@ class TrainSettings(Section):
     """What a new model is announced as; `intentstream models promote` takes it further."""
     canary_share: Share = 0.05
     """Of the users that a canary serves."""
-    seed: int = 7
+    seed: Annotated[int, Unit("number of a random sequence")] = 7
+    """Start of the random numbers: with the same log and seed training repeats."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -168,19 +183,22 @@ class EvidenceSettings(Section):
     Below it predictions are marked `cold_start`, and the gate judges these users apart.
     """
 
-    min_events: int = Field(default=3, ge=0)
-    min_orders: int = Field(default=0, ge=0)
+    min_events: Annotated[int, Unit("events")] = Field(default=3, ge=0)
+    """Events that a user must have."""
+    min_orders: Annotated[int, Unit("orders")] = Field(default=0, ge=0)
+    """Orders that a user must have."""
 
 
 class GateSettings(Section):
     """What a new model must show on later data to be published; see `models.training.gate`."""
 
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Unit("fraction"), Field(gt=0.5, lt=1)] = 0.95
     """Of the bootstrap intervals."""
-    resamples: int = Field(default=400, ge=50, le=100_000)
-    min_points: int = Field(default=100, ge=10)
+    resamples: Annotated[int, Unit("resamples")] = Field(default=400, ge=50, le=100_000)
+    """Bootstrap samples that an interval is computed from."""
+    min_points: Annotated[int, Unit("examples")] = Field(default=100, ge=10)
     """A segment with fewer labelled points is not judged."""
-    tolerance: float = Field(default=0.005, ge=0)
+    tolerance: Annotated[float, Unit("log-loss")] = Field(default=0.005, ge=0)
     """Log-loss by which a model may surely be worse than the champion, on any segment."""
     max_ece: Share = 0.1
     """Expected calibration error allowed."""
@@ -195,14 +213,14 @@ class RecalibrateSettings(Section):
     window_ms: Annotated[Millis, Field(ge=DAY_MS)] = 7 * DAY_MS
     """Labels count that became complete within this time before, or four times as long where these
     are too few."""
-    least_observed: float = Field(default=0.1, gt=0, le=1)
+    least_observed: Annotated[float, Unit("fraction")] = Field(default=0.1, gt=0, le=1)
     """Labels that are still open count by what is known of them, as soon as this share of their
     window is over; 1: they do not."""
-    min_labels: int = Field(default=300, ge=20)
+    min_labels: Annotated[int, Unit("labels")] = Field(default=300, ge=20)
     """Fewer labels of a target, at events or at timers, leave its probabilities as they are."""
-    min_users: int = Field(default=100, ge=20)
+    min_users: Annotated[int, Unit("users")] = Field(default=100, ge=20)
     """Likewise of users."""
-    tolerance: float = Field(default=0.001, ge=0)
+    tolerance: Annotated[float, Unit("log-loss")] = Field(default=0.001, ge=0)
     """Log-loss by which the interval of a map may exceed the model's own."""
 
 
@@ -213,18 +231,18 @@ class OutcomeSettings(Section):
     """How often figures are published."""
     lookback_ms: Millis = 90 * DAY_MS
     """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
-    window: int = Field(default=50_000, ge=100)
+    window: Annotated[int, Unit("predictions")] = Field(default=50_000, ge=100)
     """Matured predictions, and judged rankings, that the rolling figures of a model are of."""
-    max_users: int = Field(default=500_000, ge=1000)
+    max_users: Annotated[int, Unit("users")] = Field(default=500_000, ge=1000)
     """Users followed; beyond, every second one is left out, which does not bias the figures."""
-    min_matured: int = Field(default=500, ge=50)
+    min_matured: Annotated[int, Unit("predictions")] = Field(default=500, ge=50)
     """Fewer matured predictions raise no alarm and give no drift."""
     rollback: bool = True
     """Whether a canary that is surely worse than the champion is rolled back."""
-    rollback_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    rollback_error: Annotated[float, Unit("fraction"), Field(gt=0, lt=0.5)] = 0.01
     """Chance of rolling back a canary that is no worse."""
-    rollback_users: int = Field(default=100, ge=10)
+    rollback_users: Annotated[int, Unit("users")] = Field(default=100, ge=10)
     """Of canary and champion each, with matured predictions, before they are compared."""
-    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    http_port: Annotated[int, Unit("port")] | None = Field(default=None, ge=0, le=65_535)
     """Where /health and /metrics are served, with worker.http_host and worker.http_token; none:
     nowhere; 0: any free port."""

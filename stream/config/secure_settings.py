@@ -5,16 +5,16 @@ read when it is needed and shown nowhere.
 """
 
 import ssl
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from models.files import read_bounded
 from schemas.pseudonym import MIN_KEY_BYTES, Pseudonyms
+from stream.config.units import Unit
 from stream.errors import NoBrokerNamed, SettingsError
 
 _SECRET_BYTES = 64 << 10
@@ -60,8 +60,11 @@ class KafkaSettings(Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """SASL_PLAINTEXT sends credentials over an unencrypted connection, so it must be named."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How a client proves who it is; PLAIN sends the password itself."""
     sasl_username: str | None = None
+    """User name for SASL."""
     sasl_password: SecretStr | None = None
+    """Password for SASL."""
     sasl_password_file: Path | None = None
     """File that holds the password and nothing else; read anew for every client."""
     ssl_cafile: Path | None = None
@@ -69,8 +72,11 @@ class KafkaSettings(Section):
     ssl_certfile: Path | None = None
     """PEM file of the client's certificate, for mutual TLS."""
     ssl_keyfile: Path | None = None
+    """PEM file of the client's private key; none: it is in ssl_certfile."""
     ssl_key_password: SecretStr | None = None
+    """Password of the client's private key, where it has one."""
     ssl_key_password_file: Path | None = None
+    """File that holds the private key's password and nothing else."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -164,7 +170,7 @@ class ModelSettings(Section):
     """The trainer's private key, as `intentstream models keygen` makes it; a worker needs none."""
     require_signature: bool | None = None
     """Whether unsigned models are refused; unset: yes, once there are trusted keys."""
-    load_limit_ms: Annotated[int, Field(ge=1_000)] = 120_000
+    load_limit_ms: Annotated[int, Unit("ms"), Field(ge=1_000)] = 120_000
     """A model that a worker cannot verify, open and try within this time is refused."""
 
     @model_validator(mode="after")
@@ -187,6 +193,7 @@ class PrivacySettings(Section):
     """Secret text of at least 32 bytes (`openssl rand -hex 32`). With it `produce` sends pseudonyms
     and a worker replaces every user id before it stores or writes anything."""
     pseudonym_key_file: Path | None = None
+    """File that holds the pseudonym_key and nothing else."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -217,13 +224,3 @@ class PrivacySettings(Section):
             SettingsError: the key cannot be read or is too short.
         """
         return self.pseudonyms.of(user_id) if self.pseudonyms else user_id
-
-
-def secret_names(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the settings whose values are secrets."""
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from secret_names(kind, f"{prefix}{name}.")
-        elif SecretStr in (kind, *get_args(kind)):
-            yield prefix + name

@@ -1,21 +1,18 @@
-"""Configuration: frozen models read from the command line, the environment and a TOML file.
+"""The settings as frozen models; `stream.config.loading` reads them.
 
-An explicit value wins over the environment (`INTENTSTREAM_KAFKA__BOOTSTRAP_SERVERS=...`), which
-wins over the file, which wins over the default. The sections of what serves are here, those of what
-learns in `learning_settings.py`, those with secrets in `secure_settings.py`.
+The sections of what serves are here, those of what learns in `learning_settings.py`, those with
+secrets in `secure_settings.py`.
 """
 
-import tomllib
-from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as UnreadableEnvironmentError
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.times import EARLIEST, LATEST
+from stream.config.catalog import ENV_DELIMITER, ENV_PREFIX
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.learning_settings import (
     EvidenceSettings,
@@ -34,6 +31,7 @@ from stream.config.secure_settings import (
     one_source,
     read_secret,
 )
+from stream.config.units import Unit
 from stream.errors import SettingsError
 
 _MIN_TOKEN = 16
@@ -54,21 +52,34 @@ class TopicSettings(Section):
     """Names and layout of the topics."""
 
     events: TopicName = "shop.events"
+    """Behaviour events, which workers read."""
     late: TopicName = "shop.events.late"
+    """Events that came too late to be counted."""
     dead_letter: TopicName = "shop.events.dead-letter"
+    """Records that cannot be read as an event, with the reason."""
     propensity: TopicName = "predictions.propensity"
+    """Predictions of purchase and of the other targets."""
     churn: TopicName = "alerts.churn"
+    """Churn alerts."""
     models: TopicName = "models.published"
+    """Announcements of models: the model registry that workers follow. Compacted."""
     shadow: TopicName = "predictions.shadow"
+    """Predictions of models that are tried without effect (train.rollout)."""
     metrics: TopicName = "models.metrics"
+    """How good each model is, as `intentstream outcomes` measures it."""
     outcomes: TopicName = "alerts.outcomes"
+    """What became of each churn alert."""
     erase: TopicName = "users.erase"
+    """Requests to erase users."""
     erased: TopicName = "users.erased"
+    """Receipts of erasure."""
     rates: TopicName = "shop.rates"
+    """Currency rates, where money.rates_topic is set. Compacted."""
     status: TopicName = "intentstream.status"
-    partitions: int = Field(default=4, ge=1, le=10_000)
+    """Heartbeats of workers."""
+    partitions: Annotated[int, Unit("partitions")] = Field(default=4, ge=1, le=10_000)
     """Partitions of the source, its outputs and its changelog; fixed for the life of the state."""
-    replication: int = Field(default=1, ge=1, le=15)
+    replication: Annotated[int, Unit("copies")] = Field(default=1, ge=1, le=15)
     """Copies of each partition; 3 in production."""
 
     @classmethod
@@ -91,17 +102,20 @@ class WorkerSettings(Section):
     """How a worker consumes, scores and commits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run; auto: on a GPU where there is one."""
     precision: Literal["float32", "half"] = "float32"
     """Of matrix products on a GPU; a model whose golden probabilities "half" moves by more than
     0.02 is refused."""
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """Whether outputs are written in one transaction with the input's offsets. With
+    at_least_once a crash may repeat outputs, under the same ids."""
     emit: Literal["latest", "every"] = "latest"
     """A prediction per user and micro-batch, or one per event; the values are the same."""
     predict_at_timers: bool = False
     """A prediction also when a timer evaluates an inactive user (churn.gap_factor,
     churn.recheck_factor), with the reason `timer`: otherwise the last score of a user who stays
     away is that of the last event, however long ago."""
-    rank_top: int = Field(default=5, ge=0, le=100)
+    rank_top: Annotated[int, Unit("entries")] = Field(default=5, ge=0, le=100)
     """Next categories, and next items, that a prediction tells, at most, where the model ranks them
     (train.rank); 0: none."""
     clock: Literal["auto", "wall", "event"] = "auto"
@@ -113,34 +127,35 @@ class WorkerSettings(Section):
     """Events of history no further apart than this are one stretch without an outage;
     one that ends no further than this before live events, or before now, goes on with them: its
     users follow the wall clock once it is loaded. Users of older history are left as they are."""
-    batch_size: int = Field(default=4096, ge=1, le=65_536)
+    batch_size: Annotated[int, Unit("records")] = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100
     """Between two commits of a partition, at least; where they take long, there are fewer. Exactly
     once, outputs are seen with the commit."""
-    max_event_bytes: int = Field(default=1 << 20, ge=64)
+    max_event_bytes: Annotated[int, Unit("bytes")] = Field(default=1 << 20, ge=64)
     """A larger record value is invalid."""
     max_future_ms: Millis = DAY_MS
     """An event further ahead of its record's Kafka timestamp is refused as `future`. One that is
     ahead by no more than this, but by more than state.grace_ms, counts as of that timestamp, so
     that a wrong clock makes no other event late. Neither is applied on the event clock."""
-    earliest_ms: int = Field(default=EARLIEST, ge=1, lt=LATEST)
+    earliest_ms: Annotated[int, Unit("ms since 1970")] = Field(default=EARLIEST, ge=1, lt=LATEST)
     """An event from before this time (ms since 1970; 1990-01-01) is refused: it is in seconds or
     days, or of a clock that was never set. A Kafka timestamp from before it counts as none."""
     check_partitioner: bool = True
     """Refuse an event whose partition is not the murmur2 one of its key."""
-    cache_records: int = Field(default=100_000, ge=0)
+    cache_records: Annotated[int, Unit("records")] = Field(default=100_000, ge=0)
     """User records kept in memory per worker; each partition of the topic has an equal share."""
     stall_ms: Annotated[Millis, Field(ge=SECOND_MS, le=20 * SECOND_MS)] = 20 * SECOND_MS
     """A part of the worker that makes no progress for this long makes it unready; twice as long
     ends it."""
-    http_port: int | None = Field(default=None, ge=0, le=65_535)
+    http_port: Annotated[int, Unit("port")] | None = Field(default=None, ge=0, le=65_535)
     """Where /health and /metrics are served; none: nowhere; 0: any free port."""
     http_host: str = "127.0.0.1"
     """Other than loopback only with an http_token."""
     http_token: SecretStr | None = None
     """What readers of the pages must send as `Authorization: Bearer ...`; 16 characters or more."""
     http_token_file: Path | None = None
+    """File that holds the http_token and nothing else."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -177,17 +192,20 @@ class StateSettings(Section):
     latest event, which is when it came to be known, if it is at most this much older than that
     event and among the user's newest events (ring). 0: it is late as other events are."""
     session_gap_ms: Millis = 30 * MINUTE_MS
+    """A session ends when a user does nothing for this long."""
     session_max_ms: Millis = DAY_MS
+    """An event that comes later than this after its session began starts another session."""
     ttl_ms: Millis = 400 * DAY_MS
     """A user silent for this long is forgotten."""
-    hidden_size: int = Field(default=64, ge=1, le=1024)
-    ring: int = Field(default=64, ge=1, le=1024)
+    hidden_size: Annotated[int, Unit("numbers per user")] = Field(default=64, ge=1, le=1024)
+    """Room for a network's state per user; a model whose state is larger is not served."""
+    ring: Annotated[int, Unit("events")] = Field(default=64, ge=1, le=1024)
     """Events of a user's history that are kept one by one."""
-    overflow: int = Field(default=4096, ge=1, le=1 << 20)
+    overflow: Annotated[int, Unit("events")] = Field(default=4096, ge=1, le=1 << 20)
     """Events of a user beyond the ring, at most, that are kept while they are within the grace, so
     that any order of them ends in the same state. What belongs before the oldest one that is kept
     then counts as late."""
-    bot_session_events: int = Field(default=1000, ge=0)
+    bot_session_events: Annotated[int, Unit("events per session")] = Field(default=1000, ge=0)
     """A user with more events per session, on average, is taken for a program: predictions say so,
     no alert is raised, and training leaves the user out. 0: nobody is."""
 
@@ -196,13 +214,16 @@ class ChurnSettings(Section):
     """When churn alerts are raised, escalated and resolved, and when timers evaluate a user."""
 
     raise_at: Share = 0.7
-    target_precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Risk of churn at which an alert is raised."""
+    target_precision: Annotated[float, Unit("fraction"), Field(gt=0, lt=1)] | None = None
     """Share of the raised alerts that is to be right. The trainer, and each recalibration, finds
     the lowest risk with it on labels that were not learnt from; it takes the place of raise_at, and
     escalate_at and resolve_at lie as far from it in proportion. Unset, or where there are too few
     labels: raise_at."""
     resolve_at: Share = 0.4
+    """Risk at or below which an open alert is resolved."""
     escalate_at: Share = 0.9
+    """Risk at which a raised alert is escalated, escalate_after_ms after it was raised."""
     dwell_ms: Millis = 0
     """How long the risk must stay above raise_at, without an event, before the alert is raised."""
     raise_on_model_change: bool = False
@@ -211,15 +232,19 @@ class ChurnSettings(Section):
     cooldown_ms: Millis = 7 * DAY_MS
     """No new alert of a user within this time after the last one was closed."""
     escalate_after_ms: Millis = 7 * DAY_MS
-    gap_factor: float = Field(default=0.25, gt=0)
+    """A raised alert is escalated, at the earliest, when the user has been inactive for this
+    long since it was raised."""
+    gap_factor: Annotated[float, Unit("expected gaps")] = Field(default=0.25, gt=0)
     """A user is first evaluated after this many of their own expected gaps between purchases.
     A later first look leaves little of the horizon of churn."""
     prior_gap_ms: Millis = 7 * DAY_MS
     """The expected gap assumed of a user with too few purchases to have one."""
     min_gap_ms: Millis = DAY_MS
-    min_orders: int = Field(default=2, ge=1)
+    """A user is first evaluated after at least this much inactivity, however short the expected
+    gaps."""
+    min_orders: Annotated[int, Unit("orders")] = Field(default=2, ge=1)
     """A user with fewer orders has no rhythm to break and raises no alert."""
-    recheck_factor: float = Field(default=1.25, gt=1)
+    recheck_factor: Annotated[float, Unit("multiple of the inactivity")] = Field(default=1.25, gt=1)
     """While inactivity lasts, the next evaluation comes after this multiple of it so far."""
     raise_in_history: bool = False
     """Raise alerts of history (worker.history_age_ms) too; on the event clock they are in any case.
@@ -274,8 +299,8 @@ class Settings(BaseSettings):
     """The whole configuration; see the sections for what each value means."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INTENTSTREAM_",
-        env_nested_delimiter="__",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
@@ -302,6 +327,19 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     money: MoneySettings = MoneySettings()
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed and nothing else: `load_settings` reads the environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
     @property
     def changelog(self) -> str:
         """Name of the compacted topic that backs the user records."""
@@ -311,50 +349,3 @@ class Settings(BaseSettings):
     def replayed(self) -> str:
         """Name of the compacted topic that says which dead letters were brought back."""
         return f"{self.topics.dead_letter}.replayed"
-
-
-def load_settings(
-    config: Path | None = None, overrides: Mapping[str, Any] | None = None
-) -> Settings:
-    """Read the settings: overrides before the environment before the TOML file `config`.
-
-    Args:
-        config: TOML file with the tree of `Settings`; none: no file.
-        overrides: nested like `Settings`, e.g. `{"kafka": {"bootstrap_servers": "..."}}`; a value
-            of None means "not given".
-
-    Raises:
-        SettingsError: names every setting that is wrong, and the file when it cannot be read.
-    """
-    tree: dict[str, Any] = {}
-    if config is not None:
-        try:
-            tree = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"cannot read the settings file {config}: {error}") from error
-    try:
-        tree = _merged(tree, EnvSettingsSource(Settings)())
-        return Settings(**_merged(tree, overrides or {}))
-    except UnreadableEnvironmentError as error:
-        raise SettingsError(f"cannot read the INTENTSTREAM_ environment: {error}") from error
-    except ValidationError as error:
-        # The input is left out of the message: it may be a secret.
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        where = f" (from {config}, the environment or the command line)" if config else ""
-        raise SettingsError(f"wrong settings{where}: {'; '.join(problems)}") from error
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        current = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(current, Mapping):
-            merged[key] = _merged(current, value)
-        elif isinstance(value, Mapping):
-            merged[key] = _merged({}, value)
-        elif value is not None:
-            merged[key] = value
-    return merged

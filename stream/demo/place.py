@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stream.broker import EmbeddedKafka, running_servers
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.demo.errors import DemoError
 
 __all__ = ["Place", "locked", "settings_text", "start_broker"]

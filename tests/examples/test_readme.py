@@ -13,7 +13,8 @@ from schemas.errors import Reason
 from schemas.events import TYPE_CODES
 from stream.cli.program import command_modules
 from stream.config.learning_settings import TrainSettings
-from stream.config.settings import ChurnSettings, StateSettings, WorkerSettings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import ChurnSettings, StateSettings, WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

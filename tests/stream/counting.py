@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import structlog
 
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.pipeline.outbox import Counters, Outbox, PartitionMeta, decode_meta, encode_meta
 from stream.worker.worker import Worker
 from tests.stream.runs import each

@@ -15,7 +15,8 @@ import trustme
 from stream.broker import EmbeddedKafka
 from stream.broker.folder import Folder
 from stream.broker.process import free_ports
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.errors import BrokerError
 from stream.kafka.topics import check_topics, create_topics
 from tests.secured import for_java

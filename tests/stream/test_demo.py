@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from stream.broker import running_servers
 from stream.cli.demo import contest_lines
 from stream.cli.options import broker_folder, read_settings
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.demo.errors import DemoError
 from stream.demo.guard import Guards
 from stream.demo.place import Place, locked, settings_text

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models.encoding import hash64
 from schemas.codec import decode_event, encode
 from schemas.events import Purchase
-from stream.config.settings import ChurnSettings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import ChurnSettings
 from stream.config.targets import targets_of
 from stream.demo import plan as planning
 from stream.demo.errors import DemoError

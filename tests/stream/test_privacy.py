@@ -9,8 +9,9 @@ from schemas.codec import decode, decode_event, encode
 from schemas.events import Event
 from schemas.pseudonym import Pseudonyms
 from schemas.refused import DeadLetter
+from stream.config.loading import load_settings
 from stream.config.secure_settings import PrivacySettings
-from stream.config.settings import Settings, load_settings
+from stream.config.settings import Settings
 from stream.errors import SettingsError, StoreForeign
 from stream.pipeline.ingest import partition_of
 from stream.replay.errors import ProduceError

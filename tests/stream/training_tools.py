@@ -10,7 +10,8 @@ from models.log.eventlog import EventLog
 from schemas.codec import encode
 from schemas.events import Purchase, View
 from stream.config.durations import DAY_MS
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from tests.conftest import Kafka
 from tests.models.shop import PURCHASE
 from tests.patience import PATIENCE_S

@@ -15,7 +15,7 @@ from models.serving.scorer import Scorer
 from models.targets import shop_targets
 from models.training.train import TrainConfig, Trained, train
 from schemas.events import EventType
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.config.targets import cancel_window_of, targets_of
 from tests.models.shop import CART, DAY, PURCHASE, START, VIEW, log_of
 

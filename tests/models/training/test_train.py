@@ -30,7 +30,7 @@ from models.training.choosing import choose, why
 from models.training.gate import GateRules, Slice
 from models.training.gather import gather
 from models.training.train import TrainConfig, Trained, train
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.learning.trainer import fit_of
 from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, searched_carts_log, shop_log
 from tests.models.training.test_gate import shop

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models.money import currency_code
+from stream.config.loading import load_settings
 from stream.config.rates import rates_of
-from stream.config.settings import load_settings
 from stream.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from models.serving.manifest import MANIFEST_FILE
 from models.serving.registry import Registry
 from models.serving.scorer import make_golden
 from models.serving.signing import generate_key, read_signature
+from stream.config.loading import load_settings
 from stream.config.secure_settings import ModelSettings
-from stream.config.settings import Settings, load_settings
+from stream.config.settings import Settings
 from stream.config.trust import manifest_check, model_signer
 from stream.kafka.announce import announcement
 from stream.worker.reload import load_model

@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.refused import MAX_ORIGINAL_BYTES
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.topics import check_topics, copies_kept_ms, create_topics, required_topics
 from tests.patience import PATIENCE_S

@@ -20,7 +20,7 @@ from schemas.errors import IntentStreamError
 from schemas.events import View
 from stream.config.durations import DAY_MS, HOUR_MS
 from stream.config.learning_settings import TrainSettings
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.config.targets import targets_of
 from stream.errors import NothingNew, TrainerError
 from stream.kafka.announce import announcement

@@ -14,7 +14,8 @@ from schemas.control import ModelPublished
 from schemas.outputs import AlertReason, ChurnAlert, Prediction, Source, TargetScore
 from schemas.refused import DeadLetter
 from stream.cli.watch import What, _LiveTable
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.errors import BrokerError, TopicLayoutError
 from stream.kafka.tail import open_bounds, open_tail
 from stream.operations.watch import VIEWS, duration, moment, table_row, to_json

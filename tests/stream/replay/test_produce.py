@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 
-from stream.config.settings import load_settings
+from stream.config.loading import load_settings
 from stream.errors import SettingsError
 from stream.replay.errors import ProduceError
 from stream.replay.order import Row

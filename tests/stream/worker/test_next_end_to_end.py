@@ -16,7 +16,8 @@ from models.serving.scorer import Scorer
 from schemas.codec import encode
 from schemas.events import Event, Purchase, View
 from stream.config.durations import DAY_MS
-from stream.config.settings import Settings, load_settings
+from stream.config.loading import load_settings
+from stream.config.settings import Settings
 from stream.errors import SettingsError
 from stream.learning.sources import FromFiles
 from stream.learning.trainer import config_of, refresher_of, run_round
