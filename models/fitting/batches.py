@@ -79,6 +79,11 @@ class Batches:
         """All points, in the batches' own order."""
         return self._points
 
+    @property
+    def followed(self) -> int:
+        """Events of all windows that another follows, no later than the window's last point."""
+        return int((self._length - 1).clip(0).sum())
+
     def __iter__(self) -> Iterator[Batch]:
         """All batches that are not empty, the shortest windows first."""
         for chosen in by_length(self._length, self._windows):

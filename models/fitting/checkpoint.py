@@ -55,6 +55,8 @@ class Saved:
     network: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     optimiser: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    """Of the head of the next action, which no published network has."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def save(path: Path, saved: Saved) -> None:
     """
     arrays: dict[str, NDArray[Any]] = {
         f"{part}/{name}": tensor.detach().cpu().numpy()
-        for part in ("network", "best", "optimiser")
+        for part in ("network", "best", "optimiser", "auxiliary")
         for name, tensor in getattr(saved, part).items()
     }
     arrays[_STATE] = np.frombuffer(msgspec.msgpack.encode(saved.counters), np.uint8)

@@ -7,6 +7,7 @@ from typing import Literal
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "float32", "bfloat16"]
+PretrainTask = Literal["next_event", "masked_event"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,15 @@ class FitConfig:
     min_gain: float = 1e-4
     """Loss that those epochs must gain together; less is not worth their time."""
     pretrain_epochs: int = 0
-    """Passes over the training windows in which a network over sequences learns to predict the next
-    event, before it sees a label; see `models.fitting.pretraining`."""
+    """Passes over the training windows in which a network over sequences learns `pretrain_task`,
+    before it sees a label; see `models.fitting.pretraining`."""
+    pretrain_task: PretrainTask = "next_event"
+    """What it learns there: to predict each next event, or to recover masked ones."""
+    pretrain_mask: float = 0.15
+    """Share of the events that "masked_event" masks."""
+    next_action_weight: float = 0.0
+    """Weight of the auxiliary next-action loss while a network over sequences is fitted; 1: that of
+    all targets together; 0: none. See `models.fitting.next_action`."""
     windows: int = 32
     """Windows per step; all points that look through them are in the step."""
     learning_rate: float = 3e-3
@@ -86,6 +94,7 @@ SEARCH_SPACE: dict[str, Choice] = {
     "windows": Choice(16, 256, log=True, whole=True),
     "clip_norm": Choice(0.3, 3.0, log=True),
     "warm_up": Choice(0.0, 0.2),
+    "next_action_weight": Choice(0.0, 1.0),
     "logistic_penalty": Choice(1e-6, 0.3, log=True),
 }
 """Field of `FitConfig` -> what `intentstream tune` tries for it."""

@@ -8,7 +8,7 @@ checkpoint, after any step, and ends with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from models.fitting.checkpoint import (
 )
 from models.fitting.config import FitConfig
 from models.fitting.distributed import SINGLE, Group, PointLogits
+from models.fitting.next_action import JointLogits, next_action
 from models.fitting.schedule import learning_rate
 from models.fitting.stepping import take_step
 from models.fitting.stopping import calibrated_losses, judge, weights_of
@@ -161,7 +162,10 @@ def fit_sequences(
         TrainingError: the loss became NaN.
         CheckpointError: a checkpoint cannot be written, is damaged or belongs to another fit.
     """
-    if not warm:
+    if warm:
+        # A new head would first have to be learnt, at the cost of what the states know.
+        config = replace(config, next_action_weight=0.0)
+    else:
         standardise(network, examples, train)
     network.to(device)
     fit = _Fit(network, examples, train, stopping, config, device, architecture, group)
@@ -191,8 +195,10 @@ class _Fit:
         self.held_out = Batches(examples, stopping, 4 * config.windows, *share)
         self.network, self.examples, self.config = network, examples, config
         self.architecture, self.group, self.device = architecture, group, device
-        self.module = group.wrap(PointLogits(network))
-        moved = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.auxiliary = next_action(network, config, device)
+        self.learnt = JointLogits(network, self.auxiliary)
+        self.module = group.wrap(self.learnt)
+        moved = [parameter for parameter in self.learnt.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             moved, lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -245,14 +251,17 @@ class _Fit:
     def _step(self, batch: Batch) -> None:
         torch.manual_seed(_seed(self.config.seed, self.at.step, self.group.rank))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            logits = self.module(*_inputs(batch))
+            logits, following = self.module(*_inputs(batch))
         sums, _ = point_loss(logits.float() + self.offset, batch.labels, batch.weight)
         losses = sums / self.per_batch
         loss = losses @ torch.tensor(self.at.weights, device=self.device)
+        if self.auxiliary is not None and bool(batch.weight.any()):
+            mean = following * len(self.batches) / max(self.batches.followed, 1)
+            loss = loss + self.config.next_action_weight * len(losses) * mean
         rate = learning_rate(self.at.step, self.steps, self.config)
         # The wrapper takes the mean over the processes; wanted is the sum.
         loss = loss * self.group.size
-        self.norm = take_step(self.optimiser, self.network, loss, rate, self.config.clip_norm)
+        self.norm = take_step(self.optimiser, self.learnt, loss, rate, self.config.clip_norm)
         self.at.step += 1
         self.at.total += float(self.group.total(losses.detach().sum()))
 
@@ -269,13 +278,15 @@ class _Fit:
         return float(losses.sum())
 
     def _saved(self) -> Saved:
-        return Saved(
-            self.at, self.network.state_dict(), self.best, optimiser_tensors(self.optimiser)
-        )
+        auxiliary = {} if self.auxiliary is None else self.auxiliary.state_dict()
+        optimiser = optimiser_tensors(self.optimiser)
+        return Saved(self.at, self.network.state_dict(), self.best, optimiser, auxiliary)
 
     def _restore(self, saved: Saved) -> None:
         self.at = saved.counters
         self.network.load_state_dict(saved.network)
+        if self.auxiliary is not None:
+            self.auxiliary.load_state_dict(saved.auxiliary)
         self.best = saved.best
         restore_optimiser(self.optimiser, saved.optimiser)
 

@@ -1,11 +1,11 @@
-"""Pre-training of an encoder on the log: at each event it predicts the next one.
+"""Pre-training of an encoder on the log: it predicts next events, or recovers masked ones.
 
 Labels are rare and say little about the order of events; the next event says something at every
 step. A network that predicts type, category, repetition and time of a user's next event has learnt
 what its state must remember, before it sees a label (Radford et al., "Improving Language
 Understanding by Generative Pre-Training", 2018; for recommendation Sun et al., "BERT4Rec", CIKM
-2019, and the reconstruction of whole sequences in RecSys Challenge 2025). The heads of this task
-are discarded.
+2019, and the reconstruction of whole sequences in RecSys Challenge 2025). The other task is to
+recover masked events, see `models.fitting.masking`. The heads of both are discarded.
 
 Windows are those of the training examples, up to the last of them, so no event of a later slice of
 time is read. Order and dropout are drawn from the seed and the step: the result is a function of
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from models.data.dataset import Examples, Index
 from models.fitting.batches import Batch, Batches
 from models.fitting.config import FitConfig
+from models.fitting.masking import MaskedEvent
 from models.fitting.schedule import learning_rate
 from models.fitting.stepping import take_step
 from models.inputs.features import NUM_FEATURES
@@ -84,21 +85,24 @@ def pretrain(
     config: FitConfig,
     device: torch.device,
 ) -> list[float]:
-    """Fit the layers below the heads to predict each next event.
+    """Fit the layers below the heads to the task of `config`, without labels.
 
     Args:
         network: standardised; its weights are changed. It comes back to the CPU.
         examples: whose events are read.
         train: examples of the training slice.
-        config: `pretrain_epochs`, batches, learning rate, clipping and seed.
+        config: task, `pretrain_epochs`, batches, learning rate, clipping and seed.
         device: where the network is fitted.
 
     Returns:
         Mean loss of each epoch.
+
+    Raises:
+        TrainingError: the share of masked events is not between 0 and 1.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        task = NextEvent(network)
+        task = _task(network, config)
     network.to(device).train()
     task.to(device)
     both = nn.ModuleList([network, task])
@@ -121,3 +125,9 @@ def pretrain(
             means.append(float(np.mean(losses)) if losses else float("nan"))
     network.to("cpu").eval()
     return means
+
+
+def _task(network: SequenceNetwork, config: FitConfig) -> NextEvent | MaskedEvent:
+    if config.pretrain_task == "masked_event":
+        return MaskedEvent(network, config.pretrain_mask)
+    return NextEvent(network)

@@ -78,6 +78,19 @@ class FitSpan(msgspec.Struct, frozen=True):
     """Points of other users, or later ones, that calibrated it."""
 
 
+class SelfSupervision(msgspec.Struct, frozen=True):
+    """What a network over sequences has learnt of events themselves, without labels."""
+
+    pretrain_task: str = ""
+    """What it learnt before the fit, "next_event" or "masked_event"; empty: nothing."""
+    pretrain_epochs: int = 0
+    """Passes over the training windows."""
+    pretrain_mask: float = 0.0
+    """Share of the events that were masked."""
+    next_action_weight: float = 0.0
+    """Weight of the auxiliary next-action loss during the fit; 0: none."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a published model is and how it was judged."""
 
@@ -116,6 +129,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """What was wrong in the log, and what was left out of it."""
     left_out: dict[str, str] = {}
     """Target that was asked for -> why it is not predicted."""
+    self_supervision: SelfSupervision = SelfSupervision()
+    """What it has learnt without labels."""
     choice: str = ""
     """Why this architecture was chosen."""
     cold_start: bool = False

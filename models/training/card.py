@@ -13,7 +13,7 @@ import msgspec
 
 from models.log.cleaning import Cleaning
 from models.ranking.judge import GAIN, TOP
-from models.serving.manifest import FitSpan, Manifest, TrainingWindow
+from models.serving.manifest import FitSpan, Manifest, SelfSupervision, TrainingWindow
 from models.serving.rankings import Ranking
 from models.serving.thresholds import RaiseAt
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
@@ -73,6 +73,8 @@ class Card(msgspec.Struct, frozen=True):
     """What the published weights have learnt from, where they were fitted again after the gate."""
     populations: dict[str, dict[str, dict[str, float]]] = {}
     """Target -> population ("event", "timer") -> figures, each user counting once."""
+    self_supervision: SelfSupervision = SelfSupervision()
+    """What the network has learnt of events themselves, without labels."""
     raise_at: RaiseAt | None = None
     """From which risk on alerts are raised, where a precision was asked for."""
 
@@ -106,6 +108,7 @@ class Card(msgspec.Struct, frozen=True):
             *(f"- not predicted: {why}" for why in self.left_out.values()),
             *([""] if self.left_out else []),
             *self._penalty_line(),
+            *_self_supervised(self.self_supervision),
             "## Figures on the later time slice",
             "",
             *self._fits(),
@@ -248,6 +251,7 @@ def card_of(
         left_out=manifest.left_out,
         gated=manifest.gated,
         served=manifest.served,
+        self_supervision=manifest.self_supervision,
         raise_at=manifest.raise_at,
         populations=verdict.populations,
     )
@@ -286,6 +290,19 @@ def _limits(manifest: Manifest, verdict: Verdict, rules: GateRules) -> tuple[str
     if verdict.champion is None:
         limits.append("There was no earlier champion to compare it with.")
     return tuple(limits)
+
+
+def _self_supervised(found: SelfSupervision) -> list[str]:
+    """Pre-training and auxiliary loss, where there was one."""
+    parts = []
+    if found.pretrain_task:
+        masked = f", {found.pretrain_mask:.0%} masked" if found.pretrain_mask else ""
+        parts.append(
+            f"pre-training {found.pretrain_task} (passes: {found.pretrain_epochs}{masked})"
+        )
+    if found.next_action_weight:
+        parts.append(f"auxiliary next-action loss of weight {found.next_action_weight:g}")
+    return [f"Learnt without labels: {', '.join(parts)}.", ""] if parts else []
 
 
 def _target(target: Target) -> str:

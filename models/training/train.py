@@ -24,13 +24,14 @@ from models.errors import TrainingError
 from models.evaluate import F64
 from models.fitting.config import RefreshConfig
 from models.fitting.fit import FitConfig, Report, predict_probabilities
+from models.fitting.recipe import CONVEX
 from models.log.eventlog import LogParts
 from models.log.names import Catalogue
 from models.monitoring.drift import Reference
 from models.networks.base import Network
 from models.ranking.train import Earlier, RankConfig, Rankings, rank_next
 from models.serving.artifact import GATED_FILE, Golden, restated, script_bytes, sha256
-from models.serving.manifest import Manifest
+from models.serving.manifest import Manifest, SelfSupervision
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.targets import Target, judged, questions, setting_of
@@ -247,6 +248,7 @@ def train_on(
         ),
         rankings=ranked.told,
         left_out=gathered.left_out,
+        self_supervision=_self_supervision(best.architecture, config.fit),
         raise_at=learnt_threshold(network, gathered, config.target_precision, refit=config.refit),
     )
     card = card_of(manifest, verdict, config.gate, ranked.rankings)
@@ -344,6 +346,19 @@ def _told(network: Network, examples: Examples, column: int) -> F64:
 def _labels(examples: Examples, column: int) -> F32:
     labels: F32 = examples.labels[labelled(examples, VALIDATION, column), column]
     return labels
+
+
+def _self_supervision(architecture: str, fit: FitConfig) -> SelfSupervision:
+    """What a fit from the beginning learns without labels; a refresh goes on from one."""
+    if architecture in CONVEX:
+        return SelfSupervision()
+    task = fit.pretrain_task if fit.pretrain_epochs else ""
+    return SelfSupervision(
+        task,
+        fit.pretrain_epochs,
+        fit.pretrain_mask if task == "masked_event" else 0.0,
+        fit.next_action_weight,
+    )
 
 
 def _reference(examples: Examples) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ SETTINGS = {
     "windows": "batch_size",
     "clip_norm": "clip_norm",
     "warm_up": "warm_up",
+    "next_action_weight": "next_action_weight",
     "logistic_penalty": "logistic_penalty",
 }
 """Field of the fit's configuration -> setting of the section [train]."""

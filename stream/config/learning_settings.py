@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from models.fitting.config import Precision, Schedule
+from models.fitting.config import Precision, PretrainTask, Schedule
 from schemas.events import MAX_PRICE
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.secure_settings import Section
@@ -85,8 +85,19 @@ class TrainSettings(Section):
     learning_rate: Annotated[float, Unit("step size")] = Field(default=3e-3, gt=0)
     """Peak of the schedule."""
     pretrain_epochs: Annotated[int, Unit("epochs")] = Field(default=0, ge=0)
-    """Passes over the log in which a network over sequences learns to predict each next event
+    """Passes over the log in which a network over sequences learns the task of pretrain_task
     before it sees a label. 0: none."""
+    pretrain_task: PretrainTask = "next_event"
+    """What is learnt there: next_event predicts each next event, masked_event recovers events that
+    are masked from those before and after them."""
+    pretrain_mask: Annotated[float, Unit("fraction"), Field(gt=0, lt=1)] = 0.15
+    """Share of the events that masked_event masks."""
+    next_action_weight: Annotated[float, Unit("multiple of the targets' loss")] = Field(
+        default=0.0, ge=0, le=10
+    )
+    """Weight of an auxiliary loss while a network over sequences is fitted: at each event it
+    predicts the type of the user's next one and whether its category stays the same. At 1 it counts
+    as much as all targets together. 0: none."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""
     warm_up: Share = 0.05

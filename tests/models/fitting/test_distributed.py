@@ -20,12 +20,15 @@ from models.fitting.distributed import processes
 from tests.models.fitting.small import fitted, small_examples
 with processes() as group:
     network, news = fitted(None, dropout=0.0, group=group, examples=small_examples())
+    beside = fitted(
+        None, dropout=0.0, group=group, examples=small_examples(), next_action_weight=0.5
+    )[1]
     try:
         fitted(None, group=group, examples=small_examples(60 + group.rank))
     except TrainingError as error:
         refusal = str(error)
     if group.leads:
-        losses = [[n.train_loss, n.stopping_loss] for n in news]
+        losses = [[n.train_loss, n.stopping_loss] for n in [*news, *beside]]
         Path(sys.argv[1]).write_text(json.dumps([group.size, losses, refusal]))
     else:
         assert news == []
@@ -54,8 +57,8 @@ def test_two_processes_have_the_loss_of_one_and_must_have_the_same_events(tmp_pa
     size, losses, refusal = json.loads((tmp_path / "out").read_text())
     assert size == 2
     assert "do not have the same events: give files" in refusal
-    _, news = fitted(None, dropout=0.0)
-    assert len(losses) == len(news) == 3
+    news = [*fitted(None, dropout=0.0)[1], *fitted(None, dropout=0.0, next_action_weight=0.5)[1]]
+    assert len(losses) == len(news) == 6
     for (train, stopping), one in zip(losses, news, strict=True):
         assert train == pytest.approx(one.train_loss, rel=1e-4)
         assert stopping == pytest.approx(one.stopping_loss, rel=1e-4)

@@ -11,6 +11,7 @@ from models.errors import ArtifactError
 from models.inputs.segments import Evidence
 from models.log.cleaning import Cleaning
 from models.serving.artifact import read_document
+from models.serving.manifest import SelfSupervision
 from models.serving.registry import Registry
 from models.serving.scorer import make_golden
 from models.training.card import CARD_JSON, CARD_MARKDOWN, Card, card_of
@@ -62,3 +63,14 @@ def test_a_card_that_was_altered_is_not_read(tmp_path: Path) -> None:
     (folder / CARD_MARKDOWN).write_text("all is well")
     with pytest.raises(ArtifactError, match=r"card\.md: SHA-256"):
         read_document(folder, CARD_MARKDOWN, written)
+
+
+def test_it_tells_what_was_learnt_without_labels() -> None:
+    manifest, _ = unpublished()
+    assert "Learnt without labels" not in card_of(manifest, VERDICT, GateRules()).markdown()
+    found = SelfSupervision("masked_event", 3, 0.15, 0.1)
+    taught = msgspec.structs.replace(manifest, self_supervision=found)
+    assert (
+        "Learnt without labels: pre-training masked_event (passes: 3, 15% masked), auxiliary"
+        " next-action loss of weight 0.1."
+    ) in card_of(taught, VERDICT, GateRules()).markdown()

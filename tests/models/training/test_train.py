@@ -21,6 +21,7 @@ from models.fitting.batches import Batches
 from models.fitting.fit import FitConfig, Progress, fit_sequences, standardise, stopping_losses
 from models.log.eventlog import EventLog, in_order
 from models.networks import build
+from models.serving.manifest import SelfSupervision
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer, network_spec
 from models.survival import Bins, hazard_targets, survival
@@ -189,9 +190,14 @@ def test_the_same_seed_gives_the_same_model(log: EventLog, trained: Trained) -> 
 @pytest.mark.parametrize("architecture", ["logistic", "gru"])
 def test_each_architecture_can_be_trained_alone(log: EventLog, architecture: str) -> None:
     news: list[Progress] = []
-    config = replace(CONFIG, candidates=(architecture,))
+    fit = replace(CONFIG.fit, pretrain_epochs=1, next_action_weight=0.1)
+    config = replace(CONFIG, candidates=(architecture,), fit=fit)
     found = run(log, config, report=news.append)
     assert found.manifest.architecture == architecture
+    learnt = SelfSupervision("next_event", 1, 0.0, 0.1)
+    told = found.manifest.self_supervision
+    assert told == (learnt if architecture == "gru" else SelfSupervision())
+    assert found.card.self_supervision == told
     assert found.manifest.hidden_size == (16 if architecture == "gru" else 0)
     assert [n.epoch for n in news][:1] == [1] * bool(news)
     assert bool(news) == (architecture == "gru")
