@@ -108,7 +108,7 @@ audit: .venv/.dev
 LINUX_ONLY := s/^((nvidia-[a-z0-9-]+|cuda-[a-z]+|triton)==[^ ]+) \\$$/\1 ; sys_platform == "linux" \\/
 lock: .venv/.python
 	@command -v $(BIN)/pip-compile > /dev/null || $(PIP) 'pip-tools>=7.5'
-	cd requirements && for name in base local dev bench; do \
+	cd requirements && for name in base train outcomes local dev bench; do \
 		echo "==> requirements/$$name.txt"; \
 		../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o $$name.txt $$name.in; \

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCK = ROOT / "requirements" / "base.txt"
+LOCK = ROOT / "requirements" / "local.txt"
+"""All that runs: worker, trainer and outcomes, and the embedded broker beside them."""
 SOURCE = "osv"
 BIN = Path(sys.executable).parent
 UNREACHABLE = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError")

@@ -30,12 +30,16 @@ SERVICE = {
     "additionalProperties": False,
     "required": ["image"],
     "properties": {
-        "image": {"type": "string", "pattern": r"^[a-z/]+:\d+\.\d+\.\d+$"},
+        "image": {"type": "string", "pattern": r"^[a-z/-]+:\d+\.\d+\.\d+$"},
         "build": {
             "type": "object",
             "additionalProperties": False,
             "required": ["context", "dockerfile"],
-            "properties": {"context": {"type": "string"}, "dockerfile": {"type": "string"}},
+            "properties": {
+                "context": {"type": "string"},
+                "dockerfile": {"type": "string"},
+                "target": {"enum": ["worker", "trainer", "outcomes"]},
+            },
         },
         "command": STRINGS,
         "environment": ENVIRONMENT,
@@ -171,22 +175,64 @@ def test_kafka_advertises_the_listener_that_clients_are_told(compose):
 def test_the_image_installs_by_hash_and_does_not_run_as_root(recipe):
     commands = [(step["instruction"], step["value"]) for step in recipe]
     installs = [value for name, value in commands if name == "RUN" and "pip install" in value]
-    assert len(installs) == 2
+    assert all("--require-hashes -r" in value or "--no-deps" in value for value in installs)
     assert "--require-hashes -r requirements/base.txt" in installs[0]
-    assert "--no-deps --no-build-isolation" in installs[1]
     users = [value for name, value in commands if name == "USER"]
     assert users == ["10001"]
     assert all(name not in {"ADD", "ARG"} for name, _ in commands)
     (entry,) = (value for name, value in commands if name == "ENTRYPOINT")
-    (default,) = (value for name, value in commands if name == "CMD")
     assert json.loads(entry) == ["intentstream"]
-    assert json.loads(default)[0] in command_modules()
+
+
+def stages(recipe: list[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
+    """Stage of the image -> its instructions, each with what it says."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for step in recipe:
+        if step["instruction"] == "FROM":
+            found[step["value"].split()[-1]] = []
+        elif found:
+            list(found.values())[-1].append((step["instruction"], step["value"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "installed"),
+    [
+        ("worker", "worker", []),
+        ("trainer", "train", ["requirements/train.txt"]),
+        ("outcomes", "outcomes", ["requirements/outcomes.txt"]),
+    ],
+)
+def test_each_image_installs_what_its_command_needs(recipe, image, command, installed):
+    found = stages(recipe)
+    (default,) = (value for name, value in found[image] if name == "CMD")
+    assert json.loads(default)[0] == command
+    assert command in command_modules()
+    (copied,) = (value for name, value in found[image] if name == "COPY")
+    packages = found[copied.split()[0].removeprefix("--from=")]
+    runs = [value for name, value in packages if name == "RUN"]
+    assert [r.rpartition("-r ")[2] for r in runs if "--require-hashes" in r] == installed
+    assert "--no-deps /wheels/*.whl" in runs[-1]
+
+
+def test_the_image_of_a_worker_is_made_by_default(recipe):
+    assert list(stages(recipe))[-1] == "worker"
+
+
+def test_services_run_in_the_image_of_their_command(compose):
+    targets = {
+        name: service["build"]["target"]
+        for name, service in compose["services"].items()
+        if "build" in service
+    }
+    assert targets == {"topics": "worker", "worker": "worker", "trainer": "trainer"}
 
 
 def test_the_images_python_is_supported(recipe):
-    bases = [step["value"].split()[0] for step in recipe if step["instruction"] == "FROM"]
-    assert len(set(bases)) == 1
-    version = re.fullmatch(r"python:3\.(\d+)-slim", bases[0])
+    origins = [step["value"].split() for step in recipe if step["instruction"] == "FROM"]
+    stages = {name for *_, name in origins}
+    (base,) = {origin for origin, *_ in origins} - stages
+    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
     assert version is not None
     assert 11 <= int(version[1]) < 14
 

@@ -79,7 +79,8 @@ def test_the_metadata_names_command_versions_and_extras(wheel):
     )
     metadata = BytesParser().parsebytes(wheel.read(f"{folder}/METADATA"))
     assert metadata["Requires-Python"] == "<3.14,>=3.11"
-    assert {"local", "dashboard", "dev", "demo"} <= set(metadata.get_all("Provides-Extra"))
+    extras = {"train", "outcomes", "evaluate", "explain", "dashboard", "local", "demo", "dev"}
+    assert extras <= set(metadata.get_all("Provides-Extra"))
 
 
 def test_no_extra_repeats_a_dependency_of_the_base():
@@ -113,7 +114,7 @@ def test_the_unpacked_wheel_runs(wheel, tmp_path):
     assert done.stdout == "intentstream 0.1.0\n", done.stderr
 
 
-@pytest.mark.parametrize("name", ["base", "local", "dev"])
+@pytest.mark.parametrize("name", ["base", "train", "outcomes", "local", "dev"])
 def test_every_requirement_is_pinned_with_hashes_and_no_address(name):
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     entries = [line for line in text.splitlines() if line and line[0] not in " #"]
@@ -129,7 +130,8 @@ def test_the_requirement_sets_contain_each_other():
         text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         return {line.split()[0] for line in text.splitlines() if line and line[0] not in " #"}
 
-    assert pins("base") < pins("local") < pins("dev")
+    assert pins("base") < pins("train") < pins("local") < pins("dev")
+    assert pins("base") < pins("outcomes") < pins("local")
 
 
 @pytest.mark.parametrize(

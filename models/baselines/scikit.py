@@ -5,18 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from models.errors import EvaluationError
+from schemas.extras import need
 
 
 def scikit(module: str) -> Any:
     """Import one of scikit-learn's modules.
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise EvaluationError(
-            "this baseline needs scikit-learn: install the project with its extra `evaluate`"
-        ) from error
+    need("evaluate", "this baseline")
+    return importlib.import_module(f"sklearn.{module}")

@@ -50,7 +50,7 @@ def boosting(
     """Probabilities [Q] of gradient-boosted trees (scikit-learn's histogram implementation).
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     trees = scikit("ensemble").HistGradientBoostingClassifier(**_TREES, random_state=seed)
     trees.fit(profile, labels, sample_weight=weight)
@@ -68,7 +68,7 @@ def mean_by_boosting(
     """Expected amounts [Q] of gradient-boosted trees: an exponential mean with Poisson's loss.
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     ensemble = scikit("ensemble")
     trees = ensemble.HistGradientBoostingRegressor(loss="poisson", **_TREES, random_state=seed)

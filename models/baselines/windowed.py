@@ -113,7 +113,7 @@ def logistic(
         seed: of scikit-learn's solver.
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     linear, pipeline, preprocessing = (
         scikit(name) for name in ("linear_model", "pipeline", "preprocessing")

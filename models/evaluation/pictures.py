@@ -10,6 +10,7 @@ import numpy as np
 
 from models.errors import EvaluationError
 from models.evaluation.results import F64, Panel, TaskResult
+from schemas.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,8 @@ def draw(result: TaskResult, folder: Path) -> Path:
     """Draw a task into `folder`; returns the file.
 
     Raises:
-        EvaluationError: matplotlib is not installed, or the file cannot be written.
+        EvaluationError: the file cannot be written.
+        MissingExtra: matplotlib is not installed.
     """
     figure = _figure(_size(result))
     if result.panels:
@@ -82,12 +84,9 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise EvaluationError(
-            "the report needs matplotlib: install the project with its extra `evaluate`"
-        ) from error
+    need("evaluate", "the report")
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+
     return Figure(figsize=size)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from models.errors import TrainingError
 from models.fitting.fit import Progress
+from schemas.extras import need
 
 
 class Tracker(Protocol):
@@ -79,15 +80,10 @@ class Mlflow:
         """Begin a run.
 
         Raises:
-            TrainingError: mlflow is not installed.
+            MissingExtra: mlflow is not installed.
         """
-        try:
-            self._mlflow: Any = importlib.import_module("mlflow")
-        except ImportError as error:
-            raise TrainingError(
-                "train.mlflow_uri is set, but mlflow is not installed: in this project's folder,"
-                " pip install '.[mlflow]'"
-            ) from error
+        need("mlflow", "train.mlflow_uri")
+        self._mlflow: Any = importlib.import_module("mlflow")
         self._mlflow.set_tracking_uri(uri)
         self._mlflow.set_experiment(experiment)
         self._mlflow.start_run(run_name=run)

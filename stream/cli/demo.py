@@ -56,6 +56,9 @@ def demo(
     --bootstrap-servers an embedded Kafka of the demo's own is started, and stopped at the end.
     With --data all horizons are scaled to the time that the file spans.
     """
+    from schemas.extras import need
+
+    need("demo", "`intentstream demo`")
     from stream.config.loading import load_settings
     from stream.demo.errors import DemoError
     from stream.demo.place import Place, locked

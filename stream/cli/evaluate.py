@@ -58,6 +58,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate the architectures and baselines; nothing is published."""
+    from schemas.extras import need
+
+    need("evaluate", "`intentstream evaluate`")
     import torch
 
     from models.evaluation.contest import NETWORKS, ContestConfig

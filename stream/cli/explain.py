@@ -32,18 +32,14 @@ def explain(
 
     Exit status 1 when the published probability does not come out again.
     """
+    from schemas.extras import need
+
+    need("explain", "`intentstream explain`")
     import msgspec
 
-    from stream.errors import ExplainError
-
-    try:
-        from stream.operations.explain import explain as find
-        from stream.operations.explain_picture import draw
-        from stream.operations.explain_text import explanation_lines
-    except ModuleNotFoundError as error:
-        raise ExplainError(
-            f"{error}: in this project's folder, pip install '.[explain]'"
-        ) from error
+    from stream.operations.explain import explain as find
+    from stream.operations.explain_picture import draw
+    from stream.operations.explain_text import explanation_lines
 
     settings = read_settings(
         config, bootstrap_servers, data_dir, models_dir=models_dir, worker={"device": device}

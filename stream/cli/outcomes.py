@@ -37,6 +37,9 @@ def outcomes(
     A canary that is surely worse than the champion is rolled back. With outcomes.http_port set,
     /health and /metrics are served there.
     """
+    from schemas.extras import need
+
+    need("outcomes", "`intentstream outcomes`")
     import msgspec
 
     from stream.errors import OutcomesError

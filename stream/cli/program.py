@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import IntentStreamError
+from schemas.extras import missing
 from stream.cli.ending import fail
 
 
@@ -75,6 +76,11 @@ def run(arguments: Sequence[str]) -> None:
         build(wanted)(args=list(arguments), prog_name="intentstream")
     except IntentStreamError as error:
         fail(f"{error}{_elsewhere(error)}")
+    except ModuleNotFoundError as error:
+        without = missing(error)
+        if without is None:
+            raise
+        fail(str(without))
     except Exception as error:
         if not type(error).__module__.startswith("aiokafka."):
             raise

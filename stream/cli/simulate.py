@@ -75,9 +75,11 @@ def simulate(
     )
     faults = Faults(duplicates=duplicates, disorder=disorder, late=late, poison=poison)
     settings = read_settings(config, bootstrap_servers, data_dir)
+    if truth is not None:
+        from stream.simulate.truth_file import save_truth
     delivery = deliver(draw(plan), faults, keyed=out is None)
     if truth is not None:
-        delivery.shop.truth.save(truth)
+        save_truth(delivery.shop.truth, truth)
     report = Report(path="simulate", format="synthetic")
     if out is not None:
         from stream.simulate.wire import write_lines

@@ -87,6 +87,9 @@ def train(
     With --refresh and --every nothing is published where nothing new came to learn from, such as
     repeated events alone: the exit status is 0, and a line says so.
     """
+    from schemas.extras import need
+
+    need("train", "`intentstream train`")
     import torch
 
     from models.fitting.distributed import SINGLE, Group, processes

@@ -65,6 +65,9 @@ def tune(
     config: ConfigFile = None,
 ) -> None:
     """Try settings, show what came of them, and write the best ones."""
+    from schemas.extras import need
+
+    need("train", "`intentstream tune`")
     import time
 
     import torch

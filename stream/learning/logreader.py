@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from models.encoding import columns, encode_event, hash64
 from models.history import ON_TIME, Events
-from models.log.columnar import read_parquet
 from models.log.eventlog import EventLog
 from models.log.names import Catalogue, catalogue
 from models.log.spool import Spool
@@ -286,6 +285,8 @@ def read_files(
     """
     invalid: dict[str, int] = {}
     money = Converter(rates)
+    if format_name == PARQUET:
+        from models.log.columnar import read_parquet  # noqa: PLC0415  # pyarrow is of an extra
     for path in paths:
         parts = (
             read_parquet(path, invalid, stored_id, names, money)

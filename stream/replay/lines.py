@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-import pyarrow as pa
-
 from stream.replay.errors import ReplayError
 
 if TYPE_CHECKING:
@@ -55,13 +53,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(MAX_LINE_BYTES)
                 yield number, None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ReplayError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:
         raise ReplayError(
             f"cannot read {path}: it begins as UTF-16 and does not go on so ({error.reason}); save"
             " it as UTF-8"
         ) from error
+    except (OSError, ValueError) as error:  # pyarrow's errors of damaged files are ValueErrors
+        raise ReplayError(f"cannot read {path}: {error}") from error
 
 
 def first_line(path: Path) -> bytes:
@@ -85,6 +83,8 @@ def _open(path: Path) -> IO[bytes]:
     for begin, compression in _COMPRESSIONS.items():
         if magic.startswith(begin):
             stream.close()
+            import pyarrow as pa  # noqa: PLC0415  # an extra, which plain files do not need
+
             arrow = pa.input_stream(str(path), compression=compression)
             stream = io.BufferedReader(arrow, _BUFFER)
     begin = _peek(stream)

@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from models.log.arrow import Column, check_names
 from schemas.events import Event, Purchase, Refund
 from stream.replay.adapter import AS_FOUND, LineError, ParsedLine, Rejected, Wanted, identifier
 from stream.replay.conventions import Cells, Conventions
-from stream.replay.errors import ReplayError
 from stream.replay.tables import Columns, fits, open_table, read_fields, read_table
 
 _COLUMNS: Final[Columns] = {
@@ -32,7 +27,6 @@ _COLUMNS: Final[Columns] = {
     "Country": (),
 }
 """In the order in which an event is made of them; version II has other names."""
-_ROWS: Final = 16_384
 
 
 class OnlineRetail:
@@ -75,39 +69,11 @@ def _csv_event(conventions: Conventions, line: int, fields: list[str]) -> Event:
 
 
 def _read_parquet(path: Path) -> Iterator[ParsedLine]:
-    line = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            names = _names(path, file.schema_arrow.names)
-            for batch in file.iter_batches(_ROWS, columns=names):
-                for row in zip(*_columns(path, batch, names), strict=True):
-                    line += 1
-                    yield line, _row_event(line, row)
-    except (OSError, pa.ArrowException) as error:
-        raise ReplayError(f"cannot read {path}, row {line + 1}: {error}") from error
+    # pyarrow is of an extra, which CSV files do not need.
+    from stream.replay.invoice_rows import read_rows  # noqa: PLC0415
 
-
-def _names(path: Path, there: list[str]) -> list[str]:
-    """The file's own names of the columns."""
-    names = [
-        next((each for each in (name, *others) if each in there), name)
-        for name, others in _COLUMNS.items()
-    ]
-    check_names(path, there, tuple(names), "choose another --format")
-    return names
-
-
-def _columns(path: Path, batch: pa.RecordBatch, names: list[str]) -> list[list[Any]]:
-    invoice, item, quantity, time, price, customer, country = (
-        Column.of(path, batch, name) for name in names
-    )
-    moments, missing, wrong = time.times()
-    moments = np.where(missing | wrong, 0, moments)
-    columns: list[list[Any]] = [invoice.texts().to_pylist(), item.texts().to_pylist()]
-    for units, given in (quantity.numbers(), price.numbers()):
-        columns.append(np.where(given, units, np.nan).tolist())
-    columns.insert(3, moments.tolist())
-    return [*columns, customer.texts().to_pylist(), country.texts().to_pylist()]
+    for line, row in enumerate(read_rows(path, _COLUMNS), 1):
+        yield line, _row_event(line, row)
 
 
 def _row_event(line: int, row: tuple[Any, ...]) -> Event | Rejected:

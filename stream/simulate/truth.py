@@ -5,17 +5,12 @@ users) and leaving has a constant hazard of the user's own; what the Pareto/NBD 
 (Schmittlein, Morrison and Colombo 1987), here without error.
 """
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stream.simulate.plan import DAY_MS, Plan, SimulateError
+from stream.simulate.plan import DAY_MS, Plan
 
 __all__ = ["Truth", "draw_truth", "user_id"]
 
@@ -73,36 +68,6 @@ class Truth:
         days = np.maximum(horizon_ms - np.maximum(first - np.asarray(t), 0), 0) / DAY_MS
         probability = rate / total * -np.expm1(-total * days)
         return np.where(self.left[user] <= t, 0.0, probability)
-
-    def save(self, path: Path) -> None:
-        """Write a Parquet file with a row per user; the plan is in its metadata."""
-        columns: dict[str, Any] = {
-            "user_id": [user_id(index) for index in range(len(self.first))],
-            **{field.name: getattr(self, field.name) for field in fields(self)[1:]},
-        }
-        table = pa.table(columns)
-        plan = msgspec.json.encode(asdict(self.plan))
-        try:
-            pq.write_table(table.replace_schema_metadata({b"intentstream.plan": plan}), path)
-        except OSError as error:
-            raise SimulateError(f"cannot write the truth to {path}: {error}") from error
-
-    @classmethod
-    def load(cls, path: Path) -> "Truth":
-        """Read what `save` wrote.
-
-        Raises:
-            SimulateError: the file is missing or is no truth file.
-        """
-        try:
-            table = pq.read_table(path)
-            plan = msgspec.json.decode(table.schema.metadata[b"intentstream.plan"], type=Plan)
-            names = [field.name for field in fields(cls)[1:]]
-            return cls(plan, *(table[name].to_numpy() for name in names))
-        except (OSError, pa.ArrowException, KeyError, TypeError, msgspec.MsgspecError) as error:
-            raise SimulateError(
-                f"{path} is no truth file of `simulate --truth`: {error}"
-            ) from error
 
 
 def user_id(index: int) -> str:

@@ -58,7 +58,7 @@ def baselines(parts: Parts, seed: int) -> dict[str, F64]:
     """Baseline -> probabilities of the test examples.
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     train = parts.train
     gap = np.nan_to_num(train.features[:, NAMES.index("gap_minutes")], nan=NEVER)

@@ -76,7 +76,7 @@ def run_session_task(
         plain: how the plain GRU is fitted.
 
     Raises:
-        EvaluationError: scikit-learn is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     networks = tuple(name for name in config.networks if name in NETWORKS)
     rounds: list[Scores] = []

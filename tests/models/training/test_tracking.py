@@ -10,6 +10,7 @@ import pytest
 from models.errors import TrainingError
 from models.fitting.fit import Progress
 from models.training.tracking import Mlflow, TensorBoard
+from schemas.extras import MissingExtra
 
 NEWS = [Progress("gru", k, 3, 1.0 / k, 2.0 / k, 0.1, 0.5) for k in (1, 2, 3)]
 
@@ -41,7 +42,9 @@ HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 
 @pytest.mark.skipif(HAS_MLFLOW, reason="mlflow is installed")
 def test_without_mlflow_the_extra_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"not installed: .*pip install '\.\[mlflow\]'"):
+    with pytest.raises(
+        MissingExtra, match=r"train.mlflow_uri needs: pip install 'intentstream\[mlflow\]'"
+    ):
         Mlflow(tmp_path.as_uri(), "shop", "run")
 
 

@@ -209,7 +209,7 @@ DAYS_100 = range(0, 100 * DAY, DAY)
         ),
         ([], "[train]\narchitecture = 'oracle'\n", "train.architecture"),
         ([], "[train]\nprecision = 'float8'\n", "train.precision"),
-        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "pip install '.[mlflow]'"),
+        ([], "[train]\nmlflow_uri = 'file:///nowhere'\n", "pip install 'intentstream[mlflow]'"),
     ],
     ids=[
         "empty",

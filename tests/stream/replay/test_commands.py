@@ -6,7 +6,7 @@ import pytest
 from stream.cli.main import main
 from stream.cli.produce import Format
 from stream.replay.source import ADAPTERS, read_events
-from stream.simulate import Truth
+from stream.simulate.truth_file import load_truth
 from tests.stream.kafka_tools import create_topics, end_offsets, unique
 from tests.stream.replay.files import ROOT, TAOBAO, needs_taobao
 
@@ -111,7 +111,7 @@ def test_simulate_writes_events_and_truth(tmp_path, capsys):
     assert report["synthetic"] is True
     assert (report["events"], report["poison"], report["sent"]) == (2_000, 20, 2_020)
     assert len(list(read_events(events, "jsonl"))) == 2_000
-    assert len(Truth.load(truth).first) == 50
+    assert len(load_truth(truth).first) == 50
     assert run(*command, "--out", tmp_path) == 1
     assert run(*command, "--days", 0, "--out", events) == 1
     assert "days must be positive" in capsys.readouterr().err

@@ -3,6 +3,7 @@ import pytest
 
 from stream.simulate import Plan, SimulateError, Truth, simulate
 from stream.simulate.plan import DAY_MS
+from stream.simulate.truth_file import load_truth, save_truth
 
 START = 1_704_067_200_000
 
@@ -43,8 +44,8 @@ def test_probability_before_arrival_after_leaving_and_of_bots():
 
 def test_round_trip(tmp_path):
     truth = simulate(Plan(users=30, events=100, start=START, bot_share=0.2)).truth
-    truth.save(tmp_path / "truth.parquet")
-    read = Truth.load(tmp_path / "truth.parquet")
+    save_truth(truth, tmp_path / "truth.parquet")
+    read = load_truth(tmp_path / "truth.parquet")
     assert read.plan == truth.plan
     for name in ("purchase_per_day", "leave_per_day", "first", "left", "activity", "bot"):
         assert np.array_equal(getattr(read, name), getattr(truth, name))
@@ -54,7 +55,7 @@ def test_no_truth_file(tmp_path):
     path = tmp_path / "truth.parquet"
     for _ in range(2):
         with pytest.raises(SimulateError, match=r"truth\.parquet is no truth file"):
-            Truth.load(path)
+            load_truth(path)
         path.write_bytes(b"PAR1")
     with pytest.raises(SimulateError, match="cannot write the truth"):
-        two_users().save(tmp_path / "none" / "truth.parquet")
+        save_truth(two_users(), tmp_path / "none" / "truth.parquet")
