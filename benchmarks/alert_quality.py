@@ -64,6 +64,8 @@ class Replayed:
     """What the pipeline made of a shop."""
 
     alerts: list[Raised]
+    treated: list[int]
+    """When those of the treatment arm were raised, ms."""
     shop: dict[str, Times]
     firings: int
     """Evaluations of users by timers."""
@@ -120,7 +122,12 @@ def replay(plan: Plan, settings: Settings, versions: list[str]) -> Replayed:
             driver.pipeline.replace_scorer(scorers[min(number, len(scorers) - 1)])
         driver.pipe_raw(rows(until))
     shop = {user: _times(np.array(times[user]), np.array(kinds[user]), settings) for user in times}
-    return Replayed(_raised(driver), shop, firings[0], time.monotonic() - begun)
+    treated = [
+        alert.event_time
+        for alert in driver.alerts()
+        if alert.state == "raised" and alert.arm == "treatment"
+    ]
+    return Replayed(_raised(driver), treated, shop, firings[0], time.monotonic() - begun)
 
 
 def _counted(driver: PipelineDriver) -> list[int]:
@@ -190,6 +197,7 @@ def measure(
         "horizon_days": horizon / DAY,
         "users": len(replayed.shop),
         "alerts": to_json(found),
+        "treated_per_day": _per_day(replayed.treated, plan.cut, plan.until),
         "fixed_rule": to_json(quality(alerts, replayed.shop, period)),
         "fixed_rule_days": round(inactivity / DAY, 1),
         "as_precise": None
@@ -199,6 +207,23 @@ def measure(
         "learnt": [_learnt(settings, version) for version in versions if version],
         "timer_evaluations": replayed.firings,
         "seconds": round(replayed.seconds, 1),
+    }
+
+
+def _per_day(treated: list[int], since: int, until: int) -> dict[str, Any]:
+    """Alerts a day of the treatment arm after the first model: over all days, and week by week."""
+    days = (until - since) // DAY
+    times = np.array(treated, np.int64)
+    times = times[(times >= since) & (times < since + days * DAY)]
+    each = np.bincount((times - since) // DAY, minlength=days)
+    weeks = each[: days // 7 * 7].reshape(-1, 7).mean(axis=1)
+    return {
+        "mean": round(float(each.mean()), 2),
+        "after_a_week": round(float(each[7:].mean()), 2),
+        "p50": float(np.quantile(each, 0.5)),
+        "p95": float(np.quantile(each, 0.95)),
+        "most": int(each.max()),
+        "weeks": [round(float(week), 1) for week in weeks],
     }
 
 

@@ -209,3 +209,18 @@ class WorkerStatus(Struct, frozen=True, gc=False, kw_only=True):
             "at or before their day."
         ),
     ] = {}
+    raise_at: Annotated[
+        float | None,
+        Meta(description="Churn alerts are raised from this risk on."),
+    ] = None
+    raise_by: Annotated[
+        Literal["setting", "precision", "budget"] | None,
+        Meta(description="By what: churn.raise_at, or which learnt threshold is the stricter one."),
+    ] = None
+    expected_alerts_per_day: Annotated[
+        float | None,
+        Meta(
+            description="Churn alerts a day of the whole shop in the treatment arm, as expected "
+            "where churn.alert_budget_per_day is learnt; null: not known.",
+        ),
+    ] = None

@@ -322,9 +322,16 @@ def weights_of(user_Q: NDArray[np.uint64]) -> F32:
 
 
 def restrict(examples: Examples, columns: list[int]) -> Examples:
-    """The examples with the labels of some targets only; points without any are left out."""
+    """The examples with the labels of some targets only; points without any are left out.
+
+    Where labels may be open those are left out at which none of the targets applies.
+    """
     settled, labels = examples.settled[:, columns], examples.labels[:, columns]
     kept = np.flatnonzero(~np.isnan(settled).all(axis=1))
+    waited, horizon = examples.waited, examples.horizon
+    if len(examples.waited):
+        kept = np.flatnonzero((examples.waited[:, columns] != NOT_APPLICABLE).any(axis=1))
+        waited, horizon = waited[kept][:, columns], horizon[kept][:, columns]
     slices = examples.slice[kept].copy()
     slices[np.isnan(labels[kept]).all(axis=1)] = GAP
     weight = np.zeros(len(kept), np.float32)
@@ -337,6 +344,8 @@ def restrict(examples: Examples, columns: list[int]) -> Examples:
         slice=slices,
         weight=weight,
         **{name: getattr(examples, name)[kept] for name in per_point},
+        waited=waited,
+        horizon=horizon,
     )
 
 

@@ -31,6 +31,8 @@ class TimerRules:
     prior_gap_ms: int
     since: int = 0
     """Earlier moments are left out, ms."""
+    counted_ms: int = 0
+    """Length of the window in which alerts are counted for a budget; 0: they are not."""
 
 
 def timer_moments(

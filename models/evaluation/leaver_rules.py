@@ -57,6 +57,14 @@ def expected_gaps(orders: I64, at_N: I64, prior_gap: int) -> I64:
     return np.asarray((prior_gap + span) // np.maximum(had, 1))
 
 
+def inactive_for(events: I64, at_N: I64) -> I64:
+    """Since a user's last event at or before each time [N], ms; `NONE` where there is none."""
+    if not len(events):
+        return np.full(len(at_N), NONE, np.int64)
+    before = np.searchsorted(events, at_N, side="right") - 1
+    return np.where(before < 0, NONE, at_N - events[np.maximum(before, 0)])
+
+
 @dataclass(frozen=True)
 class Own:
     """When a user counts as gone."""

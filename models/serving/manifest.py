@@ -138,7 +138,8 @@ class Manifest(msgspec.Struct, frozen=True):
     raises: bool = True
     """Whether it may raise alerts; a cold-start model whose check failed may not."""
     raise_at: RaiseAt | None = None
-    """From which risk on alerts are raised, where `churn.target_precision` asks for a precision."""
+    """From which risk on alerts are raised, where `churn.target_precision` or
+    `churn.alert_budget_per_day` asks for it."""
     reference: Reference = Reference()
     """How features, scores and labels were distributed; what drift is measured against."""
     rankings: tuple[Ranking, ...] = ()

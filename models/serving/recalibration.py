@@ -84,12 +84,14 @@ class Recalibration(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     schema: int = SCHEMA
     raise_at: RaiseAt | None = None
-    """From which mapped risk on alerts are raised, where `churn.target_precision` asks for it."""
+    """From which mapped risk on alerts are raised, where `churn.target_precision` or
+    `churn.alert_budget_per_day` asks for it."""
 
     @property
     def changes(self) -> bool:
         """Whether anything is another with it than without."""
-        return bool(self.maps) or (self.raise_at is not None and self.raise_at.risk is not None)
+        learnt = None if self.raise_at is None else self.raise_at.threshold
+        return bool(self.maps) or learnt is not None
 
 
 class Recalibrator:

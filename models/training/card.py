@@ -15,7 +15,7 @@ from models.log.cleaning import Cleaning
 from models.ranking.judge import GAIN, TOP
 from models.serving.manifest import FitSpan, Manifest, SelfSupervision, TrainingWindow
 from models.serving.rankings import Ranking
-from models.serving.thresholds import RaiseAt
+from models.serving.thresholds import RaiseAt, in_words
 from models.targets import ABSENT, AMOUNT, HAZARD, Target
 from models.training.gate import GateRules
 from models.training.verdict import Check, Verdict
@@ -76,7 +76,7 @@ class Card(msgspec.Struct, frozen=True):
     self_supervision: SelfSupervision = SelfSupervision()
     """What the network has learnt of events themselves, without labels."""
     raise_at: RaiseAt | None = None
-    """From which risk on alerts are raised, where a precision was asked for."""
+    """From which risk on alerts are raised, where that was learnt."""
 
     def documents(self) -> dict[str, bytes]:
         """File name -> content, for the artifact."""
@@ -145,24 +145,12 @@ class Card(msgspec.Struct, frozen=True):
         ]
 
     def _threshold(self) -> list[str]:
-        """From which risk on alerts are raised, where a precision was asked for."""
+        """From which risk on alerts are raised, where that was learnt."""
         found = self.raise_at
         if found is None:
             return []
-        if found.risk is None:
-            return [
-                f"No risk is known with alerts of precision {found.precision:g}: {found.why}.",
-                "",
-            ]
-        return [
-            (
-                f"For a precision of {found.precision:g} alerts are raised from a risk of"
-                f" {found.risk:.4f} on: on labels that were not learnt from, {found.right:.3f}"
-                f" ({found.low:.3f} to {found.high:.3f}) of {found.alerts:,} alerts were right, and"
-                f" {found.found:,} of {found.lost:,} lost orders had one."
-            ),
-            "",
-        ]
+        words = in_words(found)
+        return [f"{words[0].upper()}{words[1:]}.", ""]
 
     def _penalty_line(self) -> list[str]:
         if not self.penalties:

@@ -73,6 +73,11 @@ class UserSample:
     limit: int
     halvings: int = 0
 
+    @property
+    def share(self) -> float:
+        """Share of the users that it keeps."""
+        return 0.5**self.halvings
+
     def keeps(self, users: U64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which of N users are in the sample."""
         if self.halvings == 0:
@@ -100,7 +105,10 @@ class Gathered:
     left_out: dict[str, str] = field(default_factory=dict)
     """Target that was asked for -> why it is not among them."""
     timers: Examples | None = None
-    """What timers would have evaluated lately; None: not asked for."""
+    """What timers would have evaluated lately, with labels as far as they are complete; None: not
+    asked for."""
+    sampled: float = 1.0
+    """Share of the users that the examples are of."""
 
     def only(self, targets: tuple[Target, ...], left_out: dict[str, str] | None = None) -> Gathered:
         """The same with some of the targets.
@@ -180,12 +188,13 @@ def gather(
     labelled, at_timers = [], []
     while parts:
         if config.timers is not None:
-            at_timers.append(label_points(parts[0], targets, split, timers=True))
+            at_timers.append(label_points(parts[0], targets, split, timers=True, open_too=True))
         labelled.append(label_points(parts.pop(0), targets, split))
         give_back()
     examples = join(labelled)
     timers = join(at_timers) if at_timers else None
-    return gathered_of(examples, targets, span, config, found, events, users, timers)
+    whole = gathered_of(examples, targets, span, config, found, events, users, timers)
+    return replace(whole, sampled=sample.share)
 
 
 def with_timers(
@@ -194,11 +203,14 @@ def with_timers(
     """The config whose moments at timers begin where the newest labels can, and what leads to them.
 
     Alerts of the newest labels follow moments at which the risk was lower yet, so two horizons.
+    Those that are counted for a budget do so too.
     """
     if config.timers is None:
         return config
     longest = max(target.horizon_ms for target in targets)
     since = split.edges[2] - 2 * longest - config.settle_ms
+    if config.timers.counted_ms:
+        since = min(since, split.edges[3] - config.settle_ms - config.timers.counted_ms - longest)
     return replace(config, timers=replace(config.timers, since=since))
 
 

@@ -41,6 +41,7 @@ from models.serving.manifest import Manifest
 from models.serving.recalibration import BetaMap, Finding
 from models.serving.thresholds import RaiseAt
 from models.targets import ABSENT, CHURN, Target, column_of, judged
+from models.training.budget import AlertRules, Evaluations
 from models.training.gate import GateRules, interval, losses, user_groups
 from models.training.open_labels import (
     NO_CURVE,
@@ -51,7 +52,7 @@ from models.training.open_labels import (
     open_rows,
 )
 from models.training.refit import held_out
-from models.training.thresholds import find_threshold, looks_of
+from models.training.thresholds import looks_of, thresholds_for
 
 DAY_MS: Final = 86_400_000
 WIDER: Final = 4
@@ -154,10 +155,12 @@ def fit_threshold(
     until: int,
     settle_ms: int,
     rules: RecalibrationRules,
-    precision: float,
+    precision: float | None,
     since: int = 0,
+    budget: AlertRules | None = None,
+    sampled: float = 1.0,
 ) -> RaiseAt | None:
-    """From which mapped risk on alerts have a precision; None: churn is not predicted.
+    """From which mapped risk on alerts are what is asked for; None: churn is not predicted.
 
     Args:
         timers: examples at timers, with labels that the model did not learn from.
@@ -167,9 +170,11 @@ def fit_threshold(
         until: as for `fit_maps`.
         settle_ms: likewise.
         rules: likewise.
-        precision: what is asked for.
+        precision: of the alerts; None: not asked for.
         since: before it no moments were drawn, ms: of older orders it is not known when an alert
             would have come.
+        budget: how many alerts a day; None: not asked for.
+        sampled: share of the users that the examples are of.
     """
     column = column_of(targets, CHURN)
     if column is None:
@@ -182,7 +187,8 @@ def fit_threshold(
     logs = timers.profile[:, features.PROFILE_FEATURES.index("log_since_purchase_hours")]
     ordered = timers.now - np.expm1(logs.astype(np.float64)) * features.HOUR
     fresh = counts & (ordered > since) & ~np.isnan(timers.labels[:, column])
-    return find_threshold(looks_of(timers, risk, column, fresh), precision)
+    looks, evaluated = looks_of(timers, risk, column, fresh), Evaluations.of(timers, risk)
+    return thresholds_for(looks, evaluated, precision, budget, until, sampled)
 
 
 @dataclass(frozen=True)

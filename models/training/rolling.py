@@ -205,8 +205,8 @@ class Rolling:
         points, timers = self._whole(), None
         examples = label_points(points, self.targets, split)
         if self.config.timers is not None:
-            timers = label_points(points, self.targets, split, timers=True)
-        return gathered_of(
+            timers = label_points(points, self.targets, split, timers=True, open_too=True)
+        whole = gathered_of(
             examples,
             self.targets,
             self.span,
@@ -216,6 +216,7 @@ class Rolling:
             len(self._users),
             timers,
         )
+        return replace(whole, sampled=self._sample.share)
 
     def open_examples(self) -> Examples:
         """All points, with what is known of their labels so far; complete ones are in `labels`."""

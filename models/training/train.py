@@ -35,6 +35,7 @@ from models.serving.manifest import Manifest, SelfSupervision
 from models.serving.rankings import Ranked, files_of
 from models.serving.scorer import Scorer, make_golden, manifest_of, network_spec
 from models.targets import Target, judged, questions, setting_of
+from models.training.budget import AlertRules
 from models.training.candidates import (
     Course,
     Lesson,
@@ -76,6 +77,8 @@ class TrainConfig:
     """What it ranks of what comes next."""
     target_precision: float | None = None
     """Share of the raised alerts that is to be right; None: no threshold is learnt for it."""
+    budget: AlertRules | None = None
+    """How many alerts a day are to be raised; None: no threshold is learnt for it."""
     refit: bool = True
     """Serve a fit to all labels that are complete, once the gate has judged the fit to the oldest;
     False: serve what was judged."""
@@ -249,7 +252,9 @@ def train_on(
         rankings=ranked.told,
         left_out=gathered.left_out,
         self_supervision=_self_supervision(best.architecture, config.fit),
-        raise_at=learnt_threshold(network, gathered, config.target_precision, refit=config.refit),
+        raise_at=learnt_threshold(
+            network, gathered, config.target_precision, config.budget, refit=config.refit
+        ),
     )
     card = card_of(manifest, verdict, config.gate, ranked.rankings)
     golden = make_golden(script, manifest, ranked.ranked)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
+from models.serving.thresholds import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from models.serving.recalibration import Finding
-    from models.serving.thresholds import RaiseAt
     from stream.learning.recalibrating import Recalibrated
 
 
@@ -26,25 +27,13 @@ def show_recalibrated(done: Recalibrated, json_out: Path | None = None) -> None:
         for line in lines_of(found.findings):
             typer.echo(line)
         if found.raise_at is not None:
-            typer.echo(line_of(found.raise_at))
+            typer.echo(in_words(found.raise_at))
     if json_out is not None:
         text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
         if str(json_out) == "-":
             typer.echo(text, nl=False)
         else:
             json_out.write_text(text, encoding="utf-8")
-
-
-def line_of(found: RaiseAt) -> str:
-    """Where alerts are raised, where a precision is asked for."""
-    asked = f"alerts of precision {found.precision:g}"
-    if found.risk is None:
-        return f"{asked}: no threshold was found: {found.why}; the one before stays"
-    return (
-        f"{asked}: raised from a risk of {found.risk:.4f} on; {found.right:.3f} ({found.low:.3f} to"
-        f" {found.high:.3f}) of {found.alerts:,} were right, {found.found:,} of {found.lost:,} lost"
-        " orders had one"
-    )
 
 
 def lines_of(findings: tuple[Finding, ...]) -> Iterator[str]:

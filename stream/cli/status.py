@@ -116,6 +116,7 @@ def _tables(report: "StatusReport") -> "RenderableType":
         f" + {totals['invalid']:,} invalid",
         "written": f"{totals['predictions']:,} predictions, {totals['alerts']:,} alert messages,"
         f" {report.dead_letters:,} dead letters",
+        "alerts raised": "; ".join(report.raise_at) or "-",
         "users": f"{totals['users']:,}",
         "next timer": moment(report.timers_due_at) if report.timers_due_at is not None else "-",
     }.items():

@@ -220,6 +220,14 @@ class ChurnSettings(Section):
     the lowest risk with it on labels that were not learnt from; it takes the place of raise_at, and
     escalate_at and resolve_at lie as far from it in proportion. Unset, or where there are too few
     labels: raise_at."""
+    alert_budget_per_day: (
+        Annotated[float, Unit("alerts"), Field(gt=0, allow_inf_nan=False)] | None
+    ) = None
+    """Alerts a day, over the whole shop and on average, that there is capacity to act on: those of
+    the treatment arm (holdout_share); of a capacity a week a seventh. Learnt as the precision is,
+    by how many alerts there would have been in the last days (recalibrate.window_ms, four times).
+    With target_precision set too the stricter one holds: fewer alerts. A mean, not a limit of any
+    one day."""
     resolve_at: Share = 0.4
     """Risk at or below which an open alert is resolved."""
     escalate_at: Share = 0.9
@@ -286,6 +294,11 @@ class ChurnSettings(Section):
             raise ValueError(
                 f"churn.replay_tick_ms ({self.replay_tick_ms}) must be a multiple of churn.tick_ms"
                 f" ({self.tick_ms})"
+            )
+        if self.alert_budget_per_day is not None and self.holdout_share == 1:
+            raise ValueError(
+                "churn.alert_budget_per_day counts the alerts of the treatment arm, of which there"
+                " are none with churn.holdout_share = 1: lower that, or unset the budget"
             )
         if not self.resolve_at < self.raise_at <= self.escalate_at:
             raise ValueError(

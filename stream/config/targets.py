@@ -2,16 +2,22 @@
 
 from models.data.spend import spend_target
 from models.history import PURCHASE
+from models.serving.thresholds import Wanted
 from models.survival import hazard_targets
 from models.targets import ABSENT, Target, intent_targets, shop_targets, within_own_gaps
 from stream.config.durations import DAY_MS
 from stream.config.learning_settings import CHURN_HORIZON_MS
-from stream.config.settings import Settings
+from stream.config.settings import ChurnSettings, Settings
 
 
 def churn_horizon_of(settings: Settings) -> int:
     """The horizon of alerts, ms: the default where churn is not predicted (any more)."""
     return settings.train.churn_horizon_ms or CHURN_HORIZON_MS
+
+
+def wanted_of(rules: ChurnSettings) -> Wanted:
+    """What the threshold of alerts is to be learnt for."""
+    return Wanted(rules.target_precision, rules.alert_budget_per_day)
 
 
 def cancel_window_of(settings: Settings) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.leaver_rules import DAY, HOUR, Times, expected_gaps
+from models.evaluation.leaver_rules import DAY, HOUR, NONE, Times, expected_gaps, inactive_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 
-_NEVER: Final = 2**62
 _FEWEST: Final = 20
 """Alerts of which a precision is known."""
 
@@ -32,7 +31,7 @@ class Raised:
 
     user: str
     at: int
-    closed: int = _NEVER
+    closed: int = NONE
     """When it was resolved or retracted."""
     cause: str = ""
 
@@ -95,7 +94,8 @@ def quality(alerts: Sequence[Raised], shop: Mapping[str, Times], period: Period)
     """Evaluate alerts; those outside the period do not count."""
     judged = [alert for alert in alerts if period.since <= alert.at < period.matured]
     right = [_right(a, shop, period) for a in judged]
-    silences = np.array([_inactivity(shop[a.user].events, a.at) for a in judged], np.int64)
+    each = [inactive_for(shop[a.user].events, np.array([a.at])) for a in judged]
+    silences = np.concatenate(each) if each else np.zeros(0, np.int64)
     lost, alerted, leads = _found(alerts, shop, period)
     return Quality(
         raised=len(judged),
@@ -122,7 +122,7 @@ def fixed_rule(shop: Mapping[str, Times], period: Period, inactivity: int) -> li
         _, first = np.unique(after[quiet], return_index=True)
         for place in quiet[first].tolist():
             number = int(after[place])
-            closed = int(orders[number]) if number < len(orders) else _NEVER
+            closed = int(orders[number]) if number < len(orders) else NONE
             alerts.append(Raised(user, int(at[place]), closed))
     return alerts
 
@@ -215,11 +215,6 @@ def _none_between(orders: I64, after: int, until: int) -> bool:
     """Whether no order lies in (after, until]."""
     first, end = np.searchsorted(orders, (after, until), side="right")
     return bool(first == end)
-
-
-def _inactivity(events: I64, at: int) -> int:
-    before = int(np.searchsorted(events, at, side="right"))
-    return at - int(events[before - 1]) if before else _NEVER
 
 
 def _share(found: Sequence[bool] | NDArray[np.bool_]) -> float | None:

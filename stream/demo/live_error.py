@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate import RECENCY_BINS, calibration_error
-from models.evaluation.leaver_rules import AtTimers, Question, expected_gaps
+from models.evaluation.leaver_rules import AtTimers, Question, expected_gaps, inactive_for
 from models.populations import EVENT, TIMER, population_figures, populations, user_weights
 from models.targets import ABSENT
 
@@ -128,15 +128,15 @@ def learn(shop: Mapping[str, Times], target: Target, past: Past) -> dict[str, Ru
                 had = np.searchsorted(times.orders, known, side="right")
                 known = known[had >= past.min_orders]
             if len(known):
-                silent = _inactivity(times.events, known)
+                silent = inactive_for(times.events, known)
                 labels = _came_true(times.orders, known, target)
                 moments[population].append((silent, labels, np.full(len(known), number)))
     rules = {}
     for population, parts in moments.items():
         if parts:
-            inactivity, came, user = (np.concatenate([part[i] for part in parts]) for i in range(3))
+            silent, came, user = (np.concatenate([part[i] for part in parts]) for i in range(3))
             rules[population] = Rule.fit(
-                inactivity.astype(np.int64), came.astype(np.float64), user_weights(user)
+                silent.astype(np.int64), came.astype(np.float64), user_weights(user)
             )
     return rules
 
@@ -168,7 +168,7 @@ def live_errors(
         for end in ends.tolist():
             mine = by_user[begin:end]
             times = shop[names[int(user[rows[mine[0]]])]]
-            silent[mine] = _inactivity(times.events, time[rows[mine]])
+            silent[mine] = inactive_for(times.events, time[rows[mine]])
             begin = end
         rule = rules[population].predict(silent)
         found[population] = _figures(labels[rows], said[rows], rule, user[rows])
@@ -217,13 +217,6 @@ def _timers(times: Times, past: Past) -> I64:
         gap = (past.prior_gap + begin - int(orders[0])) / (number + 1)
         found.append(past.timers(Question(events, begin, end, gap, 0)))
     return np.concatenate(found)
-
-
-def _inactivity(events: I64, at: I64) -> I64:
-    """Since the last event at or before each time [N]."""
-    before = np.searchsorted(events, at, side="right") - 1
-    silent: I64 = np.where(before < 0, at, at - events[np.maximum(before, 0)])
-    return silent
 
 
 def _came_true(orders: I64, at: I64, target: Target) -> F64:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from models.serving.thresholds import InEffect
 from stream.pipeline.outbox import Counters
 
 Phase = Literal["starting", "running", "stopping"]
@@ -42,6 +43,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     """What stands still."""
     partitions: tuple[PartitionHealth, ...]
+    raise_at: InEffect | None = None
+    """From which risk on alerts are raised; None: not looked at."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
+
+    from models.serving.thresholds import InEffect
 from stream.config.durations import HOUR_MS
 from stream.health.health import Health
 
@@ -105,6 +107,7 @@ class _Now(Collector):
             "Who this is and what it serves.",
             value={"worker": report.worker, "model": report.model},
         )
+        yield from _threshold(report.raise_at)
         events = CounterMetricFamily(
             "intentstream_events",
             "Records since the state began, committed, by what became of them.",
@@ -208,3 +211,23 @@ class _Now(Collector):
         yield amounts
         yield drift
         yield from gauges.values()
+
+
+def _threshold(found: InEffect | None) -> Iterator[Metric]:
+    """From which risk on alerts are raised."""
+    if found is None:
+        return
+    threshold = GaugeMetricFamily(
+        "intentstream_alert_threshold",
+        "Risk from which on churn alerts are raised; by: setting, precision or budget.",
+        labels=["by"],
+    )
+    threshold.add_metric([found.by], found.risk)
+    yield threshold
+    if found.per_day is not None:
+        yield GaugeMetricFamily(
+            "intentstream_expected_alerts_per_day",
+            "Churn alerts a day of the whole shop in the treatment arm, by the days of"
+            " which the threshold was learnt.",
+            value=found.per_day,
+        )

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from models.data.dataset import label_points
 from models.serving.manifest import read_manifest
@@ -27,6 +28,7 @@ from models.serving.recalibration import (
 )
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
+from models.serving.thresholds import lacking
 from models.training.choosing import probabilities_of
 from models.training.gather import STRAY_SHARE, span_of
 from models.training.recalibrate import (
@@ -37,10 +39,11 @@ from models.training.recalibrate import (
     not_learnt,
 )
 from schemas.control import ModelPublished, RecalibrationPublished
+from stream.config.targets import wanted_of
 from stream.config.trust import manifest_check, recalibration_signer
 from stream.errors import TrainerError
 from stream.kafka.announce import announce_recalibration, read_announced
-from stream.learning.trainer import config_of
+from stream.learning.trainer import budget_of, config_of
 
 if TYPE_CHECKING:
     from models.data.dataset import Examples
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
     from stream.learning.logreader import Count
     from stream.learning.refresh import Refresher
     from stream.learning.sources import Source
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,16 @@ def recalibrate(
         IntentStreamError: nothing was published, and why.
     """
     champion, scorer = _champion(settings)
-    log = source.read(count)
-    until = span_of(log, _now(), source.refused).quantile(1 - STRAY_SHARE)
+    events = source.read(count)
+    until = span_of(events, _now(), source.refused).quantile(1 - STRAY_SHARE)
     dataset = config_of(settings, drop_late=source.in_arrival_order).dataset
     late = source.in_arrival_order
     points, split = matured_points(
-        log, scorer.targets, dataset, until, rules_of(settings), drop_late=late
+        events, scorer.targets, dataset, until, rules_of(settings), drop_late=late
     )
     examples, timers = label_points(points, scorer.targets, split, open_too=True), None
     if dataset.timers is not None:
-        timers = label_points(points, scorer.targets, split, timers=True)
+        timers = label_points(points, scorer.targets, split, timers=True, open_too=True)
     return _published(
         settings, champion, scorer, examples, until, timers, split.edges[0], announced=announced
     )
@@ -132,7 +138,9 @@ class Recalibrating:
             return None
         until = kept.split.edges[3]
         examples = self.refresher.open_examples()
-        return _published(self.settings, champion, scorer, examples, until, kept.timers)
+        return _published(
+            self.settings, champion, scorer, examples, until, kept.timers, sampled=kept.sampled
+        )
 
 
 def _published(
@@ -145,6 +153,7 @@ def _published(
     since: int = 0,
     *,
     announced: bool = True,
+    sampled: float = 1.0,
 ) -> Recalibrated:
     begun = time.monotonic()
     rules = rules_of(settings)
@@ -155,13 +164,25 @@ def _published(
     said = probabilities_of(scorer, examples, everything)
     settle_ms = config_of(settings, drop_late=True).dataset.settle_ms
     fit = fit_maps(examples, said, scorer.targets, until, settle_ms, rules)
-    precision, raise_at = settings.churn.target_precision, None
-    if precision is not None and timers is not None:
+    raise_at = None
+    if wanted_of(settings.churn) and timers is not None:
         timers = not_learnt(replace(timers, labels=timers.settled), manifest)
         said = probabilities_of(scorer, timers, np.arange(len(timers)))
         raise_at = fit_threshold(
-            timers, said, scorer.targets, fit, until, settle_ms, rules, precision, since
+            timers,
+            said,
+            scorer.targets,
+            fit,
+            until,
+            settle_ms,
+            rules,
+            settings.churn.target_precision,
+            since,
+            budget_of(settings),
+            sampled,
         )
+        for lacks in () if raise_at is None else lacking(raise_at):
+            log.warning("the threshold before stays", lacks=lacks)
     now = _now()
     found = Recalibration(
         version=f"{datetime.fromtimestamp(now / 1000, UTC):%Y%m%dT%H%M%S%fZ}",

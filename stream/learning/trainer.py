@@ -24,13 +24,16 @@ from models.serving.artifact import read_artifact, read_gated
 from models.serving.manifest import Manifest
 from models.serving.registry import Registry
 from models.serving.scorer import Scorer
+from models.serving.thresholds import lacking
 from models.targets import WAIT, questions
+from models.training.budget import AlertRules
 from models.training.candidates import Course
 from models.training.gate import GateRules
+from models.training.recalibrate import WIDER
 from models.training.train import TrainConfig, Trained, train
 from schemas.errors import IntentStreamError
 from stream.config.settings import Settings
-from stream.config.targets import cancel_window_of, targets_of
+from stream.config.targets import cancel_window_of, targets_of, wanted_of
 from stream.config.trust import manifest_check, model_signer
 from stream.errors import BrokerError
 from stream.kafka.announce import announce, read_announced
@@ -80,6 +83,7 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
             timers=timers_of(settings),
         ),
         target_precision=settings.churn.target_precision,
+        budget=budget_of(settings),
         fit=fit_of(settings),
         refresh=RefreshConfig(
             epochs=chosen.refresh_epochs, rate=chosen.refresh_rate, replay=chosen.replay
@@ -108,9 +112,30 @@ def config_of(settings: Settings, *, drop_late: bool) -> TrainConfig:
 def timers_of(settings: Settings) -> TimerRules | None:
     """When timers evaluate users, where the threshold of alerts is to be learnt."""
     rules = settings.churn
-    if rules.target_precision is None:
+    if not wanted_of(rules):
         return None
-    return TimerRules(rules.gap_factor, rules.recheck_factor, rules.min_gap_ms, rules.prior_gap_ms)
+    budget = budget_of(settings)
+    return TimerRules(
+        rules.gap_factor,
+        rules.recheck_factor,
+        rules.min_gap_ms,
+        rules.prior_gap_ms,
+        counted_ms=0 if budget is None else budget.window_ms,
+    )
+
+
+def budget_of(settings: Settings) -> AlertRules | None:
+    """How many alerts a day are to be raised; None: that is not asked for."""
+    rules = settings.churn
+    if rules.alert_budget_per_day is None:
+        return None
+    return AlertRules(
+        rules.alert_budget_per_day,
+        treated=1 - rules.holdout_share,
+        dwell_ms=rules.dwell_ms,
+        cooldown_ms=rules.cooldown_ms,
+        window_ms=WIDER * settings.recalibrate.window_ms,
+    )
 
 
 def fit_of(settings: Settings) -> FitConfig:
@@ -270,8 +295,8 @@ def _tell_left_out(trained: Trained) -> None:
         if ranking.refused:
             log.warning("a ranking is left out", what=ranking.what, why=ranking.refused)
     raise_at = trained.manifest.raise_at
-    if raise_at is not None and raise_at.risk is None:
-        log.warning("no threshold has the precision: churn.raise_at is used", why=raise_at.why)
+    for lacks in () if raise_at is None else lacking(raise_at):
+        log.warning("churn.raise_at is used", lacks=lacks)
     for target, why in trained.manifest.left_out.items():
         log.warning("a target is left out", target=target, why=why)
 

@@ -121,6 +121,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """Who seems to have sent these, by the hashes of their keys."""
     alarms: list[str]
     """What needs a look: "version: what", of served models, and drift of the inputs."""
+    raise_at: list[str] = []
+    """From which risk on live workers raise churn alerts, and by what."""
 
 
 class _Beats:
@@ -240,6 +242,7 @@ class StatusReader:
             workers=sorted({beat.worker_id for beat in live}),
             model_versions=sorted({beat.model_version for beat in live}),
             published=self._published.version if self._published else None,
+            raise_at=sorted({text for text in map(_raising, live) if text}),
             timers_due_at=min(due, default=None),
             canaries=sorted({beat.canary_version for beat in live if beat.canary_version}),
             shadows=sorted({beat.shadow_version for beat in live if beat.shadow_version}),
@@ -265,6 +268,16 @@ class StatusReader:
             predictions_per_second=beats.rate("predictions") if beats and alive else 0.0,
             heartbeat=beats.last if beats else None,
         )
+
+
+def _raising(beat: WorkerStatus) -> str:
+    """From which risk on a worker raises alerts; empty for one that does not tell."""
+    if beat.raise_at is None:
+        return ""
+    words = f"from a risk of {beat.raise_at:.4f} on, by {beat.raise_by or 'setting'}"
+    if beat.expected_alerts_per_day is None:
+        return words
+    return f"{words}; {beat.expected_alerts_per_day:.1f} a day expected in the treatment arm"
 
 
 @contextlib.asynccontextmanager

@@ -33,6 +33,7 @@ from models.populations import EVENT
 from models.targets import ABSENT, ANY, judged, session_end
 from stream.outcomes.order_times import Line, OrderTimes
 from stream.outcomes.pending import Lane, Pending
+from stream.outcomes.rules import horizon_of
 from stream.outcomes.user_sample import UserSample
 from stream.outcomes.verdicts import AlertFigures, Listener, Matured
 from stream.outcomes.window import PerModel, Window
@@ -183,7 +184,7 @@ class OutcomeJoiner:
         if len(self._alert_ids) >= self._rules.max_pending:
             self._alert_ids.pop(next(iter(self._alert_ids)))
         self._raised += 1
-        horizon = alert.horizon_ms or self._rules.churn_horizon_ms
+        horizon = horizon_of(alert, self._rules.churn_horizon_ms)
         version = alert.model_version
         pending = Pending(
             alert.user_id,

@@ -24,6 +24,7 @@ from schemas.monitoring import (
     RankingMetrics,
     TargetMetrics,
 )
+from stream.outcomes.rules import horizon_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,7 +295,7 @@ class ModelWatch:
                 arm=alert.arm,
                 model_version=alert.model_version,
                 raised_at=alert.event_time,
-                horizon_ms=alert.horizon_ms or self._rules.churn_horizon_ms,
+                horizon_ms=horizon_of(alert, self._rules.churn_horizon_ms),
                 returned_at=returned_at,
             )
         )

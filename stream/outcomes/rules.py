@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from models.targets import Target
+    from schemas.outputs import ChurnAlert
 
-__all__ = ["OutcomeRules"]
+__all__ = ["OutcomeRules", "horizon_of"]
+
+
+def horizon_of(alert: ChurnAlert, churn_horizon_ms: int) -> int:
+    """How long after an alert no purchase must follow, ms: its own, or that of the settings."""
+    return alert.horizon_ms or churn_horizon_ms
 
 
 @dataclass(frozen=True)

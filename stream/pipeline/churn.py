@@ -14,6 +14,7 @@ from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
 from models.serving.thresholds import threshold_of
 from models.targets import CHURN, column_of
+from stream.config.targets import wanted_of
 from stream.pipeline.alerts import (
     AlertFields,
     Cause,
@@ -149,6 +150,7 @@ class ChurnWatch:
         ``in_history``: alerts of history are raised, whatever the rules say.
         """
         self._rules = rules
+        self._wanted = wanted_of(rules)
         self._learnt: dict[int, ChurnSettings] = {}
         self._in_history = in_history or rules.raise_in_history
         self._sessions = SessionRules(state.session_gap_ms, state.session_max_ms)
@@ -282,15 +284,16 @@ class ChurnWatch:
 
     def _rules_of(self, scorer: ScorerLike) -> ChurnSettings:
         """The rules with the thresholds of a model, where they are learnt."""
-        precision = self._rules.target_precision
-        if precision is None:
+        wanted = self._wanted
+        if not wanted:
             return self._rules
         code = risk_code(scorer)
         found = self._learnt.get(code)
         if found is None:
             if len(self._learnt) >= _REMEMBERED:
                 self._learnt.clear()
-            found = self._learnt[code] = self._rules.raising_at(threshold_of(scorer, precision))
+            risk = threshold_of(scorer, wanted, self._rules.raise_at)
+            found = self._learnt[code] = self._rules.raising_at(risk)
         return found
 
     def _raising(self, decided: Decided, scorer: ScorerLike) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from stream.errors import StoreError
 from stream.kafka.clients import stop_producer
 from stream.kafka.diagnosis import denied
 from stream.partition.partition import PartitionTask
+from stream.worker.supervision import raising
 from stream.worker.worker import Worker
 
 BEAT_S: Final = 1.0
@@ -73,6 +74,7 @@ class Heartbeats:
         counters, partition = snapshot.counters, task.tp.partition
         state = worker.log_state(task.tp)
         canary, shadow = worker.trials.versions()
+        raised = raising(worker)
         status = WorkerStatus(
             worker_id=worker.identity.name,
             partition=partition,
@@ -104,6 +106,9 @@ class Heartbeats:
             currency=self._settings.money.currency,
             currencies=counters.currencies,
             unpriced=counters.unpriced,
+            raise_at=raised.risk,
+            raise_by=raised.by,
+            expected_alerts_per_day=raised.per_day,
         )
         await self._producer.send_and_wait(
             self._settings.topics.status, key=b"%d" % partition, value=encode(status)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
+from models.serving.thresholds import in_effect
+from stream.config.targets import wanted_of
 from stream.errors import StreamError, TopicLayoutError, WorkerError
 from stream.health.health import Health, PartitionHealth, Phase, answer
 from stream.health.metrics import Metrics
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from faust.types.tuples import TP
 
+    from models.serving.thresholds import InEffect
     from stream.config.settings import Settings
     from stream.health.identity import WorkerIdentity
     from stream.kafka.transport import LogState
@@ -210,7 +213,14 @@ def health_of(worker: Watched, phase: Phase, problems: tuple[str, ...]) -> Healt
         model=worker.lineup.serving.version,
         problems=problems,
         partitions=partitions,
+        raise_at=raising(worker),
     )
+
+
+def raising(worker: Watched) -> InEffect:
+    """From which risk on a worker raises alerts."""
+    churn = worker.settings.churn
+    return in_effect(worker.lineup.serving, wanted_of(churn), churn.raise_at)
 
 
 def _partition(worker: Watched, task: PartitionTask) -> PartitionHealth:

@@ -14,6 +14,7 @@ from models.evaluation.leaver_rules import (
     Times,
     ask,
     column,
+    inactive_for,
     logistic,
 )
 
@@ -118,3 +119,9 @@ def test_logistic_learns_from_the_users_own_gap_and_from_no_later_outcome() -> N
     known = earlier.at + earlier.horizon[earlier.order] <= until
     same = asked.at + asked.horizon[asked.order] <= until
     np.testing.assert_allclose(logistic(earlier, until)[known], scores[same], rtol=1e-6)
+
+
+def test_a_user_without_an_event_was_never_active() -> None:
+    at = np.array([5, 20, 30])
+    assert inactive_for(np.array([10, 25]), at).tolist() == [NONE, 10, 5]
+    assert inactive_for(np.zeros(0, np.int64), at).tolist() == [NONE] * 3

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from models.data.dataset import DatasetConfig
 from models.fitting.fit import FitConfig
 from models.serving.recalibration import BetaMap, Recalibration, Recalibrator
-from models.serving.thresholds import RaiseAt, threshold_of
+from models.serving.thresholds import (
+    Budget,
+    InEffect,
+    RaiseAt,
+    Wanted,
+    in_effect,
+    threshold_of,
+)
 from models.targets import shop_targets
 from models.training import thresholds
 from models.training.thresholds import Looks, find_threshold, wilson
@@ -117,23 +124,47 @@ def test_the_trainer_finds_it_and_the_precision_holds_on_later_alerts() -> None:
     assert found.precision == 0.6
     assert found.right >= 0.6
     assert found.alerts >= 50
-    assert "alerts are raised from" in trained.card.documents()["card.md"].decode()
+    assert "raised from a risk of" in trained.card.documents()["card.md"].decode()
 
 
 def test_a_map_carries_the_models_threshold_and_its_own_comes_first() -> None:
-    scorer = gru_scorer()
+    scorer, wanted = gru_scorer(), Wanted(precision=0.7)
     scorer.raise_at = RaiseAt(0.7, 0.5)
-    assert threshold_of(scorer, 0.7) == 0.5
-    assert threshold_of(scorer, 0.8) is None, "it was learnt for another precision"
-    assert threshold_of(scorer, None) is None
+    assert threshold_of(scorer, wanted, 0.9) == 0.5
+    assert threshold_of(scorer, Wanted(precision=0.8), 0.9) is None, "learnt for another precision"
     parts = {"version": "r", "model_version": "m", "model_digest": "", "created_at": 1, "until": 1}
     bent = {"timer": {"churn": BetaMap(1.0, 1.0, 1.0)}}
     mapped = Recalibration(**parts, window_ms=1, maps=bent)
     scorer.recalibration = Recalibrator(mapped, scorer.targets)
-    assert threshold_of(scorer, 0.7) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
+    assert threshold_of(scorer, wanted, 0.9) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
     own = Recalibration(**parts, window_ms=1, maps=bent, raise_at=RaiseAt(0.7, 0.61))
     scorer.recalibration = Recalibrator(own, scorer.targets)
-    assert threshold_of(scorer, 0.7) == 0.61
+    assert threshold_of(scorer, wanted, 0.9) == 0.61
     none = Recalibration(**parts, window_ms=1, raise_at=RaiseAt(0.7, None, "few"))
     scorer.recalibration = Recalibrator(none, scorer.targets)
-    assert threshold_of(scorer, 0.7) == 0.5
+    assert threshold_of(scorer, wanted, 0.9) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("precise", "counted", "expected"),
+    [(0.5, 0.6, 0.6), (0.6, 0.5, 0.6), (None, 0.5, 0.55), (0.6, None, 0.6), (None, None, None)],
+)
+def test_of_both_the_stricter_holds_and_the_setting_for_one(
+    precise: float | None, counted: float | None, expected: float | None
+) -> None:
+    scorer = gru_scorer()
+    scorer.raise_at = RaiseAt(0.7, precise, budget=Budget(3, counted))
+    assert threshold_of(scorer, Wanted(0.7, 3), 0.55) == expected
+    assert threshold_of(scorer, Wanted(None, 3), 0.55) == counted
+    assert threshold_of(scorer, Wanted(None, 4), 0.55) is None, "learnt for another budget"
+
+
+def test_what_is_in_effect_says_by_what_and_how_many() -> None:
+    scorer, both = gru_scorer(), Wanted(0.7, 3)
+    assert in_effect(scorer, both, 0.55) == InEffect(0.55, "setting")
+    scorer.raise_at = RaiseAt(0.7, 0.5, budget=Budget(3, 0.6, expected=2.9), bound="budget")
+    assert in_effect(scorer, both, 0.55) == InEffect(0.6, "budget", 2.9)
+    assert in_effect(scorer, Wanted(), 0.55) == InEffect(0.55, "setting")
+    assert in_effect(scorer, Wanted(0.7), 0.55) == InEffect(0.5, "precision")
+    scorer.raise_at = RaiseAt(0.7, None, budget=Budget(3, 0.5, expected=2.9), bound="budget")
+    assert in_effect(scorer, both, 0.55) == InEffect(0.55, "setting")

@@ -70,6 +70,9 @@ def report(partitions: int = 3) -> StatusReport:
         misplaced=0,
         clients=[],
         alarms=["an alarm of many words, " * 6],
+        raise_at=[
+            "from a risk of 0.6123 on, by budget; 1234.5 a day expected in the treatment arm"
+        ],
     )
 
 

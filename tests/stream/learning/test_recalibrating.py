@@ -24,6 +24,7 @@ from tests.conftest import Kafka
 from tests.stream.kafka_tools import create_topics, produce, unique
 from tests.stream.training_tools import settings_for
 
+BUDGET = 2.0
 LOOSE = RecalibrateSettings(min_labels=40, min_users=30, tolerance=5.0)
 
 
@@ -40,7 +41,7 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     settings = settings_for(tmp_path / "models", kafka, topic).model_copy(
         update={
             "recalibrate": LOOSE,
-            "churn": ChurnSettings(target_precision=0.3),
+            "churn": ChurnSettings(target_precision=0.3, alert_budget_per_day=BUDGET),
             "models": ModelSettings(signing_key=tmp_path / "key", trusted_keys=(public,)),
         }
     )
@@ -71,7 +72,13 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     for each in (first.found, found):
         assert each.raise_at is not None
         assert each.raise_at.precision == 0.3
-        assert (each.raise_at.risk is not None) == (each.raise_at.alerts > 0)
+        assert each.raise_at.budget is not None
+        assert each.raise_at.budget.per_day == BUDGET
+        assert each.raise_at.threshold is not None, each.raise_at
+        assert each.raise_at.bound is not None
+        assert each.raise_at.budget.expected is not None
+        assert each.raise_at.budget.risk is not None, each.raise_at.budget.why
+        assert each.raise_at.budget.expected <= BUDGET
     last = versions_of(settings.models_dir, model)[-1]
     assert last == found.version
     assert read_recalibration(settings.models_dir, model, last) == found
@@ -80,6 +87,9 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     assert (None if effect is None else effect.version) == (
         found.version if found.changes else None
     )
+    assert announced.recalibration is not None
+    opened = open_recalibration(announced, announced.recalibration, targets_of(settings), settings)
+    assert opened.raise_at == found.raise_at, "a worker has it as it was learnt"
 
 
 @pytest.mark.kafka

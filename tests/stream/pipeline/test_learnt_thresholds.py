@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.serving.recalibration import Recalibration, Recalibrator
-from models.serving.thresholds import RaiseAt
+from models.serving.thresholds import Budget, RaiseAt
 from stream.config.settings import ChurnSettings, Settings
 from stream.pipeline.fallback import CheckedScorer
 from stream.testing import PipelineDriver
@@ -38,6 +38,21 @@ def test_the_models_threshold_raises_in_place_of_the_setting() -> None:
     assert alerts(NOT_REACHED | {"target_precision": 0.7}, RaiseAt(0.7, 0.3)) == expected
 
 
+def test_a_budget_raises_as_the_same_setting_would() -> None:
+    budget = {"alert_budget_per_day": 4}
+    found = RaiseAt(None, budget=Budget(4, 0.3))
+    assert alerts(NOT_REACHED | budget, found) == alerts(LEARNT)
+    earlier = RaiseAt(None, budget=Budget(4, 0.99))
+    assert alerts(NOT_REACHED | budget, earlier, found) == alerts(LEARNT)
+
+
+def test_of_precision_and_budget_the_stricter_one_raises() -> None:
+    both = {"target_precision": 0.7, "alert_budget_per_day": 4}
+    for risks in ((0.3, 0.1), (0.1, 0.3)):
+        found = RaiseAt(0.7, risks[0], budget=Budget(4, risks[1]))
+        assert alerts(NOT_REACHED | both, found) == alerts(LEARNT)
+
+
 def test_that_of_the_recalibration_comes_first() -> None:
     asked = NOT_REACHED | {"target_precision": 0.7}
     assert alerts(asked, RaiseAt(0.7, 0.99), RaiseAt(0.7, 0.3)) == alerts(LEARNT)
@@ -50,8 +65,9 @@ def test_that_of_the_recalibration_comes_first() -> None:
         ({"target_precision": 0.8}, RaiseAt(0.7, 0.3)),
         ({"target_precision": 0.7}, RaiseAt(0.7, None, "too few")),
         ({"target_precision": 0.7}, None),
+        ({"alert_budget_per_day": 4}, RaiseAt(0.7, 0.3, budget=Budget(5, 0.3))),
     ],
-    ids=["not asked for", "of another precision", "none found", "none tried"],
+    ids=["not asked for", "of another precision", "none found", "none tried", "of another budget"],
 )
 def test_without_one_the_setting_raises(asked: dict[str, float], own: RaiseAt | None) -> None:
     assert alerts(NOT_REACHED | asked, own) == alerts(NOT_REACHED)
