@@ -14,7 +14,7 @@ SOAK_SECONDS ?= 7200
 # Many tests wait for a broker or a worker, so three processes on two cores, each with a broker.
 PARALLEL ?= -n 3 --dist worksteal
 
-.PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint audit lock clean
+.PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint docs audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench-quick        the same, smaller, in 3 minutes"
 	@echo "make bench-report       bench.json -> docs/benchmarks.md"
 	@echo "make lint               style, types, import direction"
+	@echo "make docs               the documentation as a site in build/site; fails at any warning"
 	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
 	@echo "make lock               pin the requirements anew"
 
@@ -70,6 +71,9 @@ lint: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 audit: .venv/.dev
 	$(BIN)/python deploy/audit.py build/sbom.cdx.json
 
@@ -104,11 +108,18 @@ audit: .venv/.dev
 		$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth
 	@touch $@
 
+# mkdocs and its theme, which nothing else needs.
+.venv-docs/.ready: requirements/docs.txt
+	@echo "==> installing requirements/docs.txt into .venv-docs"
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
 # The CUDA libraries that PyTorch pulls in exist for Linux alone.
 LINUX_ONLY := s/^((nvidia-[a-z0-9-]+|cuda-[a-z]+|triton)==[^ ]+) \\$$/\1 ; sys_platform == "linux" \\/
 lock: .venv/.python
 	@command -v $(BIN)/pip-compile > /dev/null || $(PIP) 'pip-tools>=7.5'
-	cd requirements && for name in base train outcomes local dev bench; do \
+	cd requirements && for name in base train outcomes local dev bench docs; do \
 		echo "==> requirements/$$name.txt"; \
 		../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o $$name.txt $$name.in; \
@@ -116,4 +127,4 @@ lock: .venv/.python
 	done
 
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-docs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -114,7 +114,7 @@ def test_the_unpacked_wheel_runs(wheel, tmp_path):
     assert done.stdout == "intentstream 0.1.0\n", done.stderr
 
 
-@pytest.mark.parametrize("name", ["base", "train", "outcomes", "local", "dev"])
+@pytest.mark.parametrize("name", ["base", "train", "outcomes", "local", "dev", "docs"])
 def test_every_requirement_is_pinned_with_hashes_and_no_address(name):
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     entries = [line for line in text.splitlines() if line and line[0] not in " #"]
@@ -170,7 +170,8 @@ def test_ci_runs_the_linters_the_readmes_test_command_and_the_faults():
     assert script.stat().st_mode & 0o111
     lines = script.read_text(encoding="utf-8").splitlines()
     assert "set -euo pipefail" in lines
-    beside = '{ make lint && make audit && make soak-quick; } > "$printed/beside" 2>&1 &'
+    parts = "make lint && make docs && make audit && make soak-quick"
+    beside = f'{{ {parts}; }} > "$printed/beside" 2>&1 &'
     test = next(line for line in lines if line.startswith("make test "))
     assert lines.index(beside) < lines.index(test)
     assert "-m ''" in test, "the fault rows are part of the run"
