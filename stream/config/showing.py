@@ -12,7 +12,7 @@ from stream.config.loading import DEFAULT, Sources
 
 HIDDEN: Final = "***"
 _USER_IN_URL: Final = re.compile(r"(?<=://)\S*@")
-_USER_AT_HOST: Final = re.compile(r"(?<![^,\s])[^,@/\s]+:[^,@\s]*@")
+_USER_AT_HOST: Final = re.compile(r"(?<![^,\s])(?!\w[\w+.-]*://)[^,@/\s]+:[^,@\s]*@")
 _QUERY: Final = re.compile(
     r"([?&;#][^=&\s]*(?:token|key|secret|passw|pwd|auth|cred|sig)[^=&\s]*=)[^&\s#]*", re.IGNORECASE
 )
