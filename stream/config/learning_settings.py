@@ -28,20 +28,20 @@ class TrainSettings(Section):
     """What the trainer learns and from how much."""
 
     purchase_horizon_ms: Optional = DAY_MS
-    """Label of purchase: one within this time. "none": not predicted."""
+    """Label of purchase: a purchase within this time. "none": not predicted."""
     churn_horizon_ms: Optional = CHURN_HORIZON_MS
     """Label of churn: no purchase within this time after an active history. "none": not predicted,
     and no alert is raised."""
     churn_gaps: Annotated[float, Unit("expected gaps"), Field(gt=0, le=1000)] | None = None
-    """The horizon of churn is the user's own: so many of the user's expected gaps between orders
-    (`expected_gap_ms` of alerts), at least churn_floor_ms and at most churn_horizon_ms, which is
-    then the longest. Unset: churn_horizon_ms for all."""
+    """Makes the horizon of churn the user's own: this many of the user's expected gaps between
+    orders (`expected_gap_ms` of alerts), at least churn_floor_ms and at most churn_horizon_ms.
+    Unset: churn_horizon_ms for all users."""
     churn_floor_ms: Millis = DAY_MS
-    """The shortest horizon of a user's own, where churn_gaps is set."""
+    """Shortest horizon of churn of any user, where churn_gaps is set."""
     cart_horizon_ms: Millis | None = None
-    """Label of cart: an addition within this time. Unset: not predicted."""
+    """Label of cart: an addition to the cart within this time. Unset: not predicted."""
     favourite_horizon_ms: Millis | None = None
-    """Label of favourite: one within this time. Unset: not predicted."""
+    """Label of favourite: an item marked as favourite within this time. Unset: not predicted."""
     intent: tuple[Literal["purchase", "cart", "leave"], ...] = ()
     """What is predicted at each event of a session: a purchase, an addition to the cart, or that
     the user leaves (no event within state.session_gap_ms). Targets are `purchase_in_session`,
@@ -52,18 +52,19 @@ class TrainSettings(Section):
     ] = ("session",)
     """Label windows of intent: the rest of the session, or lengths of time such as "15m"."""
     intent_longest_ms: Annotated[Millis, Field(ge=MINUTE_MS)] = 2 * HOUR_MS
-    """How far ahead the rest of a session is looked at, at most: its labels are known after this
-    time."""
+    """Longest time that counts as the rest of a session: its labels are known after this time."""
     intent_points: Annotated[int, Unit("events per user")] = Field(default=40, ge=1, le=10_000)
-    """Events per user, drawn by hash, that intent is learnt from, at most. Memory grows with it."""
+    """Most events per user, drawn by hash, that intent is learnt from. Memory grows with it."""
     wait_edges_ms: Annotated[tuple[Millis, ...], Field(max_length=MAX_BINS)] = ()
-    """Ends of the bins of time in which the next purchase may come, ascending: predictions then
-    tell how long the wait for it is, and how likely it is to outlast each. Empty: not predicted."""
+    """Ends of the bins of time in which the next purchase may come, ascending. Predictions then
+    contain the expected time to the next purchase, and the probability that it takes longer than
+    each end. Empty: not predicted."""
     spend_cap: (
         Annotated[float, Unit("units of the shop's currency"), Field(gt=0, le=MAX_PRICE)] | None
     ) = None
-    """Label of spend: the amount of the purchases within purchase_horizon_ms, of which no more than
-    this counts, in the shop's currency: what hardly anyone spends. Unset: not predicted."""
+    """Most that counts of the amount of the purchases within purchase_horizon_ms, which is the
+    label of spend. Choose an amount that hardly any user spends. Unset: spend is not
+    predicted."""
     task_weights: dict[
         Literal["purchase", "churn", "cart", "favourite", "wait", "spend"],
         Annotated[float, Field(gt=0)],
@@ -74,16 +75,17 @@ class TrainSettings(Section):
     """The model that is learnt: a logistic regression, one that also has a purchase process as
     an input (blend), or a network over sequences (the others)."""
     epochs: Annotated[int, Unit("epochs")] = Field(default=20, ge=1)
-    """Passes over the training points, at most."""
+    """Most passes over the training examples."""
     patience: Annotated[int, Unit("epochs")] = Field(default=6, ge=1)
-    """Epochs that together gain less than min_gain before training stops: a network may need
-    several until it finds what the order of events tells."""
+    """Training stops when this many epochs together gain less than min_gain. A network may need
+    several until it learns from the order of events."""
     min_gain: Annotated[float, Unit("log-loss")] = Field(default=1e-4, ge=0)
-    """Stopping loss, summed over the targets, that `patience` epochs must gain together."""
+    """Loss on the stopping part, summed over the targets, that `patience` epochs must gain
+    together."""
     batch_size: Annotated[int, Unit("windows")] = Field(default=32, ge=1)
-    """Windows per step."""
+    """Windows per training step."""
     learning_rate: Annotated[float, Unit("step size")] = Field(default=3e-3, gt=0)
-    """Peak of the schedule."""
+    """Learning rate at the peak of the schedule."""
     pretrain_epochs: Annotated[int, Unit("epochs")] = Field(default=0, ge=0)
     """Passes over the log in which a network over sequences learns the task of pretrain_task
     before it sees a label. 0: none."""
@@ -109,39 +111,42 @@ class TrainSettings(Section):
     clip_norm: Annotated[float, Unit("gradient norm")] = Field(default=1.0, gt=0)
     """Largest norm of a step's gradient."""
     precision: Precision = "auto"
-    """Of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that has it."""
+    """Number format of the training steps: float32, bfloat16, or (auto) bfloat16 on a GPU that
+    has it."""
     negatives: Annotated[float, Unit("negative labels per positive one")] = Field(default=0.0, ge=0)
-    """Negative labels per positive one to learn from, at most; 0: all."""
+    """Most negative labels per positive one to learn from; 0: all."""
     logistic_penalty: Annotated[float, Unit("penalty per squared weight"), Field(ge=0)] | None = (
         None
     )
     """L2 penalty of the logistic regression and of the blend. Unset: each target's is chosen, from
     0.1 to 1e-5, by its loss on later events of users who are not learnt from."""
     refit: bool = True
-    """Publish a fit to all labels that are complete, once the gate has judged a fit to the oldest
-    ones. Training takes up to twice as long. False: what was judged is published."""
+    """Once the gate has accepted a fit to the oldest labels, publish a fit to all labels that are
+    complete. Training takes up to twice as long. False: the fit that the gate accepted is
+    published."""
     rank: tuple[Literal["category", "item"], ...] = ()
-    """What of a user's next event is ranked: predictions then tell its likeliest categories, or its
-    likeliest items. Only where that is better than popularity and than what was there lately; the
-    model card has the figures."""
+    """What of a user's next event is ranked: predictions then contain the most likely categories,
+    or items. A ranking is published only where it is better than popularity and than the user's
+    latest ones; the model card has the figures."""
     rank_vocabulary: Annotated[int, Unit("entries")] = Field(default=4096, ge=1, le=MAX_VOCABULARY)
-    """Categories, and items, that can be told, at most: the most frequent ones. Each costs time of
-    every prediction, and time and memory of the fit."""
+    """Most categories, and most items, that can be ranked: the most frequent ones. Each costs
+    time of every prediction, and time and memory of the fit."""
     cancel_window_ms: Millis | None = None
-    """A purchase refunded in full within this time is none to a label, which waits as long to be
-    known. Unset: a day, but no longer than the longest horizon besides that of churn."""
+    """A purchase refunded in full within this time does not count for labels, which therefore
+    wait as long. Unset: a day, but no longer than the longest horizon besides that of churn."""
     max_users: Annotated[int, Unit("users")] = Field(default=100_000, ge=100)
-    """Users to learn from, at most; of more, a half, a quarter... is taken by hash."""
+    """Most users to learn from; of more, a half, a quarter and so on is taken by hash."""
     refresh_epochs: Annotated[int, Unit("epochs")] = Field(default=1, ge=1)
-    """Epochs of a refresh, at most."""
+    """Most epochs of an incremental training."""
     refresh_rate: Annotated[float, Unit("multiple of train.learning_rate")] = Field(
         default=0.3, gt=0
     )
-    """Peak learning rate of a refresh, as a share of learning_rate."""
+    """Peak learning rate of an incremental training, as a multiple of learning_rate."""
     replay: Annotated[float, Unit("old examples per new one")] = Field(default=1.0, ge=0)
-    """Old points per new one that a refresh is shown again, so that nothing is forgotten."""
+    """Old examples per new one in an incremental training, so that the model does not lose what
+    it learnt."""
     full_every: Annotated[int, Unit("refreshes")] = Field(default=96, ge=1)
-    """Refreshes after which a model is fitted from the beginning."""
+    """Incremental trainings after which a model is fitted from the beginning."""
     tensorboard: bool = True
     """Write the curves of every run to data_dir/runs."""
     mlflow_uri: str | None = None
@@ -151,15 +156,15 @@ class TrainSettings(Section):
     test_share: Annotated[float, Unit("fraction"), Field(gt=0, lt=0.5)] = 0.15
     """Share of the log's usable time, the last part, on which the gate decides."""
     min_windows: Annotated[int, Unit("windows")] = Field(default=200, ge=2)
-    """Fewer labelled windows than this are not worth a model; training says so and stops."""
+    """With fewer labelled windows than this training stops with a message."""
     cold_start: bool = True
     """While no trained model serves and a round gives none: fit the purchase process, which needs
     no labels, and publish it as champion, marked `cold_start`, if it predicts the last part of the
     log better than what serves before any model. It raises alerts where it is calibrated there."""
     rollout: Literal["shadow", "canary", "champion"] = "champion"
-    """What a new model is announced as; `intentstream models promote` takes it further."""
+    """Role in which a new model is published; `intentstream models promote` changes it."""
     canary_share: Share = 0.05
-    """Of the users that a canary serves."""
+    """Share of users that a canary serves."""
     seed: Annotated[int, Unit("number of a random sequence")] = 7
     """Start of the random numbers: with the same log and seed training repeats."""
 
@@ -191,7 +196,7 @@ class TrainSettings(Section):
 class EvidenceSettings(Section):
     """How much must be known of a user before a prediction is more than a guess.
 
-    Below it predictions are marked `cold_start`, and the gate judges these users apart.
+    Below it predictions are marked `cold_start`, and the gate evaluates these users apart.
     """
 
     min_events: Annotated[int, Unit("events")] = Field(default=3, ge=0)
@@ -204,56 +209,62 @@ class GateSettings(Section):
     """What a new model must show on later data to be published; see `models.training.gate`."""
 
     confidence: Annotated[float, Unit("fraction"), Field(gt=0.5, lt=1)] = 0.95
-    """Of the bootstrap intervals."""
+    """Confidence level of the bootstrap intervals."""
     resamples: Annotated[int, Unit("resamples")] = Field(default=400, ge=50, le=100_000)
     """Bootstrap samples that an interval is computed from."""
     min_points: Annotated[int, Unit("examples")] = Field(default=100, ge=10)
-    """A segment with fewer labelled points is not judged."""
+    """A segment with fewer labelled examples is not evaluated."""
     tolerance: Annotated[float, Unit("log-loss")] = Field(default=0.005, ge=0)
-    """Log-loss by which a model may surely be worse than the champion, on any segment."""
+    """A model is refused that is surely worse than the champion by more than this log-loss, on
+    any segment."""
     max_ece: Share = 0.1
-    """Expected calibration error allowed."""
+    """Largest expected calibration error allowed."""
 
 
 class RecalibrateSettings(Section):
     """How a served model is recalibrated under drift; see `models.training.recalibrate`."""
 
     every_ms: Annotated[Millis, Field(ge=SECOND_MS)] | None = DAY_MS
-    """How often the loop of `intentstream train --every` does it, besides after each new model.
-    Unset: never."""
+    """How often the loop of `intentstream train --every` recalibrates, besides after each new
+    model. Unset: never."""
     window_ms: Annotated[Millis, Field(ge=DAY_MS)] = 7 * DAY_MS
-    """Labels count that became complete within this time before, or four times as long where these
-    are too few."""
+    """Labels count that became complete within this time before the recalibration, or within four
+    times as long where these are too few."""
     least_observed: Annotated[float, Unit("fraction")] = Field(default=0.1, gt=0, le=1)
-    """Labels that are still open count by what is known of them, as soon as this share of their
-    window is over; 1: they do not."""
+    """Labels that are still open count by what is known of them as soon as this share of their
+    window is over; 1: they do not count."""
     min_labels: Annotated[int, Unit("labels")] = Field(default=300, ge=20)
-    """Fewer labels of a target, at events or at timers, leave its probabilities as they are."""
+    """With fewer labels of a target, at events or at timers, its probabilities stay as they
+    are."""
     min_users: Annotated[int, Unit("users")] = Field(default=100, ge=20)
-    """Likewise of users."""
+    """With labels of fewer users, a target's probabilities stay as they are."""
     tolerance: Annotated[float, Unit("log-loss")] = Field(default=0.001, ge=0)
-    """Log-loss by which the interval of a map may exceed the model's own."""
+    """Log-loss by which the interval of a recalibration may exceed the model's own."""
 
 
 class OutcomeSettings(Section):
-    """How `intentstream outcomes` judges what was said."""
+    """How `intentstream outcomes` compares predictions with what came."""
 
     publish_ms: Annotated[Millis, Field(ge=SECOND_MS)] = MINUTE_MS
     """How often figures are published."""
     lookback_ms: Millis = 90 * DAY_MS
-    """How far back, by the brokers' time, a start reads; longer than horizon and rhythm."""
+    """How far back, by the brokers' time, a start reads. It must be longer than the horizons and
+    the usual inter-purchase times."""
     window: Annotated[int, Unit("predictions")] = Field(default=50_000, ge=100)
-    """Matured predictions, and judged rankings, that the rolling figures of a model are of."""
+    """Matured predictions, and evaluated rankings, that a model's rolling figures are computed
+    from."""
     max_users: Annotated[int, Unit("users")] = Field(default=500_000, ge=1000)
-    """Users followed; beyond, every second one is left out, which does not bias the figures."""
+    """Most users that are followed; of more, every second one is left out, which does not bias
+    the figures."""
     min_matured: Annotated[int, Unit("predictions")] = Field(default=500, ge=50)
-    """Fewer matured predictions raise no alarm and give no drift."""
+    """With fewer matured predictions no alarm is raised and no drift is reported."""
     rollback: bool = True
     """Whether a canary that is surely worse than the champion is rolled back."""
     rollback_error: Annotated[float, Unit("fraction"), Field(gt=0, lt=0.5)] = 0.01
-    """Chance of rolling back a canary that is no worse."""
+    """Probability of rolling back a canary that is no worse than the champion."""
     rollback_users: Annotated[int, Unit("users")] = Field(default=100, ge=10)
-    """Of canary and champion each, with matured predictions, before they are compared."""
+    """Users with matured predictions that canary and champion each need before they are
+    compared."""
     http_port: Annotated[int, Unit("port")] | None = Field(default=None, ge=0, le=65_535)
-    """Where /health and /metrics are served, with worker.http_host and worker.http_token; none:
-    nowhere; 0: any free port."""
+    """Port of /health and /metrics, with worker.http_host and worker.http_token; unset: they are
+    not served; 0: any free port."""

@@ -56,9 +56,11 @@ class KafkaSettings(Section):
     """How to reach the Kafka cluster."""
 
     bootstrap_servers: str = ""
-    """`host:port`, comma-separated; empty: the embedded broker, where one is running."""
+    """Brokers as `host:port`, separated by commas; empty: the embedded broker, where one is
+    running."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """SASL_PLAINTEXT sends credentials over an unencrypted connection, so it must be named."""
+    """How clients connect to the brokers. SASL_PLAINTEXT sends credentials over an unencrypted
+    connection, so it must be named."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     """How a client proves who it is; PLAIN sends the password itself."""
     sasl_username: str | None = None
@@ -66,13 +68,13 @@ class KafkaSettings(Section):
     sasl_password: SecretStr | None = None
     """Password for SASL."""
     sasl_password_file: Path | None = None
-    """File that holds the password and nothing else; read anew for every client."""
+    """File that holds the password and nothing else; it is read again for every client."""
     ssl_cafile: Path | None = None
-    """PEM file of the authorities to trust; none: the system's."""
+    """PEM file of the certificate authorities to trust; unset: the system's."""
     ssl_certfile: Path | None = None
     """PEM file of the client's certificate, for mutual TLS."""
     ssl_keyfile: Path | None = None
-    """PEM file of the client's private key; none: it is in ssl_certfile."""
+    """PEM file of the client's private key; unset: it is in ssl_certfile."""
     ssl_key_password: SecretStr | None = None
     """Password of the client's private key, where it has one."""
     ssl_key_password_file: Path | None = None

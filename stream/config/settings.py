@@ -102,21 +102,21 @@ class WorkerSettings(Section):
     """How a worker consumes, scores and commits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where models run; auto: on a GPU where there is one."""
+    """Device that models run on; auto: a GPU where there is one."""
     precision: Literal["float32", "half"] = "float32"
-    """Of matrix products on a GPU; a model whose golden probabilities "half" moves by more than
-    0.02 is refused."""
+    """Number format of matrix products on a GPU. With "half" a model is refused whose golden
+    probabilities change by more than 0.02."""
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     """Whether outputs are written in one transaction with the input's offsets. With
     at_least_once a crash may repeat outputs, under the same ids."""
     emit: Literal["latest", "every"] = "latest"
-    """A prediction per user and micro-batch, or one per event; the values are the same."""
+    """One prediction per user and micro-batch, or one per event; the values are the same."""
     predict_at_timers: bool = False
-    """A prediction also when a timer evaluates an inactive user (churn.gap_factor,
-    churn.recheck_factor), with the reason `timer`: otherwise the last score of a user who stays
+    """Predict also when a timer evaluates an inactive user (churn.gap_factor,
+    churn.recheck_factor), with the reason `timer`. Otherwise the last score of a user who stays
     away is that of the last event, however long ago."""
     rank_top: Annotated[int, Unit("entries")] = Field(default=5, ge=0, le=100)
-    """Next categories, and next items, that a prediction tells, at most, where the model ranks them
+    """Most next categories, and most next items, in a prediction, where the model ranks them
     (train.rank); 0: none."""
     clock: Literal["auto", "wall", "event"] = "auto"
     """What timers follow: the wall clock, the clock of event times, or (auto) of each user that of
@@ -130,8 +130,8 @@ class WorkerSettings(Section):
     batch_size: Annotated[int, Unit("records")] = Field(default=4096, ge=1, le=65_536)
     """Most records of one partition in a micro-batch."""
     commit_interval_ms: Millis = 100
-    """Between two commits of a partition, at least; where they take long, there are fewer. Exactly
-    once, outputs are seen with the commit."""
+    """Shortest time between two commits of a partition; where commits take long, there are fewer.
+    With exactly_once consumers see outputs after the commit."""
     max_event_bytes: Annotated[int, Unit("bytes")] = Field(default=1 << 20, ge=64)
     """A larger record value is invalid."""
     max_future_ms: Millis = DAY_MS
@@ -149,9 +149,9 @@ class WorkerSettings(Section):
     """A part of the worker that makes no progress for this long makes it unready; twice as long
     ends it."""
     http_port: Annotated[int, Unit("port")] | None = Field(default=None, ge=0, le=65_535)
-    """Where /health and /metrics are served; none: nowhere; 0: any free port."""
+    """Port of /health and /metrics; unset: they are not served; 0: any free port."""
     http_host: str = "127.0.0.1"
-    """Other than loopback only with an http_token."""
+    """Address of /health and /metrics; other than loopback only with an http_token."""
     http_token: SecretStr | None = None
     """What readers of the pages must send as `Authorization: Bearer ...`; 16 characters or more."""
     http_token_file: Path | None = None
@@ -196,18 +196,18 @@ class StateSettings(Section):
     session_max_ms: Millis = DAY_MS
     """An event that comes later than this after its session began starts another session."""
     ttl_ms: Millis = 400 * DAY_MS
-    """A user silent for this long is forgotten."""
+    """The record of a user who is inactive for this long is deleted."""
     hidden_size: Annotated[int, Unit("numbers per user")] = Field(default=64, ge=1, le=1024)
     """Room for a network's state per user; a model whose state is larger is not served."""
     ring: Annotated[int, Unit("events")] = Field(default=64, ge=1, le=1024)
-    """Events of a user's history that are kept one by one."""
+    """Events per user that are kept one by one: the latest."""
     overflow: Annotated[int, Unit("events")] = Field(default=4096, ge=1, le=1 << 20)
-    """Events of a user beyond the ring, at most, that are kept while they are within the grace, so
-    that any order of them ends in the same state. What belongs before the oldest one that is kept
-    then counts as late."""
+    """Most events per user beyond the ring that are kept while they are within the grace, so that
+    any order of them ends in the same state. An event from before the oldest one that is kept
+    counts as late."""
     bot_session_events: Annotated[int, Unit("events per session")] = Field(default=1000, ge=0)
-    """A user with more events per session, on average, is taken for a program: predictions say so,
-    no alert is raised, and training leaves the user out. 0: nobody is."""
+    """A user with more events per session, on average, is taken for a program: predictions are
+    marked, no alert is raised, and training leaves the user out. 0: no user is."""
 
 
 class ChurnSettings(Section):
@@ -217,8 +217,8 @@ class ChurnSettings(Section):
     """Risk of churn at which an alert is raised."""
     target_precision: Annotated[float, Unit("fraction"), Field(gt=0, lt=1)] | None = None
     """Share of the raised alerts that is to be right. The trainer, and each recalibration, finds
-    the lowest risk with it on labels that were not learnt from; it takes the place of raise_at, and
-    escalate_at and resolve_at lie as far from it in proportion. Unset, or where there are too few
+    the lowest risk with it on labels that were not learnt from. That risk takes the place of
+    raise_at, and escalate_at and resolve_at move in proportion. Unset, or where there are too few
     labels: raise_at."""
     alert_budget_per_day: (
         Annotated[float, Unit("alerts"), Field(gt=0, allow_inf_nan=False)] | None
@@ -235,43 +235,45 @@ class ChurnSettings(Section):
     dwell_ms: Millis = 0
     """How long the risk must stay above raise_at, without an event, before the alert is raised."""
     raise_on_model_change: bool = False
-    """Raise, or escalate, also where nothing but a new model takes the risk over the threshold. By
+    """Raise, or escalate, also where only a new model takes the risk over the threshold. By
     default that waits for a later timer, at which the inactivity has raised the risk further."""
     cooldown_ms: Millis = 7 * DAY_MS
-    """No new alert of a user within this time after the last one was closed."""
+    """A user gets no new alert within this time after the last one was closed."""
     escalate_after_ms: Millis = 7 * DAY_MS
     """A raised alert is escalated, at the earliest, when the user has been inactive for this
     long since it was raised."""
     gap_factor: Annotated[float, Unit("expected gaps")] = Field(default=0.25, gt=0)
-    """A user is first evaluated after this many of their own expected gaps between purchases.
-    A later first look leaves little of the horizon of churn."""
+    """A user is first evaluated after this many of their own expected gaps between purchases. A
+    later first evaluation leaves little of the horizon of churn."""
     prior_gap_ms: Millis = 7 * DAY_MS
     """The expected gap assumed of a user with too few purchases to have one."""
     min_gap_ms: Millis = DAY_MS
     """A user is first evaluated after at least this much inactivity, however short the expected
     gaps."""
     min_orders: Annotated[int, Unit("orders")] = Field(default=2, ge=1)
-    """A user with fewer orders has no rhythm to break and raises no alert."""
+    """A user with fewer orders raises no alert: there is no inter-purchase time to judge by."""
     recheck_factor: Annotated[float, Unit("multiple of the inactivity")] = Field(default=1.25, gt=1)
-    """While inactivity lasts, the next evaluation comes after this multiple of it so far."""
+    """While a user stays inactive, the next evaluation comes when the inactivity is this many
+    times as long."""
     raise_in_history: bool = False
-    """Raise alerts of history (worker.history_age_ms) too; on the event clock they are in any case.
-    They are marked `replayed`."""
+    """Raise alerts of history (worker.history_age_ms) too, marked `replayed`. On the event clock
+    they are raised in any case."""
     raise_untrained: bool = False
-    """Raise alerts also by what serves before any model is published, and by a purchase process
-    fitted without labels whose check on the log failed (train.cold_start): their risks may be far
-    from the truth. Alerts of before a trained model are marked `cold_start`."""
+    """Raise alerts also before any model is published, and with a purchase process fitted without
+    labels whose check on the log failed (train.cold_start): their risks may be far from the
+    truth. Alerts of before a trained model are marked `cold_start`."""
     holdout_share: Share = 0.1
-    """Users whose alerts are marked as holdout, to measure what acting on alerts brings."""
+    """Share of users whose alerts are marked as holdout, to measure what acting on alerts
+    brings."""
     holdout_salt: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]{0,64}$")
-    """Names the campaign that is measured: with another one other users are held out."""
+    """Name of the campaign that is measured; another name draws other holdout users."""
     holdout_period_ms: Millis = 90 * DAY_MS
     """The holdout users are drawn again after each such period, counted from 1970, so that none is
     held out for ever; 0: never. An episode keeps the arm in which it was raised."""
     tick_ms: Annotated[Millis, Field(ge=1)] = SECOND_MS
-    """Timers are due on multiples of this."""
+    """Timers expire at multiples of this."""
     replay_tick_ms: Annotated[Millis, Field(ge=1)] = HOUR_MS
-    """Timers that follow event time are looked at when its clock crosses a multiple of this."""
+    """Timers that follow event time are checked when its clock crosses a multiple of this."""
 
     def raising_at(self, risk: float | None) -> Self:
         """The same rules with another `raise_at`; None: as they are.
@@ -323,9 +325,9 @@ class Settings(BaseSettings):
     app_id: str = Field(default="intentstream", pattern=_NAME)
     """Names the consumer group, the transactional ids and the changelog."""
     data_dir: Path = Path("var")
-    """Local state: RocksDB and the embedded broker."""
+    """Folder of the local state: RocksDB and the embedded broker."""
     models_dir: Path = Path("var/models")
-    """Where published model artifacts lie."""
+    """Folder of the published model artifacts."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     worker: WorkerSettings = WorkerSettings()
