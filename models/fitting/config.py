@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "float32", "bfloat16"]
 PretrainTask = Literal["next_event", "masked_event"]
+
+IN_SESSION_PASSES: Final = 4
+"""Passes of pre-training where targets of a session are learnt."""
+IN_SESSION_WEIGHT: Final = 0.1
+"""Of the auxiliary next-action loss there; docs/networks.md has the figures of both."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class FitConfig:
     pretrain_epochs: int = 0
     """Passes over the training windows in which a network over sequences learns `pretrain_task`,
     before it sees a label; see `models.fitting.pretraining`."""
-    pretrain_task: PretrainTask = "next_event"
+    pretrain_task: PretrainTask = "masked_event"
     """What it learns there: to predict each next event, or to recover masked ones."""
     pretrain_mask: float = 0.15
     """Share of the events that "masked_event" masks."""

@@ -86,20 +86,22 @@ class TrainSettings(Section):
     """Windows per training step."""
     learning_rate: Annotated[float, Unit("step size")] = Field(default=3e-3, gt=0)
     """Learning rate at the peak of the schedule."""
-    pretrain_epochs: Annotated[int, Unit("epochs")] = Field(default=0, ge=0)
+    pretrain_epochs: Annotated[int, Unit("epochs"), Field(ge=0)] | None = None
     """Passes over the log in which a network over sequences learns the task of pretrain_task
-    before it sees a label. 0: none."""
-    pretrain_task: PretrainTask = "next_event"
+    before it sees a label; 0: none. Unset: 4 where train.intent asks for targets of a session, else
+    0."""
+    pretrain_task: PretrainTask = "masked_event"
     """What is learnt there: next_event predicts each next event, masked_event recovers events that
     are masked from those before and after them."""
     pretrain_mask: Annotated[float, Unit("fraction"), Field(gt=0, lt=1)] = 0.15
     """Share of the events that masked_event masks."""
-    next_action_weight: Annotated[float, Unit("multiple of the targets' loss")] = Field(
-        default=0.0, ge=0, le=10
-    )
+    next_action_weight: (
+        Annotated[float, Unit("multiple of the targets' loss"), Field(ge=0, le=10)] | None
+    ) = None
     """Weight of an auxiliary loss while a network over sequences is fitted: at each event it
     predicts the type of the user's next one and whether its category stays the same. At 1 it counts
-    as much as all targets together. 0: none."""
+    as much as all targets together; 0: none. Unset: 0.1 where train.intent asks for targets of a
+    session, else 0."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""
     warm_up: Share = 0.05

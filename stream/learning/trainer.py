@@ -12,7 +12,7 @@ import structlog
 from models.data.dataset import DatasetConfig
 from models.data.timers import TimerRules
 from models.errors import ArtifactError, CheckpointError, DatasetError, TrainingError
-from models.fitting.config import RefreshConfig
+from models.fitting.config import IN_SESSION_PASSES, IN_SESSION_WEIGHT, RefreshConfig
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report
 from models.history import SessionRules
@@ -142,15 +142,22 @@ def fit_of(settings: Settings) -> FitConfig:
     """How networks are fitted."""
     chosen = settings.train
     wishes = {str(name): weight for name, weight in chosen.task_weights.items()}
-    asked = questions(targets_of(settings))
+    targets = targets_of(settings)
+    asked = questions(targets)
+    in_session = any(target.at_events for target in targets)
+    passes, weight = chosen.pretrain_epochs, chosen.next_action_weight
+    if passes is None:
+        passes = IN_SESSION_PASSES if in_session else 0
+    if weight is None:
+        weight = IN_SESSION_WEIGHT if in_session else 0.0
     return FitConfig(
         epochs=chosen.epochs,
         patience=chosen.patience,
         min_gain=chosen.min_gain,
-        pretrain_epochs=chosen.pretrain_epochs,
+        pretrain_epochs=passes,
         pretrain_task=chosen.pretrain_task,
         pretrain_mask=chosen.pretrain_mask,
-        next_action_weight=chosen.next_action_weight,
+        next_action_weight=weight,
         windows=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         schedule=chosen.schedule,

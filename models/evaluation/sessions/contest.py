@@ -25,6 +25,7 @@ from models.evaluation.sessions.latency import scoring_times
 from models.evaluation.sessions.plain_gru import PlainFit, fit_plain_gru
 from models.evaluation.sessions.points import I64, SessionPoints
 from models.fitting.calibrate import fit_platt
+from models.fitting.config import IN_SESSION_PASSES, IN_SESSION_WEIGHT
 from models.fitting.fit import FitConfig
 from models.networks import HIDDEN_SIZE
 from models.training.candidates import Course, fit_candidates
@@ -37,9 +38,17 @@ POSITIONS: Final = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
 """Places in the session, from and to, that are evaluated apart."""
 LEAST_SLICE: Final = 200
 FIT: Final = FitConfig(
-    epochs=8, patience=4, min_gain=0.0, windows=16, learning_rate=4e-3, weight_decay=0.01
+    epochs=8,
+    patience=4,
+    min_gain=0.0,
+    pretrain_epochs=IN_SESSION_PASSES,
+    next_action_weight=IN_SESSION_WEIGHT,
+    windows=16,
+    learning_rate=4e-3,
+    weight_decay=0.01,
 )
-"""Smaller batches than the default: a session has few labels, and steps are what is short."""
+"""Smaller batches than the default: a session has few labels, and steps are what is short.
+Pre-training and auxiliary loss are those of the trainer where it has targets of a session."""
 
 
 @dataclass(frozen=True)

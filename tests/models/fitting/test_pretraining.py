@@ -28,7 +28,9 @@ from models.targets import shop_targets
 from tests.models.shop import CART, DAY, PURCHASE, SEARCH, START, VIEW, carts_log, log_of
 
 TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
-CONFIG = FitConfig(pretrain_epochs=3, windows=8, learning_rate=5e-3, seed=3)
+CONFIG = FitConfig(
+    pretrain_epochs=3, pretrain_task="next_event", windows=8, learning_rate=5e-3, seed=3
+)
 MASKED = replace(CONFIG, pretrain_task="masked_event")
 TASKS = pytest.mark.parametrize("config", [CONFIG, MASKED], ids=["next_event", "masked_event"])
 

@@ -194,7 +194,7 @@ def test_each_architecture_can_be_trained_alone(log: EventLog, architecture: str
     config = replace(CONFIG, candidates=(architecture,), fit=fit)
     found = run(log, config, report=news.append)
     assert found.manifest.architecture == architecture
-    learnt = SelfSupervision("next_event", 1, 0.0, 0.1)
+    learnt = SelfSupervision("masked_event", 1, 0.15, 0.1)
     told = found.manifest.self_supervision
     assert told == (learnt if architecture == "gru" else SelfSupervision())
     assert found.card.self_supervision == told

@@ -48,9 +48,14 @@ def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> N
     assert fit_of(plain).pretrain_epochs == 0
     passes = plain.model_copy(update={"train": TrainSettings(pretrain_epochs=3)})
     assert fit_of(passes).pretrain_epochs == 3
-    chosen = {"pretrain_task": "masked_event", "pretrain_mask": 0.3, "next_action_weight": 0.2}
+    chosen = {"pretrain_task": "next_event", "pretrain_mask": 0.3, "next_action_weight": 0.2}
     fit = fit_of(plain.model_copy(update={"train": TrainSettings(**chosen)}))
     assert {name: getattr(fit, name) for name in chosen} == chosen
+    intent = {"intent": ("purchase",)}
+    unset = {"pretrain_epochs": 0, "next_action_weight": 0}
+    for given, expected in (({}, (0, 0)), (intent, (4, 0.1)), (intent | unset, (0, 0))):
+        fit = fit_of(plain.model_copy(update={"train": TrainSettings(**given)}))
+        assert (fit.pretrain_epochs, fit.next_action_weight) == expected
     train = {"cart_horizon_ms": 2 * DAY_MS, "task_weights": {"churn": 2.0}}
     wished = plain.model_copy(update={"train": TrainSettings(**train)})
     assert [target.name for target in targets_of(wished)] == ["purchase", "churn", "cart"]
