@@ -27,10 +27,10 @@ from models.evaluation.results import F64, Figures, Kind, ModelResult, Slice, Ta
 from models.fitting.batches import Batches
 from models.fitting.fit import FitConfig, Progress, predict_logits
 from models.fitting.linear import fit_logistic
-from models.fitting.recipe import CONVEX, Sample, fit_network
+from models.fitting.recipe import Sample, fit_network
 from models.inputs import features
 from models.log.eventlog import EventLog
-from models.networks import build
+from models.networks import build, convex
 from models.networks.base import Network
 from models.networks.process import PurchaseProcess
 from models.serving.scorer import network_spec
@@ -241,7 +241,7 @@ def fitted_network(
 
     # Nobody needs to say when a convex fit stops, so it learns from those users too. What is known
     # of the histories at the test is known to the process; it uses no label.
-    learnt = points.learnt if name in CONVEX else points.of_slice(TRAIN)
+    learnt = points.learnt if convex(name) else points.of_slice(TRAIN)
     sample = Sample(points.examples, learnt, histories=points.of_slice(VALIDATION))
     with torch.random.fork_rng():
         torch.manual_seed(fit.seed)

@@ -7,7 +7,7 @@ sequences starts from a fitted blend, so that it has only to learn what that lea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 import torch
 
@@ -23,9 +23,6 @@ from models.networks import HIDDEN_SIZE, build
 from models.networks.base import Network, NetworkSpec
 from models.networks.blend import Blend
 from models.networks.sequence import SequenceNetwork
-
-CONVEX: Final = ("logistic", "blend")
-"""Architectures that read the profile only."""
 
 
 @dataclass(frozen=True)

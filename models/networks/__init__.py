@@ -1,33 +1,62 @@
-"""The architectures: one file each, one TorchScript interface (`base.Network`)."""
+"""The architectures: one file each, one TorchScript interface (`base.Network`).
+
+The table below is the one place where an architecture is named. It imports none of them, so that
+the settings can read the names without loading torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import ModelError
-from models.networks.base import Network, NetworkSpec
-from models.networks.blend import Blend
-from models.networks.gru import Gru
-from models.networks.logistic import Logistic
-from models.networks.lru import Lru, LruConfig
-from models.networks.lstm import Lstm
-from models.networks.rhythm import Rhythm
-from models.networks.sequence import SequenceConfig
-from models.networks.transformer import Transformer, TransformerConfig
 
-HIDDEN_SIZE = SequenceConfig.hidden_size
+if TYPE_CHECKING:
+    from models.networks.base import Network, NetworkSpec
 
-ARCHITECTURES: dict[str, Callable[[NetworkSpec, int], Network]] = {
-    "blend": lambda spec, _: Blend(spec),
-    "gru": lambda spec, hidden_size: Gru(spec, SequenceConfig(hidden_size=hidden_size)),
-    "logistic": lambda spec, _: Logistic(spec),
-    "lru": lambda spec, hidden_size: Lru(spec, LruConfig(hidden_size=hidden_size)),
-    "lstm": lambda spec, hidden_size: Lstm(spec, SequenceConfig(hidden_size=hidden_size)),
-    "rhythm": lambda spec, _: Rhythm(spec),
-    "transformer": lambda spec, hidden_size: Transformer(
-        spec, TransformerConfig(hidden_size=hidden_size)
+__all__ = ["ARCHITECTURES", "HIDDEN_SIZE", "Architecture", "build", "convex", "trainable"]
+
+HIDDEN_SIZE: Final = 64
+"""Width of the state of a network over sequences, at most."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where an architecture is, and what training needs to know about it."""
+
+    network: str
+    """Module and class, "module:Class"; the class takes a `NetworkSpec` and a configuration."""
+    config: str | None = None
+    """Module and class of a configuration with `hidden_size`; None: the network has no state."""
+    convex: bool = False
+    """The network reads the profile only: its fit needs no early stopping and no pre-training."""
+    trainable: bool = True
+    """Whether `train.architecture` may name it."""
+
+
+ARCHITECTURES: Final[dict[str, Architecture]] = {
+    "logistic": Architecture("models.networks.logistic:Logistic", convex=True),
+    "blend": Architecture("models.networks.blend:Blend", convex=True),
+    "gru": Architecture("models.networks.gru:Gru", "models.networks.sequence:SequenceConfig"),
+    "lstm": Architecture("models.networks.lstm:Lstm", "models.networks.sequence:SequenceConfig"),
+    "lru": Architecture("models.networks.lru:Lru", "models.networks.lru:LruConfig"),
+    "transformer": Architecture(
+        "models.networks.transformer:Transformer", "models.networks.transformer:TransformerConfig"
     ),
+    "rhythm": Architecture("models.networks.rhythm:Rhythm", trainable=False),
 }
+"""Name -> architecture."""
+
+
+def trainable() -> tuple[str, ...]:
+    """The names that `train.architecture` accepts."""
+    return tuple(name for name, each in ARCHITECTURES.items() if each.trainable)
+
+
+def convex(architecture: str) -> bool:
+    """Whether the named architecture reads the profile only; False where there is no such name."""
+    return architecture in ARCHITECTURES and ARCHITECTURES[architecture].convex
 
 
 def build(architecture: str, spec: NetworkSpec, hidden_size: int = HIDDEN_SIZE) -> Network:
@@ -45,4 +74,15 @@ def build(architecture: str, spec: NetworkSpec, hidden_size: int = HIDDEN_SIZE) 
         raise ModelError(
             f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}"
         )
-    return ARCHITECTURES[architecture](spec, hidden_size)
+    entry = ARCHITECTURES[architecture]
+    network = _load(entry.network)
+    if entry.config is None:
+        made: Network = network(spec)
+    else:
+        made = network(spec, _load(entry.config)(hidden_size=hidden_size))
+    return made
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from models.networks import HIDDEN_SIZE
 from models.networks.base import Network, NetworkSpec, SteadyLinear, silent
 from models.networks.blend import PROCESS_SCALE, Blend
 from models.networks.embeddings import EmbeddingConfig, EventEmbedding
@@ -32,7 +33,7 @@ FINE_FEATURES = 3
 class SequenceConfig:
     """Widths that the architectures share."""
 
-    hidden_size: int = 64
+    hidden_size: int = HIDDEN_SIZE
     """Width of the state, at most; the user record must have room for it."""
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     """Tables of types, items and categories."""

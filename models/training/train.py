@@ -24,10 +24,10 @@ from models.errors import TrainingError
 from models.evaluate import F64
 from models.fitting.config import RefreshConfig
 from models.fitting.fit import FitConfig, Report, predict_probabilities
-from models.fitting.recipe import CONVEX
 from models.log.eventlog import LogParts
 from models.log.names import Catalogue
 from models.monitoring.drift import Reference
+from models.networks import convex
 from models.networks.base import Network
 from models.ranking.train import Earlier, RankConfig, Rankings, rank_next
 from models.serving.artifact import GATED_FILE, Golden, restated, script_bytes, sha256
@@ -355,7 +355,7 @@ def _labels(examples: Examples, column: int) -> F32:
 
 def _self_supervision(architecture: str, fit: FitConfig) -> SelfSupervision:
     """What a fit from the beginning learns without labels; a refresh goes on from one."""
-    if architecture in CONVEX:
+    if convex(architecture):
         return SelfSupervision()
     task = fit.pretrain_task if fit.pretrain_epochs else ""
     return SelfSupervision(

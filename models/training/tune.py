@@ -22,7 +22,8 @@ from models.errors import TrainingError
 from models.fitting.batches import Batches
 from models.fitting.config import SEARCH_SPACE, Choice
 from models.fitting.fit import FitConfig, Progress, stopping_losses
-from models.fitting.recipe import CONVEX, Sample, fit_network
+from models.fitting.recipe import Sample, fit_network
+from models.networks import convex
 from models.serving.scorer import network_spec
 from models.targets import Target
 
@@ -129,7 +130,7 @@ def tune(
 
 def _space(architecture: str, config: FitConfig) -> dict[str, Choice]:
     """What is searched; a penalty that each fit chooses for itself is not."""
-    if architecture in CONVEX:
+    if convex(architecture):
         return {name: SEARCH_SPACE[name] for name in CONVEX_SETTINGS}
     fixed = config.logistic_penalty is not None
     return {n: c for n, c in SEARCH_SPACE.items() if fixed or n not in CONVEX_SETTINGS}

@@ -85,11 +85,11 @@ def demo(
 
 
 def _plan(data: Path | None, format_: Format | None, limit: int | None, wanted: "Wanted") -> "Plan":
-    from stream.demo.plan import BUNDLED, plan_bundled, plan_for
+    from stream.demo.plan import BUNDLED, BUNDLED_FORMAT, plan_bundled, plan_for
 
     if data is not None and format_ is not None:
-        return plan_for(data, format_.value, limit, wanted)
-    return plan_bundled() if limit is None else plan_for(BUNDLED, Format.ONLINE_RETAIL, limit)
+        return plan_for(data, str(format_), limit, wanted)
+    return plan_bundled() if limit is None else plan_for(BUNDLED, BUNDLED_FORMAT, limit)
 
 
 def _check_writable(path: Path | None) -> None:

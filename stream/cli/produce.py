@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,20 +16,17 @@ from stream.cli.options import (
     read_settings,
     wanted,
 )
+from stream.replay.formats import FORMATS
 from stream.replay.report import Report
 
 app = typer.Typer()
 
 
-class Format(StrEnum):
-    """The formats; a test compares them with the adapters."""
-
-    TAOBAO = "taobao"
-    REES46 = "rees46"
-    RETAILROCKET = "retailrocket"
-    OTTO = "otto"
-    ONLINE_RETAIL = "online-retail"
-    JSONL = "jsonl"
+if TYPE_CHECKING:
+    Format = str
+else:
+    # The choices of --format are the table's.
+    Format = StrEnum("Format", {name: name for name in FORMATS})
 
 
 class Order(StrEnum):
@@ -90,7 +87,7 @@ def produce(
     report = Report()
     rows = read_rows(
         file,
-        format_.value,
+        str(format_),
         report,
         order=order.value,
         since=low,

@@ -1,11 +1,12 @@
 """The sections of the settings about learning: training, evidence, the gate, outcomes."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from models.fitting.config import Precision, PretrainTask, Schedule
+from models.networks import trainable
 from schemas.events import MAX_PRICE
 from stream.config.durations import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Millis
 from stream.config.secure_settings import Section
@@ -16,6 +17,11 @@ Share = Annotated[float, Unit("fraction"), Field(ge=0, le=1)]
 CHURN_HORIZON_MS = 30 * DAY_MS
 NONE = "none"
 """Stands for a target that is not predicted: files of settings have no word for it."""
+if TYPE_CHECKING:
+    ArchitectureName = str
+else:
+    # The table of architectures has the names.
+    ArchitectureName = Literal[trainable()]
 Optional = Annotated[Millis | None, BeforeValidator(lambda value: None if value == NONE else value)]
 
 MAX_BINS = 32
@@ -71,7 +77,7 @@ class TrainSettings(Section):
     ] = Field(default_factory=dict)
     """How much each target counts while a network over sequences learns, 1 where it is not named;
     empty: by the targets' uncertainty. The bins of a wait count as one."""
-    architecture: Literal["logistic", "blend", "gru", "lstm", "lru", "transformer"] = "gru"
+    architecture: ArchitectureName = "gru"
     """The model that is learnt: a logistic regression, one that also has a purchase process as
     an input (blend), or a network over sequences (the others)."""
     epochs: Annotated[int, Unit("epochs")] = Field(default=20, ge=1)

@@ -16,17 +16,12 @@ from schemas.events import Event
 from schemas.times import time_fault, unit_of
 from stream.replay.adapter import AS_FOUND, Adapter, Kind, Rejected, Wanted
 from stream.replay.errors import ReplayError
-from stream.replay.jsonl import JsonLines
+from stream.replay.formats import FORMATS, adapter_of
 from stream.replay.lines import first_line
-from stream.replay.online_retail import OnlineRetail
 from stream.replay.order import MEMORY_BYTES, Row, in_time_order
-from stream.replay.otto import Otto
-from stream.replay.rees46 import Rees46
 from stream.replay.report import Report
-from stream.replay.retailrocket import RetailRocket
-from stream.replay.taobao import Taobao
 
-__all__ = ["ADAPTERS", "Order", "adapter_of", "parse_moment", "read_events", "read_rows"]
+__all__ = ["Order", "parse_moment", "read_events", "read_rows"]
 
 Order = Literal["time", "file"]
 
@@ -35,26 +30,11 @@ class _Time(msgspec.Struct):
     event_time: int
 
 
-ADAPTERS: Final[dict[str, Adapter]] = {
-    adapter.name: adapter
-    for adapter in (Taobao(), Rees46(), RetailRocket(), Otto(), OnlineRetail(), JsonLines())
-}
-"""`--format` -> adapter."""
+PARQUET: Final = "online-retail"
+"""The format that may also be a Parquet file."""
 _SECONDS_BELOW: Final = 100_000_000_000
 """A bare number below this (the year 5138) is seconds; in milliseconds it would be 1973."""
 _SYNTAX: Final = frozenset({"truncated", "malformed", "not_utf8"})
-
-
-def adapter_of(name: str) -> Adapter:
-    """Return the adapter of a format.
-
-    Raises:
-        ReplayError: there is none; names those there are.
-    """
-    try:
-        return ADAPTERS[name]
-    except KeyError:
-        raise ReplayError(f"unknown format {name!r}: choose from {', '.join(ADAPTERS)}") from None
 
 
 def parse_moment(text: str) -> int:
@@ -104,7 +84,7 @@ def read_rows(
 
     Args:
         path: the file.
-        format_name: a key of `ADAPTERS`.
+        format_name: a key of `FORMATS`.
         report: takes the counts; complete when the iterator is exhausted.
         order: by event time, ties as histories keep them (lines of one order often share a time,
             and inserting each before its predecessors is slow), or as in the file.
@@ -149,12 +129,12 @@ def _check_format(adapter: Adapter, path: Path) -> None:
     Raises:
         ReplayError: it is; names that format.
     """
-    if path.suffix.lower() == ".parquet" and adapter.name == OnlineRetail.name:
+    if path.suffix.lower() == ".parquet" and adapter.name == PARQUET:
         return
     line = first_line(path)
     if adapter.fits(line):
         return
-    other = next((each.name for each in ADAPTERS.values() if each.fits(line)), None)
+    other = next((name for name in FORMATS if adapter_of(name).fits(line)), None)
     if other is not None:
         raise ReplayError(f"{path}, line 1: not {adapter.name} but {other}: pass --format {other}")
 

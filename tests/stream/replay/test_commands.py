@@ -5,7 +5,8 @@ import pytest
 
 from stream.cli.main import main
 from stream.cli.produce import Format
-from stream.replay.source import ADAPTERS, read_events
+from stream.replay.formats import FORMATS
+from stream.replay.source import read_events
 from stream.simulate.truth_file import load_truth
 from tests.stream.kafka_tools import create_topics, end_offsets, unique
 from tests.stream.replay.files import ROOT, TAOBAO, needs_taobao
@@ -25,7 +26,7 @@ async def target(kafka):
 
 
 def test_formats_are_the_adapters():
-    assert [format_.value for format_ in Format] == list(ADAPTERS)
+    assert [str(format_) for format_ in Format] == list(FORMATS)
 
 
 @needs_taobao

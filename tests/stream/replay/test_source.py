@@ -3,8 +3,9 @@ import json
 import pytest
 
 from stream.replay.errors import ReplayError
+from stream.replay.formats import FORMATS, adapter_of
 from stream.replay.report import Report
-from stream.replay.source import ADAPTERS, adapter_of, parse_moment, read_events, read_rows
+from stream.replay.source import parse_moment, read_events, read_rows
 from tests.stream.replay.files import reasons, replayed
 
 NEEDED = "milliseconds since 1970 are needed"
@@ -84,7 +85,7 @@ def test_unknown_format_and_missing_file(tmp_path):
         read_rows(tmp_path, "csv", Report())
     with pytest.raises(ReplayError, match="no such file"):
         read_rows(tmp_path / "x", "taobao", Report())
-    assert all(adapter_of(name).name == name for name in ADAPTERS)
+    assert all(adapter_of(name).name == name for name in FORMATS)
 
 
 @pytest.mark.parametrize(
