@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from schemas.extras import EXTRAS, MissingExtra, missing, need
 from stream.cli.program import command_modules
@@ -239,6 +240,17 @@ def test_base_dependencies_are_what_a_worker_imports():
     owners = packages_distributions()
     used = {canonicalize_name(owner) for module in others for owner in owners[module]}
     assert used == names(PROJECT["dependencies"])
+
+
+@pytest.mark.parametrize("name", ["aiokafka", "faust-streaming", "mode-streaming"])
+def test_where_private_attributes_are_used_versions_are_bounded(name):
+    (bounds,) = (
+        asked.specifier for asked in map(Requirement, PROJECT["dependencies"]) if asked.name == name
+    )
+    installed = Version(version(name))
+    assert installed in bounds
+    following = f"{installed.major}.{installed.minor + 1}"
+    assert following not in bounds
 
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 
 from stream.errors import ClusterUnreachable, StreamError
+from stream.kafka.aiokafka_private import client_of, end_fetches
 from stream.kafka.batches import install
 from stream.kafka.unheard import hear_out
 
@@ -53,24 +54,8 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop within a bound, also one that was never started; a second call does nothing."""
-    await end_fetches(consumer)
-    await _closed(consumer.stop(), consumer._client)  # noqa: SLF001
-
-
-async def end_fetches(consumer: AIOKafkaConsumer) -> None:
-    """End what a consumer fetches; call it before `stop`.
-
-    aiokafka cancels its requests when it stops, awaits each, and lets the cancellation of one that
-    waits for its next try out of `stop`: the caller seems to be cancelled, the client stays open.
-    """
-    fetcher = consumer._fetcher  # noqa: SLF001
-    if fetcher is None:
-        return
-    tasks = {fetcher._fetch_task, *fetcher._pending_tasks}  # noqa: SLF001
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
-    fetcher._pending_tasks.clear()  # noqa: SLF001
+    await end_fetches(consumer, STOP_TIMEOUT_S)
+    await _closed(consumer.stop(), client_of(consumer))
 
 
 async def _closed(stopping: Awaitable[None], client: AIOKafkaClient) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
-    ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -19,6 +18,7 @@ from aiokafka.errors import (
 )
 
 from stream.errors import ClusterUnreachable, OffsetError
+from stream.kafka.aiokafka_private import check_usable, subscription_of
 from stream.kafka.clients import failure_of
 from stream.kafka.offsets import log_lost
 from stream.kafka.pace import Pace
@@ -104,10 +104,8 @@ class Fetching:
             KafkaError: the broker refuses.
             LogUnreadable: a batch is damaged, or cannot be decompressed.
         """
-        consumer, subscription = self._consumer, self._consumer._subscription  # noqa: SLF001
-        if consumer._closed:  # noqa: SLF001
-            raise ConsumerStoppedError
-        consumer._coordinator.check_errors()  # noqa: SLF001
+        consumer, subscription = self._consumer, subscription_of(self._consumer)
+        check_usable(consumer)
         if subscription.reassignment_in_progress:
             # What was fetched may belong to somebody else in a moment.
             await asyncio.wait([subscription.wait_for_assignment()], timeout=wait_ms / 1000)
@@ -128,7 +126,7 @@ class Fetching:
         self._rests.pop(tp, None)
 
     def _collect(self, wanted: Collection[TopicPartition], limit: int) -> list[MicroBatch]:
-        subscription = self._consumer._subscription.subscription  # noqa: SLF001
+        subscription = subscription_of(self._consumer).subscription
         assignment = None if subscription is None else subscription.assignment
         for tp in [tp for tp, rest in self._rests.items() if rest.assignment is not assignment]:
             del self._rests[tp]

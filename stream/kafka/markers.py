@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.errors import ClusterUnreachable
+from stream.kafka.aiokafka_private import producer_identity, transactional_id_of
 from stream.kafka.clients import stop_producer
 from stream.kafka.transactions import (
     Outcome,
@@ -132,7 +133,7 @@ async def waiting_partitions(
     client = producer.client
     there = await existing(client, partitions)
     open_ones = await patiently(client, lambda: unstable(client, there), _ANSWER_S)
-    producer_id = producer._txn_manager.producer_id  # noqa: SLF001
+    producer_id, _ = producer_identity(producer)
     return await patiently(client, lambda: undecided(client, producer_id, open_ones), _ANSWER_S)
 
 
@@ -184,7 +185,7 @@ async def arrived(producer: AIOKafkaProducer, written: Written) -> None:
                 continue
             if await _on_its_way(producer):
                 continue
-            producer_id = producer._txn_manager.producer_id  # noqa: SLF001
+            producer_id, _ = producer_identity(producer)
             open_ones = await undecided(client, producer_id, written)
         except KafkaError as error:
             if not error.retriable:
@@ -208,7 +209,9 @@ async def arrived(producer: AIOKafkaProducer, written: Written) -> None:
 
 async def _on_its_way(producer: AIOKafkaProducer) -> bool:
     """Whether the coordinator still has markers to write."""
-    transactional_id = producer._txn_manager.transactional_id  # noqa: SLF001
+    transactional_id = transactional_id_of(producer)
+    if transactional_id is None:
+        return False
     last = await last_transaction(producer.client, transactional_id)
     return last is not None and last.state == "PrepareCommit"
 

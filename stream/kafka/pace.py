@@ -9,9 +9,11 @@ at once.
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer
+
+from stream.kafka.aiokafka_private import set_gathering
 
 FETCH_WAIT_MS: Final = 50
 """How long the broker may hold an empty fetch back. One fetch is on its way at a time, so this is
@@ -45,7 +47,7 @@ class Pace:
             return
         often = self._count / seconds >= _OFTEN_PER_S
         self._since, self._count = now, 0
-        fetcher: Any = self._consumer._fetcher  # noqa: SLF001  # its numbers go into each request
-        if fetcher is not None:
-            fetcher._fetch_min_bytes = GATHER_BYTES if often else 1  # noqa: SLF001
-            fetcher._fetch_max_wait_ms = GATHER_MS if often else FETCH_WAIT_MS  # noqa: SLF001
+        if often:
+            set_gathering(self._consumer, GATHER_BYTES, GATHER_MS)
+        else:
+            set_gathering(self._consumer, 1, FETCH_WAIT_MS)

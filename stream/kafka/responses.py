@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
+from stream.kafka.aiokafka_private import fetch_waiter, is_passed_over, take_fetched
 from stream.kafka.batches import batch_end, unreadable
 from stream.kafka.decompressing import MAGIC, CodecError, is_sound, plain_batch
 from stream.kernels.batches import COUNT_AT, COUNT_END, Places, find_records
@@ -101,20 +102,9 @@ class Response:
             end = batch_end(view, begin)
             if not _is_sound(batch, view[begin:end]):
                 raise self._damaged(batch)
-            if batch.producer_id is None or not self._is_passed_over(batch):
+            if batch.producer_id is None or not is_passed_over(self.aborted, batch):
                 yield batch, begin, end
             begin = end
-
-    def _is_passed_over(self, batch: Any) -> bool:
-        """Whether a batch is a transaction's marker or belongs to an aborted one."""
-        state = self.aborted
-        state._consume_aborted_up_to(batch.base_offset)  # noqa: SLF001
-        producers = state._aborted_producers  # noqa: SLF001
-        if batch.is_control_batch:
-            if state._contains_abort_marker(batch):  # noqa: SLF001
-                producers.discard(batch.producer_id)
-            return True
-        return bool(batch.is_transactional and batch.producer_id in producers)
 
     def _damaged(self, batch: Any) -> Exception:
         return unreadable(self.tp, batch.base_offset, CorruptRecordException())
@@ -167,29 +157,10 @@ def take_response(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Response | 
     Raises:
         KafkaError: the broker refused.
     """
-    fetcher: Any = consumer._fetcher  # noqa: SLF001
-    found = fetcher._records.pop(tp, None)  # noqa: SLF001
+    found = take_fetched(consumer, tp)
     if found is None:
         return None
-    try:
-        if not isinstance(found, FetchResult):
-            found.check_raise()
-            return None
-        if not found.check_assignment(tp):
-            return None
-        parts: Any = found._partition_records  # noqa: SLF001
-        start, memory, batches = parts.next_fetch_offset, parts._records, []  # noqa: SLF001
-        while memory.has_next():
-            batches.append(memory.next_batch())
-        # Points back at `parts`: kept, the bytes would stay until the collector comes.
-        parts._records_iterator = None  # noqa: SLF001
-        if not batches:
-            return None
-        end = batches[-1].next_offset
-        found._assignment.state_value(tp).consumed_to(end)  # noqa: SLF001
-        return Response(tp, batches, memory.data, start, end, parts)
-    finally:
-        fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
+    return Response(tp, found.batches, found.data, found.start, found.end, found.transactions)
 
 
 async def wait_for_response(consumer: AIOKafkaConsumer, seconds: float) -> None:
@@ -198,7 +169,7 @@ async def wait_for_response(consumer: AIOKafkaConsumer, seconds: float) -> None:
     Raises:
         KafkaError: the group's coordinator refused.
     """
-    waiter: asyncio.Future[None] = consumer._fetcher._create_fetch_waiter()  # noqa: SLF001
+    waiter = fetch_waiter(consumer)
     done, _ = await asyncio.wait({waiter}, timeout=seconds)
     if done:
         waiter.result()

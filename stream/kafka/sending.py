@@ -14,6 +14,7 @@ from aiokafka.errors import (
 )
 
 from stream.errors import ClockRefused, CommitError, RecordTooLarge
+from stream.kafka.aiokafka_private import transaction_outcome, transactional_id_of
 from stream.kafka.batch import batches_of
 from stream.kafka.clock import clock_is_wrong
 from stream.kafka.unheard import heard
@@ -38,8 +39,7 @@ async def send_records(
         CommitError: it does not tell where the records lie.
     """
     parts = records.packed() if isinstance(records, Messages) else [Packed.of(records)]
-    manager = producer._txn_manager  # noqa: SLF001
-    transactional = manager is not None and manager.transactional_id is not None
+    transactional = transactional_id_of(producer) is not None
     deliveries: list[tuple[asyncio.Future[Any], int]] = []
     now = time.time_ns() // 1_000_000
     for batch in batches_of(parts, now, MAX_BATCH_BYTES, transactional=transactional):
@@ -86,10 +86,9 @@ def reason_of(producer: AIOKafkaProducer, error: BaseException) -> BaseException
     aiokafka learns between two steps that a producer is fenced, keeps that as the outcome of its
     transaction, and refuses the next step because the transaction is no longer open.
     """
-    manager = producer._txn_manager  # noqa: SLF001
-    if not isinstance(error, REFUSED) or manager is None:
+    if not isinstance(error, REFUSED):
         return error
-    outcome = manager._transaction_waiter  # noqa: SLF001
+    outcome = transaction_outcome(producer)
     if outcome is None or not outcome.done() or outcome.cancelled():
         return error
     return outcome.exception() or error

@@ -12,6 +12,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
 from stream.errors import BrokerError
+from stream.kafka.aiokafka_private import client_of
 from stream.kafka.clients import stop_consumer
 from stream.kafka.diagnosis import unusable
 from stream.kafka.merging import Merge
@@ -63,7 +64,7 @@ class Tail:
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the ids that topics have now, of those that exist."""
-        return await ask_topic_ids(self._consumer._client, topics)  # noqa: SLF001
+        return await ask_topic_ids(client_of(self._consumer), topics)
 
     async def seek_to_end(self, topic: str) -> None:
         """Pass over what a topic holds now."""

@@ -25,6 +25,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 
+from stream.kafka.aiokafka_private import track_topic, will_mark
 from stream.kafka.protocol import DescribeProducers, DescribeTransactions, Partitions
 
 ANSWER_MS: Final = 10_000
@@ -160,7 +161,7 @@ async def existing(
     """Return those of the partitions that exist, and learn their leaders."""
     asked = list(partitions)
     for tp in asked:
-        client._topics.add(tp.topic)  # noqa: SLF001  # `add_topic` asks once for each topic
+        track_topic(client, tp.topic)
     await client.force_metadata_update()
     known = client.cluster.partitions_for_topic
     return [tp for tp in asked if tp.partition in (known(tp.topic) or ())]
@@ -242,10 +243,9 @@ async def write_markers(
     Raises:
         KafkaError: it failed.
     """
-    manager = producer._txn_manager  # noqa: SLF001  # aiokafka adds partitions with records only
     await producer.begin_transaction()
     for tp in partitions:
-        manager.maybe_add_partition_to_txn(tp)
+        will_mark(producer, tp)
     if outcome is Outcome.COMMITTED:
         await producer.commit_transaction()
     else:

@@ -19,24 +19,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
 )
-from aiokafka.protocol.group import LeaveGroupRequest
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage, Message
 from faust.types.events import EventT
-from mode import Service
 from mode.types import ServiceT
 
 from stream.config.settings import Settings
 from stream.faults import async_stage
-from stream.kafka.clients import end_fetches
+from stream.kafka.aiokafka_private import client_of, end_fetches, leave_group, subscription_of
+from stream.kafka.clients import STOP_TIMEOUT_S
+from stream.kafka.faust_private import is_stopped
 from stream.kafka.fetching import Fetching, MicroBatch
 from stream.kafka.pace import FETCH_WAIT_MS
 from stream.kafka.topic_ids import ask_topic_ids
@@ -132,14 +131,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_thread_stop(self) -> None:
         """Leave the group, which aiokafka does not do for a member with an instance id."""
-        coordinator = self._consumer._coordinator if self._consumer else None  # noqa: SLF001
-        if isinstance(coordinator, GroupCoordinator) and coordinator.generation > 0:
-            leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+        if self._consumer is not None:
             with contextlib.suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_S):
-                    await coordinator._send_req(leave)  # noqa: SLF001
-        if self._consumer is not None:
-            await end_fetches(self._consumer)
+                    await leave_group(self._consumer)
+            await end_fetches(self._consumer, STOP_TIMEOUT_S)
         await super().on_thread_stop()
 
     async def in_thread(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -166,7 +162,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _positioned(self, wanted: Collection[TopicPartition]) -> list[TopicPartition]:
         """Of these, the partitions that are assigned and know from where to read."""
-        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        subscription = subscription_of(self._ensure_consumer()).subscription
         if subscription is None or subscription.assignment is None:
             return []
         states = subscription.assignment
@@ -199,7 +195,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Ask the broker for the topics' partitions now."""
 
         async def ask() -> None:
-            await self._ensure_consumer()._client.force_metadata_update()  # noqa: SLF001
+            await client_of(self._ensure_consumer()).force_metadata_update()
 
         await self.in_thread(ask())
 
@@ -209,7 +205,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         Raises:
             KafkaError: no broker answers.
         """
-        client = self._ensure_consumer()._client  # noqa: SLF001
+        client = client_of(self._ensure_consumer())
         return await self.in_thread(ask_topic_ids(client, topics))
 
     def partition_count(self, topic: str) -> int:
@@ -289,9 +285,8 @@ class BatchConsumer(driver.Consumer):
                 yield TP(*batch.tp), self._message(batch)
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
-        stopping = [cast("Service", self)._stopped, cast("Service", fetcher)._stopped]  # noqa: SLF001
         try:
-            while not any(event.is_set() for event in stopping):
+            while not is_stopped(self) and not is_stopped(fetcher):
                 if not self.flow_active:
                     await _wait(self.can_resume_flow, _POLL_MS / 1000)
                     continue

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from stream.kafka.aiokafka_private import kept_futures, sender_of
+
 
 def heard(delivery: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
     """Return a delivery whose failure counts as looked at, whoever waits for it or does not."""
@@ -23,29 +25,18 @@ def hear_out(producer: AIOKafkaProducer) -> None:
     Call it when the producer has failed, and once more when it is stopped: what is done by then is
     looked at, what is left running is heard when it ends.
     """
-    for future in _kept(producer):
+    for future in kept_futures(producer):
         if future.done():
             _look(future)
     for task in _left_running(producer):
         heard(task)
 
 
-def _kept(producer: AIOKafkaProducer) -> Iterator["asyncio.Future[Any]"]:
-    manager = producer._txn_manager  # noqa: SLF001
-    waiter = None if manager is None else manager._transaction_waiter  # noqa: SLF001
-    if waiter is not None:
-        yield waiter
-    for batches in producer._message_accumulator._batches.values():  # noqa: SLF001
-        for batch in batches:
-            yield batch.future
-            yield batch._drain_waiter  # noqa: SLF001
-
-
 def _left_running(producer: AIOKafkaProducer) -> Iterator["asyncio.Task[Any]"]:
     """Requests that wait to be repeated while the loop that sent them has ended with an error."""
     for task in asyncio.all_tasks():
         frame = getattr(task.get_coro(), "cr_frame", None)
-        if frame is not None and frame.f_locals.get("self") is producer._sender:  # noqa: SLF001
+        if frame is not None and frame.f_locals.get("self") is sender_of(producer):
             yield task
 
 

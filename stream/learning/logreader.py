@@ -27,6 +27,7 @@ from schemas.events import Event
 from stream.config.rates import rates_of
 from stream.config.settings import Settings
 from stream.errors import TopicReplaced, TrainerError
+from stream.kafka.aiokafka_private import client_of
 from stream.kafka.clients import stop_consumer
 from stream.kafka.diagnosis import why
 from stream.kafka.erased import read_erased
@@ -152,7 +153,7 @@ class KafkaLog:
 
     async def _check_topic(self, consumer: AIOKafkaConsumer) -> None:
         topic, known = self._settings.topics.events, self._topic_id
-        found = await ask_topic_ids(consumer._client, [topic])  # noqa: SLF001
+        found = await ask_topic_ids(client_of(consumer), [topic])
         self._topic_id = found.get(topic, known)
         if known and self._topic_id != known:
             self._topic_id = known

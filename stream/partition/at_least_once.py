@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.faults import stage
+from stream.kafka.aiokafka_private import producer_identity, take_identity
 from stream.kafka.clients import STOP_TIMEOUT_S, stop_producer
 from stream.kafka.sending import all_of, send_records
 from stream.partition.commit import OneProducer
@@ -56,13 +57,11 @@ class AtLeastOnce(OneProducer):
     async def started(self, started: list[AIOKafkaProducer]) -> AIOKafkaProducer:
         """See `OneProducer.started`."""
         owner = await self.transactional(started)
-        identity = owner._txn_manager  # noqa: SLF001  # aiokafka has no other way to learn it
+        identity = producer_identity(owner)
         await stop_producer(owner)
         producer = AIOKafkaProducer(enable_idempotence=True, **self.options)
         started.append(producer)
-        producer._txn_manager.set_pid_and_epoch(  # noqa: SLF001
-            identity.producer_id, identity.producer_epoch
-        )
+        take_identity(producer, identity)
         await producer.start()
         await send_records(producer, self.changelog, self.source.partition, [(FENCE_KEY, b"")])
         return producer

@@ -27,6 +27,7 @@ from stream.errors import (
     CommitFenced,
     TransactionUndecided,
 )
+from stream.kafka.aiokafka_private import transactional_id_of
 from stream.kafka.clients import failure_of, stop_producer
 from stream.kafka.clock import clock_is_wrong
 from stream.kafka.markers import TRANSACTION_TIMEOUT_MS, decide, take_over
@@ -188,8 +189,8 @@ class OneProducer:
         if not left or producer is None:
             return
         begin = left.get(TopicPartition(self.changelog, self.source.partition))
-        manager = producer._txn_manager  # noqa: SLF001  # at least once has no transactions
-        if manager.transactional_id is None or begin is None or changelog_offset < begin:
+        # At least once has no transactions.
+        if transactional_id_of(producer) is None or begin is None or changelog_offset < begin:
             places = sorted(f"{tp.topic}-{tp.partition} at {at}" for tp, at in left.items())
             raise TransactionUndecided(
                 f"{self._where}: the last transaction of {self._transactional_id} has no marker in"

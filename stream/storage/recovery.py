@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from stream.errors import LogUnreadable, RecoveryError
 from stream.faults import stage
 from stream.health.vitals import Progress
+from stream.kafka.aiokafka_private import client_of
 from stream.kafka.clients import failure_of, stop_consumer
 from stream.kafka.responses import Part, Response
 from stream.kafka.transactions import patiently, stable_ends, unstable
@@ -144,7 +145,7 @@ async def _check_decided(consumer: AIOKafkaConsumer, changelog: TopicPartition) 
     Raises:
         RecoveryError: one of a producer that is gone does.
     """
-    client = consumer._client  # noqa: SLF001
+    client = client_of(consumer)
     if await patiently(client, lambda: unstable(client, [changelog]), STALL_TIMEOUT_S):
         where = f"{changelog.topic}-{changelog.partition}"
         end = (await stable_ends(client, [changelog]))[changelog]

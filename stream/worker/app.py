@@ -12,6 +12,7 @@ from yarl import URL
 
 from stream.config.settings import Settings
 from stream.faults import stage
+from stream.kafka.faust_private import has_actor
 from stream.kafka.fetching import MicroBatch
 from stream.kafka.transport import BatchConsumer, BatchSchema, BatchTransport
 from stream.partition.assignment import Assignment
@@ -77,10 +78,7 @@ class WorkerApp(faust.App):
     @property
     def agents_alive(self) -> bool:
         """Whether every agent has a running actor; Faust says nothing of one that just ends."""
-        return all(
-            any(actor.actor_task and not actor.actor_task.done() for actor in list(agent._actors))  # noqa: SLF001
-            for agent in cast("Any", list(self.agents.values()))
-        )
+        return all(has_actor(agent) for agent in list(self.agents.values()))
 
     def acknowledge(self, batch: MicroBatch) -> None:
         """Tell Faust that a batch is done with."""
