@@ -1,6 +1,7 @@
 """A plain install is what a worker needs; what needs more names the extra that it lacks."""
 
 import ast
+import asyncio
 import json
 import re
 import subprocess
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import grimp
 import pytest
+from aiokafka import AIOKafkaConsumer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from schemas.extras import EXTRAS, MissingExtra, missing, need
 from stream.cli.program import command_modules
+from stream.kafka.clients import stop_consumer
+from tests.patience import PATIENCE_S
+from tests.stream.kafka_tools import unique
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schemas", "models", "stream")
@@ -101,7 +106,10 @@ told = []
 for arguments in asked["commands"]:
     out, err = io.StringIO(), io.StringIO()
     status = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.ExitStack() as kept:
+        if not asked["shown"]:
+            kept.enter_context(contextlib.redirect_stdout(out))
+            kept.enter_context(contextlib.redirect_stderr(err))
         try:
             main(arguments)
         except SystemExit as ended:
@@ -112,16 +120,18 @@ json.dump(told, sys.stdout)
 """What runs in a process of its own, as if only the base dependencies were installed."""
 
 
+def asking(modules: list[str], commands: list[list[str]], *, shown: bool = False) -> str:
+    """What PLAIN reads; `shown`: what the commands write is not kept but written."""
+    known = [*PACKAGES, *modules_of(closure(PROJECT["dependencies"]))]
+    asked = {"known": known, "modules": modules, "commands": commands, "shown": shown}
+    return json.dumps(asked)
+
+
 def in_plain_install(modules: list[str], commands: list[list[str]]) -> list[tuple[int, str, str]]:
     """Import modules, then run commands; their exit statuses, output and error output."""
-    asked = {
-        "known": [*PACKAGES, *modules_of(closure(PROJECT["dependencies"]))],
-        "modules": modules,
-        "commands": commands,
-    }
     done = subprocess.run(
         [sys.executable, "-c", PLAIN],
-        input=json.dumps(asked),
+        input=asking(modules, commands),
         capture_output=True,
         text=True,
         check=False,
@@ -195,6 +205,60 @@ def test_a_plain_install_has_all_commands_of_a_worker(tmp_path):
         assert "intentstream broker start" in err, (arguments, err)
     assert [status for status, *_ in told[8:]] == [0, 0], told[8:]
     assert len(events.read_text(encoding="utf-8").splitlines()) > 900
+
+
+@pytest.mark.kafka
+def test_a_plain_install_scores_events(kafka, tmp_path):
+    app_id = unique("plain")
+    names = ("events", "propensity", "churn", "late", "dead_letter")
+    topics = {name: f"{app_id}.{name}" for name in names}
+    config = tmp_path / "settings.toml"
+    lines = [f'{name} = "{topic}"' for name, topic in topics.items()]
+    config.write_text("\n".join([f'app_id = "{app_id}"', "[topics]", "partitions = 1", *lines]))
+    events = tmp_path / "events.jsonl"
+    place = ["--config", str(config), "--bootstrap-servers", kafka.bootstrap_servers]
+    place += ["--data-dir", str(tmp_path)]
+    told = in_plain_install(
+        [],
+        [
+            ["topics", "create", *place],
+            ["simulate", "--events", "300", "--users", "20", "--out", str(events), *place],
+            ["produce", str(events), "--format", "jsonl", *place],
+        ],
+    )
+    assert [status for status, *_ in told] == [0, 0, 0], told
+    log = tmp_path / "worker.log"
+    with log.open("w") as lines_of_log:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", PLAIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=lines_of_log,
+            text=True,
+        )
+        try:
+            worker.stdin.write(asking([], [["worker", *place]], shown=True))
+            worker.stdin.close()
+            prediction = asyncio.run(first_of(kafka.bootstrap_servers, topics["propensity"]))
+        finally:
+            worker.terminate()
+            ended = worker.wait(PATIENCE_S)
+    assert prediction["user_id"].startswith("u"), log.read_text()
+    assert ended == 0, log.read_text()  # and PLAIN got to its end
+
+
+async def first_of(bootstrap_servers: str, topic: str) -> dict[str, object]:
+    """The first message of a topic."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest"
+    )
+    try:
+        await consumer.start()
+        async with asyncio.timeout(PATIENCE_S):
+            found: dict[str, object] = json.loads((await consumer.getone()).value)
+            return found
+    finally:
+        await stop_consumer(consumer)
 
 
 def test_commands_name_the_extra_that_they_lack(tmp_path):
