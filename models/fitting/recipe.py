@@ -6,9 +6,10 @@ sequences starts from a fitted blend, so that it has only to learn what that lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
+import numpy as np
 import torch
 
 from models.data.dataset import F32, Examples, Index
@@ -24,6 +25,10 @@ from models.networks.base import Network, NetworkSpec
 from models.networks.blend import Blend
 from models.networks.sequence import SequenceNetwork
 
+OLDEST: Final = 0.25
+"""Weight of the oldest example of a fit, where the newest has 1: the half-life is half the time
+that the examples span."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -38,9 +43,9 @@ class Sample:
 
     @classmethod
     def of_training(cls, examples: Examples, config: FitConfig) -> Self:
-        """The training slice, with as many of its negatives as `config` wants."""
+        """The training slice, with as many of its negatives as `config` wants, aged."""
         train = examples.of_slice(TRAIN)
-        return cls(*sample_negatives(examples, train, config.negatives, config.seed))
+        return cls(*sample_negatives(aged(examples, train), train, config.negatives, config.seed))
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,21 @@ class Fitted:
     """L2 penalty of the linear part, per target [K]."""
     epochs: int = 0
     """Passes over the points that the weights over sequences have learnt for."""
+
+
+def aged(examples: Examples, points: Index) -> Examples:
+    """The examples, with `points` weighing less the older they are, because a shop changes.
+
+    The weight falls exponentially from 1 at the newest of `points` to `OLDEST` at the oldest, so a
+    log of days and one of years are treated alike. Other points keep their weights.
+    """
+    if not len(points):
+        return examples
+    now = examples.now[points]
+    age = (now.max() - now) / max(int(now.max() - now.min()), 1)
+    weight = examples.weight.copy()
+    weight[points] *= (OLDEST**age).astype(np.float32)
+    return replace(examples, weight=weight)
 
 
 def fit_network(
@@ -67,6 +87,7 @@ def fit_network(
     group: Group = SINGLE,
     checkpoint: Checkpoint | None = None,
     like: Fitted | None = None,
+    start: Fitted | None = None,
 ) -> Fitted:
     """Make and fit a network; weights are drawn from torch's generator as it stands.
 
@@ -82,6 +103,8 @@ def fit_network(
         group: the processes that fit it together.
         checkpoint: where a fit over sequences is kept, so that it can go on.
         like: a fit whose penalties and epochs are taken over; `stopping` then chooses nothing.
+        start: the blend from which a network over sequences starts, fitted to `sample`; None: it is
+            fitted here.
 
     Raises:
         ModelError: there is no such architecture.
@@ -100,7 +123,10 @@ def fit_network(
                 network, examples, points, config, shift, stopping=stopping, penalties=given
             ),
         )
-    blend, penalties = _blend(spec, sample, stopping, config, given)
+    if start is not None and isinstance(start.network, Blend):
+        blend, penalties = start.network, start.penalties
+    else:
+        blend, penalties = _blend(spec, sample, stopping, config, given)
     network.start_from(blend)
     # It is the best line already; what is moved beside the states only learns by heart.
     network.direct.requires_grad_(False)

@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from models.data.dataset import F32, Examples, Index, weights_of
+from models.data.dataset import F32, Examples, Index
 from models.data.spend import figures_of
 from models.data.split import CALIBRATION, STOPPING, TRAIN, VALIDATION
 from models.devices import pick_device
 from models.evaluate import F64
 from models.fitting.batches import Batches
-from models.fitting.calibrate import Platt, fit_platt
+from models.fitting.calibrate import SLOPE_POINTS, Platt, fit_platt
 from models.fitting.checkpoint import Checkpoint
 from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
@@ -32,6 +32,7 @@ from models.networks import ARCHITECTURES
 from models.networks.base import Network
 from models.networks.next_head import NextHead
 from models.networks.sequence import SequenceNetwork
+from models.populations import user_weights
 from models.serving.scorer import network_spec
 from models.targets import Target, questions
 
@@ -127,6 +128,7 @@ def fit_candidates(
     spec = network_spec(targets)
     stopping = examples.of_slice(STOPPING)
     sample, fitted = Sample.of_training(examples, config), []
+    blend: Fitted | None = None
     for architecture in architectures:
         found = fit_network(
             architecture,
@@ -139,7 +141,9 @@ def fit_candidates(
             report=course.report,
             group=course.group,
             checkpoint=course.checkpoint(architecture),
+            start=blend,
         )
+        blend = found if architecture == "blend" else blend
         fitted.append(measure(architecture, found, examples, targets))
     return fitted
 
@@ -230,8 +234,8 @@ def _platt_scaled(
 ) -> dict[str, Platt]:
     """Fit each target's Platt scaling on the calibration slice, and set the network to them.
 
-    Points have the weights of the fit's loss: a few busy users have most of the points at events,
-    and a level that suits them is too high for the others.
+    Each user counts once, as in the gate: a few busy users have most of the points, and a level
+    that suits them is wrong for the others.
 
     Args:
         network: its calibration is set.
@@ -243,8 +247,8 @@ def _platt_scaled(
     for column, target in enumerate(targets):
         known = labelled(examples, CALIBRATION, column)
         labels = examples.labels[known, column]
-        weights = weights_of(examples.user[known]).astype(np.float64)
-        platts[target.name] = fit_platt(logits[known, column], labels, weights)
+        weights = user_weights(examples.user[known])
+        platts[target.name] = fit_platt(logits[known, column], labels, weights, SLOPE_POINTS)
     network.set_calibration(
         torch.tensor([platt.slope for platt in platts.values()]),
         torch.tensor([platt.shift for platt in platts.values()]),

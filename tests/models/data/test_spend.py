@@ -179,8 +179,8 @@ def test_a_biased_spend_is_left_out_with_its_figures(
     )
 
 
-def doubled(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+def doubled(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, slope_points: float):
     """A calibration that says more of amounts than they are, and the truth of all else."""
     fractional = ((labels > 0) & (labels < 1)).any()
-    platt = fit_platt(logits, labels, weights)
+    platt = fit_platt(logits, labels, weights, slope_points)
     return replace(platt, shift=platt.shift + 0.6) if fractional else platt

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from models.evaluate import calibration_error, log_loss
-from models.fitting.calibrate import IDENTITY, SLOPE_FLOOR, Platt, fit_platt
+from models.fitting.calibrate import IDENTITY, SLOPE_FLOOR, SLOPE_POINTS, Platt, fit_platt
 
 
 def drawn(slope: float, shift: float, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +55,25 @@ def test_few_points_hardly_move_it() -> None:
     assert platt.slope == pytest.approx(1, abs=0.2)
     assert 0 < platt.shift < 0.5
     assert fit_platt(np.array([]), np.array([])) == IDENTITY
+
+
+def test_few_users_move_the_level_but_not_the_slope() -> None:
+    """The slope of 150 labels is noise; their level is not."""
+    slopes, shifts = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(-1, 1, 150)
+        labels = rng.random(150) < 1 / (1 + np.exp(-(logits - 0.6)))
+        free, held = (fit_platt(logits, labels, None, points) for points in (4, SLOPE_POINTS))
+        slopes.append((free.slope, held.slope))
+        shifts.append(held.shift)
+    spread = np.std(slopes, axis=0)
+    assert spread[1] < 0.3 * spread[0]
+    assert np.mean(slopes, axis=0)[1] == pytest.approx(1, abs=0.05)
+    assert np.mean(shifts) == pytest.approx(-0.6, abs=0.15)
+    # What many labels tell of the slope, the prior does not hide.
+    logits, labels = drawn(0.5, -1.0)
+    assert fit_platt(logits, labels, None, SLOPE_POINTS).slope == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_ranking_is_never_turned_around() -> None:

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.split import TRAIN
+from models.data.split import STOPPING, TRAIN
 from models.fitting.batches import Batches
+from models.fitting.config import FitConfig
 from models.fitting.fit import predict_logits
-from tests.models.fitting.small import fitted, small_examples, weights
+from models.fitting.recipe import Sample, fit_network
+from models.serving.scorer import network_spec
+from tests.models.fitting.small import TARGETS, fitted, small_examples, weights
+
+FIT = FitConfig(epochs=2, windows=16, logistic_steps=20)
 
 
 def test_the_same_seed_and_data_give_the_same_bytes() -> None:
@@ -47,3 +52,22 @@ def test_dropout_is_off_when_a_network_is_judged() -> None:
     batches = Batches(examples, examples.of_slice(TRAIN), 32, torch.device("cpu"))
     one = predict_logits(network, batches, len(examples))
     assert np.array_equal(one, predict_logits(network, batches, len(examples)), equal_nan=True)
+
+
+def test_a_network_starts_from_a_blend_that_is_fitted() -> None:
+    """The candidate before it is the blend from which it would have started anyway."""
+    examples = small_examples()
+    sample = Sample.of_training(examples, FIT)
+    stopping, cpu, spec = examples.of_slice(STOPPING), torch.device("cpu"), network_spec(TARGETS)
+    blend = fit_network("blend", spec, sample, stopping, FIT, cpu)
+    found = []
+    for start in (None, blend):
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            found.append(
+                fit_network("gru", spec, sample, stopping, FIT, cpu, hidden_size=8, start=start)
+            )
+    alone, started = found
+    assert weights(alone.network) == weights(started.network)
+    assert alone.penalties == started.penalties == blend.penalties
+    assert alone.epochs == started.epochs

@@ -14,6 +14,7 @@ from models.evaluate import F64
 from models.fitting import linear
 from models.fitting.config import FitConfig
 from models.fitting.linear import PENALTIES, Penalties, fit_blend, fit_logistic
+from models.fitting.recipe import OLDEST, aged
 from models.fitting.stopping import calibrated_losses
 from models.networks.logistic import Logistic
 from models.serving.scorer import network_spec
@@ -134,3 +135,44 @@ def test_nothing_to_choose_by_is_an_error(examples: Examples) -> None:
     network = Logistic(network_spec(TARGETS))
     with pytest.raises(ValueError, match="chosen by later points of other users"):
         fit_logistic(network, examples, examples.of_slice(TRAIN), FitConfig())
+
+
+def test_older_examples_weigh_less_in_a_fit(examples: Examples) -> None:
+    train = examples.of_slice(TRAIN)
+    now = examples.now[train]
+    weight = aged(examples, train).weight
+    factor = weight[train] / examples.weight[train]
+    assert factor[now == now.max()] == pytest.approx(1)
+    assert factor[now == now.min()] == pytest.approx(OLDEST)
+    half = np.abs(now - (now.max() + now.min()) / 2).argmin()
+    assert factor[half] == pytest.approx(OLDEST**0.5, rel=0.01)
+    assert (np.diff(factor[np.argsort(now, kind="stable")]) >= -1e-6).all()
+    others = np.delete(np.arange(len(examples)), train)
+    assert np.array_equal(weight[others], examples.weight[others])
+    # All of one time: nothing is older, and nothing is divided by.
+    same = replace(examples, now=np.zeros_like(examples.now))
+    assert np.array_equal(aged(same, train).weight, same.weight)
+    assert aged(examples, train[:0]) is examples
+
+
+def test_a_shop_that_changed_is_fitted_to_what_it_is_now(examples: Examples) -> None:
+    """In the earlier half of the time 1 in 10 buys, in the later half 6 in 10."""
+    train = examples.of_slice(TRAIN)
+    late = examples.now[train] > np.median(examples.now[train])
+    rng = np.random.default_rng(1)
+    labels = examples.labels.copy()
+    labels[train] = (rng.random(len(train)) < np.where(late, 0.6, 0.1))[:, None]
+    # Profiles without time, and a weight of 1 each.
+    profile = rng.normal(size=examples.profile.shape).astype(np.float32)
+    weight = np.ones_like(examples.weight)
+    shop = replace(examples, labels=labels, profile=profile, weight=weight)
+    config = FitConfig(logistic_penalty=0.1)
+    rates = []
+    for given in (shop, aged(shop, train)):
+        network = Logistic(network_spec(TARGETS))
+        fit_logistic(network, given, train, config)
+        with torch.inference_mode():
+            logits = network.heads(network.initial(len(train)), torch.from_numpy(profile[train]))
+        rates.append(float(torch.sigmoid(logits).mean()))
+    assert rates[0] == pytest.approx(0.35, abs=0.02)
+    assert 0.4 < rates[1] < 0.5
