@@ -127,13 +127,13 @@ def test_one_busy_user_does_not_set_the_level(gathered: Gathered) -> None:
     user, labels = examples.user.copy(), np.full_like(examples.labels, np.nan)
     user[points[:90]], user[points[90:]] = 1, np.arange(2, 32)
     labels[points[:90]], labels[points[90:]] = 1, 0
-    network = Logistic(network_spec(TARGETS))
-    calibrations = calibrate(network, replace(examples, user=user, labels=labels), TARGETS)
+    shop = replace(examples, user=user, labels=labels)
+    calibrations = calibrate(Logistic(network_spec(TARGETS)), shop, TARGETS)
     # Each user counts once: the busy user is one of 31, as if each had one point.
     first = np.append(points[0], points[90:])
     alone = np.full_like(labels, np.nan)
     alone[first] = labels[first]
-    once = calibrate(network, replace(examples, user=user, labels=alone), TARGETS)
+    once = calibrate(Logistic(network_spec(TARGETS)), replace(shop, labels=alone), TARGETS)
     for target in TARGETS:
         assert calibrations[target.name]["shift"] < -1.2
         for name, value in once[target.name].items():
