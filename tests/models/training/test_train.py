@@ -300,7 +300,8 @@ class TestNothingIsPublished:
         times = 1_600_000_000_000 + (rng.random(1200) * 80 * DAY).astype(np.int64)
         noise = log_of(users.tolist(), times.tolist(), [PURCHASE] * 1200)
         with pytest.raises(
-            TrainingError, match=r"nothing published: .* failed: better than recency \(churn, all\)"
+            TrainingError,
+            match=r"nothing published: .* failed: better than base_rate \(churn, all\)",
         ):
             run(noise, replace(CONFIG, dataset=replace(CONFIG.dataset, min_points=10)))
 
