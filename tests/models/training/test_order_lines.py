@@ -54,7 +54,16 @@ def test_the_gate_refuses_a_model_that_knows_nothing(apart: int) -> None:
 def test_lines_taken_for_orders_would_look_like_knowledge(apart: int) -> None:
     """So the test before can fail: it is the definition of an order that refuses the model."""
     by_line = replace(CONFIG, dataset=replace(CONFIG.dataset, sessions=SessionRules(gap=1)))
-    found = run(memoryless(apart), by_line)
+    refusal = ""
+    try:
+        found = run(memoryless(apart), by_line)
+    except TrainingError as error:
+        refusal = str(error)
+    if refusal:
+        # At timers alone the gate may find it out; of all examples it passes for knowledge.
+        assert "failed: not worse than base_rate (purchase, timer)" in refusal
+        assert "better than base_rate (purchase" not in refusal
+        return
     assert "purchase" not in found.manifest.left_out
     mine = [check for check in found.card.checks if check.target == "purchase"]
     assert "better than base_rate" in {check.name for check in mine if check.passed}
