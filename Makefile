@@ -20,7 +20,7 @@ help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
 	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
-	@echo "make readme             run the commands of README.md, in its order (needs kcat)"
+	@echo "make readme             run the commands of README.md and docs/tutorial.md, in their order (needs kcat)"
 	@echo "make faults-quick       a shorter part of every fault row, in minutes (the soak: 45 s)"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
 	@echo "make soak-quick         row 17 alone for ten minutes at a gentle rate, as in CI"

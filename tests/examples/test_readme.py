@@ -15,6 +15,7 @@ from stream.cli.program import command_modules
 from stream.config.learning_settings import TrainSettings
 from stream.config.loading import load_settings
 from stream.config.settings import ChurnSettings, StateSettings, WorkerSettings
+from tests.examples.walk import lines_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,3 +65,16 @@ def test_the_commands_shown_exist():
     shown |= set(re.findall(r"`intentstream ([a-z-]+)", README))
     assert shown
     assert shown <= set(command_modules())
+
+
+def test_the_tutorials_commands_and_programs_exist():
+    lines = lines_of((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    shown = {line.split()[1] for line in lines if line.startswith("intentstream ")}
+    assert {"broker", "produce", "train", "worker"} <= shown <= set(command_modules())
+    files = {word for line in lines for word in line.split() if word.startswith("examples/")}
+    assert "examples/csv_to_events.py" in files
+    assert {name for name in files if not (ROOT / name).is_file()} == set()
+
+
+def test_the_tutorials_settings_are_accepted():
+    assert load_settings(ROOT / "examples" / "tutorial.toml").train.architecture == "blend"

@@ -1,11 +1,11 @@
-"""README.md's commands as a newcomer runs them, in README's order: `make readme`.
+"""The commands of README.md and docs/tutorial.md as a newcomer runs them: `make readme`.
 
     .venv/bin/python -m tests.examples.walk
 
-Runs the lines of README's `sh` blocks as they are written, in one folder, each in a shell of its
-own: services stay up in the background until the end, everything else must exit with 0. The two
-commands of the beginning and `make setup` are not run again. Needs a clean clone with
-`make setup` done, kcat, and a free port 9092.
+Runs the lines of each page's `sh` blocks as they are written and in their order, in the project's
+folder, each in a shell of its own. Services stay up in the background until the end of their page,
+everything else must exit with 0. The two commands of the beginning and `make setup` are not run
+again. Needs a clean clone with `make setup` done, kcat, and a free port 9092.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ SERVICES = re.compile(
 )
 """What runs until it is stopped."""
 NOT_AGAIN = re.compile(r"^make (demo|test|setup)\b")
-PATIENCE_S = 120
+PAGES = ("README.md", "docs/tutorial.md")
+TIMEOUT_S = 300
 SETTLE_S = 20
 """What a service that fails needs to fail in."""
 
@@ -57,13 +58,25 @@ def lines_of(readme: str) -> list[str]:
     return found
 
 
-def run(line: str, folder: Path, number: int) -> Step:
-    """Start one line as a shell would, with the environment of `make setup`."""
+def run(line: str, folder: Path, number: int, state: str | None = None) -> Step:
+    """Start one line as a shell would, with the environment of `make setup`.
+
+    Args:
+        line: the command.
+        folder: where its output is kept.
+        number: its place on the page.
+        state: folder of state and models, from the project's folder; None: as the settings say.
+    """
     log = folder / f"{number:02}.log"
     environment = os.environ | {
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "COLUMNS": "80",
     }
+    if state is not None:
+        environment |= {
+            "INTENTSTREAM_DATA_DIR": state,
+            "INTENTSTREAM_MODELS_DIR": f"{state}/models",
+        }
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["/bin/bash", "-euo", "pipefail", "-c", f"exec {line}" if _simple(line) else line],
@@ -81,19 +94,26 @@ def _simple(line: str) -> bool:
 
 
 def main() -> int:
-    """Run all lines; 0 when each did what README says."""
-    folder = ROOT / "var" / "readme"
+    """Walk through all pages; 0 when each line did what its page says."""
+    return max([walk(page) for page in PAGES])
+
+
+def walk(page: str) -> int:
+    """Run all lines of a page; 0 when each did what the page says."""
+    name = Path(page).stem.lower()
+    folder = ROOT / "var" / f"walk-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    # README is walked with the settings as they are; other pages must not meet its models.
+    state = None if page == "README.md" else f"var/walk-{name}/state"
     services: list[Step] = []
     failed: list[Step] = []
     try:
-        lines = lines_of((ROOT / "README.md").read_text(encoding="utf-8"))
-        for number, line in enumerate(lines):
+        for number, line in enumerate(lines_of((ROOT / page).read_text(encoding="utf-8"))):
             if NOT_AGAIN.match(line):
                 print(f"     left out  {line}", flush=True)
                 continue
-            step = run(line, folder, number)
+            step = run(line, folder, number, state)
             if SERVICES.match(line):
                 services.append(step)
                 _settle(step)
@@ -111,7 +131,7 @@ def main() -> int:
     finally:
         for step in reversed(services):
             _stop(step)
-        run("intentstream broker stop", folder, 99).process.wait(PATIENCE_S)
+        run("intentstream broker stop", folder, 99, state).process.wait(TIMEOUT_S)
     for step in services:
         print(f"--- {step.line}\n{step.said()[-1500:]}")
     for step in failed:
@@ -127,7 +147,7 @@ def _settle(step: Step) -> None:
 
 def _ended(step: Step) -> bool:
     try:
-        return step.process.wait(PATIENCE_S) == 0
+        return step.process.wait(TIMEOUT_S) == 0
     except subprocess.TimeoutExpired:
         _stop(step)
         return False
