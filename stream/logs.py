@@ -5,10 +5,12 @@ authenticate is left out.
 """
 
 import asyncio
+import json
 import logging
 import sys
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import structlog
 
 from stream.errors import SettingsError
@@ -37,7 +39,7 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     if level not in LEVELS:
         raise SettingsError(f"no log level {level!r}: take one of {', '.join(LEVELS)}")
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_as_json)
         if as_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -71,6 +73,21 @@ def configure_logging(level: str = "info", *, as_json: bool = False) -> None:
     root.handlers[:] = [handler]
     # Faust, mode and aiokafka tell at "info" what they do step by step.
     root.setLevel(LEVELS[level] if level in {"debug", "error"} else logging.WARNING)
+
+
+def _as_json(line: dict[str, Any], **options: Any) -> str:
+    """Return a log line as JSON; NaN and infinity become null, which JSON has no numbers for.
+
+    Args:
+        line: the fields of the log line.
+        options: `default` of structlog, which renders what JSON has no form for.
+    """
+    try:
+        return orjson.dumps(line, option=orjson.OPT_NON_STR_KEYS, **options).decode()
+    except TypeError:
+        # orjson refuses lone surrogates, which names of files may contain, and integers of more
+        # than 64 bits. A log line must not fail the work that it reports.
+        return json.dumps(line, **options)
 
 
 def _without_credentials(record: logging.LogRecord) -> bool:

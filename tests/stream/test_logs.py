@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
@@ -32,6 +33,22 @@ def test_a_traceback_comes_without_the_values_of_variables(capsys, logger, as_js
     assert SECRET not in said
     if as_json:
         assert json.loads(said.splitlines()[0])["event"] == "it crashed"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (float("nan"), None),
+        (2**70, 2**70),
+        ("name\udcff", "name\udcff"),
+        ({1: "key"}, {"1": "key"}),
+        (Path("log"), repr(Path("log"))),
+    ],
+)
+def test_any_value_of_a_log_line_becomes_json(capsys, value, written):
+    configure_logging("info", as_json=True)
+    structlog.get_logger().info("read", value=value)
+    assert json.loads(capsys.readouterr().err)["value"] == written
 
 
 def test_what_authenticates_a_client_is_left_out(capsys):
