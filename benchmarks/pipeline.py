@@ -29,7 +29,7 @@ MEASURES = tuple(
         "events/s",
         f"one partition without Kafka, {name}",
     )
-    for name in ARCHITECTURES
+    for name in sorted(ARCHITECTURES)
 )
 
 Records = list[tuple[bytes | None, bytes | None, int]]
