@@ -25,6 +25,7 @@ PAGES = {
 }
 """Document of the repository -> page of the site."""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+INDENT = re.compile(r"^ +(?=\S)", re.MULTILINE)
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 OUTSIDE = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//"
@@ -75,7 +76,8 @@ def rewritten(markdown: str, document: str, root: Path = ROOT) -> str:
         target = posixpath.relpath(page, here or ".") + (f"#{anchor}" if anchor else "")
         return f"{image}[{text}]({target})"
 
-    parts[::2] = [LINK.sub(link, part) for part in parts[::2]]
+    # Lists are nested by two spaces in the documents; Python-Markdown wants four.
+    parts[::2] = [INDENT.sub(lambda m: 2 * m[0], LINK.sub(link, part)) for part in parts[::2]]
     return "".join(parts)
 
 

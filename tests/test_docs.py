@@ -85,6 +85,7 @@ def test_no_line_of_prose_is_longer_than_120_characters(document):
         ("deploy/README.md", "[`acls`](acls)", "`deploy/acls`"),
         ("README.md", "[other](https://example.org/a)", "[other](https://example.org/a)"),
         ("README.md", "[below](#below)", "[below](#below)"),
+        ("README.md", "- a\n  - b\n    c", "- a\n    - b\n        c"),
         ("README.md", "```\n[examples](examples)\n```", "```\n[examples](examples)\n```"),
         # Left alone, so that mkdocs names it.
         ("docs/alerts.md", "[gone](gone.md)", "[gone](gone.md)"),
