@@ -83,7 +83,7 @@ def test_the_new_topic_is_in_contract_layout_and_acls(with_topic):
     code = (
         "from stream.config.loading import load_settings\n"
         "from stream.kafka.topics import required_topics\n"
-        "print([t.name for t in required_topics(load_settings()) if t.partitions == 4][-1])\n"
+        "print([t.name for t in required_topics(load_settings()) if t.partitions == 1][-1])\n"
     )
     (with_topic / "layout.py").write_text(code, encoding="utf-8")
     assert run(with_topic, "layout").stdout.strip() == "alerts.low-stock"
