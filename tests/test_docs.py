@@ -42,7 +42,7 @@ def leaves(nav: Any) -> Iterator[str]:
 
 NOT_WRAPPED = (
     *("docs/evaluation.md", "docs/benchmarks.md", "docs/settings.md"),  # generated
-    *("docs/alerts.md", "CHANGELOG.md"),  # still to be written so
+    "CHANGELOG.md",  # still to be written so
 )
 LONGEST = 120
 
@@ -68,7 +68,7 @@ def test_every_relative_link_leads_to_a_file(document):
 
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name not in NOT_WRAPPED])
 def test_no_line_of_prose_is_longer_than_120_characters(document):
-    lines = [line for line in prose(document).splitlines() if not line.startswith("|")]
+    lines = [line for line in prose(document).splitlines() if not line.lstrip().startswith("|")]
     assert [line for line in lines if len(line) > LONGEST] == []
 
 
