@@ -31,7 +31,7 @@ help:
 	@echo "make lint               style, types, import direction"
 	@echo "make docs               the documentation as a site in build/site; fails at any warning"
 	@echo "make audit              bill of materials (build/sbom.cdx.json) and known vulnerabilities"
-	@echo "make lock               pin the requirements anew"
+	@echo "make lock               pin the requirements again"
 
 setup: .venv/.dev .venv/.classes
 
