@@ -12,8 +12,9 @@ from models.history import AMOUNT_UNIT, EVENT_COLUMNS, ORDER_BITS, Events
 if TYPE_CHECKING:
     from schemas.events import Event
 
-Row = tuple[int, int, int, int, int, int, int, int]
-"""(time, id, type, item, category, amount, order, quantity) of one event, as in ``Events``."""
+Row = tuple[int, int, int, int, int, int, int, int, int]
+"""(time, id, type, item, category, amount, order, quantity, discount) of one event, as in
+``Events``."""
 
 
 def hash64(text: str) -> int:
@@ -53,6 +54,7 @@ def encode_event(event: Event) -> Row:
         amount,
         order_code(event.order_id),
         quantity,
+        round((event.order_discount or 0) * AMOUNT_UNIT),
     )
 
 

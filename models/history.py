@@ -33,6 +33,8 @@ SESSION_START: Final = 1
 ORDER_START: Final = 2
 LINE: Final = 4
 """Flag of an entry that is a line of an order: a purchase, or a refund."""
+DISCOUNTED: Final = 64
+"""Flag of an entry that is a purchase and tells a discount of its order."""
 ON_TIME: Final = 32
 """Mark of an event, not of an entry: it came when others say that it happened. A latest event of
 its user that lies ahead of all other users does not make it late."""
@@ -77,9 +79,10 @@ ENTRY: Final = np.dtype(
         ("amount", "<f4"),  # price x quantity, currency units
         ("category", "<u2"),  # hash of category_id, 0 = none
         ("type", "u1"),  # schemas.events.TYPE_CODES
-        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED | HISTORY
+        ("flags", "u1"),  # SESSION_START | ORDER_START | LINE | RETIMED | HISTORY | DISCOUNTED
         ("order", "<u4"),  # code of a line, see models/orders.py, 0 = no order id
         ("quantity", "<u4"),  # units of purchases and refunds, else 0
+        ("discount", "<i8"),  # of the order of a purchase, 1 / AMOUNT_UNIT; 0 = none is known
     ]
 )
 
@@ -96,6 +99,8 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("past_order", "<i8"),  # when the newest order began of those whose first line is not held
     ("spend", "<i8"),  # purchases less refunds, 1 / AMOUNT_UNIT
     ("refunded", "<i8"),  # refunds alone, likewise
+    ("discount", "<i8"),  # discounts of orders, likewise, see models/orders.py
+    ("past_discounts", "<i8"),  # likewise, of the lines before all that are held
     ("counts", "<u4", (TYPE_SLOTS,)),
     ("n", "<u4"),  # accepted events
     ("orders", "<u4"),  # orders that were not given back, see models/orders.py
@@ -112,6 +117,7 @@ HEADER: Final[list[tuple[str, str] | tuple[str, str, tuple[int]]]] = [
     ("past_begun", "<u4", (ORDERS_KEPT + OWED_KEPT,)),  # when each began, START_UNIT; 0 = unknown
     # Starts of the newest orders before all that is held that stand, the newest first, START_UNIT:
     ("past_starts", "<u4", (STARTS_KEPT,)),  # 0 = none
+    ("past_discount", "<i8", (ORDERS_KEPT,)),  # of each of these orders, 1 / AMOUNT_UNIT
 ]
 
 
@@ -145,6 +151,14 @@ class Events:
     """Hash of order_id, 0 = none; of late lines see `models.orders.late_code`."""
     quantity: NDArray[np.uint32]
     """Units, at least 1."""
+    discount: I64 = None  # type: ignore[assignment]  # filled in below
+    """What the whole order of a purchase costs less than its lines, 1 / AMOUNT_UNIT; never
+    negative, 0 = none is known. Left out: none is."""
+
+    def __post_init__(self) -> None:
+        """Fill in that no discounts are known."""
+        if self.discount is None:
+            self.discount = np.zeros(len(self.time), np.int64)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -168,6 +182,7 @@ EVENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "amount": np.int64,
     "order": np.uint32,
     "quantity": np.uint32,
+    "discount": np.int64,
 }
 """Columns of ``Events`` in their order -> their types."""
 
@@ -180,6 +195,7 @@ class Snapshot:
     counts: I64
     spend: I64
     refunded: I64
+    discount: I64
     orders: I64
     sessions: I64
     first_time: I64
@@ -274,7 +290,10 @@ def entries_of(events: Events, session_age: I64, flags: NDArray[np.uint8]) -> ND
     entries["category"] = events.category
     entries["type"] = events.type
     line = (events.type == PURCHASE) | (events.type == REFUND)
-    entries["flags"] = flags | (line * LINE).astype(np.uint8)
+    discount = np.where(events.type == PURCHASE, events.discount, 0)
+    marks = line * LINE + (discount > 0) * DISCOUNTED
+    entries["flags"] = flags | marks.astype(np.uint8)
+    entries["discount"] = discount
     entries["order"] = np.where(line, events.order, 0)
     entries["quantity"] = np.where(line, events.quantity, 0)
     return entries

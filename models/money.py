@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from models.history import I64
+from models.history import I64, Events
 from models.rate_table import Entry, RateTable
 
 __all__ = [
@@ -206,6 +206,15 @@ class Converter:
         if found is not None:
             self.counts.add(found)
         return converted
+
+    def convert_events(self, events: Events, codes: NDArray[np.uint32]) -> None:
+        """Convert the amounts of N events and, without counting them again, their discounts.
+
+        ``codes``: [N] as of `currency_code`.
+        """
+        events.amount = self.convert(events.amount, codes, events.time)
+        if events.discount.any():
+            events.discount, _ = self.rates.convert(events.discount, codes, events.time)
 
     def faults(self) -> list[str]:
         """What is wrong with the amounts so far, each in one line."""

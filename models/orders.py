@@ -31,6 +31,9 @@ back nothing but money.
 Known are the starts of the last `STARTS_KEPT` orders that stand, the times of their first lines.
 Giving an order back removes its start; a line that makes it stand again puts it back.
 
+An order's discount is told by each of its lines (`order_discount`) and counts once: it is the
+largest that a line has told so far. A refund leaves it as it was: it was given on what was bought.
+
 Lines come in the order of histories (`models.history.sort_key`), so at one time purchases come
 before refunds. `models/kernels/ledger.py` has the same rules compiled.
 """
@@ -94,6 +97,14 @@ class Order:
     """Hash of the id of its first line, where who follows the lines notes it."""
     latest: int = 0
     """When its newest line came, likewise, ms."""
+    discount: int = 0
+    """The largest that a line told, 1 / AMOUNT_UNIT."""
+
+    def discounted(self, discount: int) -> int:
+        """Take in what a line tells of the discount; how much more it is, 1 / AMOUNT_UNIT."""
+        more = max(discount - self.discount, 0)
+        self.discount += more
+        return more
 
     def take(self, amount: float, units: int) -> None:
         """Give back so much of it; nothing may be left."""

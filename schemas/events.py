@@ -140,8 +140,9 @@ class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     order_discount: Annotated[
         Money | None,
         Meta(
-            description="What the order of this line costs less than its lines do, in `currency`;"
-            " carried, not subtracted from `price`."
+            description="What the whole order of this purchase costs less than its lines do, in"
+            " `currency`; not subtracted from `price`. Each line may tell it; it counts once per"
+            " order, the largest of several."
         ),
     ] = None
     tax: Annotated[

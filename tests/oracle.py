@@ -22,6 +22,8 @@ class Ev:
     amount: int = 0
     order: int = 0
     quantity: int = 1
+    discount: int = 0
+    """Of the whole order of a purchase."""
     loaded: bool = field(default=False, compare=False)
     own: int | None = field(default=None, compare=False)
     """When it happened, where it came late and counts as of when it came."""
@@ -39,8 +41,14 @@ def same(held: Ev, new: Ev) -> bool:
         (held.own is not None or held.time == new.time)
         and (held.type, held.item, held.category) == (new.type, new.item, new.category)
         and line_of(held) == line_of(new)
+        and (not off(held) or not off(new) or off(held) == off(new))
         and paid[0] == paid[1]
     )
+
+
+def off(e: Ev) -> int:
+    """The discount that is kept of an event."""
+    return e.discount if e.type == PURCHASE else 0
 
 
 def line_of(e: Ev) -> tuple[int, int]:
@@ -56,10 +64,10 @@ def coded(e: Ev) -> tuple[int, int]:
     return order, quantity
 
 
-def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
-    """Which events begin an order, and how many orders stand in the end."""
+def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int, int]:
+    """Which events begin an order, how many stand in the end, and the discounts of all."""
     begun: set[int] = set()
-    standing = last = 0
+    standing = last = discounts = 0
     recent: list[dict] = []  # the last line's order at the end, those of late lines before it
     owed: list[dict] = []  # the last one at the end
     for i, e in enumerate(events):
@@ -68,7 +76,7 @@ def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
             order = order_of(recent, e, last, gap)
             if order is None:
                 begun.add(i)
-                order = {"id": 0, "own": None, "units": 0, "money": 0.0, "items": set()}
+                order = {"id": 0, "own": None, "units": 0, "money": 0.0, "items": set(), "off": 0}
                 if e.own is not None and not e.order:
                     order["own"] = e.own // 4000
             recent = placed(recent, order, behind=e.own is not None and last > 0)
@@ -76,6 +84,8 @@ def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
             order["id"] = e.order or order["id"]
             order["units"] += e.quantity
             order["money"] += money
+            discounts += max(e.discount - order["off"], 0)
+            order["off"] = max(e.discount, order["off"])
             order["items"] |= {e.item % 64} if e.item else set()
             if e.order:
                 settle(order, owed)
@@ -88,7 +98,7 @@ def orders_of(events: list[Ev], gap: int) -> tuple[set[int], int]:
                 standing -= order["units"] == 0
             elif e.order and not order:
                 owe(owed, e, money)
-    return begun, standing
+    return begun, standing, discounts
 
 
 def order_of(recent: list[dict], e: Ev, last: int, gap: int) -> dict | None:
@@ -227,7 +237,7 @@ class UserHistory:
         events = self.accepted
         ages, flags = [], []
         sessions = spend = 0
-        begun, orders = orders_of(events, self.gap)
+        begun, orders, discount = orders_of(events, self.gap)
         start = last_buy = first_buy = 0
         counts = [0] * 8
         for i, e in enumerate(events):
@@ -246,6 +256,8 @@ class UserHistory:
                 spend -= e.amount
             if e.type in (PURCHASE, REFUND):
                 flag |= 4
+            if off(e):
+                flag |= 64
             if e.own is not None:
                 flag |= 8
             counts[e.type] += 1
@@ -265,13 +277,14 @@ class UserHistory:
                 (e.time for e in gone if e.type == PURCHASE and e.own is None), default=0
             ),
             "spend": spend,
+            "discount": discount,
             "counts": counts,
             "overflow": len(self.held()) - min(len(events), self.ring),
             "orders": orders,
             "last_order": max((events[i].time for i in begun), default=0),
             "sessions": sessions,
             "ring": [
-                (e.time, e.id, e.item, age, e.category, e.type, flag, *coded(e))
+                (e.time, e.id, e.item, age, e.category, e.type, flag, *coded(e), off(e))
                 for e, age, flag in zip(events, ages, flags, strict=True)
             ][-self.ring :],
         }

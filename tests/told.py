@@ -17,6 +17,7 @@ NAMES = (
     "evicted_time",
     "evicted_purchase",
     "spend",
+    "discount",
     "orders",
     "last_order",
     "sessions",
@@ -27,7 +28,7 @@ NAMES = (
 def told(record: np.void) -> dict[str, object]:
     out: dict[str, object] = {name: int(record[name]) for name in NAMES}
     out["counts"] = [int(c) for c in record["counts"]]
-    fields = "time id item session_age category type flags order quantity"
+    fields = "time id item session_age category type flags order quantity discount"
     ring = chronological(record)
     ring["flags"] &= ~np.uint8(HISTORY)  # how it came, not what it is
     out["ring"] = [tuple(int(e[f]) for f in fields.split()) for e in ring]

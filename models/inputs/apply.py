@@ -104,13 +104,14 @@ def apply_in_order(
     purchase = events.type == PURCHASE
     last_purchase = _last_time(seg, old.last_purchase, events, purchase)
     previous_purchase = seg.shifted(last_purchase, old.last_purchase)
-    starts_order, change = _orders(records, rows, events, rules, held)
+    starts_order, change, discount = _orders(records, rows, events, rules, held)
 
     after = Snapshot(
         n=rank + 1,
         counts=seg.running(_one_hot(events.type), old.counts),
         spend=seg.running(signed_amount(events), old.spend),
         refunded=seg.running(refunded_amount(events), old.refunded),
+        discount=seg.running(discount, old.discount),
         orders=seg.running(change, old.orders),
         sessions=seg.running(starts_session.astype(np.int64), old.sessions),
         first_time=np.where(old.n == 0, events.time[seg.starts], old.first_time)[seg.of],
@@ -134,9 +135,15 @@ def _orders(
     events: Events,
     rules: SessionRules,
     held: Held | None,
-) -> tuple[Bools, I64]:
-    """Per event whether it begins an order, and by how many the orders that stand changed."""
+) -> tuple[Bools, I64, I64]:
+    """Per event what it does to the orders of its user.
+
+    Returns:
+        (whether it begins an order; by how many the orders that stand changed; how much discount it
+        tells that was not known, 1 / AMOUNT_UNIT)
+    """
     begins, change = np.empty(len(rows), np.bool_), np.empty(len(rows), np.int64)
+    discount = np.empty(len(rows), np.int64)
     row = int(rows[0])
     before = None if held is None else records[row].copy()
     if held is not None:
@@ -144,11 +151,12 @@ def _orders(
         past = Past.of(records[row], held.purchase, rules.gap)
         past.take_in(held.entries)
         past.keep_in(records[row])
-    orders_in_order(Table.of(records), rows, EventColumns.of(events), rules.gap, begins, change)
+    columns = EventColumns.of(events)
+    orders_in_order(Table.of(records), rows, columns, rules.gap, begins, change, discount)
     if before is not None:
         for name in PAST:
             records[name][row] = before[name]
-    return begins, change
+    return begins, change, discount
 
 
 def _one_hot(types: NDArray[np.uint8]) -> I64:
@@ -255,6 +263,7 @@ def _empty_trace(events: Events) -> Trace:
         counts=np.empty((0, TYPE_SLOTS), np.int64),
         spend=none,
         refunded=none,
+        discount=none,
         orders=none,
         sessions=none,
         first_time=none,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 
-FEATURE_VERSION: Final = "2"
+FEATURE_VERSION: Final = "3"
 
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
@@ -79,6 +79,8 @@ PROFILE_FEATURES: Final = (
     "log_purchase_span_hours",
     "log_orders_per_day",
     "refund_share",
+    "has_discount",
+    "discount_share",
     *RECENT_FEATURES,
 )
 
@@ -172,6 +174,7 @@ def profile(snapshot: Snapshot, recent_NR: F32, now: I64) -> F32:
     gap = expected_gap(snapshot)
     spend = np.maximum(snapshot.spend, 0) / AMOUNT_UNIT
     paid = np.maximum(snapshot.spend + snapshot.refunded, 1)
+    discount = np.minimum(snapshot.discount, paid) / paid  # `paid` is before the discount
     columns = (
         _log_hours(now - snapshot.last_time),
         _log_hours(since_purchase),
@@ -189,6 +192,8 @@ def profile(snapshot: Snapshot, recent_NR: F32, now: I64) -> F32:
         _log_hours(snapshot.last_order - snapshot.first_purchase),
         np.log1p(snapshot.orders / (np.maximum(tenure, 0) / DAY + 1)),
         np.minimum(snapshot.refunded / paid, 1.0),
+        snapshot.discount > 0,
+        np.where(paid > 1, discount, 0.0),
     )
     out = np.empty((len(now), len(PROFILE_FEATURES)), np.float32)
     out[:, len(columns) :] = recent_NR

@@ -44,13 +44,15 @@ def differing(entry: np.void, event: Events, *, moved: bool = False) -> tuple[st
     ``moved``: the event's time is not its own, so it tells nothing.
     """
     new = entries_of(event, np.zeros(1, np.int64), np.zeros(1, np.uint8))[0]
-    names = ("time", "type", "item", "category", "amount", "order", "quantity")
+    names = ("time", "type", "item", "category", "amount", "order", "quantity", "discount")
     pairs = zip(CONTENT, names, strict=True)
     found = {field for field, name in pairs if entry[name] != new[name]}
     if order_id_of(int(entry["order"])) == new["order"]:
         found.discard("order_id")
     if moved or entry["flags"] & RETIMED:
         found.discard("event_time")
+    if not (entry["discount"] and new["discount"]):
+        found.discard("order_discount")
     if "type" in found:
         found -= {"order_id", "quantity"}
     return tuple(field for field in CONTENT if field in found)
@@ -127,6 +129,7 @@ def insert(
     record["sessions"] = int(record["sessions"]) + _starts(entries[at:]) - old
     past.take_in(entries)
     record["orders"], record["last_order"] = past.standing, past.newest
+    record["discount"] = past.discounts
     _count(record, event)
     n, size = int(record["n"]), len(record["ring"])
     left, kept = entries[: max(len(entries) - size, 0)], entries[-size:]

@@ -25,6 +25,7 @@ class EventColumns(NamedTuple):
     amount: I64
     order: NDArray[np.uint32]
     quantity: NDArray[np.uint32]
+    discount: I64
     moved: NDArray[np.uint8]
     """Bits. `HISTORY`: history that was loaded. `ON_TIME`. Any other: the time is not the event's
     own; `RETIMED`: it came after the grace."""
@@ -80,6 +81,7 @@ class After(NamedTuple):
     counts: I64
     spend: I64
     refunded: I64
+    discount: I64
     orders: I64
     sessions: I64
     first_time: I64

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.history import LINE, ON_TIME, RETIMED, STARTS_KEPT, TYPE_SLOTS
+from models.history import DISCOUNTED, LINE, ON_TIME, RETIMED, STARTS_KEPT, TYPE_SLOTS
 from models.kernels.columns import After, Taken, new_inputs, room
 from models.kernels.jit import kernel
 from models.kernels.ledger import late_code
@@ -130,6 +130,7 @@ def _take_events(
         np.empty(count, np.int64),
         np.empty(count, np.int64),
         np.empty(count, np.int64),
+        np.empty(count, np.int64),
     )
     ways = Ways(
         np.empty(count, np.uint8),
@@ -171,7 +172,7 @@ def _take_events(
             and not in_front(u, event)
         ):
             event.time = last
-            event.flags = np.uint8(LINE | RETIMED)
+            event.flags = np.uint8((event.flags & DISCOUNTED) | LINE | RETIMED)
             event.order = late_code(event.order, events.time[i])
         before = np.int64(NOTHING) if fresh else newest[row] - 1
         if is_newest(u, event):
@@ -214,6 +215,7 @@ def _take_events(
             after.counts[a, kind] = h.counts[kind]
         after.spend[a] = h.spend
         after.refunded[a] = h.refunded
+        after.discount[a] = h.discount
         after.orders[a] = h.orders
         after.sessions[a] = h.sessions
         after.first_time[a] = h.first_time

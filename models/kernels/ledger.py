@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.history import (
     AMOUNT_UNIT,
+    I64,
     LATE_LINE,
     LATE_NAMED,
     MOST_UNITS,
@@ -41,6 +42,8 @@ class Ledger(NamedTuple):
     items: NDArray[np.uint64]
     begun: NDArray[np.uint32]
     """`START_UNIT`; 0: there is no order, or it is not known when it began."""
+    discount: I64
+    """Of each of `ORDERS_KEPT` orders the largest that a line told, 1 / AMOUNT_UNIT."""
     starts: NDArray[np.uint32]
     """`STARTS_KEPT` starts of orders that stand, the newest first, `START_UNIT`; 0: none."""
 
@@ -89,6 +92,7 @@ def copy_of(ledger: Ledger) -> Ledger:
         ledger.amount.copy(),
         ledger.items.copy(),
         ledger.begun.copy(),
+        ledger.discount.copy(),
         ledger.starts.copy(),
     )
 
@@ -133,6 +137,8 @@ def _move(ledger: Ledger, place: int, front: int) -> None:
     to_front(ledger.amount, place, front)
     to_front(ledger.items, place, front)
     to_front(ledger.begun, place, front)
+    if place < ORDERS_KEPT:
+        to_front(ledger.discount, place, front)
 
 
 @kernel
@@ -141,6 +147,8 @@ def _put(ledger: Ledger, place: int, code: Any) -> None:
     ledger.code[place], ledger.units[place] = np.uint32(code), np.uint32(0)
     ledger.amount[place], ledger.items[place] = 0.0, np.uint64(0)
     ledger.begun[place] = np.uint32(0)
+    if place < ORDERS_KEPT:
+        ledger.discount[place] = 0
 
 
 @kernel
@@ -340,10 +348,19 @@ def follow(
     item: Any,
     amount: Any,
     units: Any,
-) -> tuple[bool, int]:
-    """Take in a line: (whether it begins an order; by how many the orders that stand changed)."""
+    discount: Any,
+) -> tuple[bool, int, int]:
+    """Take in a line.
+
+    Returns:
+        (whether it begins an order; by how many the orders that stand changed; how much discount it
+        tells that no line of its order did, 1 / AMOUNT_UNIT)
+    """
     if kind == PURCHASE:
         place, change, _ = buy(ledger, last, time, gap, code, item, amount, units)
-        return place < 0, change
+        front = front_of(last, place, code)
+        known = ledger.discount[front]
+        ledger.discount[front] = max(known, discount)
+        return place < 0, change, ledger.discount[front] - known
     _, gone = give_back(ledger, code, item, amount, units)
-    return False, -1 if gone else 0
+    return False, -1 if gone else 0, 0

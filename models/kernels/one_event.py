@@ -84,11 +84,12 @@ def append(u: History, event: Any, amount: int, limits: Limits) -> int:
     if n == 0:
         h.first_time = time
     if event.flags & LINE:
-        begins, change = follow_newest(u, event, limits.gap)
+        begins, change, discount = follow_newest(u, event, limits.gap)
         if begins:
             flags |= np.uint8(ORDER_START)
             h.last_order = time
         h.orders = np.uint32(np.int64(h.orders) + change)
+        h.discount += discount
     if kind == PURCHASE:
         if h.last_purchase == 0:
             h.first_purchase = time

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.history import HISTORY, LINE, ORDER_START, RETIMED
+from models.history import DISCOUNTED, HISTORY, LINE, ORDER_START, PURCHASE, RETIMED
 from models.kernels.jit import kernel
 from models.kernels.ledger import UNIT, Ledger, copy_of, follow, is_line, newest_of
 from models.kernels.places import NO_ARENA, copy_entry, history, in_slot, new_entry, slot_of
@@ -31,6 +31,10 @@ def fill_entry(entry: Any, events: EventColumns, i: Any) -> None:
     entry.flags = np.uint8((LINE if line else 0) | (events.moved[i] & _CAME))
     entry.order = events.order[i] if line else np.uint32(0)
     entry.quantity = events.quantity[i] if line else np.uint32(0)
+    entry.discount = np.int64(0)
+    if events.discount[i] > 0 and events.type[i] == PURCHASE:
+        entry.discount = events.discount[i]
+        entry.flags |= np.uint8(DISCOUNTED)
 
 
 @kernel
@@ -45,12 +49,13 @@ def past_of(h: Any) -> Ledger:
         h.past_amount[:],
         h.past_items[:],
         h.past_begun[:],
+        h.past_discount[:],
         h.past_starts[:],
     )
 
 
 @kernel
-def follow_entry(ledger: Ledger, last: Any, gap: int, line: Any) -> tuple[Any, bool, int]:
+def follow_entry(ledger: Ledger, last: Any, gap: int, line: Any) -> tuple[Any, bool, int, int]:
     """Take in a line, as an entry.
 
     Args:
@@ -61,13 +66,13 @@ def follow_entry(ledger: Ledger, last: Any, gap: int, line: Any) -> tuple[Any, b
 
     Returns:
         (the newest such purchase then, ms; whether the line begins an order; by how many the orders
-        that stand changed)
+        that stand changed; how much discount it tells that no line of its order did)
     """
-    time, kind, code = line.time, line.type, line.order
-    begins, change = follow(
-        ledger, last, time, gap, kind, code, line.item, line.amount, line.quantity
+    time, kind, code, amount = line.time, line.type, line.order, line.amount
+    begins, change, discount = follow(
+        ledger, last, time, gap, kind, code, line.item, amount, line.quantity, line.discount
     )
-    return newest_of(last, time, kind, code), begins, change
+    return newest_of(last, time, kind, code), begins, change, discount
 
 
 @kernel
@@ -80,8 +85,9 @@ def past_line(h: Any, last: Any, gap: int, line: Any) -> Any:
         gap: session gap, ms.
         line: its entry.
     """
-    last, _, change = follow_entry(past_of(h), last, gap, line)
+    last, _, change, discount = follow_entry(past_of(h), last, gap, line)
     h.past_orders = np.uint32(np.int64(h.past_orders) + change)
+    h.past_discounts += discount
     if line.flags & ORDER_START:
         h.past_order = line.time
     return last
@@ -96,13 +102,19 @@ def follow_ring(u: History, ledger: Ledger, gap: int) -> Any:
     for rank in range(oldest, n):
         entry = in_slot(u, slot_of(u, rank))
         if entry.flags & LINE:
-            last, _, _ = follow_entry(ledger, last, gap, entry)
+            last, _, _, _ = follow_entry(ledger, last, gap, entry)
     return last
 
 
 @kernel
 def orders_in_order(
-    table: Table, rows: I64, events: EventColumns, gap: int, begins: Any, change: I64
+    table: Table,
+    rows: I64,
+    events: EventColumns,
+    gap: int,
+    begins: Any,
+    change: I64,
+    discount: I64,
 ) -> None:
     """Follow the orders of N events behind all others of their records, which hold a ring only.
 
@@ -115,6 +127,8 @@ def orders_in_order(
         gap: session gap, ms.
         begins: [N] to be filled with whether the event begins an order.
         change: [N] to be filled with by how many the orders that stand changed.
+        discount: [N] to be filled with how much discount the event tells that was not known, 1 /
+            AMOUNT_UNIT.
     """
     count, size, line = len(rows), table.size, new_entry()
     i = 0
@@ -126,11 +140,11 @@ def orders_in_order(
         ledger = copy_of(past_of(u.head))
         last: Any = follow_ring(u, ledger, gap)
         for e in range(i, end):
-            begins[e], change[e] = False, 0
+            begins[e], change[e], discount[e] = False, 0, 0
             if not is_line(events.type[e]):
                 continue
             fill_entry(line, events, e)
-            last, begins[e], change[e] = follow_entry(ledger, last, gap, line)
+            last, begins[e], change[e], discount[e] = follow_entry(ledger, last, gap, line)
         last = u.head.evicted_purchase
         oldest: Any = max(n - size, 0)
         for rank in range(oldest, n + end - i - size):

@@ -159,7 +159,7 @@ def _starts_by_ledger(u: History, gap: int, starts: Any) -> None:
     for rank in range(held_from(u), np.int64(h.n)):
         entry = of_rank(u, rank)
         if entry.flags & LINE:
-            last, _, _ = follow_entry(ledger, last, gap, entry)
+            last, _, _, _ = follow_entry(ledger, last, gap, entry)
     starts[:STARTS_KEPT] = ledger.starts
 
 

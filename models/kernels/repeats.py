@@ -23,9 +23,10 @@ CONTENT: Final = (
     "price",
     "order_id",
     "quantity",
+    "order_discount",
 )
 """Fields by which two events of one id are told apart; bit i of what differs is field i. The price
-is that of all units."""
+is that of all units. Discounts differ where both tell one: older records kept none."""
 _NOT_ITS_OWN: Final = 255 & ~HISTORY & ~ON_TIME
 
 
@@ -73,4 +74,6 @@ def differing(u: History, where: int, event: Any, moved: Any) -> Any:
             found |= 32
         if held.quantity != event.quantity:
             found |= 64
+        if held.discount > 0 and event.discount > 0 and held.discount != event.discount:
+            found |= 128
     return found

@@ -2,8 +2,9 @@
 
 The columns are the fields of `schemas.events`: `event_id`, `type`, `user_id`, `event_time` (integer
 milliseconds, a timestamp, a date or ISO text), and `item_id`, `category_id`, `price`, `quantity`,
-`order_id`, `currency` where there are any; `models.log.arrow` says which types they may have. Rows
-that are no valid event are left out and counted by reason, as the codec names it.
+`order_id`, `currency`, `order_discount` where there are any; `models.log.arrow` says which types
+they may have. Rows that are no valid event are left out and counted by reason, as the codec names
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,15 @@ from schemas.events import MAX_ID_LENGTH, MAX_PRICE, MAX_QUANTITY, MAX_TIME, TYP
 from schemas.times import UNITS
 
 NEEDED: Final = ("event_id", "type", "user_id", "event_time")
-OPTIONAL: Final = ("item_id", "category_id", "price", "quantity", "order_id", "currency")
+OPTIONAL: Final = (
+    "item_id",
+    "category_id",
+    "price",
+    "quantity",
+    "order_id",
+    "currency",
+    "order_discount",
+)
 _LONGEST_CURRENCY: Final = 16
 BATCH_ROWS: Final = 65_536
 _REMEDY: Final = (
@@ -85,8 +94,8 @@ def _events(
     item = rows.codes("item_id", item_code, np.uint32)
     category = rows.codes("category_id", category_code, np.uint16)
     order = rows.codes("order_id", order_code, np.uint32)
-    price, priced = rows.numbers("price")
-    rows.refuse(priced & ~((price >= 0) & (price <= MAX_PRICE)), "out_of_range (price)")
+    price, priced = rows.money("price")
+    discount, _ = rows.money("order_discount")
     quantity = rows.integers("quantity", 1, MAX_QUANTITY, absent=1)
     with np.errstate(invalid="ignore", over="ignore"):
         worth = np.rint(np.where(priced & rows.good, price * quantity * AMOUNT_UNIT, 0))
@@ -94,9 +103,10 @@ def _events(
     currency = rows.codes("currency", currency_code, np.uint32, _LONGEST_CURRENCY)
     keep = rows.good
     amount = np.where(keep, worth, 0).astype(np.int64)
-    amount = money.convert(amount, currency, time)
+    saved = np.rint(np.where(keep, discount, 0) * AMOUNT_UNIT).astype(np.int64)
     units = np.where(keep, quantity, 1).astype(np.uint32)
-    columns = Events(time, ids, kind, item, category, amount, order, units)
+    columns = Events(time, ids, kind, item, category, amount, order, units, saved)
+    money.convert_events(columns, currency)
     log = EventLog(users, columns).where(keep)
     kept = np.flatnonzero(keep)
     for what, known in names.items():
@@ -175,6 +185,12 @@ class _Rows:
         if column is None:
             return np.zeros(len(self.good)), np.zeros(len(self.good), np.bool_)
         return column.numbers()
+
+    def money(self, name: str) -> tuple[NDArray[np.float64], Bools]:
+        """Amounts of money that may be, and where there is one."""
+        values, given = self.numbers(name)
+        self.refuse(given & ~((values >= 0) & (values <= MAX_PRICE)), f"out_of_range ({name})")
+        return values, given
 
     def _column(self, name: str) -> Column | None:
         if name not in self._batch.schema.names:

@@ -27,6 +27,7 @@ ROW: Final = np.dtype(
         ("time", "<i8"),
         ("id", "<u8"),
         ("amount", "<i8"),
+        ("discount", "<i8"),
         ("arrived", "<i8"),
         ("item", "<u4"),
         ("order", "<u4"),

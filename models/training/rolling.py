@@ -42,7 +42,7 @@ from models.training.gather import (
     with_timers,
 )
 
-MAGIC: Final = b"intentstream training state 6\n"
+MAGIC: Final = b"intentstream training state 7\n"
 CHECKED_USERS: Final = 200
 _REPLAY_SALT: Final = 0x72
 

@@ -86,6 +86,7 @@ class Parsed(NamedTuple):
     amount: I64
     order: NDArray[np.uint32]
     quantity: NDArray[np.uint32]
+    discount: I64
     plain: NDArray[np.bool_]
     """Whether the row is filled; if not, `decode_event` has to look at the record."""
     currency: NDArray[np.uint32]
@@ -95,7 +96,7 @@ class Parsed(NamedTuple):
         """Set a row, and the code of its currency."""
         self.time[index], self.id[index], self.type[index] = row[:3]
         self.item[index], self.category[index], self.amount[index] = row[3:6]
-        self.order[index], self.quantity[index] = row[6:]
+        self.order[index], self.quantity[index], self.discount[index] = row[6:]
         self.plain[index] = True
         self.currency[index] = currency
 
@@ -111,6 +112,7 @@ class Parsed(NamedTuple):
             np.zeros(count, np.int64),
             np.zeros(count, np.uint32),
             np.zeros(count, np.uint32),
+            np.zeros(count, np.int64),
             np.zeros(count, np.bool_),
             np.zeros(count, np.uint32),
         )
@@ -265,6 +267,8 @@ def _event(
                     return False
                 if field == _PRICE:
                     price = money
+                elif field == _DISCOUNT:
+                    out.discount[i] = np.int64(np.rint(money * _UNIT))
             else:
                 scale: Any = np.int64(_POWERS[decimals])
                 if value % scale != 0:

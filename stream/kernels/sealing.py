@@ -1,4 +1,4 @@
-"""Rows of the user table <-> stored records of layout 6, many at once.
+"""Rows of the user table <-> stored records of layout 7, many at once.
 
 See `stream/pipeline/layout.py` for the layouts.
 
@@ -11,7 +11,8 @@ A stored record is
 Packed is as in Cap'n Proto: per word of 8 bytes a tag whose bits say which bytes are not zero, then
 those; after a tag of 0 comes the number of further zero words. Times and counts have leading zeros.
 A slot's first word, its time, is packed as the distance from the slot before; only lines of orders
-have the word that tells of orders. The overflow (`models/overflow.py`) has its length in the head.
+have the word that tells of orders, and only those that tell a discount the word behind it. The
+overflow (`models/overflow.py`) has its length in the head.
 Layouts 3 and 4 had neither, and layout 3 the ring as it is.
 """
 
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.history import I64, LINE
+from models.history import DISCOUNTED, I64, LINE
 from models.kernels.jit import kernel
 from models.kernels.raw import bytes_at, bytes_of, write64
 from models.kernels.xxh3 import U8, read64, swapped, xxh3_64
@@ -42,7 +43,9 @@ class Places(NamedTuple):
     entry: int
     """Length of a ring entry."""
     common: int
-    """So much of it is packed of every entry, the rest of those with `LINE` in their flags."""
+    """So much of it is packed of every entry,"""
+    line: int
+    """so much of those with `LINE` in their flags, and all of those with `DISCOUNTED`."""
     flags: int
     """Where in an entry its flags are."""
     slots: int
@@ -127,6 +130,14 @@ def _pack_head(row: U8, places: Places, stateless: bool, out: U8, at: Any) -> An
 
 
 @kernel
+def _packed_size(flags: Any, places: Places) -> int:
+    """How much of an entry with these flags is packed, bytes."""
+    if flags & DISCOUNTED:
+        return places.entry
+    return places.line if flags & LINE else places.common
+
+
+@kernel
 def _pack_entries(source: U8, first: Any, places: Places, count: Any, out: U8, at: Any) -> Any:
     """Pack entries that begin at ``first``; where in ``out`` they end."""
     before = np.uint64(0)
@@ -135,7 +146,7 @@ def _pack_entries(source: U8, first: Any, places: Places, count: Any, out: U8, a
         time = read64(source, begin)
         at, zeros = _pack_word(time - before, out, at, zeros)
         before = time
-        size = places.entry if source[begin + places.flags] & LINE else places.common
+        size = _packed_size(source[begin + places.flags], places)
         for rest in range(begin + 8, begin + size, 8):
             at, zeros = _pack_word(read64(source, rest), out, at, zeros)
     return at
@@ -237,9 +248,10 @@ def _unpack_entries(
         at, filled = _unpack(data, at, end, row, begin, common)
         if at < 0 or filled != common:
             return -1
-        if row[begin + places.flags] & LINE and places.entry > places.common:
-            at, filled = _unpack(data, at, end, row, common, begin + places.entry)
-            if at < 0 or filled != begin + places.entry:
+        whole = begin + _packed_size(row[begin + places.flags], places)
+        if whole > common:
+            at, filled = _unpack(data, at, end, row, common, whole)
+            if at < 0 or filled != whole:
                 return -1
         time += read64(row, begin)
         _write64(row, begin, time)

@@ -318,7 +318,7 @@ def _read_lines(
         users = [hash64(stored_id(event.user_id)) for event in chunk]
         events = columns([encode_event(event) for event in chunk])
         currencies = np.array([currency_code(event.currency) for event in chunk], np.uint32)
-        events.amount = money.convert(events.amount, currencies, events.time)
+        money.convert_events(events, currencies)
         _note_names(names, events, chunk.__getitem__)
         yield EventLog(np.array(users, np.uint64), events)
     for reason, tally in (report.unparsed | report.invalid).items():

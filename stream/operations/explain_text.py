@@ -68,6 +68,8 @@ _WORDS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "log_purchase_span_hours": ("time from the first to the last purchase", _span),
     "log_orders_per_day": ("orders per day", _number),
     "refund_share": ("share of the money given back", _share),
+    "has_discount": ("has bought at a discount", _truth),
+    "discount_share": ("share of the prices that discounts took off", _share),
     **{f"log_orders_{d}d": (f"orders in the last {d} days", _count) for d in ORDER_DAYS},
     "has_order_gap": ("has ordered twice", _truth),
     "log_median_order_gap_hours": ("median time between orders", _span),

@@ -136,6 +136,10 @@ class Ingest:
         events.amount, amounts = self._rates.convert(
             events.amount, currencies, events.time, timestamps
         )
+        if events.discount.any():
+            events.discount, _ = self._rates.convert(
+                events.discount, currencies, events.time, timestamps
+            )
         return Decoded(keys, offsets, events, sources, refused, timestamps, skews, moved, amounts)
 
     def _parse(self, records: Records) -> Parsed:

@@ -1,10 +1,10 @@
 """The form of stored user records: sealed, versioned, and how an older one becomes the newest.
 
-Layout 6 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
+Layout 7 (`stream/kernels/sealing.py`): the first 8 bytes of the row of the table (layout, sizes,
 status), the entry of the timer index, the rest of the row's head and the used ring slots without
 their zero bytes, of few users the events beyond the ring, and the xxh3-64 of it all (the seal). A
 short history is stored without the model's state, which is made of it again, to the bit. For
-layouts 1 to 5 see `stream/pipeline/old_layouts.py`.
+layouts 1 to 6 see `stream/pipeline/old_layouts.py`.
 
 A worker writes the newest layout only and reads all older ones: a record is migrated when it is
 read and written anew when it changes. A newer one than it knows it refuses. So a rolling upgrade
@@ -41,7 +41,7 @@ from stream.kernels.sealing import (
 from stream.pipeline.due_times import NO_DUE
 from stream.pipeline.old_layouts import fill_from_stored
 
-LAYOUT_VERSION: Final = 6
+LAYOUT_VERSION: Final = 7
 LANE: Final = 2**61
 """Entries of the timer index of users of replays are moved by this, into a lane of their own."""
 _BEGIN_BYTES: Final = 6
@@ -74,6 +74,7 @@ _HIDDEN_AT: Final = np.dtype(SERVING).itemsize
 _ENTRY_OFFSETS: Final = {name: int(at[1]) for name, at in (ENTRY.fields or {}).items()}
 _FLAGS_AT: Final = _ENTRY_OFFSETS["flags"]
 _COMMON: Final = _ENTRY_OFFSETS["order"]
+_LINE: Final = _ENTRY_OFFSETS["discount"]
 _OVERFLOW_AT: Final = {name: int(at[1]) for name, at in (np.dtype(HEADER).fields or {}).items()}[
     "overflow"
 ]
@@ -131,6 +132,7 @@ class Layout:
             fixed=self.fixed,
             entry=ENTRY.itemsize,
             common=_COMMON,
+            line=_LINE,
             flags=_FLAGS_AT,
             slots=self.ring,
             overflow=_HIDDEN_AT + 4 * self.hidden + _OVERFLOW_AT,

@@ -1,13 +1,15 @@
-"""Records of layouts 1 to 5: how they were stored, and what of today's record they hold.
+"""Records of layouts 1 to 6: how they were stored, and what of today's record they hold.
 
-Layout 5 was packed as layout 6 is, without what was refunded and the starts of orders. Layout 4 was
-packed likewise, without the words of orders; layout 3 had the ring with its zero
-bytes; layout 2 was the row as it is, cut off behind its last used ring slot (the body), and its
-seal; layout 1 had no seal. Layouts 1 to 4 have the same row. It knew no order ids: what it counted
-as an order was purchases more than the session gap apart.
+Layout 6 was packed as layout 7 is, without the discounts of orders. Layout 5 was packed likewise,
+without what was refunded and the starts of orders. Layout 4 was packed likewise, without the words
+of orders; layout 3 had the ring with its zero bytes; layout 2 was the row as it is, cut off behind
+its last used ring slot (the body), and its seal; layout 1 had no seal. Layouts 1 to 4 have the same
+row. It knew no order ids: what it counted as an order was purchases more than the session gap
+apart.
 
 Of lines that have left the ring nothing is known but what the record kept: of the starts of such
-orders the newest and the first, of refunds what the ring still holds.
+orders the newest and the first, of refunds what the ring still holds, of discounts nothing: they
+count from the upgrade on.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_64_digest
 
 from models.history import (
@@ -28,6 +31,7 @@ from models.history import (
     REFUND,
     SESSION_START,
     START_UNIT,
+    STARTS_KEPT,
     TYPE_SLOTS,
     chronological,
     order_of,
@@ -110,15 +114,25 @@ _HEADER_5: Final[list[Any]] = [
     ("past_amount", "<f8", (ORDERS_KEPT + OWED_KEPT,)),
     ("past_items", "<u8", (ORDERS_KEPT + OWED_KEPT,)),
 ]
-_LAST: Final = 5
+_HEADER_6: Final[list[Any]] = [
+    *_HEADER_5[:11],
+    ("refunded", "<i8"),
+    *_HEADER_5[11:],
+    ("past_begun", "<u4", (ORDERS_KEPT + OWED_KEPT,)),
+    ("past_starts", "<u4", (STARTS_KEPT,)),
+]
+_ENTRY_6: Final = np.dtype([*_ENTRY.descr, ("order", "<u4"), ("quantity", "<u4")])
+_HEADERS: Final = {5: _HEADER_5, 6: _HEADER_6}
 _OFFSETS: Final = {name: int(at[1]) for name, at in (np.dtype(_SERVING).fields or {}).items()}
 _PACKED: Final = 4
 _RING_AS_IT_IS: Final = 3
 _SEALED: Final = 2
+_WITHOUT_STARTS: Final = 5
+"""This layout and older ones kept neither the starts of orders nor what was refunded."""
 
 
 def fill_from_stored(record: np.void, value: bytes, ring: int, hidden: int) -> Held | None:
-    """Fill a row of zeros from a stored record of layout 1 to 5; None if it is not as written.
+    """Fill a row of zeros from a stored record of layout 1 to 6; None if it is not as written.
 
     Args:
         record: the row, of the newest layout.
@@ -129,24 +143,24 @@ def fill_from_stored(record: np.void, value: bytes, ring: int, hidden: int) -> H
     Returns:
         What it holds beyond its ring.
     """
-    if value[0] == _LAST:
-        held = fill_from_5(record, value, ring, hidden)
+    if value[0] in _HEADERS:
+        held = fill_from_packed(record, value, ring, hidden)
     else:
         old = old_row(value, ring, hidden)
         held = None
         if old is not None:
             fill_from_old(record, old)
             held = Held(np.empty(0, ENTRY), int(record["evicted_purchase"]))
-    if held is not None:
+    if held is not None and value[0] <= _WITHOUT_STARTS:
         _note_past(record, held)
     return held
 
 
-def fill_from_5(record: np.void, value: bytes, ring: int, hidden: int) -> Held | None:
-    """As `fill_from_stored`, what layout 5 kept alone."""
-    dtype = dtype_5(ring, hidden)
+def fill_from_packed(record: np.void, value: bytes, ring: int, hidden: int) -> Held | None:
+    """As `fill_from_stored`, what layout 5 or 6 kept alone."""
+    dtype = packed_dtype(value[0], ring, hidden)
     row = np.zeros((1, dtype.itemsize), np.uint8)
-    data, places = np.frombuffer(value, np.uint8), _places_5(dtype, ring, hidden)
+    data, places = np.frombuffer(value, np.uint8), _packed_places(dtype, ring, hidden)
     verdicts, begins = np.zeros(1, np.int64), np.zeros(1, np.int64)
     first, ends = np.zeros(1, np.intp), np.array([len(value)])
     unpack_rows(data, ends, data[:6], row, first, places, verdicts, begins)
@@ -154,13 +168,25 @@ def fill_from_5(record: np.void, value: bytes, ring: int, hidden: int) -> Held |
         return None
     old = row.view(dtype)[0, 0]
     for name in dtype.names or ():
-        record[name] = old[name]
+        if name != "ring":
+            record[name] = old[name]
+    _fill_entries(record["ring"], old["ring"])
     if begins[0] < 0:
         return Held(np.empty(0, ENTRY), int(record["evicted_purchase"]))
-    entries = np.zeros(min(int(old["overflow"]), len(value)), ENTRY)
-    out, last = entries.view(np.uint8), len(value) - SEAL_BYTES
+    before = np.zeros(min(int(old["overflow"]), len(value)), _ENTRY_6)
+    out, last = before.view(np.uint8), len(value) - SEAL_BYTES
     purchase = unpack_overflow(data, begins[0], last, places, out)
-    return None if purchase < 0 else Held(entries, int(purchase))
+    if purchase < 0:
+        return None
+    entries = np.zeros(len(before), ENTRY)
+    _fill_entries(entries, before)
+    return Held(entries, int(purchase))
+
+
+def _fill_entries(entries: NDArray[np.void], before: NDArray[np.void]) -> None:
+    """Fill entries of zeros with what older ones hold."""
+    for name in before.dtype.names or ():
+        entries[name] = before[name]
 
 
 def _note_past(record: np.void, held: Held) -> None:
@@ -176,21 +202,21 @@ def _note_past(record: np.void, held: Held) -> None:
         record["past_starts"][place] = start // START_UNIT
 
 
-def dtype_5(ring: int, hidden: int) -> np.dtype[np.void]:
-    """The row of layout 5."""
-    return np.dtype(
-        [*_SERVING_5, ("hidden", "<f4", (hidden,)), *_HEADER_5, ("ring", ENTRY, (ring,))]
-    )
+def packed_dtype(layout: int, ring: int, hidden: int) -> np.dtype[np.void]:
+    """The row of layout 5 or 6."""
+    head = [*_SERVING_5, ("hidden", "<f4", (hidden,)), *_HEADERS[layout]]
+    return np.dtype([*head, ("ring", _ENTRY_6, (ring,))])
 
 
-def _places_5(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:
+def _packed_places(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:
     fields: Any = dtype.fields
-    entry: Any = ENTRY.fields
+    entry: Any = _ENTRY_6.fields
     begin = np.dtype(_SERVING_5).itemsize
     return Places(
-        fixed=dtype.itemsize - ring * ENTRY.itemsize,
-        entry=ENTRY.itemsize,
+        fixed=dtype.itemsize - ring * _ENTRY_6.itemsize,
+        entry=_ENTRY_6.itemsize,
         common=int(entry["order"][1]),
+        line=_ENTRY_6.itemsize,
         flags=int(entry["flags"][1]),
         slots=ring,
         overflow=int(fields["overflow"][1]),
@@ -234,8 +260,7 @@ def fill_from_old(record: np.void, old: np.void) -> None:
         if name not in ("ring", "reserved"):
             record[name] = old[name]
     ring, before = record["ring"], old["ring"]
-    for name in _ENTRY.names or ():
-        ring[name] = before[name]
+    _fill_entries(ring, before)
     line = (before["type"] == PURCHASE) | (before["type"] == REFUND)
     ring["flags"] |= (line * LINE).astype(np.uint8)
     ring["quantity"] = line
@@ -268,6 +293,7 @@ def _places(dtype: np.dtype[np.void], ring: int, hidden: int) -> Places:
         fixed=dtype.itemsize - ring * _ENTRY.itemsize,
         entry=_ENTRY.itemsize,
         common=_ENTRY.itemsize,
+        line=_ENTRY.itemsize,
         flags=_ENTRY.itemsize - 1,
         slots=ring,
         overflow=dtype.itemsize - ring * _ENTRY.itemsize - 4,  # zero

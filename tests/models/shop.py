@@ -85,6 +85,7 @@ def log_of(who: list[int], times: list[int], types: list[int], seed: int = 0) ->
         rng.integers(0, 500_000, size),
         np.zeros(size, np.uint32),
         np.ones(size, np.uint32),
+        np.arange(size) % 3 * 20_000,
     )
     return EventLog(np.array(who, np.uint64) + np.uint64(1), events).take(order)
 

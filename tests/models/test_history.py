@@ -37,6 +37,7 @@ def columns(events: list[Ev]) -> Events:
         np.array([e.amount for e in events], np.int64),
         np.array([e.order for e in events], np.uint32),
         np.array([e.quantity for e in events], np.uint32),
+        np.array([e.discount for e in events], np.int64),
     )
 
 
@@ -75,6 +76,7 @@ ev = st.builds(
     amount=st.sampled_from([0, 10_000, 10_000, 20_000, 30_000, 12_345]),
     order=st.sampled_from([0, 0, 1, 2, 3, 11, 12, 13, 14, 15, 16, 17]),
     quantity=st.integers(1, 3),
+    discount=st.sampled_from([0, 0, 700, 700, 2_500]),
 )
 
 
@@ -132,7 +134,16 @@ def test_the_trace_holds_the_state_after_each_event() -> None:
 def test_any_shuffle_within_the_grace_ends_in_the_same_bytes(seed: int) -> None:
     rng = random.Random(seed)
     times = sorted(rng.sample(range(1, 10_000), 80))
-    events = [Ev(time=t, id=rng.randrange(2**63), type=rng.choice([1, 6])) for t in times]
+    events = [
+        Ev(
+            time=t,
+            id=rng.randrange(2**63),
+            type=rng.choice([1, 6, 6, 7]),
+            order=rng.choice([0, 0, 1, 2, 3]),
+            discount=rng.choice([0, 0, 700, 2_500]),
+        )
+        for t in times
+    ]
     jittered = sorted(events, key=lambda e: e.time + rng.randrange(250))
     jittered += rng.sample(jittered[-5:], 2)
     a, b = (np.zeros(1, history_dtype(RING)) for _ in range(2))

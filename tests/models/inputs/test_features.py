@@ -30,6 +30,7 @@ def log(seed: int, length: int) -> list[Ev]:
             rng.randrange(2**32),
             rng.randrange(2**16),
             rng.randrange(10**7),
+            discount=rng.choice([0, 0, rng.randrange(10**6)]),
         )
         for t in times
     ]

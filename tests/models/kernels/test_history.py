@@ -160,6 +160,7 @@ def drawn(rng: random.Random, count: int) -> tuple[np.ndarray, np.ndarray, Event
         np.array([rng.randrange(10**9) for _ in range(count)], np.int64),
         np.array([rng.choice((0, 0, 1, 2, rng.randrange(12))) for _ in range(count)], np.uint32),
         np.array([rng.randrange(1, 4) for _ in range(count)], np.uint32),
+        np.array([rng.choice((0, 0, 500, rng.randrange(10**9))) for _ in range(count)], np.int64),
     )
     for again in rng.sample(range(count), count // 5):  # sent again as they were
         earlier = rng.randrange(again + 1)

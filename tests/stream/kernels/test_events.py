@@ -199,7 +199,7 @@ def test_time_zones_are_judged_alike(name: str) -> None:
 def test_orders_and_quantities_are_read() -> None:
     value = text(order_id="o-1", order_discount=2.5, tax=0.19)
     assert is_plain(value)
-    assert encode_event(decode_event(value))[6:] == (order_code("o-1"), 3)
+    assert encode_event(decode_event(value))[6:] == (order_code("o-1"), 3, 25_000)
 
 
 def test_white_space_does_not_matter() -> None:

@@ -12,6 +12,7 @@ from xxhash import xxh3_64_digest
 
 from models.history import (
     AMOUNT_UNIT,
+    DISCOUNTED,
     ENTRY,
     HEADER,
     LINE,
@@ -33,7 +34,13 @@ from stream.pipeline.layout import (
     indexed_due,
     indexed_dues,
 )
-from stream.pipeline.old_layouts import dtype_5, fill_from_5, fill_from_old, old_dtype, old_row
+from stream.pipeline.old_layouts import (
+    fill_from_old,
+    fill_from_packed,
+    old_dtype,
+    old_row,
+    packed_dtype,
+)
 from stream.pipeline.state import UserTable
 from stream.storage.store_memory import MemoryStore
 from stream.testing import PipelineDriver
@@ -71,10 +78,13 @@ def seal(unsealed: bytes) -> bytes:
 
 
 def only_of_lines(entries: np.ndarray) -> None:
-    """Leave orders to those entries that are lines of one."""
+    """Leave orders to those entries that are lines of one, and discounts to those that tell one."""
     other = (entries["flags"] & LINE) == 0
+    entries["flags"] &= ~(np.uint8(DISCOUNTED) * other).astype(np.uint8)
     for name in ("order", "quantity"):
         entries[name] = np.where(other, 0, entries[name])
+    told = (entries["flags"] & DISCOUNTED) != 0
+    entries["discount"] = np.where(told, entries["discount"], 0)
 
 
 def table_of(layout: Layout, rows: int, seed: int = 0) -> np.ndarray:
@@ -160,8 +170,14 @@ def test_packed_is_what_the_specification_says() -> None:
         n = min(int(row.view(LAYOUT.dtype)["n"][0]), LAYOUT.ring)
         slots = row[LAYOUT.fixed :].view(ENTRY)[:n].copy()
         slots["time"][1:] -= slots["time"][:-1].copy()
-        ring = b"".join(packed(s.tobytes()[: 40 if s["flags"] & LINE else 32]) for s in slots)
+        ring = b"".join(packed(s.tobytes()[: size_of(s)]) for s in slots)
         assert value == seal(head[:8] + head[due : due + 8] + packed(rest) + ring)
+
+
+def size_of(entry: np.void) -> int:
+    if entry["flags"] & DISCOUNTED:
+        return 48
+    return 40 if entry["flags"] & LINE else 32
 
 
 def packed(data: bytes) -> bytes:
@@ -214,14 +230,23 @@ def test_every_older_layout_has_a_way_to_the_newest() -> None:
     assert [by_layout(number).user_count() for number in MIGRATIONS] == [7] * (LAYOUT_VERSION - 1)
 
 
-def test_a_record_of_layout_5_keeps_all_it_says_and_the_starts_that_follow() -> None:
+@pytest.mark.parametrize("number", [5, 6])
+def test_a_packed_record_keeps_all_it_says(number: int) -> None:
+    for key, value in by_layout(number).scan(b"u", 100):
+        row = Layout(8, 64).row(key, value)
+        old = np.zeros(1, packed_dtype(number, 8, 64))[0]
+        assert fill_from_packed(old, value, 8, 64) is not None
+        for name in set(old.dtype.names) - {"layout", "ring"}:
+            assert row[name].tobytes() == old[name].tobytes(), name
+        for name in old["ring"].dtype.names:
+            assert row["ring"][name].tobytes() == old["ring"][name].tobytes(), name
+        assert not row["discount"]
+        assert not row["ring"]["discount"].any()
+
+
+def test_a_record_of_layout_5_gets_the_starts_that_follow() -> None:
     for key, value in by_layout(5).scan(b"u", 100):
         row = Layout(8, 64).row(key, value)
-        old = np.zeros((1, dtype_5(8, 64).itemsize), np.uint8)
-        record = old.view(dtype_5(8, 64))[0, 0]
-        assert fill_from_5(record, value, 8, 64) is not None
-        for name in set(record.dtype.names) - {"layout"}:
-            assert row[name].tobytes() == record[name].tobytes(), name
         back = row["ring"]["amount"][row["ring"]["type"] == REFUND].astype(np.float64)
         assert int(row["refunded"]) == round(float(back.sum()) * AMOUNT_UNIT)
         known = {int(row["past_order"]), int(row["first_purchase"])} - {0}
@@ -313,7 +338,7 @@ def test_layout_3_is_unpacked_to_what_layout_4_is() -> None:
         assert len(value) < len(was)
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 5])
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 6])
 def test_damage_of_an_older_layout_is_found(number: int) -> None:
     for key, value in by_layout(number).scan(b"u", 100):
         for damaged in (value[:60], value[:-1], value[:50] + bytes([value[50] ^ 1]) + value[51:]):
