@@ -15,7 +15,7 @@ first and last times) or that can be repaired when an event is inserted (orders,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +34,7 @@ ORDER_START: Final = 2
 LINE: Final = 4
 """Flag of an entry that is a line of an order: a purchase, or a refund."""
 DISCOUNTED: Final = 64
-"""Flag of an entry that is a purchase and tells a discount of its order."""
+"""Flag of an entry that is a purchase with a discount of its order."""
 ON_TIME: Final = 32
 """Mark of an event, not of an entry: it came when others say that it happened. A latest event of
 its user that lies ahead of all other users does not make it late."""
@@ -136,6 +136,10 @@ class SessionRules:
     """A session older than this is split, in ms; at most 2**32 - 1."""
 
 
+_UNKNOWN: Final[I64] = np.empty(0, np.int64)
+"""Stands for discounts of which none is known."""
+
+
 @dataclass(slots=True)
 class Events:
     """Events as columns of equal length N, the form in which they enter a history."""
@@ -151,13 +155,13 @@ class Events:
     """Hash of order_id, 0 = none; of late lines see `models.orders.late_code`."""
     quantity: NDArray[np.uint32]
     """Units, at least 1."""
-    discount: I64 = None  # type: ignore[assignment]  # filled in below
+    discount: I64 = field(default_factory=lambda: _UNKNOWN)
     """What the whole order of a purchase costs less than its lines, 1 / AMOUNT_UNIT; never
     negative, 0 = none is known. Left out: none is."""
 
     def __post_init__(self) -> None:
         """Fill in that no discounts are known."""
-        if self.discount is None:
+        if self.discount is _UNKNOWN:
             self.discount = np.zeros(len(self.time), np.int64)
 
     def __len__(self) -> int:

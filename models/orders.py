@@ -31,8 +31,8 @@ back nothing but money.
 Known are the starts of the last `STARTS_KEPT` orders that stand, the times of their first lines.
 Giving an order back removes its start; a line that makes it stand again puts it back.
 
-An order's discount is told by each of its lines (`order_discount`) and counts once: it is the
-largest that a line has told so far. A refund leaves it as it was: it was given on what was bought.
+Each line may contain the discount of its whole order (`order_discount`), which counts once: it is
+the largest of the lines so far. A refund leaves it as it was: it was given on what was bought.
 
 Lines come in the order of histories (`models.history.sort_key`), so at one time purchases come
 before refunds. `models/kernels/ledger.py` has the same rules compiled.
@@ -98,10 +98,10 @@ class Order:
     latest: int = 0
     """When its newest line came, likewise, ms."""
     discount: int = 0
-    """The largest that a line told, 1 / AMOUNT_UNIT."""
+    """The largest of its lines, 1 / AMOUNT_UNIT."""
 
     def discounted(self, discount: int) -> int:
-        """Take in what a line tells of the discount; how much more it is, 1 / AMOUNT_UNIT."""
+        """Take in the discount that a line contains; how much more it is, 1 / AMOUNT_UNIT."""
         more = max(discount - self.discount, 0)
         self.discount += more
         return more

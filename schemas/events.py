@@ -141,7 +141,7 @@ class Behaviour(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True,
         Money | None,
         Meta(
             description="What the whole order of this purchase costs less than its lines do, in"
-            " `currency`; not subtracted from `price`. Each line may tell it; it counts once per"
+            " `currency`; not subtracted from `price`. Each line may contain it; it counts once per"
             " order, the largest of several."
         ),
     ] = None

@@ -140,7 +140,7 @@ def _orders(
 
     Returns:
         (whether it begins an order; by how many the orders that stand changed; how much discount it
-        tells that was not known, 1 / AMOUNT_UNIT)
+        adds to what was known, 1 / AMOUNT_UNIT)
     """
     begins, change = np.empty(len(rows), np.bool_), np.empty(len(rows), np.int64)
     discount = np.empty(len(rows), np.int64)

@@ -43,7 +43,7 @@ class Ledger(NamedTuple):
     begun: NDArray[np.uint32]
     """`START_UNIT`; 0: there is no order, or it is not known when it began."""
     discount: I64
-    """Of each of `ORDERS_KEPT` orders the largest that a line told, 1 / AMOUNT_UNIT."""
+    """Of each of `ORDERS_KEPT` orders the largest of its lines, 1 / AMOUNT_UNIT."""
     starts: NDArray[np.uint32]
     """`STARTS_KEPT` starts of orders that stand, the newest first, `START_UNIT`; 0: none."""
 
@@ -354,7 +354,7 @@ def follow(
 
     Returns:
         (whether it begins an order; by how many the orders that stand changed; how much discount it
-        tells that no line of its order did, 1 / AMOUNT_UNIT)
+        adds to that of its order, 1 / AMOUNT_UNIT)
     """
     if kind == PURCHASE:
         place, change, _ = buy(ledger, last, time, gap, code, item, amount, units)

@@ -66,7 +66,7 @@ def follow_entry(ledger: Ledger, last: Any, gap: int, line: Any) -> tuple[Any, b
 
     Returns:
         (the newest such purchase then, ms; whether the line begins an order; by how many the orders
-        that stand changed; how much discount it tells that no line of its order did)
+        that stand changed; how much discount it adds to that of its order)
     """
     time, kind, code, amount = line.time, line.type, line.order, line.amount
     begins, change, discount = follow(
@@ -127,7 +127,7 @@ def orders_in_order(
         gap: session gap, ms.
         begins: [N] to be filled with whether the event begins an order.
         change: [N] to be filled with by how many the orders that stand changed.
-        discount: [N] to be filled with how much discount the event tells that was not known, 1 /
+        discount: [N] to be filled with how much discount the event adds to what was known, 1 /
             AMOUNT_UNIT.
     """
     count, size, line = len(rows), table.size, new_entry()

@@ -26,7 +26,7 @@ CONTENT: Final = (
     "order_discount",
 )
 """Fields by which two events of one id are told apart; bit i of what differs is field i. The price
-is that of all units. Discounts differ where both tell one: older records kept none."""
+is that of all units. Discounts differ where both contain one: older records kept none."""
 _NOT_ITS_OWN: Final = 255 & ~HISTORY & ~ON_TIME
 
 

@@ -11,7 +11,7 @@ A stored record is
 Packed is as in Cap'n Proto: per word of 8 bytes a tag whose bits say which bytes are not zero, then
 those; after a tag of 0 comes the number of further zero words. Times and counts have leading zeros.
 A slot's first word, its time, is packed as the distance from the slot before; only lines of orders
-have the word that tells of orders, and only those that tell a discount the word behind it. The
+have the word that tells of orders, and only those with a discount the word behind it. The
 overflow (`models/overflow.py`) has its length in the head.
 Layouts 3 and 4 had neither, and layout 3 the ring as it is.
 """

@@ -61,7 +61,7 @@ def line_of(
     """
     if event.code not in (PURCHASE, REFUND):
         return None
-    time, event_id, kind, item, _, amount, order, units = encode_event(event)
+    time, event_id, kind, item, _, amount, order, units, _ = encode_event(event)
     if amount and event.currency and rates.currency:
         amounts, _ = rates.convert(
             np.array([amount], np.int64),

@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
     "category_id": None,
     "price": 2.5,
     "quantity": 3,
+    "order_discount": None,
 }
 
 
@@ -50,6 +51,8 @@ def read(path: Path, rows: list[dict[str, Any]]) -> tuple[EventLog, dict[str, in
         ({"event_time": MAX_TIME + 1}, "out_of_range (event_time)"),
         ({"price": -1.0}, "out_of_range (price)"),
         ({"price": float("inf")}, "out_of_range (price)"),
+        ({"order_discount": -1.0}, "out_of_range (order_discount)"),
+        ({"order_discount": 2e9}, "out_of_range (order_discount)"),
         ({"user_id": "NaN"}, "null_value (user_id)"),
         (
             {"event_time": 1_600_000_000_000_000},
@@ -73,7 +76,7 @@ def test_columns_equal_events_one_by_one(tmp_path: Path) -> None:
         GOOD,
         GOOD | {"event_id": "e2", "type": "view", "item_id": None, "price": None},
         GOOD | {"event_id": "e3", "category_id": "c", "quantity": None, "price": 0.00005},
-        GOOD | {"event_id": "e4", "price": 33.33333, "quantity": 999},
+        GOOD | {"event_id": "e4", "price": 33.33333, "quantity": 999, "order_discount": 0.33},
     ]
     log, invalid = read(tmp_path / "f.parquet", rows)
     assert invalid == {}

@@ -221,6 +221,7 @@ def test_files_and_workers_convert_amounts_alike(tmp_path: Path, form: str) -> N
             event_time=1_600_000_000_000 + n,
             price=price,
             currency=currency,
+            order_discount=price / 10 if n != 2 else None,
         )
         for n, (currency, price) in enumerate(kinds)
     ]
@@ -234,6 +235,7 @@ def test_files_and_workers_convert_amounts_alike(tmp_path: Path, form: str) -> N
         assert read_files(spool, [path], form, rates=rates) == {}
         found = EventLog.join(list(spool.parts())).events
     assert (found.amount / AMOUNT_UNIT).tolist() == [100, 100, 50, 0, 2.22]
+    assert (found.discount / AMOUNT_UNIT).tolist() == [10, 10, 0, 0, 0.222]
     records = [Row(n, e.event_time, b"ann", encode(e)) for n, e in enumerate(events)]
     times = EventTimes.of(Settings())
     ingest = Ingest(
@@ -244,7 +246,9 @@ def test_files_and_workers_convert_amounts_alike(tmp_path: Path, form: str) -> N
         check_partitioner=False,
         rates=rates,
     )
-    assert ingest.decode(records).events.amount.tolist() == found.amount.tolist()
+    served = ingest.decode(records).events
+    assert served.amount.tolist() == found.amount.tolist()
+    assert served.discount.tolist() == found.discount.tolist()
 
 
 COLUMNS = pa.schema(
@@ -255,5 +259,6 @@ COLUMNS = pa.schema(
         "event_time": pa.int64(),
         "price": pa.float64(),
         "currency": pa.string(),
+        "order_discount": pa.float64(),
     }
 )

@@ -24,6 +24,7 @@ BOUGHT = Purchase(
     price=10.0,
     quantity=2,
     order_id="A",
+    order_discount=3.0,
 )
 
 
@@ -44,6 +45,7 @@ def changed(**fields: object) -> Event:
         (changed(category_id="hats"), "category_id"),
         (changed(price=10.01), "price"),
         (changed(order_id="B"), "order_id"),
+        (changed(order_discount=3.01), "order_discount"),
         (changed(price=20.0, quantity=1), "quantity"),
         (
             Refund(
@@ -95,7 +97,8 @@ def test_three_lines_of_an_order_with_one_id_are_seen() -> None:
 def test_the_same_event_again_is_a_duplicate_whatever_is_not_kept() -> None:
     piped = driver()
     piped.pipe([BOUGHT, BOUGHT, changed(session_id="another", properties={"try": 2})])
-    assert piped.pipeline.counters.duplicate == 2
+    piped.pipe([changed(order_discount=None)])
+    assert piped.pipeline.counters.duplicate == 3
     assert piped.dead_letters() == []
 
 
