@@ -132,7 +132,7 @@ def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Pat
     assert found.exact
     assert set(found.attributions) == set(found.history) == {"purchase", "churn"}
     assert found.published_wait_ms == found.reproduced_wait_ms == prediction.expected_wait_ms
-    # By an hour: one of the ways that are tried may differ in the last bit, and so in a millisecond.
+    # By an hour: the ways that are tried may differ in the last bit, and so in a millisecond.
     wait = prediction.expected_wait_ms + 3_600_000
     other = msgspec.structs.replace(prediction, expected_wait_ms=wait)
     found = explained(settings, records, prediction, other)
