@@ -14,12 +14,19 @@ SOAK_SECONDS ?= 7200
 # Many tests wait for a broker or a worker, so three processes on two cores, each with a broker.
 PARALLEL ?= -n 3 --dist worksteal
 
-.PHONY: help setup demo test readme faults-quick faults soak-quick soak bench bench-quick bench-report lint docs audit lock clean
+# Tests without a broker, a fit or a process.
+UNITS ?= -n 2 --dist worksteal --ignore tests/faults --ignore tests/e2e -m "not slow and not kafka and not full and not faults"
+# What make test-full takes: everything; "full or faults" is what make test leaves out.
+FULL ?=
+
+.PHONY: help setup demo check test test-full readme faults-quick faults soak-quick soak bench bench-quick bench-report lint docs audit lock clean
 
 help:
 	@echo "make setup              install everything into .venv"
 	@echo "make demo [DEMO=...]    real events become scores and churn alerts (options: $(BIN)/intentstream demo --help)"
-	@echo "make test [TEST=...]    run the tests against a real Kafka (TEST: pytest options)"
+	@echo "make check              style, types and the unit tests, in half a minute"
+	@echo "make test [TEST=...]    most tests, against a real Kafka, in minutes (TEST: pytest options)"
+	@echo "make test-full          all tests and a shorter part of every fault row"
 	@echo "make readme             run the commands of README.md and docs/tutorial.md, in their order (needs kcat)"
 	@echo "make faults-quick       a shorter part of every fault row, in minutes (the soak: 45 s)"
 	@echo "make faults [JSON=...]  break everything at full strength, under an hour (FAULT_SEED=... repeats; JSON: file for the rows)"
@@ -38,8 +45,21 @@ setup: .venv/.dev .venv/.classes
 demo: .venv/.local
 	$(BIN)/intentstream demo $(DEMO)
 
+# What a change needs before each commit. Types are checked beside the tests; mypy's cache and the tests' byte code make the second
+# run fast, so byte code is written even where the environment says otherwise.
+check: .venv/.dev
+	@export PYTHONDONTWRITEBYTECODE=; \
+	$(BIN)/mypy & types=$$!; \
+	$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && \
+	$(BIN)/python -m pytest -q --no-header $(UNITS) $(TEST); \
+	wait $$types
+
 test: .venv/.classes
-	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not faults" $(TEST)
+	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not full and not faults" $(TEST)
+
+# The soak has a target of its own.
+test-full: .venv/.classes
+	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "$(FULL)" --deselect tests/faults/test_17_soak.py::test_nothing_grows $(TEST)
 
 readme: .venv/.dev
 	$(BIN)/python -m tests.examples.walk

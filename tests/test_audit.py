@@ -23,6 +23,7 @@ def audit() -> ModuleType:
     return module
 
 
+@pytest.mark.full
 def test_the_bill_lists_every_locked_package_with_its_hashes(audit, tmp_path) -> None:
     path = tmp_path / "build" / "sbom.json"
     count = audit.write_bill(path)
@@ -35,6 +36,7 @@ def test_the_bill_lists_every_locked_package_with_its_hashes(audit, tmp_path) ->
     assert torch["externalReferences"][0]["hashes"][0]["alg"] == "SHA-256"
 
 
+@pytest.mark.full
 def test_a_package_that_the_bill_lacks_is_an_error(audit, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(audit, "locked", lambda: {"torch": "0"})
     with pytest.raises(SystemExit, match="differ"):

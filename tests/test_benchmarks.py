@@ -197,6 +197,7 @@ def test_results_are_written_whole(tmp_path: Path):
     assert json.loads(path.read_text()) == {"raw": {}}
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_the_benchmarked_worker_equals_a_serial_run_and_answers_in_time(kafka):
     with Place.open(kafka.bootstrap_servers) as place:

@@ -178,6 +178,7 @@ def without_extras(modules: set[str]) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_plain_install_has_all_commands_of_a_worker(tmp_path):
     # Each command's own imports too, which it makes when it runs.
     modules = {"stream.worker.service", "stream.worker.warming", *plain_commands().values()}
@@ -261,6 +262,7 @@ async def first_of(bootstrap_servers: str, topic: str) -> dict[str, object]:
         await stop_consumer(consumer)
 
 
+@pytest.mark.slow
 def test_commands_name_the_extra_that_they_lack(tmp_path):
     commands = {
         "demo": ["demo"],
@@ -285,6 +287,7 @@ def test_commands_name_the_extra_that_they_lack(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_base_dependencies_are_what_a_worker_imports():
     graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
     # What imports an extra when it is imported is reached by those alone who have the extra.
@@ -317,6 +320,7 @@ def test_where_private_attributes_are_used_versions_are_bounded(name):
     assert following not in bounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
 def test_the_table_of_extras_is_that_of_pyproject(extra):
     owners = {

@@ -9,6 +9,8 @@ import pytest
 
 from tests.forking import Forked
 
+pytestmark = pytest.mark.slow
+
 
 def say():
     sys.stdout.write(f"arguments {sys.argv[1:]} {os.environ.get('WHO')}\n")
@@ -35,6 +37,7 @@ def start(tmp_path):
         process.kill()
 
 
+@pytest.mark.full
 def test_it_has_its_arguments_environment_log_and_exit_status(start):
     process, log = start("a", "b")
     assert process.wait(60) == process.poll() == 3

@@ -38,6 +38,7 @@ def test_the_broker_has_them_behind_its_own(kafka: Kafka) -> None:
     assert command.index("-XX:TieredStopAtLevel=1") > command.index("-XX:+UseSerialGC")
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_an_archive_that_does_not_fit_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

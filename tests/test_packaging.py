@@ -48,6 +48,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_exactly_the_packages(wheel):
     files = {name for name in wheel.namelist() if not name.endswith("/")}
     metadata = {name for name in files if ".dist-info/" in name}
@@ -55,6 +56,7 @@ def test_the_wheel_holds_exactly_the_packages(wheel):
     assert files - metadata == sources()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_wheel_marks_every_package_as_typed(wheel, package):
     # PEP 561: without the marker type checkers ignore the annotations of an installed package.
@@ -96,6 +98,7 @@ def test_readme_says_that_no_licence_is_chosen_yet():
     assert list(ROOT.glob("LICEN[CS]E*")) == []
 
 
+@pytest.mark.slow
 def test_the_unpacked_wheel_runs(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = (
@@ -172,7 +175,10 @@ def test_ci_runs_the_linters_the_readmes_test_command_and_the_faults():
     assert "set -euo pipefail" in lines
     parts = "make lint && make docs && make audit && make soak-quick"
     beside = f'{{ {parts}; }} > "$printed/beside" 2>&1 &'
-    test = next(line for line in lines if line.startswith("make test "))
-    assert lines.index(beside) < lines.index(test)
-    assert "-m ''" in test, "the fault rows are part of the run"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert '-m "not full and not faults" $(TEST)' in makefile.partition("\ntest:")[2]
+    both = lines[lines.index(beside) + 1 :]
+    assert both.index("make test") < both.index('make test-full FULL="full or faults"'), (
+        "make test, and then exactly what it leaves out"
+    )
     assert lines[-1] == 'wait "$beside"', "the linters' and the soak's failure is CI's failure"

@@ -132,6 +132,7 @@ def newest_in_changelog(world: World) -> dict[bytes, bytes | None]:
     return {record.key: record.value for record in world.raw(world.settings.changelog)}
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_the_command_forgets_and_tells_what_it_removed(world: MakeWorld) -> None:
     shop = world(**SERVING)
@@ -209,6 +210,7 @@ def test_a_later_event_starts_from_nothing(world: MakeWorld) -> None:
     assert shop.records()[ANN]["n"] == sum(e.user_id == ANN for e in log[600:])
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 @pytest.mark.parametrize(
     "stage",
@@ -295,6 +297,7 @@ def test_a_request_that_says_nothing_is_a_dead_letter(world: MakeWorld) -> None:
     worker.stop()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_without_a_worker_the_request_waits_and_is_told_so(world: MakeWorld) -> None:
     shop = world(**SERVING)
@@ -350,6 +353,7 @@ def test_training_sets_are_free_of_who_asked(world: MakeWorld, tmp_path: Path) -
     assert not erased.covers(ANN, 2**60)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_under_load_whoever_asks_is_gone_soon(world: MakeWorld) -> None:
     shop = world(worker={"clock": "auto", "emit": "latest"})

@@ -17,6 +17,7 @@ from tests.e2e.world import World
 pytestmark = pytest.mark.kafka
 
 
+@pytest.mark.full
 def test_an_old_history_survives_all_that_comes_after_it(world: Callable[..., World]) -> None:
     shop = world(churn={"raise_at": 0.3, "raise_untrained": True, "resolve_at": 0.1})
     now = time.time_ns() // 1_000_000

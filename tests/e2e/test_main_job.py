@@ -39,6 +39,7 @@ QUICK = {
 """A shop whose customers come every second and a half."""
 
 
+@pytest.mark.full
 @needs_taobao
 @pytest.mark.parametrize("order", ["time", "file"])
 def test_taobao_through_a_worker_equals_a_serial_replay(world: MakeWorld, order: str) -> None:
@@ -58,6 +59,7 @@ def test_taobao_through_a_worker_equals_a_serial_replay(world: MakeWorld, order:
     assert histories == {u: h for d in drivers.values() for u, h in d.histories().items()}
 
 
+@pytest.mark.full
 @needs_taobao
 def test_killed_three_times_a_subscriber_sees_what_a_serial_run_gives(world: MakeWorld) -> None:
     shop = world(
@@ -82,6 +84,7 @@ def test_killed_three_times_a_subscriber_sees_what_a_serial_run_gives(world: Mak
     assert len(shop.raw(shop.settings.topics.propensity)) == IN_SPAN
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "stage", ["after_poll", "after_scoring", "before_commit", "after_commit", "before_store"]
 )
@@ -110,6 +113,7 @@ def test_killed_at_a_stage_boundary_nothing_is_lost_or_doubled(
     assert_equal_to_serial(shop, scorer)
 
 
+@pytest.mark.full
 def test_at_least_once_repeats_are_identical_and_nothing_is_lost(world: MakeWorld) -> None:
     shop = world(
         worker={
@@ -139,6 +143,7 @@ def test_at_least_once_repeats_are_identical_and_nothing_is_lost(world: MakeWorl
     assert shop.histories() == {u: h for d in drivers.values() for u, h in d.histories().items()}
 
 
+@pytest.mark.full
 @needs_taobao
 def test_shuffled_within_the_grace_and_duplicated_the_state_is_the_same(world: MakeWorld) -> None:
     shop = world(worker={"clock": "event"})
@@ -152,6 +157,7 @@ def test_shuffled_within_the_grace_and_duplicated_the_state_is_the_same(world: M
     assert shop.histories() == straight.histories()
 
 
+@pytest.mark.full
 def test_silence_alone_raises_the_alert_when_it_is_due_and_once(world: MakeWorld) -> None:
     shop = world(
         worker={"clock": "wall"},
@@ -191,6 +197,7 @@ def assert_no_second_alert(shop: World) -> None:
     assert sorted(alert.user_id for alert in alerts) == ["ann", *strangers]
 
 
+@pytest.mark.full
 def test_silence_that_came_due_while_the_worker_was_down_alerts_once(world: MakeWorld) -> None:
     shop = world(
         worker={"clock": "wall"},

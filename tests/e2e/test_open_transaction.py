@@ -129,6 +129,7 @@ async def left_open(shop: World) -> AIOKafkaProducer:
     return producer
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("ending", ["commit", "abort"])
 def test_a_customer_behind_an_open_transaction_is_active(
     world: Callable[..., World], ending: str

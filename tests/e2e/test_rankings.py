@@ -112,6 +112,7 @@ def id_hash(event: Event) -> int:
     return xxhash.xxh3_64_intdigest(event.event_id.encode())
 
 
+@pytest.mark.full
 def test_outcomes_of_a_worker_that_ranks_are_those_of_a_recount(
     world: Callable[..., World],
 ) -> None:

@@ -55,6 +55,7 @@ def spend(world: World) -> float:
     return float(world.records()["ann"]["spend"]) / AMOUNT_UNIT
 
 
+@pytest.mark.full
 def test_each_event_keeps_the_rate_of_its_arrival(world: Callable[..., World]) -> None:
     shop = world(
         topics={"partitions": 1},

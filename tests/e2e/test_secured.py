@@ -49,6 +49,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
 LATE = Purchase(event_id="late", user_id="u1", event_time=1_500_000_000_000, price=1.0)
 
 
+@pytest.mark.full
 def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: PLR0915
     secured: SecuredKafka, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_every_component_does_its_work_with_its_rights_and_needs_each(  # noqa: 
     assert [each.not_tls for each in sent if each.not_tls is not None] == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("component", "arguments", "told"),
     [
@@ -225,6 +227,7 @@ def test_the_commands_for_kafkas_own_tools_are_printed() -> None:
 KEY = "the key of the pseudonyms, which nobody is to see"
 
 
+@pytest.mark.full
 def test_secrets_and_users_are_shown_nowhere(secured: SecuredKafka, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     shop = SecuredShop(

@@ -43,6 +43,7 @@ def views(*users: str) -> list[View]:
     return [View(event_id=f"v-{u}", user_id=u, event_time=1_700_000_000_000) for u in users]
 
 
+@pytest.mark.full
 def test_output_topics_made_again_are_named_and_filled_on(world: Callable[..., World]) -> None:
     shop = world(topics={"partitions": 1}, worker={"clock": "event"})
     topic = shop.settings.topics.propensity

@@ -31,6 +31,7 @@ main()
 """
 
 
+@pytest.mark.full
 def test_a_worker_three_days_ahead_names_its_clock(world: Callable[..., World]) -> None:
     shop = world()
     now = time.time_ns() // 1_000_000

@@ -146,6 +146,7 @@ async def test_a_webhook_that_stays_down_loses_nothing(kafka, tmp_path):
     assert [key for key, _ in up.posts] == ["ann:1:raised"]
 
 
+@pytest.mark.full
 async def test_a_crash_before_the_answer_posts_again_with_the_same_key(kafka, tmp_path):
     topic = await new_topic(kafka.bootstrap_servers)
     await put(kafka.bootstrap_servers, topic, [alert("ann", "raised", 1, 1)])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "add-a-setting.md").read_text(encoding="utf-8")
 FIELD, RULE, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -58,6 +58,7 @@ def test_a_line_that_gives_no_event_is_named(tmp_path, text, message):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_sample_orders_are_a_csv_that_ends_yesterday():
     done = run("sample_orders.py", "--customers", "20")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))

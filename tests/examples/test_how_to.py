@@ -9,6 +9,8 @@ import pytest
 from stream.config.loading import load_settings
 from tests.examples.following import ROOT, edits_of, follow, passed, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def with_format(tmp_path_factory):

@@ -27,6 +27,7 @@ outcomes = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(outcomes)
 def test_figures_equal_scikit_learn(pairs: list[tuple[bool, float]]) -> None:
     y = np.array([label for label, _ in pairs], int)

@@ -23,6 +23,8 @@ from models.overflow import Held
 from tests.oracle import Ev, UserHistory
 from tests.told import told
 
+pytestmark = pytest.mark.slow
+
 RING, RULES = 8, SessionRules(gap=100, longest=500)
 MOST = 1000
 

@@ -91,6 +91,7 @@ def test_targets_are_named_by_intent_and_window() -> None:
     assert of_purchases(TARGETS) == SHOP
 
 
+@pytest.mark.slow
 def test_labels_equal_a_walk_through_each_session(ordered: OrderedLog, examples: Examples) -> None:
     """The plain way: step from event to event until a pause is too long."""
     log = ordered.log
@@ -165,6 +166,7 @@ def test_hours_of_log_are_enough_for_an_intent_alone() -> None:
     assert not np.isnan(found.settled).any()
 
 
+@pytest.mark.slow
 def test_outcomes_give_the_labels_of_training(ordered: OrderedLog) -> None:
     """Every prediction at an event is judged by the label that training would give it."""
     joiner = OutcomeJoiner(OutcomeRules(TARGETS, 24 * HOUR, order_gap_ms=GAP, grace_ms=0))

@@ -30,7 +30,7 @@ C, F, P = len(SPEC.int_features), len(SPEC.num_features), len(SPEC.profile_featu
 def test_unknown_architecture_is_refused() -> None:
     with pytest.raises(
         ModelError,
-        match=r"unknown architecture 'rnn'.*blend, gru, logistic, lru, lstm, rhythm, transformer",
+        match=r"unknown architecture 'rnn'.*logistic, blend, gru, lstm, lru, transformer, rhythm",
     ):
         build("rnn", SPEC)
 

@@ -6,11 +6,14 @@ import math
 from datetime import date
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.money import Rate, Rates, currency_code
 from models.rate_table import Entry, RateTable
+
+pytestmark = pytest.mark.slow
 
 ENTRIES = st.builds(
     Entry, st.integers(0, 8), st.integers(0, 8), st.sampled_from([1.0, 2.0, 3.0, math.nan])

@@ -95,6 +95,7 @@ def test_survival_is_the_product_over_bins_and_exponential_within() -> None:
     assert np.isfinite(survival(np.ones((1, 3)), EDGES, 7 * DAY)).all()
 
 
+@pytest.mark.slow
 def test_the_expected_wait_is_the_area_under_the_survival() -> None:
     moments = np.linspace(0, EDGES[-1], 20_001)
     curve = np.stack([survival(HAZARDS, EDGES, int(moment)) for moment in moments])

@@ -162,6 +162,7 @@ def test_a_megabyte_of_brackets_is_judged_quickly():
     assert time.thread_time() - started < 1.0
 
 
+@pytest.mark.slow
 @given(events)
 def test_event_round_trip(event: Event):
     again = decode_event(encode(event))
@@ -172,6 +173,7 @@ def test_event_round_trip(event: Event):
     assert {name: getattr(again, name) for name in plain} == plain
 
 
+@pytest.mark.slow
 @given(events, st.data())
 def test_any_cut_of_an_event_is_refused_and_never_crashes(event: Event, data):
     payload = encode(event)
@@ -182,6 +184,7 @@ def test_any_cut_of_an_event_is_refused_and_never_crashes(event: Event, data):
     assert caught.value.reason in {Reason.TRUNCATED, Reason.NOT_UTF8, Reason.MALFORMED}
 
 
+@pytest.mark.slow
 @given(events, st.data())
 def test_a_corrupted_event_never_raises_anything_else(event: Event, data):
     payload = bytearray(encode(event))
@@ -198,6 +201,7 @@ json_values = st.recursive(
 field_names = st.sampled_from(["type", *View.__struct_fields__])
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=400))
 @example(b'{"type":')
 @example(b'{"type":"view","event_id":"\\')
@@ -205,6 +209,7 @@ def test_any_bytes_never_raise_anything_else(payload: bytes):
     never_raises_anything_else(payload)
 
 
+@pytest.mark.slow
 @given(events, field_names, json_values)
 def test_any_value_in_any_field_never_raises_anything_else(event: Event, field, value):
     document = json.loads(encode(event)) | {field: value}

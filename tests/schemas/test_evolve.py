@@ -260,6 +260,7 @@ def messages(spec: dict[str, Any]) -> Iterator[bytes]:
         yield msgspec.json.encode({key: value for part in parts for key, value in part.items()})
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs, specs, st.sampled_from(["first", "second", "neither"]))
 def test_what_passes_is_readable_in_both_directions(old, new, kept):

@@ -126,11 +126,13 @@ def test_every_message_has_an_example():
         jsonschema.validate(example["payload"], {**message["payload"], "components": schemas})
 
 
+@pytest.mark.slow
 @given(events)
 def test_valid_events_match_the_schema(event):
     VALIDATORS["event"].validate(json.loads(encode(event)))
 
 
+@pytest.mark.slow
 @given(predictions | alerts | late_events)
 def test_outputs_match_their_schema(message):
     VALIDATORS[STEMS[type(message)]].validate(json.loads(encode(message)))
@@ -212,12 +214,14 @@ def edit(path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_generate_into_an_empty_folder_is_reproducible(tmp_path):
     assert set(generate.generate(tmp_path / "new")) == set(generate.build())
     assert generate.check(tmp_path / "new").ok
     assert generate.generate(tmp_path / "new") == ()
 
 
+@pytest.mark.slow
 def test_an_incompatible_change_is_refused_and_nothing_is_written(folder):
     # The committed contract has a field that the code no longer knows.
     schema = folder / "prediction.schema.json"

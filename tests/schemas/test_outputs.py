@@ -64,6 +64,7 @@ alerts = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.one_of(predictions, alerts))
 def test_round_trip(message):
     assert decode(type(message), encode(message)) == message

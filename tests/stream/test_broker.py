@@ -48,6 +48,7 @@ def broker(tmp_path: Path, cached: None) -> Iterator[EmbeddedKafka]:
     broker.stop()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_starts_is_found_survives_a_kill_and_stops(broker, tmp_path):
     first = broker.start()
@@ -263,6 +264,7 @@ def test_spawned_processes_are_recognised_and_logs_rotated(tmp_path):
     assert (tmp_path / "deep" / "out.log.1").read_text() == "one\n"
 
 
+@pytest.mark.slow
 def test_a_killed_process_counts_until_its_port_is_free(tmp_path):
     for round_ in range(5):
         (port,) = free_ports(1)
@@ -309,6 +311,7 @@ def test_own_properties_go_before_the_built_in_ones(tmp_path):
     assert three["controller.quorum.voters"] == "1@127.0.0.1:21,2@127.0.0.1:22,3@127.0.0.1:23"
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_the_commands_start_show_and_stop_it(tmp_path, cached):
     def run(*words: str) -> subprocess.CompletedProcess[str]:

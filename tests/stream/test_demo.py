@@ -89,6 +89,7 @@ def test_broker_start_finds_the_brokers_data_by_the_demos_config(tmp_path):
 # --- processes and guards -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_failing_process_shows_its_last_line(tmp_path):
     arguments = ["train", "--from", str(tmp_path / "gone")]
     with pytest.raises(DemoError, match=r"part ended with status 1: no such file") as caught:
@@ -115,6 +116,7 @@ async def test_a_process_is_ended_whatever_happens(tmp_path):
         os.kill(process.pid, 0)
 
 
+@pytest.mark.slow
 async def test_work_ends_with_what_it_depends_on():
     async def fails() -> None:
         await asyncio.sleep(0.05)
@@ -166,6 +168,7 @@ def wrong_usage(*arguments: object) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_one_line_and_starts_nothing(tmp_path):
     place = ("--data-dir", tmp_path)
     assert "go together" in wrong_usage("--data", "x", *place)
@@ -184,6 +187,7 @@ async def topics(servers: str) -> set[str]:
         await admin.close()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_path):
     data, out = shop(tmp_path / "shop.jsonl"), tmp_path / "demo.json"
@@ -233,6 +237,7 @@ async def test_the_whole_demo_on_a_cluster_that_it_leaves_as_it_was(kafka, tmp_p
     assert not (tmp_path / "demo" / "kafka").exists()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
     broker = Place(tmp_path / "demo").broker

@@ -45,6 +45,7 @@ def test_the_bundled_plan_is_of_the_bundled_data():
     assert plan.since < plan.cut < plan.until
 
 
+@pytest.mark.slow
 @given(st.integers(12 * HOUR, 4000 * DAY))
 def test_every_plan_leaves_the_trainer_room_and_labels_time_to_mature(span):
     plan = scaled(Path("f"), "jsonl", T0, T0 + span)

@@ -20,6 +20,8 @@ from stream.replay.produce import _pseudonymised
 from stream.testing import PipelineDriver
 from tests.logs import gru_scorer, raw, shop_log
 
+pytestmark = pytest.mark.slow
+
 KEY = "0123456789abcdef0123456789abcdef"
 PSEUDONYMS = Pseudonyms(KEY.encode())
 T = 1_600_000_000_000

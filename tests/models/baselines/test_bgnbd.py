@@ -13,6 +13,8 @@ from models.networks.process import ProcessParameters, PurchaseProcess
 from models.serving.scorer import network_spec
 from models.targets import shop_targets
 
+pytestmark = pytest.mark.slow
+
 DAY = 24.0
 TRUE = ProcessParameters(shape=0.8, scale_hours=20 * DAY, a=0.9, b=2.5)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.baselines import simple
 from models.evaluate import roc_auc
 from models.inputs.features import PROFILE_FEATURES
+
+pytestmark = pytest.mark.slow
 
 P = len(PROFILE_FEATURES)
 

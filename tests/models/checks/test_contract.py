@@ -12,6 +12,8 @@ from models.networks.gru import Gru
 from models.networks.logistic import Logistic
 from models.networks.lstm import Lstm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

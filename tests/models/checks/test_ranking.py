@@ -13,6 +13,7 @@ from models.networks import ARCHITECTURES, build
 from models.networks.next_head import NextHead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["category", "item"])
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("check", HEAD_CHECKS, ids=lambda check: check.__name__)

@@ -44,6 +44,7 @@ def places(ordered: OrderedLog, examples: Examples) -> np.ndarray:
     return ordered.starts[np.searchsorted(users, examples.user)] + examples.seen
 
 
+@pytest.mark.full
 def test_inputs_equal_a_replay_event_by_event(ordered: OrderedLog, examples: Examples) -> None:
     """Serving's way: one event at a time into a record, features read off the record."""
     user_of = np.repeat(np.arange(len(ordered.starts)), ordered.sizes)
@@ -71,6 +72,7 @@ def test_inputs_equal_a_replay_event_by_event(ordered: OrderedLog, examples: Exa
     assert checked == len(examples) > 1000
 
 
+@pytest.mark.slow
 def test_who_stops_a_fit_does_not_calibrate_it(ordered: OrderedLog, examples: Examples) -> None:
     """The two share their slice of time and no user."""
     stopping, calibration = (examples.of_slice(which) for which in (STOPPING, CALIBRATION))

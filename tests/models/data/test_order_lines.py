@@ -17,6 +17,8 @@ from stream.outcomes.rules import OutcomeRules
 from tests.models.shop import DAY, START, orders_log
 from tests.stream.outcomes.tools import prediction
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 7 * DAY, 28 * DAY)
 CONFIG = DatasetConfig(history_length=16, event_points=6, silence_points=2, min_points=10)
 USERS, DAYS = 250, 160

@@ -57,6 +57,7 @@ def test_labels_equal_a_plain_look_ahead_within_the_users_own_gaps() -> None:
     assert {DAY, longest} & lengths or len(lengths) > 50
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("clock", ["event", "wall"])
 def test_predictions_and_alerts_tell_the_horizon_that_the_label_has(clock: str) -> None:
     longest = 20 * DAY

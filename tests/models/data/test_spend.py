@@ -134,6 +134,7 @@ def test_negatives_of_an_amount_are_not_left_out(examples: Examples) -> None:
     assert np.array_equal(sampled.labels[:, 2], examples.labels[:, 2], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_spend_is_learnt_judged_and_told(log: EventLog, trained: Trained) -> None:
     manifest = trained.manifest
     found, flat = manifest.metrics, manifest.baselines["base_rate"]
@@ -163,6 +164,7 @@ def test_a_spend_is_learnt_judged_and_told(log: EventLog, trained: Trained) -> N
     assert said[dear, 2].mean() > 2 * said[~dear, 2].mean()
 
 
+@pytest.mark.slow
 def test_a_biased_spend_is_left_out_with_its_figures(
     log: EventLog, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ CONFIG = DatasetConfig(
 NOW = START + 100 * DAY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ago", [(0, 40), (0, 3, 9), (0, 0.5, 1)])
 def test_moments_are_those_of_the_workers_timers(ago: tuple[float, ...]) -> None:
     churn = {"raise_at": 1, "escalate_at": 1, "resolve_at": 0.1, "tick_ms": 1, "replay_tick_ms": 1}

@@ -18,6 +18,8 @@ from models.log.eventlog import EventLog
 from models.targets import OCCURS, Target
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
+pytestmark = pytest.mark.slow
+
 PROTOCOL = Protocol(
     Target("buys", OCCURS, PURCHASE, 7 * DAY),
     train=(START + 25 * DAY, START + 35 * DAY),

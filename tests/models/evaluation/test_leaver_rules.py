@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.evaluation.leaver_curves import best, curve, tally, to_json
 from models.evaluation.leaver_rules import (
@@ -99,6 +100,7 @@ def test_rule_alerts_once_an_order_at_its_threshold() -> None:
     assert to_json(None) is None
 
 
+@pytest.mark.slow
 def test_logistic_learns_from_the_users_own_gap_and_from_no_later_outcome() -> None:
     rng = np.random.default_rng(1)
     shop = {}

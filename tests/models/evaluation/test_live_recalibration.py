@@ -35,6 +35,7 @@ def test_a_drifting_shop_loses_purchases_from_its_middle_on() -> None:
         assert (bought[1] < 0.9 * bought[0]) == lost
 
 
+@pytest.mark.full
 def test_each_target_and_population_has_both_figures(log: EventLog) -> None:
     results = run("live", "A shop", log, TARGETS, CONFIG, lambda _: None)
     assert [result.task for result in results] == [
@@ -55,6 +56,7 @@ def test_each_target_and_population_has_both_figures(log: EventLog) -> None:
         assert result.models[AFTER].mean("log_loss") < result.models[BEFORE].mean("log_loss") + 0.01
 
 
+@pytest.mark.full
 def test_what_is_in_effect_does_not_depend_on_what_came_later(log: EventLog) -> None:
     """Labels turned around in the last weeks change no map of an earlier week."""
     live = served(log, TARGETS, CONFIG.fit)

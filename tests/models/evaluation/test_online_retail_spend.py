@@ -14,6 +14,8 @@ from models.fitting.fit import FitConfig
 from models.history import AMOUNT_UNIT, PURCHASE, Events
 from models.log.eventlog import EventLog
 
+pytestmark = pytest.mark.slow
+
 START = int(np.datetime64("2010-12-01", "ms").astype(np.int64))
 DAYS = 373
 BUYERS = 1000

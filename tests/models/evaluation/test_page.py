@@ -14,6 +14,8 @@ from models.evaluation.page import BY_HAND, table, verdict, write_report
 from models.evaluation.pictures import draw
 from models.evaluation.results import ModelResult, Panel, Slice, TaskResult
 
+pytestmark = pytest.mark.slow
+
 
 def binary() -> TaskResult:
     rng = np.random.default_rng(0)

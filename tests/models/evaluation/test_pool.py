@@ -31,6 +31,7 @@ def fails(say: Say) -> list[TaskResult]:
     raise EvaluationError("the file is not there")
 
 
+@pytest.mark.full
 def test_results_keep_the_order_of_the_parts_and_each_process_has_one_thread() -> None:
     lines: list[str] = []
     names = ("a", "b", "c")
@@ -42,6 +43,7 @@ def test_results_keep_the_order_of_the_parts_and_each_process_has_one_thread() -
     assert "3 of 3 after" in lines[-1]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_parts_beside_one_that_fails_are_evaluated_all_the_same(jobs: int) -> None:
     parts = [Part("bad", fails), *(Part(name, partial(named, name)) for name in ("a", "b"))]
@@ -56,6 +58,7 @@ def test_an_error_of_the_only_part_is_told_as_it_is() -> None:
         evaluate_parts([Part("bad", fails)], 2, lambda _: None)
 
 
+@pytest.mark.full
 def test_no_figure_depends_on_the_pool(tmp_path: Path) -> None:
     rng, lines = random.Random(0), []
     for user in range(90):

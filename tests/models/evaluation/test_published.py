@@ -25,6 +25,8 @@ from models.serving.scorer import Scorer
 from models.targets import ABSENT, OCCURS
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
+pytestmark = pytest.mark.slow
+
 DAYS = 120
 TEST = tuple(
     str(np.datetime64(START + day * DAY, "ms").astype("datetime64[D]")) for day in (90, 95)
@@ -45,6 +47,7 @@ def log() -> EventLog:
     return shop_log(users=400, days=DAYS)
 
 
+@pytest.mark.full
 def test_published_model_beats_the_base_rate(log: EventLog) -> None:
     models: dict[tuple[str, int, int], Scorer] = {}
     said: list[str] = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from models.evaluation.contest import ContestConfig
 from models.evaluation.simulated_return import EDGES, HORIZONS, JUDGED, evaluate, targets
 from models.fitting.fit import FitConfig
 from tests.models.evaluation.test_simulated_shop import shop
+
+pytestmark = pytest.mark.slow
 
 
 def test_one_model_of_hazards_is_as_good_as_a_head_for_the_horizon() -> None:

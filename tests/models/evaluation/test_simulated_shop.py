@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.evaluation.contest import ContestConfig
 from models.evaluation.simulated_shop import DAY, SimulatedShop, evaluate, protocol
 from models.fitting.fit import FitConfig
 from tests.models.shop import PURCHASE, START, log_of
+
+pytestmark = pytest.mark.slow
 
 DAYS, USERS = 60, 150
 

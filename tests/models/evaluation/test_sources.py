@@ -84,6 +84,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_cdnow(empty)
 
 
+@pytest.mark.slow
 def test_the_shipped_file_has_the_customers_of_its_protocol() -> None:
     log = read_online_retail(find(ONLINE_RETAIL, [Path(__file__).parents[3] / "data"]))
     cut = int(np.datetime64("2011-09-01", "ms").astype(np.int64))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from models.evaluation import taobao_interest_24h, taobao_purchase_24h
 from models.evaluation.contest import ContestConfig
 from models.evaluation.sources import DAY, TAOBAO, TAOBAO_START
 from models.fitting.fit import FitConfig
+
+pytestmark = pytest.mark.slow
 
 
 def test_each_task_has_labels_of_its_own(tmp_path: Path) -> None:

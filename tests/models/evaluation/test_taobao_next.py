@@ -10,6 +10,8 @@ from models.evaluation.taobao_next import next_task
 from models.history import Events
 from models.log.eventlog import EventLog
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ContestConfig(seeds=(0, 1), networks=("gru", "blend"))
 
 

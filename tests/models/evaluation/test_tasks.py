@@ -69,6 +69,7 @@ def test_the_cuts_are_those_of_the_data_page() -> None:
     assert [(cut - start) / DAY for cut in (*taobao.train, *taobao.test)] == [2, 3, 4, 5, 6, 7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data is not here")
 def test_the_populations_are_those_of_the_data_page() -> None:
     found = cut_points(read_cdnow(DATA / CDNOW), cdnow_return.protocol(), 0)

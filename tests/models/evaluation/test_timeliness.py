@@ -42,6 +42,7 @@ def result(log: EventLog) -> TaskResult:
     return run(TASK, log, ContestConfig(seeds=(0,)), lambda _: None)
 
 
+@pytest.mark.full
 def test_leavers_are_found_and_the_page_says_by_whom(result: TaskResult) -> None:
     assert set(result.models) == {*BASELINES, PUBLISHED}
     for name in (PUBLISHED, "inactivity"):
@@ -57,6 +58,7 @@ def test_leavers_are_found_and_the_page_says_by_whom(result: TaskResult) -> None
     assert len(x) == len(y) > 20
 
 
+@pytest.mark.full
 def test_a_risk_knows_no_later_event(log: EventLog) -> None:
     scorer = trained("small", log, TASK.targets, CUT, 0)
     histories = Histories.of(log)

@@ -18,6 +18,8 @@ from models.errors import CheckpointError
 from models.fitting.checkpoint import MAGIC, Checkpoint, Counters, Saved, load, save
 from tests.models.fitting.small import fitted, weights
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -34,6 +36,7 @@ fitted(checkpoint.Checkpoint(Path(sys.argv[1]), steps=3))
 """
 
 
+@pytest.mark.full
 def test_killed_in_the_middle_it_ends_with_the_same_weights(tmp_path: Path) -> None:
     path = tmp_path / "fit.ckpt"
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(path)], check=False, timeout=120)

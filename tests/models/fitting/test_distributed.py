@@ -35,6 +35,7 @@ with processes() as group:
 """
 
 
+@pytest.mark.full
 def test_two_processes_have_the_loss_of_one_and_must_have_the_same_events(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(SCRIPT)

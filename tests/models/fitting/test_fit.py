@@ -14,6 +14,8 @@ from models.fitting.recipe import Sample, fit_network
 from models.serving.scorer import network_spec
 from tests.models.fitting.small import TARGETS, fitted, small_examples, weights
 
+pytestmark = pytest.mark.slow
+
 FIT = FitConfig(epochs=2, windows=16, logistic_steps=20)
 
 

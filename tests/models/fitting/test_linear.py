@@ -20,6 +20,8 @@ from models.networks.logistic import Logistic
 from models.serving.scorer import network_spec
 from tests.models.fitting.small import TARGETS, small_examples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def examples() -> Examples:

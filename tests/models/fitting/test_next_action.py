@@ -19,6 +19,8 @@ from models.networks.gru import Gru
 from models.serving.scorer import network_spec
 from tests.models.fitting.small import TARGETS, fitted, small_examples, weights
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from models.data.dataset import Examples, Index
@@ -27,6 +28,7 @@ PLAN = FunnelPlan(users=250, sessions=8, days=30, follows=0.9, categories=3)
 FIT = FitConfig(epochs=6, patience=6, min_gain=0.0, windows=16, learning_rate=5e-3)
 
 
+@pytest.mark.full
 def test_a_gru_finds_the_order_that_no_count_tells() -> None:
     """A funnel with the same counts whether its users will buy or not."""
     shop = draw_funnel(PLAN)

@@ -27,6 +27,8 @@ from models.serving.scorer import network_spec
 from models.targets import shop_targets
 from tests.models.shop import CART, DAY, PURCHASE, SEARCH, START, VIEW, carts_log, log_of
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 2 * DAY, 8 * DAY)
 CONFIG = FitConfig(
     pretrain_epochs=3, pretrain_task="next_event", windows=8, learning_rate=5e-3, seed=3

@@ -52,6 +52,7 @@ def test_zero_keeps_all(examples: Examples) -> None:
     assert shift.tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_probabilities_stay_those_of_the_shop(examples: Examples) -> None:
     points = examples.of_slice(TRAIN)
     rates = []

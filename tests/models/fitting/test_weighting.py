@@ -47,6 +47,7 @@ def test_the_bins_of_a_wait_are_weighed_as_one() -> None:
     assert wished == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
 
 
+@pytest.mark.slow
 def test_a_fit_follows_them() -> None:
     """What counts for next to nothing is learnt least; the other target is learnt as if alone."""
     by_uncertainty, _ = fitted(None)

@@ -212,6 +212,7 @@ def served(events: list[Ev], order: list[int], ring: int, limits: Limits) -> tup
     return records, overflow
 
 
+@pytest.mark.full
 @settings(max_examples=150, deadline=None, database=None)
 @given(
     st.randoms(use_true_random=False),
@@ -259,6 +260,7 @@ def test_any_order_of_arrival_gives_the_bits_of_training(
     assert recent_reference(record, held, now, RULES).tobytes() == whole.tobytes()
 
 
+@pytest.mark.slow
 def test_times_of_many_users_at_once() -> None:
     """In blocks, before, between and after the events of each."""
     rng = random.Random(3)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CALLEE = """
 from models.kernels.jit import kernel
 from numbers_of_it import FACTOR
@@ -52,6 +54,7 @@ def run(folder: Path) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.full
 def test_a_kernel_is_compiled_anew_when_what_it_is_made_of_changes(folder):
     assert run(folder) == "30 0"
     assert run(folder) == "30 1", "kept"

@@ -44,6 +44,8 @@ from models.overflow import Held, Overflow
 from models.steps import NOTHING
 from schemas.events import TYPE_CODES
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600_000
 RULES = SessionRules(gap=HOUR, longest=5 * HOUR)
 USERS = 3
@@ -171,6 +173,7 @@ def drawn(rng: random.Random, count: int) -> tuple[np.ndarray, np.ndarray, Event
     return np.array(rows), np.sort(offsets), events
 
 
+@pytest.mark.full
 @settings(max_examples=150, deadline=None, database=None)
 @given(
     st.randoms(use_true_random=False),

@@ -34,6 +34,7 @@ def log_from(rows: list[tuple[int, int, int]]) -> EventLog:
     )
 
 
+@pytest.mark.slow
 @given(arrivals, st.one_of(st.none(), st.integers(0, 30)))
 def test_it_equals_a_plain_reading_of_the_rules(
     rows: list[tuple[int, int, int]], grace: int | None

@@ -240,6 +240,7 @@ line = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, database=None)
 @given(st.lists(line, min_size=1, max_size=40), st.sampled_from([0, HOUR, DAY]))
 def test_the_kernel_is_the_reference(lines: list[tuple[int, ...]], window: int) -> None:

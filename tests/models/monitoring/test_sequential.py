@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.monitoring.sequential import Comparison, Sample
 
@@ -24,6 +25,7 @@ def run(gap: float, seed: int, points: int = 6000, alpha: float = 0.05) -> int |
     return None
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_hardly_ever_found_worse_though_every_point_is_looked_at() -> None:
     found = sum(run(0.0, seed) is not None for seed in range(60))
     assert found <= 6

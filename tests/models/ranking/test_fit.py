@@ -80,6 +80,7 @@ def test_a_vocabulary_holds_the_most_frequent_codes() -> None:
         vocabulary(np.zeros(3, np.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [None, "gru"])
 def test_a_fit_finds_the_circle_and_can_be_repeated(architecture: str | None) -> None:
     train, stopping = circles(96, 0), circles(24, 1)
@@ -135,6 +136,7 @@ def test_a_vocabulary_holds_known_codes_only_and_counts_the_others() -> None:
         vocabulary(codes, 2, lambda asked: asked > 9)
 
 
+@pytest.mark.slow
 def test_a_fit_that_makes_nothing_better_leaves_a_head_as_it_was() -> None:
     torch.manual_seed(3)
     train, stopping = circles(96, 0), circles(24, 1)

@@ -27,6 +27,7 @@ def test_popular_codes_are_the_most_frequent_ones() -> None:
     assert popular(codes).tolist() == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_a_head_is_judged_by_what_it_can_tell_beside_what_needs_no_model() -> None:
     torch.manual_seed(3)
     train, others = circles(96, 0), circles(24, 1)

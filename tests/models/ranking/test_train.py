@@ -33,6 +33,8 @@ from models.training.train import TrainConfig, Trained, train
 from models.training.warm import warm_heads, warm_network
 from tests.models.shop import DAY, PURCHASE, START, circling, shop_log
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
 SPEC = network_spec(TARGETS)
 LENGTH = 16
@@ -123,6 +125,7 @@ def test_one_that_is_not_better_is_left_out_and_says_by_how_much(
     assert ranking.refused == f"not better than recent by {GAIN}"
 
 
+@pytest.mark.full
 def test_what_cannot_be_fitted_or_judged_says_why(
     shop: tuple[EventLog, dict[str, Names]], gathered: Gathered
 ) -> None:
@@ -198,6 +201,7 @@ def trained(shop: tuple[EventLog, dict[str, Names]]) -> Trained:
 
 
 class TestTheWholeRun:
+    @pytest.mark.full
     def test_manifest_and_card_tell_the_figures(self, trained: Trained) -> None:
         category, item = trained.manifest.rankings
         assert (category.what, item.what) == ("category", "item")

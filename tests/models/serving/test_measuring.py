@@ -66,6 +66,7 @@ def test_micro_batches_are_what_a_model_takes(architecture: str) -> None:
     assert np.array_equal(again[1].ids_MC, steps.ids_MC)
 
 
+@pytest.mark.slow
 def test_the_untrained_network_is_the_same_every_time() -> None:
     (script, manifest), (other, same) = untrained(), untrained()
     assert manifest == same

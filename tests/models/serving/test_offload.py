@@ -49,6 +49,7 @@ def test_launched_numbers_are_the_scorers(architecture: str, device: str) -> Non
         assert np.abs(one - other).max(initial=0) <= SINGLE_TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_half_precision_stays_near(architecture: str, device: str) -> None:

@@ -33,6 +33,8 @@ from stream.config import learning_settings
 from tests.models.serving.test_artifact import TARGETS, unpublished
 from tests.ranked import random_head
 
+pytestmark = pytest.mark.slow
+
 WHATS = ("category", "item")
 RANKINGS = tuple(Ranking(what, 12, 345, 0.9, {"ndcg_10": 0.5}) for what in WHATS)
 FILES = [name(what) for what in WHATS for name in (script_file, names_file)]

@@ -114,6 +114,7 @@ def test_a_missing_one_and_a_name_that_leads_elsewhere_are_refused(tmp_path: Pat
         read_recalibration(tmp_path, "..", "gone")
 
 
+@pytest.mark.slow
 def test_the_same_bits_alone_and_in_any_batch() -> None:
     maps = Recalibrator(FOUND, TARGETS)
     rng = np.random.default_rng(4)

@@ -77,6 +77,7 @@ def test_shapes_for_any_batch(scorer: Scorer, batch: int) -> None:
     assert ((found > 0) & (found < 1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_batch_gives_the_same_bits(scorer: Scorer, threads: int) -> None:
     before = torch.get_num_threads()

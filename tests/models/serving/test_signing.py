@@ -130,6 +130,7 @@ def resign_as(folder: Path, key: Path) -> None:
     write_signature(folder, signer(key)((folder / MANIFEST_FILE).read_bytes()))
 
 
+@pytest.mark.slow
 def test_whatever_is_changed_is_refused(
     registry: Registry, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ ANY_ARRAY = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(ANY_ARRAY, max_size=6), st.lists(ANY_ARRAY, max_size=6))
 def test_what_is_sent_comes_back(first: list[np.ndarray], second: list[np.ndarray]) -> None:
     staging = Staging(torch.device("cpu"))

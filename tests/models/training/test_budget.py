@@ -81,6 +81,7 @@ def by_the_engine(stories: list[Story], rules: ChurnSettings) -> list[int]:
     return raised
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, database=None)
 @given(
     STORIES, st.sampled_from([0.3, 0.5, 0.7]), st.sampled_from([0, 20]), st.sampled_from([0, 90])

@@ -112,6 +112,7 @@ def test_too_few_orders_are_refused() -> None:
         fitted(shop_log(users=40, days=20))
 
 
+@pytest.mark.slow
 def test_late_events_count_as_in_serving() -> None:
     log = poisson_shop().until(START + 25 * DAY)
     mixed = log.take(np.random.default_rng(1).permutation(len(log)))

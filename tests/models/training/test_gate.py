@@ -45,6 +45,7 @@ def failures(verdict: Verdict) -> set[tuple[str, str, str]]:
     return {(check.name, check.target, check.segment) for check in verdict.failed}
 
 
+@pytest.mark.slow
 def test_the_truth_passes_and_the_same_seed_says_the_same() -> None:
     found, truth = shop()
     verdict = judge(found, truth, rivals(truth), RULES)

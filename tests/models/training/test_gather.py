@@ -35,6 +35,7 @@ def gathered(log: LogParts, config: DatasetConfig = CONFIG) -> Gathered:
     return gather(log, TARGETS, config, drop_late=True, now=NOW)
 
 
+@pytest.mark.slow
 def test_parts_on_disk_give_the_same_examples(log: EventLog, tmp_path: Path) -> None:
     whole = gathered(log)
     with Spool(tmp_path, bits=3) as spool:
@@ -76,6 +77,7 @@ def test_too_many_users_are_halved_by_hash(log: EventLog) -> None:
     assert np.array_equal(np.sort(everyone.now[mine]), np.sort(some.now))
 
 
+@pytest.mark.slow
 def test_cancelled_purchases_decide_nothing(log: EventLog) -> None:
     """All purchases taken back within the hour: nobody buys, as far as labels know."""
     bought = log.where(log.events.type == PURCHASE)

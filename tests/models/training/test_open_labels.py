@@ -16,6 +16,8 @@ from models.training.open_labels import curve_of, may_stay_open, open_rows, shar
 from models.training.recalibrate import RecalibrationRules, fit_maps, mapped, matured_examples
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 6 * DAY, 10 * DAY)
 CONFIG = DatasetConfig(history_length=8, grace_ms=600_000, cancel_window_ms=DAY)
 RULES = RecalibrationRules(window_ms=7 * DAY, min_labels=60, min_users=60, points=20)

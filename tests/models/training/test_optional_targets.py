@@ -19,6 +19,8 @@ from stream.config.loading import load_settings
 from stream.config.targets import cancel_window_of, targets_of
 from tests.models.shop import CART, DAY, PURCHASE, START, VIEW, log_of
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600_000
 MINUTE = 60_000
 NOW = START + 200 * DAY
@@ -110,6 +112,7 @@ def test_a_target_that_fails_the_gate_does_not_hold_up_the_others() -> None:
     assert all(check.passed for check in found.card.checks)
 
 
+@pytest.mark.full
 def test_a_target_that_is_served_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     log = sessions_log(500, 60 * DAY, 8, DAY // 2, once=True)
     found = run(log)

@@ -17,6 +17,8 @@ from models.training.train import TrainConfig, Trained, train
 from schemas.events import EventType
 from tests.models.shop import DAY, START, orders_log
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 20 * DAY)
 CONFIG = TrainConfig(
     dataset=DatasetConfig(history_length=16, silence_points=10, min_points=50),

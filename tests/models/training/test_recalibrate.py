@@ -73,6 +73,7 @@ def test_examples_are_of_labels_that_matured_within_the_window(examples: Example
             assert (recent & part).sum() > 200
 
 
+@pytest.mark.slow
 def test_what_comes_after_the_moment_changes_nothing(log: EventLog, examples: Examples) -> None:
     """Neither events nor labels: a whole log and one cut at the moment give the same bits."""
     assert (log.events.time > UNTIL).sum() > 100
@@ -84,6 +85,7 @@ def test_what_comes_after_the_moment_changes_nothing(log: EventLog, examples: Ex
     assert fit(examples, said) == fit(again, said)
 
 
+@pytest.mark.slow
 def test_a_label_that_is_complete_later_changes_nothing(examples: Examples) -> None:
     said, early = oracle(examples), UNTIL - 5 * DAY
     found = fit(examples, said, early)

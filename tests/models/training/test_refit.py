@@ -140,6 +140,7 @@ def test_one_busy_user_does_not_set_the_level(gathered: Gathered) -> None:
             assert calibrations[target.name][name] == pytest.approx(value, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_figures_are_of_the_gated_fit_and_the_card_says_so(log: EventLog, trained: Trained) -> None:
     alone = train(log, TARGETS, replace(CONFIG, refit=False), created_at=NOW, device="cpu")
     manifest = trained.manifest
@@ -163,6 +164,7 @@ def test_figures_are_of_the_gated_fit_and_the_card_says_so(log: EventLog, traine
     assert "That fit is served" in alone.card.markdown()
 
 
+@pytest.mark.slow
 def test_the_champion_is_compared_by_its_gated_fit(
     tmp_path: Path, trained: Trained, gathered: Gathered
 ) -> None:
@@ -188,6 +190,7 @@ def test_an_altered_gated_fit_is_refused(tmp_path: Path, trained: Trained) -> No
         read_gated(artifact)
 
 
+@pytest.mark.slow
 def test_a_network_is_fitted_again_for_as_many_epochs(log: EventLog) -> None:
     news: list[Progress] = []
     config = replace(CONFIG, candidates=("gru",))

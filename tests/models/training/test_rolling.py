@@ -19,6 +19,8 @@ from models.targets import shop_targets
 from models.training.rolling import Rolling
 from tests.models.shop import DAY, PURCHASE, START, shop_log
 
+pytestmark = pytest.mark.slow
+
 TARGETS = (*shop_targets(PURCHASE, 2 * DAY, 8 * DAY), spend_target(PURCHASE, 4 * DAY, 200.0))
 CONFIG = DatasetConfig(history_length=8, event_points=5, silence_points=5, min_points=10)
 NOW = START + 100 * DAY

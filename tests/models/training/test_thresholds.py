@@ -65,6 +65,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, database=None)
 @given(ROWS, st.sampled_from([0.3, 0.5, 0.9]))
 def test_the_lowest_with_the_precision(
@@ -105,6 +106,7 @@ def test_the_interval_is_wilsons() -> None:
     assert wilson(1.0, 50)[1] == 1.0
 
 
+@pytest.mark.slow
 def test_the_trainer_finds_it_and_the_precision_holds_on_later_alerts() -> None:
     log = shop_log(users=700, days=160, seed=3)
     targets = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)

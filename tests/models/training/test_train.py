@@ -36,6 +36,8 @@ from stream.learning.trainer import fit_of
 from tests.models.shop import DAY, PURCHASE, START, VIEW, log_of, searched_carts_log, shop_log
 from tests.models.training.test_gate import shop
 
+pytestmark = pytest.mark.slow
+
 TARGETS = shop_targets(PURCHASE, 3 * DAY, 10 * DAY)
 CONFIG = TrainConfig(
     dataset=DatasetConfig(history_length=16, min_points=50),
@@ -67,6 +69,7 @@ def trained(log: EventLog) -> Trained:
     return run(log)
 
 
+@pytest.mark.full
 def test_the_model_beats_the_baselines_and_says_what_it_was_fitted_on(
     log: EventLog, trained: Trained
 ) -> None:
@@ -105,6 +108,7 @@ def test_the_card_says_what_the_gate_saw(trained: Trained) -> None:
     assert {"score.purchase", "label.churn", "feature.log_orders"} < set(names)
 
 
+@pytest.mark.full
 def test_a_challenger_worse_than_the_champion_is_refused(log: EventLog, trained: Trained) -> None:
     champion = Scorer.of_script(trained.gated or b"", trained.manifest)
     logistic = replace(CONFIG, candidates=("logistic",))
@@ -178,6 +182,7 @@ def test_what_is_published_can_be_served(tmp_path: Path, trained: Trained) -> No
     assert scorer.reference_profile.shape == (len(manifest.profile_features),)
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_model(log: EventLog, trained: Trained) -> None:
     state = torch.random.get_rng_state()
     again = run(log)
@@ -228,6 +233,7 @@ def test_the_network_is_left_at_its_best_epoch(log: EventLog) -> None:
     assert left_at == pytest.approx(losses[best], rel=1e-6)
 
 
+@pytest.mark.full
 def test_the_gru_learns_what_only_the_order_of_events_tells() -> None:
     targets = shop_targets(PURCHASE, DAY // 2, 4 * DAY)
     # As the settings have it: the gain comes only after some epochs without any.

@@ -24,6 +24,7 @@ def examples() -> Examples:
     return small_examples()
 
 
+@pytest.mark.full
 def test_the_best_is_no_worse_than_the_beginning(examples: Examples) -> None:
     seen: list[Trial] = []
     found = tune(

@@ -15,6 +15,7 @@ __all__ = ["cli", "folder"]
 QUICK = ("bench", "scorer", "--device", "cpu", "--seconds", 0)
 
 
+@pytest.mark.slow
 def test_figures_of_an_untrained_gru_as_json(cli: Cli) -> None:
     threads = torch.get_num_threads()
     said, _ = cli(*QUICK, "--batch", 1, "--batch", 64, "--json")
@@ -40,6 +41,7 @@ def test_figures_of_a_published_model_as_a_table(
     assert "4,096" in said
 
 
+@pytest.mark.slow
 def test_all_sizes_unless_some_are_chosen(cli: Cli) -> None:
     sizes = [one["batch"] for one in json.loads(cli(*QUICK, "--json")[0])["figures"]]
     assert (sizes[0], sizes[-1], len(sizes)) == (1, 16_384, 8)

@@ -13,6 +13,8 @@ from models.evaluation.sources import TAOBAO, TAOBAO_START
 from stream.cli import evaluate
 from stream.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86_400
 
 

@@ -15,6 +15,8 @@ from stream.cli import ending, program
 from stream.cli.main import main
 from stream.cli.program import command_modules
 
+pytestmark = pytest.mark.slow
+
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_keygen_sign_verify(tmp_path: Path, folder: Path, cli: Cli) -> None:
     key, where = tmp_path / "shop", ("--models-dir", folder)
     said, _ = cli("models", "keygen", key)

@@ -24,6 +24,8 @@ from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, produce, unique
 from tests.stream.training_tools import Cli, first_record, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 class TestCommands:
     def test_train_list_show_verify(self, tmp_path: Path, jsonl: Path, cli: Cli) -> None:
@@ -95,6 +97,7 @@ def test_a_published_model_can_be_announced_again(
     assert decode(ModelPublished, message.value) == announcement(done.manifest)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_every_repeats_until_it_is_told_to_stop(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
@@ -145,6 +148,7 @@ def test_every_repeats_until_it_is_told_to_stop(
 
 
 class TestTune:
+    @pytest.mark.full
     def test_the_best_settings_can_be_trained_with(
         self, tmp_path: Path, jsonl: Path, cli: Cli
     ) -> None:

@@ -59,6 +59,7 @@ def test_missing_tls_files_are_named(tmp_path):
         settings.client_options()
 
 
+@pytest.mark.slow
 def test_importing_settings_does_not_load_heavy_libraries():
     code = (
         "import sys, stream.config.settings, stream.cli.main;"

@@ -53,6 +53,7 @@ def test_a_key_that_is_gone_is_an_error_not_a_way_around(tmp_path):
         model_signer(ModelSettings(signing_key=tmp_path / "gone"))
 
 
+@pytest.mark.slow
 def test_a_worker_serves_what_the_trainers_key_signed_and_nothing_else(tmp_path, key):
     settings = Settings(
         models_dir=tmp_path / "models",

@@ -11,6 +11,8 @@ from stream.health.watchdog import EXIT_CODE, Stalls, Watchdog, cluster_answers
 from tests.patience import PATIENCE_S
 from tests.stream.kafka_tools import create_topics, unique
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_sign_stands_still_when_its_mark_does():
     stalls = Stalls()

@@ -44,6 +44,7 @@ def theirs(
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, database=None)
 @given(
     st.lists(messages, max_size=4),
@@ -76,6 +77,7 @@ def read(data: bytes) -> list[tuple[int, int, bytes | None, bytes | None]]:
     return found
 
 
+@pytest.mark.slow
 def test_aiokafka_reads_what_was_put_in() -> None:
     records = [(b"k%d" % n, b"v" * n) for n in range(300)] + [(None, b"v"), (b"k", None)]
     (batch,) = batches_of(packed([records]), NOW, 900_000, transactional=True)

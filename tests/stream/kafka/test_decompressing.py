@@ -106,6 +106,7 @@ def test_damaged_data_names_topic_partition_offset_and_codec(codec: int) -> None
         list(records_of(cut))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [5, 6, 7])
 def test_an_unknown_codec_is_named_to_both_readers(codec: int) -> None:
     strange = changed(batch(0, [b"a"], base=1), codec=codec)
@@ -118,6 +119,7 @@ def test_an_unknown_codec_is_named_to_both_readers(codec: int) -> None:
         next(reading)
 
 
+@pytest.mark.slow
 def test_mixed_batches_are_read_in_order_from_the_middle() -> None:
     batches = [
         batch(codec, [b"%d-%d" % (place, n) * 9 for n in range(10)], base=place * 10, magic=magic)

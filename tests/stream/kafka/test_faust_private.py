@@ -42,5 +42,7 @@ async def test_has_actor_tells_an_agent_whose_actor_ended():
         actor.actor_task.cancel()
         await asyncio.wait({actor.actor_task}, timeout=PATIENCE_S)
         assert not private.has_actor(agent)
+        # A task that is cancelled before its first step never awaits it.
+        actor.it.close()
     finally:
         await agent.stop()

@@ -190,6 +190,7 @@ async def test_too_few_copies_are_named(kafka):
     assert all("1 copies, not 2" in problem for problem in caught.value.problems)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_a_replicated_layout_on_three_brokers_survives_one(kafka_cluster):
     settings = settings_for(kafka_cluster.bootstrap_servers, partitions=3, replication=3)

@@ -59,6 +59,7 @@ def found_in(batches: list[bytes], first_offset: int = 0) -> Records:
     return Records(data, places.first(count))
 
 
+@pytest.mark.slow
 @given(records, records, st.sampled_from([0, LOG_APPEND_TIME]), st.integers(0, 20_000))
 def test_what_aiokafka_reads(first, second, attributes, start):
     batches = [batch(5, first, attributes), batch(10_000, second, attributes)]

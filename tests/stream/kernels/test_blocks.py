@@ -91,6 +91,7 @@ def some(chance: random.Random, kind: str) -> Pairs:
     return [(key, chance.choice(values)) for key in sorted(keys)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["tiny", "ordinary", "large"])
 def test_what_is_written_is_read_back(kind: str) -> None:
     pairs = some(random.Random(kind), kind)

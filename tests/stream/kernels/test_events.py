@@ -67,12 +67,14 @@ def text(**changes: Any) -> bytes:
     return json.dumps({**EXAMPLE, **changes}).encode()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, database=None)
 @given(events)
 def test_any_valid_event(event: Event) -> None:
     is_plain(encode(event), event.user_id.encode())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, database=None)
 @given(
     st.sampled_from(sorted(EVENT_TYPES)),
@@ -90,6 +92,7 @@ def test_plain_events_are_taken(kind: str, price: float, quantity: int, name: st
     assert is_plain(msgspec.json.encode(event), name.encode()) or not fits
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, database=None)
 @given(st.randoms(use_true_random=False))
 def test_damage_is_never_taken_for_something_else(rng: random.Random) -> None:
@@ -184,6 +187,7 @@ def test_time_zones_that_are_taken(name: str) -> None:
     assert decode_event(text(timezone=name)).timezone == name
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, database=None)
 @given(st.text("+-:/_09258aZ", max_size=8))
 def test_time_zones_are_judged_alike(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from stream.kernels.ordering import (
     stable_order,
     timer_entries,
 )
+
+pytestmark = pytest.mark.slow
 
 texts = st.lists(
     st.one_of(

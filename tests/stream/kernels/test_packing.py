@@ -9,6 +9,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from stream.kernels.batches import ABSENT, COUNT_END
 from stream.kernels.packing import _put_varint, _varint_size, measure_batch, write_records
 
+pytestmark = pytest.mark.slow
+
 BORDERS = [2**bits + more for bits in (6, 7, 13, 14, 20, 21, 27, 30) for more in (-1, 0, 1)]
 
 

@@ -20,6 +20,8 @@ from stream.kernels.predictions import (
     write_predictions,
 )
 
+pytestmark = pytest.mark.slow
+
 UNITS = 10**DIGITS
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 

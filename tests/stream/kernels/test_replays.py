@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ event = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.tuples(event, st.integers(0, 9)), min_size=1, max_size=120), st.integers(1, 40))
 def test_the_kernel_is_the_plain_rules_for_any_batches(
@@ -96,6 +98,7 @@ def crowd(start: int, end: int, users: str = "abcd") -> list[Event]:
     return [(time, users[time % len(users)]) for time in range(start, end)]
 
 
+@pytest.mark.slow
 def test_one_wrong_clock_moves_nobody() -> None:
     kernel = Kernel()
     kernel.take(crowd(100, 120))

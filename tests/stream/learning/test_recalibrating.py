@@ -92,6 +92,7 @@ def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     assert opened.raise_at == found.raise_at, "a worker has it as it was learnt"
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_one_that_is_in_effect_is_taken_back_to_the_one_before(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: list[tuple[bytes, bytes]]

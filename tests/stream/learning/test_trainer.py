@@ -40,6 +40,8 @@ from tests.models.training.test_cold_start import poisson_shop
 from tests.stream.kafka_tools import create_topics, produce, unique
 from tests.stream.training_tools import Cli, Nowhere, first_record, messages, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_settings_say_what_is_predicted_and_what_counts(tmp_path: Path) -> None:
     plain = settings_for(tmp_path / "models")
@@ -115,6 +117,7 @@ def test_intent_of_sessions_follows_the_settings(tmp_path: Path) -> None:
         TrainSettings(intent_within=())
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_a_round_publishes_and_announces(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]
@@ -237,6 +240,7 @@ class TestRounds:
 RETAIL = Path(__file__).resolve().parents[3] / "../shared/data/online_retail_uci.parquet"
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not RETAIL.is_file(), reason=f"no {RETAIL.name} in ../shared/data")
 def test_real_purchases_are_told_better_than_by_recency(tmp_path: Path) -> None:
     horizons = {"purchase_horizon_ms": 7 * DAY_MS, "churn_horizon_ms": 30 * DAY_MS}
@@ -307,6 +311,7 @@ class TestRefresh:
         assert (settings.data_dir / "training.state").is_file()
         assert Registry(settings.models_dir).versions() == sorted([first.version, second.version])
 
+    @pytest.mark.full
     @pytest.mark.parametrize("kind", ["nothing", "duplicates", "without points"])
     def test_nothing_new_publishes_nothing(
         self, tmp_path: Path, shop: list[tuple[bytes, bytes]], kind: str, cli: Cli
@@ -334,6 +339,7 @@ class TestRefresh:
             assert out == f"nothing new to learn from since model {first}: nothing is published\n"
             assert Registry(models).versions() == [first]
 
+    @pytest.mark.full
     def test_rounds_without_news_go_on(self, tmp_path: Path, jsonl: Path) -> None:
         settings = settings_for(tmp_path / "models")
         settings = settings.model_copy(
@@ -364,6 +370,7 @@ class TestRefresh:
         assert "begin anew" in err
         assert not (tmp_path / "models").exists()
 
+    @pytest.mark.full
     @pytest.mark.kafka
     def test_a_topic_is_read_once(
         self, kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]

@@ -216,6 +216,7 @@ async def test_a_topic_of_another_layout_is_refused(world):
         await replay(world.settings.model_copy(update={"topics": topics}), Choice())
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_the_command_shows_a_table_and_lines_and_brings_back(world):
     asyncio.run(post(world.settings, letter(0, "wrong_partition", event(0)), letter(1, "future")))
@@ -240,6 +241,7 @@ def test_the_command_shows_a_table_and_lines_and_brings_back(world):
     assert "nothing was brought back: 0 dead letters were chosen" in nothing.stderr
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_outcomes_without_predictions_exit_with_one(world):
     told = run_program("outcomes", "--once", "--config", str(world.config))
@@ -247,6 +249,7 @@ def test_outcomes_without_predictions_exit_with_one(world):
     assert "there is no prediction in" in told.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["replay"], "--from FILE"), (["replay", "--reason", "bad"], "no such reason; there are")],

@@ -43,6 +43,8 @@ from tests.ranked import random_head
 from tests.stream.kafka.test_topics import settings_for
 from tests.stream.kafka_tools import produce
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -123,6 +125,7 @@ def test_predictions_at_timers_are_reproduced(tmp_path: Path) -> None:
         assert found.profile["log_silence_hours"] == pytest.approx(math.log1p(away / 3_600_000))
 
 
+@pytest.mark.full
 def test_a_wait_is_reproduced_too_and_its_bins_are_not_taken_apart(tmp_path: Path) -> None:
     publish(tmp_path, targets=WAITING)
     settings = local(tmp_path)

@@ -324,6 +324,7 @@ def test_memory_is_bounded_by_leaving_out_whole_users():
     assert alerts.unknown >= 0
 
 
+@pytest.mark.slow
 def test_purchases_that_no_label_needs_are_dropped():
     joiner = OutcomeJoiner(rules())
     for day in range(2000):

@@ -157,6 +157,7 @@ def test_a_port_that_is_taken_is_told_by_the_name_of_its_setting(site):
         OutcomePages(settings, Judging()).start()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_the_command_serves_them_until_it_is_stopped(kafka, tmp_path):
     settings = settings_for(kafka.bootstrap_servers, unique("outcomes"), partitions=1)

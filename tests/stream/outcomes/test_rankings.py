@@ -357,6 +357,7 @@ def order(event: Event) -> tuple[int, int]:
     return event.event_time, xxhash.xxh3_64_intdigest(event.event_id.encode())
 
 
+@pytest.mark.slow
 @tried(max_examples=300)
 @given(logs())
 def test_how_the_streams_interleave_does_not_matter_and_a_plain_recount_agrees(log: Log) -> None:

@@ -155,6 +155,7 @@ def outputs_of(numbers):
     return [b"out %d" % n for n in range(numbers)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("leaderless", ["out", "changelog", "offsets"])
 async def test_next_owner_decides_what_was_acknowledged(cluster, monkeypatch, leaderless):
     shop = await Shop(cluster, leaderless).made()
@@ -211,6 +212,7 @@ async def initialised(shop, timeout_ms):
     return producer
 
 
+@pytest.mark.full
 async def test_an_owner_killed_while_it_decides(cluster, monkeypatch):
     shop = await Shop(cluster, "out").made()
     committer = await committed_without_leader(shop, monkeypatch)
@@ -228,6 +230,7 @@ async def test_an_owner_killed_while_it_decides(cluster, monkeypatch):
     await committer.close()
 
 
+@pytest.mark.full
 async def test_a_lost_abort_marker_doubles_nothing(cluster, monkeypatch):
     shop = await Shop(cluster, "out").made()
     committer = shop.committer()
@@ -246,6 +249,7 @@ async def test_a_lost_abort_marker_doubles_nothing(cluster, monkeypatch):
     assert await shop.outputs() == outputs_of(30)
 
 
+@pytest.mark.full
 async def test_local_state_proves_a_commit(cluster, monkeypatch):
     shop = await Shop(cluster, "changelog").made()
     committer = await committed_without_leader(shop, monkeypatch)

@@ -30,6 +30,8 @@ from tests.stream.pipeline.histories import (
     view,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("batch", [7, 4096])
 @pytest.mark.parametrize("live", ["none", "before", "after", "both", "between"])

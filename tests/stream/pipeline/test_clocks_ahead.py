@@ -16,6 +16,8 @@ from tests.stream.pipeline.histories import (
     shop,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("ahead", [365 * DAY_MS, 40_000 * DAY_MS // 2, 20 * DAY_MS, 10 * HOUR_MS])
 @pytest.mark.parametrize(("views", "batch"), [(1, 4096), (30, 50)])

@@ -42,6 +42,7 @@ def shop(seed: int) -> list[Event]:
     return [event for _, event in sorted(arrivals, key=lambda pair: pair[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ring", [8, 64])
 def test_training_and_serving_agree_on_late_events(seed: int, ring: int) -> None:

@@ -11,6 +11,8 @@ from stream.kernels.buffers import joined
 from stream.pipeline.due_times import NO_DUE, DueTimes, dues_of
 from tests.stream.runs import each
 
+pytestmark = pytest.mark.slow
+
 
 def index_of(dues: dict[bytes, int | None]) -> list[bytes]:
     return sorted(b"t" + due.to_bytes(8, "big") + key for key, due in dues.items() if due)

@@ -58,6 +58,7 @@ def predictions_of(it: PipelineDriver, user: str) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_user_is_forgotten_as_if_never_seen() -> None:
     log = shop_log(1, 800)
     it, other = driver(), driver()
@@ -172,6 +173,7 @@ def test_it_takes_effect_between_the_events_before_and_after_it() -> None:
 TWO = ("user-1", "user-2")
 
 
+@pytest.mark.full
 @settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
@@ -280,6 +282,7 @@ def test_a_request_in_a_partition_that_cannot_know_the_user_is_refused() -> None
             assert said.reason is Reason.WRONG_PARTITION
 
 
+@pytest.mark.slow
 def test_pseudonyms_are_forgotten_by_either_name() -> None:
     chosen = SETTINGS.model_copy(
         update={"privacy": Settings(privacy={"pseudonym_key": "k" * 32}).privacy}
@@ -327,6 +330,7 @@ def test_waiting_requests_keep_their_order() -> None:
     assert not waiting
 
 
+@pytest.mark.slow
 def test_records_equal_those_of_a_log_without_the_first_life() -> None:
     """Not only the canonical history: every byte of the record."""
     log = shop_log(7, 300)

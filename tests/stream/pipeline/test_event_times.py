@@ -26,6 +26,7 @@ around = st.one_of(
 REPLAY = EventTimes(RULES.earliest, None, None)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(around, around), min_size=1, max_size=30), st.sampled_from([RULES, REPLAY])
 )

@@ -23,6 +23,8 @@ from tests.logs import TARGETS, disordered, duplicated, gru_scorer, shop_log
 from tests.ranked import ranking_scorer
 from tests.stream.overlapping import Overlapping
 
+pytestmark = pytest.mark.slow
+
 METHODS = {"encode": 2, "advance": 5, "probabilities": 5}
 """Each with about as many calls as a batch makes of it."""
 

@@ -91,6 +91,7 @@ def run(
     return records, scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disorder", [False, True])
 def test_states_and_scores_do_not_depend_on_the_batches(scorer: Scorer, *, disorder: bool) -> None:
     records, scores = run(scorer, list(range(1, EVENTS)), disorder=disorder)

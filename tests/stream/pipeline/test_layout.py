@@ -255,6 +255,7 @@ def test_a_record_of_layout_5_gets_the_starts_that_follow() -> None:
             assert starts == sorted((time // START_UNIT for time in known), reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 5))
 def test_an_older_record_keeps_all_it_says(number: int) -> None:
     store = by_layout(number)
@@ -307,6 +308,7 @@ def crowd(layout: Layout, rows: int, seed: int = 0) -> tuple[np.ndarray, Overflo
     return table, overflow
 
 
+@pytest.mark.slow
 def test_what_is_beyond_the_ring_comes_back_whole() -> None:
     table, overflow = crowd(LAYOUT, 30)
     records = table.view(LAYOUT.dtype)[:, 0]
@@ -361,6 +363,7 @@ def told(driver: PipelineDriver) -> dict[str, list[bytes]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", MIGRATIONS)
 def test_work_goes_on_over_the_state_of_an_older_layout_and_ends_the_same(number: int) -> None:
     log = shop_log(5, 120, users=6, days=9)

@@ -11,6 +11,8 @@ from stream.pipeline.fallback import CheckedScorer
 from stream.testing import PipelineDriver
 from tests.logs import DAY, gru_scorer, shop_log
 
+pytestmark = pytest.mark.slow
+
 CHURN = {"cooldown_ms": DAY, "prior_gap_ms": DAY, "escalate_after_ms": DAY}
 NOT_REACHED = {"raise_at": 0.9, "escalate_at": 0.95, "resolve_at": 0.3}
 LEARNT = {"raise_at": 0.3, "escalate_at": 0.65, "resolve_at": 0.1}

@@ -11,6 +11,8 @@ from stream.config.settings import Settings
 from stream.testing import PipelineDriver
 from tests.logs import DAY, START, gru_scorer, passers_by
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600_000
 SETTINGS = Settings(
     worker={"clock": "event", "emit": "every"},

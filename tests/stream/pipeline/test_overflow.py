@@ -54,6 +54,7 @@ def score_after(driver: PipelineDriver, time: int) -> object:
     return driver.predictions()[-1].targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [65, 100, 200, 500])
 def test_any_order_of_many_events_gives_one_state(count: int) -> None:
     rng = random.Random(count)
@@ -94,6 +95,7 @@ def test_80_events_of_20_hours_backwards_in_a_day_of_grace() -> None:
     assert fed(log[::-1], rules).histories() == fed(log, rules).histories()
 
 
+@pytest.mark.slow
 @tries(max_examples=25, deadline=None)
 @given(
     st.randoms(use_true_random=False),
@@ -173,6 +175,7 @@ def test_up_to_the_overflow_any_order_gives_one_state() -> None:
     assert refused.histories() != fed(log, too_few).histories()
 
 
+@pytest.mark.slow
 def test_without_a_crowd_a_record_has_the_bytes_it_had() -> None:
     rng = random.Random(6)
     log = [event(n, n * HOUR, rng) for n in range(100)]

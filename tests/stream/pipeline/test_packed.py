@@ -13,6 +13,8 @@ from stream.pipeline.packed import Message, Messages, Packed
 from stream.testing import PipedRecord, PipelineDriver
 from tests.logs import gru_scorer, raw, shop_log
 
+pytestmark = pytest.mark.slow
+
 parts = st.one_of(st.none(), st.binary(max_size=5))
 pairs = st.lists(st.tuples(parts, parts), max_size=8)
 

@@ -27,6 +27,8 @@ from tests.logs import (
 )
 from tests.told import told
 
+pytestmark = pytest.mark.slow
+
 ALERT_FIELDS = ("status", "since", "raised_at", "cooldown_until", "disarmed", "due", "offset")
 
 
@@ -71,6 +73,7 @@ def test_histories_and_totals_equal_the_oracle(scorer: Scorer, seed: int) -> Non
     assert len(driver.predictions()) == totals["accepted"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("targets", [TARGETS, SPENDING], ids=["plain", "with wait and spend"])
 @pytest.mark.parametrize("batch", [1, 13, 400])
 def test_results_do_not_depend_on_the_batches(targets: tuple[Target, ...], batch: int) -> None:

@@ -28,6 +28,8 @@ from tests.logs import TARGETS, disordered, duplicated, gru_scorer, raw, shop_lo
 from tests.ranked import KNOWN, random_head, ranking_scorer
 from tests.schemas.test_outputs import predictions
 
+pytestmark = pytest.mark.slow
+
 UNITS = 10**DIGITS
 RING = 8
 LENGTH = 6
@@ -67,6 +69,7 @@ def told(prediction: Prediction) -> dict[str, list[tuple[str, float]]]:
     }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("architecture", ["gru", "logistic", "transformer"])
 def test_predictions_tell_what_the_scorer_says_over_the_ring(architecture: str) -> None:
     scorer = scorer_of(architecture)
@@ -92,6 +95,7 @@ def test_predictions_tell_what_the_scorer_says_over_the_ring(architecture: str) 
     assert checked > 500
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("architecture", ["gru", "logistic", "transformer"])
 @pytest.mark.parametrize("size", [7, 61, 4096])
 def test_where_micro_batches_end_does_not_show(architecture: str, size: int) -> None:
@@ -203,6 +207,7 @@ def test_models_on_trial_tell_their_own() -> None:
         assert one.next_items is not UNSET
 
 
+@pytest.mark.full
 def test_a_shadow_tells_what_it_would_tell_if_it_served() -> None:
     """A model that is not recurrent: its states do not depend on when it took over."""
     champion, shadow = ranking_scorer(), scorer_of("logistic")

@@ -17,6 +17,8 @@ from stream.testing import PipelineDriver
 from tests.logs import DAY, SPENDING, TARGETS, WAITING, gru_scorer, raw, shop_log
 from tests.stream.pipeline.test_pipeline import settings
 
+pytestmark = pytest.mark.slow
+
 EDGES = (2 * DAY, 7 * DAY, 28 * DAY)
 UNITS = 10**DIGITS
 

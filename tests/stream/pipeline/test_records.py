@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pytest
 
 from stream.pipeline.records import Records, Row
 
@@ -63,6 +64,7 @@ def test_several_are_one():
     assert len(together) == 121
 
 
+@pytest.mark.slow
 def test_the_newest_of_each_chosen_key_comes_in_order():
     rows = some(0, 500, random.Random(3))
     newest = {row.key: row.value for row in rows if row.key and row.key[0] in b"um"}

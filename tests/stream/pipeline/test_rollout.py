@@ -15,6 +15,8 @@ from stream.testing import PipelineDriver
 from tests.logs import DAY, disordered, gru_scorer, shop_log
 from tests.stream.worker.test_reload import published
 
+pytestmark = pytest.mark.slow
+
 USERS = [f"user-{n}".encode() for n in range(31)]
 
 
@@ -197,6 +199,7 @@ class TestACanary:
 
 
 class TestAShadow:
+    @pytest.mark.full
     def test_it_scores_the_last_event_of_each_user_and_changes_nothing(
         self, champion: Scorer, other: Scorer
     ) -> None:

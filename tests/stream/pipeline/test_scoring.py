@@ -17,6 +17,8 @@ from stream.testing import PipedRecord, PipelineDriver
 from tests.logs import disordered, duplicated, gru_scorer, raw, shop_log
 from tests.stream.overlapping import Overlapping
 
+pytestmark = pytest.mark.slow
+
 SIZE = 60
 SETTINGS = Settings(
     worker={"clock": "event", "emit": "every"},
@@ -82,6 +84,7 @@ def says_what_it_says_alone(scorer: Scorer, drivers: list[PipelineDriver]) -> No
         assert len(driver.predictions()) > 300
 
 
+@pytest.mark.full
 def test_partitions_that_take_turns_on_a_device_say_what_each_says_alone(scorer: Scorer) -> None:
     shared, most = Overlapping(scorer), 0
     for now in in_turns(shared):

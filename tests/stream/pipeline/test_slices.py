@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def test_a_due_user_with_a_later_event_cuts_at_the_last_crossing_before_it() -> 
     assert cuts(along(times.tolist(), 0), rows, due, times, 1000) == [2, 5]
 
 
+@pytest.mark.slow
 @given(st.lists(event, min_size=1, max_size=40), st.integers(0, 60), st.data())
 def test_every_endangered_event_has_a_cut_between_it_and_its_due_time(
     events: list[tuple[int, int]], watermark: int, data: st.DataObject

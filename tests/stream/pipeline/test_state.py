@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.history import ENTRY, Events, SessionRules
 from models.inputs.apply import apply_in_order
@@ -58,6 +59,7 @@ def test_a_clean_table_drains_nothing() -> None:
     assert table.drain().puts == []
 
 
+@pytest.mark.slow
 def test_the_table_grows_and_keeps_its_rows() -> None:
     store = MemoryStore()
     table = UserTable(LAYOUT, store, 10_000)

@@ -12,11 +12,12 @@ from tests.stream.replay.files import TAOBAO, needs_taobao, replayed
 from tests.stream.replay.test_taobao import SINCE, UNTIL
 from tests.told import told
 
-pytestmark = needs_taobao
+pytestmark = [needs_taobao, pytest.mark.slow]
 
 EVENT_CLOCK = Settings(worker={"clock": "event"})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("order", ["time", "file"])
 def test_the_state_of_all_users_equals_the_oracle(order: str) -> None:
     log, _ = replayed(TAOBAO, "taobao", since=SINCE, until=UNTIL, order=order)

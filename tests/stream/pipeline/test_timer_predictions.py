@@ -18,6 +18,8 @@ from tests.logs import SPENDING, START, TARGETS, WAITING, gru_scorer, shop_log
 from tests.models.profiles import profile_of
 from tests.stream.pipeline.histories import at, purchases
 
+pytestmark = pytest.mark.slow
+
 WEEKS = range(0, 28, 7)
 
 

@@ -58,6 +58,7 @@ def test_limit_and_json_to_standard_output(kafka, target, capsys):
     assert sum(asyncio.run(end_offsets(kafka.bootstrap_servers, topic)).values()) == 500
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_one_line_with_a_remedy(tmp_path, capsys):
     file = tmp_path / "x.csv"
     file.write_text("1,2,3,pv,5\n")
@@ -104,6 +105,7 @@ def test_nothing_sent_is_an_error(target, tmp_path, capsys, text, options, messa
     assert message in error
 
 
+@pytest.mark.slow
 def test_simulate_writes_events_and_truth(tmp_path, capsys):
     events, truth = tmp_path / "shop.jsonl", tmp_path / "truth.parquet"
     command = ["simulate", "--users", 50, "--events", 2_000, "--seed", 3, "--poison", 0.01]

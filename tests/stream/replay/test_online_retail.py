@@ -49,6 +49,7 @@ def test_csv_lines_become_events(tmp_path):
     }
 
 
+@pytest.mark.full
 def test_shipped_file_is_accounted_for_to_the_line():
     events, report = replayed(ONLINE_RETAIL, "online-retail")
     assert Counter(type(event) for event in events) == {Purchase: 397_884, Refund: 8_905}

@@ -11,6 +11,7 @@ from stream.replay.order import Row, in_time_order
 from tests.stream.replay.files import row
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-5, 5), max_size=200), st.sampled_from([1, 700, 5_000, 1 << 20]))
 def test_sorted_by_time_then_by_place(times, memory_bytes):
     rows = [row(time, place, b"%d" % place) for place, time in enumerate(times)]
@@ -22,6 +23,7 @@ def test_null_keys_survive_the_disk():
     assert list(in_time_order(rows[::-1], memory_bytes=1)) == rows
 
 
+@pytest.mark.slow
 def test_many_runs_are_merged_in_passes_within_the_budget(tmp_path):
     count, payload, budget = 60_000, b"x" * 100, 200_000
     times = random.Random(1)

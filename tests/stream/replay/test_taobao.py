@@ -1,7 +1,11 @@
 from collections import Counter
 
+import pytest
+
 from schemas.events import CartAdd, Favourite, Purchase, View
 from tests.stream.replay.files import TAOBAO, needs_taobao, reasons, replayed
+
+pytestmark = pytest.mark.slow
 
 SINCE, UNTIL = 1_511_539_200_000, 1_512_316_800_000
 

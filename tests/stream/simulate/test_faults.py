@@ -36,6 +36,7 @@ def test_a_file_has_no_poisoned_keys(shop):
     assert set(delivery.poisoned()) == set(POISON_KINDS[:-2])
 
 
+@pytest.mark.slow
 def test_counts_are_what_a_serial_judge_finds(shop):
     faults = Faults(duplicates=0.1, disorder=0.2, late=0.02, disorder_ms=200_000)
     delivery = deliver(shop, faults)

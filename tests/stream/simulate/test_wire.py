@@ -55,6 +55,7 @@ def test_poison_is_refused_for_the_reason_it_was_made_for(shop):
     assert refused == 2_000
 
 
+@pytest.mark.slow
 def test_lines(shop, tmp_path):
     delivery = deliver(shop, Faults(poison=0.01), keyed=False)
     report = Report()

@@ -76,6 +76,7 @@ def damage(file: Path, how: str, rng: random.Random) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("pattern", ["*.sst", "MANIFEST-*", "CURRENT", "*.log", "*.json"])
 def test_a_damaged_file_is_noticed_or_does_no_harm(

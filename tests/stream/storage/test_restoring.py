@@ -18,6 +18,8 @@ from stream.storage.store_identity import StoreIdentity
 from stream.storage.store_options import StoreMemory
 from tests.stream.runs import each
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
 USERS, VERSIONS = 300, 4
 

@@ -149,6 +149,7 @@ def test_two_holders_of_one_folder_are_refused(tmp_path):
         RocksStore.open(tmp_path / "db", IDENTITY)
 
 
+@pytest.mark.slow
 def test_a_folder_held_by_another_process_is_refused(tmp_path):
     code = textwrap.dedent("""
         import sys
@@ -201,6 +202,7 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, other):
         assert store.get(b"ua") == b"1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["MANIFEST-*", "CURRENT", "*.sst"])
 def test_damage_is_noticed_and_a_wiped_folder_starts_anew(tmp_path, what):
     path = tmp_path / "db"
@@ -240,6 +242,7 @@ def test_the_database_of_another_program_is_refused(tmp_path):
         RocksStore.open(tmp_path / "db", IDENTITY)
 
 
+@pytest.mark.slow
 def test_a_restore_builds_the_timers_at_its_end(tmp_path):
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:
         store.begin_restore()

@@ -19,6 +19,8 @@ from stream.storage.store_options import StoreMemory, open_database
 from tests.patience import PATIENCE_S
 from tests.stream.runs import each, run_of
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 IDENTITY = StoreIdentity("app", "app.users.changelog", 0, 1)
 

@@ -77,6 +77,7 @@ def properties(path: Path) -> dict[bytes, bytes]:
     return entries(data[begin : begin + size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "largest"), [(1, 5), (40, 5 << 20), (3000, 700), (20_000, 2), (400, 50_000)]
 )

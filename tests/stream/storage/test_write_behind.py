@@ -57,6 +57,7 @@ commits = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(commits)
 def test_what_waits_is_read_like_what_is_written(log):
     inner = MemoryStore()
@@ -75,6 +76,7 @@ def test_what_waits_is_read_like_what_is_written(log):
     assert inner.changelog_offset == store.changelog_offset
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_moment_is_healed_by_the_changelog(tmp_path_factory):
     """The folder is copied while it is open, as a kill leaves it, and caught up from its offset."""
     folder = tmp_path_factory.mktemp("behind")

@@ -70,6 +70,7 @@ async def test_a_batch_that_nobody_can_read_ends_the_worker(bench, kafka):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "after_recovery"])
 async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench, stage):
     await bench.produce(2000)
@@ -91,6 +92,7 @@ async def test_killed_at_any_stage_three_times_nothing_is_lost_or_doubled(bench,
     assert await bench.outputs() == bench.expected
 
 
+@pytest.mark.full
 async def test_a_wiped_or_stale_data_folder_is_restored(bench):
     state = bench.folder / "data"
     await bench.produce(500)
@@ -163,6 +165,7 @@ async def test_partitions_move_between_workers_under_load(bench):
     assert await bench.outputs() == bench.expected
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
 async def test_a_zombie_is_fenced_and_exits(kafka, tmp_path, guarantee):
     bench = await Bench(kafka.bootstrap_servers, tmp_path, guarantee=guarantee).create()
@@ -214,6 +217,7 @@ async def test_a_lone_event_is_answered_at_once(bench):
     bench.end(worker)
 
 
+@pytest.mark.full
 async def test_at_least_once_loses_nothing_and_repeats_identically(kafka, tmp_path):
     bench = await Bench(kafka.bootstrap_servers, tmp_path, guarantee="at_least_once").create()
     try:
@@ -283,6 +287,7 @@ async def test_sigterm_under_full_load_ends_within_seconds_without_a_replay(kafk
     assert {number: len(values) for number, values in found.items()} == committed
 
 
+@pytest.mark.full
 async def test_a_topic_that_is_deleted_or_grows_ends_the_worker(bench):
     await bench.produce(100)
     worker = bench.start()

@@ -44,6 +44,7 @@ async def test_what_never_ends_is_given_up() -> None:
     assert await in_bounded_time(lambda: 7, PATIENCE_S) == 7
 
 
+@pytest.mark.slow
 def test_process_ends_though_a_model_is_being_opened() -> None:
     """The thread is nobody's to wait for, at the end of the process either."""
     code = (
@@ -57,6 +58,7 @@ def test_process_ends_though_a_model_is_being_opened() -> None:
     assert done.stdout == "ArtifactError\n"
 
 
+@pytest.mark.slow
 def test_model_that_ends_the_process_is_refused_in_the_end(tmp_path: Path) -> None:
     for _ in range(DEATHS):
         die(tmp_path)
@@ -72,6 +74,7 @@ def test_model_that_ends_the_process_is_refused_in_the_end(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 def test_a_death_is_forgotten_once_it_opens(tmp_path: Path) -> None:
     for _ in range(DEATHS):
         die(tmp_path)
@@ -87,6 +90,7 @@ def test_refusal_is_no_death(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_several_processes_may_open_it_at_once(tmp_path: Path) -> None:
     with deaths_remembered(tmp_path, "abc"):
         for _ in range(DEATHS + 1):

@@ -89,6 +89,7 @@ def test_the_settings_say_what_is_ranked(tmp_path: Path) -> None:
         settings_for(tmp_path, rank=["brand"])
 
 
+@pytest.mark.full
 def test_predictions_tell_the_next_category(tmp_path: Path, events: list[Event]) -> None:
     settings = settings_for(tmp_path)
     source = FromFiles((written(tmp_path / "shop.jsonl", events),), settings=settings)
@@ -132,6 +133,7 @@ def next_categories(events: list[Event]) -> dict[int, str]:
     return found
 
 
+@pytest.mark.full
 def test_a_refresh_goes_on_with_the_names_of_the_rounds_before(
     tmp_path: Path, events: list[Event]
 ) -> None:

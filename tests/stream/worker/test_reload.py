@@ -241,6 +241,7 @@ def make(settings, version="gru-1"):
     return Registry(settings.models_dir).publish(manifest, script, make_golden(script, manifest))
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_a_real_model_is_verified_and_loaded(settings):
     await announce(settings, make(settings, "gru-0"), "canary", 0.25)
@@ -256,6 +257,7 @@ async def test_a_real_model_is_verified_and_loaded(settings):
     assert follower.trials.canary.version == "gru-0"
 
 
+@pytest.mark.slow
 def test_a_model_is_opened_where_and_as_the_settings_say(tmp_path, monkeypatch):
     asked = []
     load = Scorer.load
@@ -270,6 +272,7 @@ def test_a_model_is_opened_where_and_as_the_settings_say(tmp_path, monkeypatch):
     assert asked == [("cpu", "half")]
 
 
+@pytest.mark.slow
 def test_models_that_must_not_be_served_are_refused(tmp_path):
     settings = Settings(models_dir=tmp_path, worker={"device": "cpu"})
     announced = announcement(make(settings))
@@ -301,6 +304,7 @@ def test_models_that_must_not_be_served_are_refused(tmp_path):
             load_model(wrong, where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [MODEL_FILE, MANIFEST_FILE, GOLDEN_FILE, SIGNATURE_FILE])
 @pytest.mark.parametrize("kind", ["loop", "pipe", "device", "folder"])
 def test_file_that_is_none_is_refused(tmp_path, name, kind):

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import stream.worker.service
@@ -10,6 +12,7 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.full
 def test_a_worker_loads_nothing_that_only_training_needs():
     """It would cost each start half a second, and tens of megabytes for as long as it runs."""
     done = subprocess.run(

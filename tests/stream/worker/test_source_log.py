@@ -45,6 +45,7 @@ async def said(bench: Bench, worker, words: str) -> str:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.full
 async def test_unread_events_deleted_by_retention_are_counted(bench: Bench) -> None:
     """Under a running worker, and while it is stopped."""
     await bench.produce(100)
@@ -71,6 +72,7 @@ async def test_unread_events_deleted_by_retention_are_counted(bench: Bench) -> N
     assert offsets == [*range(100), *range(180, 200), *range(230, 250)]
 
 
+@pytest.mark.full
 async def test_lag_ends_behind_transactions_that_ended(bench: Bench) -> None:
     """One committed, one aborted, one that stays open for a while."""
     await bench.produce(10)
@@ -95,6 +97,7 @@ async def test_lag_ends_behind_transactions_that_ended(bench: Bench) -> None:
     assert len((await bench.outputs())[0]) == 11
 
 
+@pytest.mark.full
 async def test_a_group_that_is_moved_back_repeats_nothing(bench: Bench) -> None:
     await bench.produce(100)
     worker = bench.start()

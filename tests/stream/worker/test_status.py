@@ -50,6 +50,7 @@ async def beats(settings):
     return [(record.key, decode(WorkerStatus, record.value)) for record in records]
 
 
+@pytest.mark.full
 async def test_every_partition_beats_and_a_closed_one_once_more(kafka):
     settings = Settings(
         kafka={"bootstrap_servers": kafka.bootstrap_servers},

@@ -129,6 +129,7 @@ async def examine(kafka, folder, name, stall_s):
     return patient
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_what_dies_quietly_turns_unready_and_ends_the_process(
     kafka, tmp_path, record_property
@@ -179,6 +180,7 @@ async def expel(bootstrap: str, group: str) -> None:
         await client.close()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_a_member_whose_heartbeats_are_refused_joins_anew_and_goes_on(kafka, tmp_path):
     """In faust-streaming issue 532 nothing is consumed any more after that."""
@@ -203,6 +205,7 @@ async def test_a_member_whose_heartbeats_are_refused_joins_anew_and_goes_on(kafk
         bench.close()
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_a_healthy_worker_is_ready_and_tells_its_figures(kafka, tmp_path):
     bench = await Bench(kafka.bootstrap_servers, tmp_path).create()
@@ -237,6 +240,7 @@ async def test_a_healthy_worker_is_ready_and_tells_its_figures(kafka, tmp_path):
     assert float(lines["process_resident_memory_bytes"]) > 1e7
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 async def test_a_port_that_is_taken_ends_the_worker_at_once(kafka, tmp_path):
     bench = await Bench(kafka.bootstrap_servers, tmp_path).create()

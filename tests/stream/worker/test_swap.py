@@ -235,6 +235,7 @@ def test_a_purchase_re_arms_whatever_came_before_it(batch: int) -> None:
     assert causes(driver)[2:] == [("raised", "silence"), ("escalated", "silence")]
 
 
+@pytest.mark.slow
 def test_a_restart_at_a_swap_changes_no_alert() -> None:
     """What the old model found is in the record: no worker has to remember the model itself."""
     log = shop_log(5, 400)
@@ -252,6 +253,7 @@ def test_a_restart_at_a_swap_changes_no_alert() -> None:
     assert told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 200])
 def test_what_is_told_over_a_swap_does_not_depend_on_the_batches(batch: int) -> None:
     log = shop_log(5, 400)

@@ -41,6 +41,7 @@ async def ids(bench: Bench, *topics: str) -> dict[str, str]:
     return await topic_ids({"bootstrap_servers": bench.bootstrap}, topics)
 
 
+@pytest.mark.full
 async def test_a_source_made_again_while_stopped_is_not_skipped_into(bench: Bench) -> None:
     await bench.produce(100)
     worker = bench.start()
@@ -59,6 +60,7 @@ async def test_a_source_made_again_while_stopped_is_not_skipped_into(bench: Benc
     assert (await bench.outputs()) == bench.expected
 
 
+@pytest.mark.full
 async def test_a_source_made_again_under_a_running_worker_ends_it(bench: Bench) -> None:
     await bench.produce(100)
     worker = bench.start()
@@ -71,6 +73,7 @@ async def test_a_source_made_again_under_a_running_worker_ends_it(bench: Bench) 
     assert "deleted and created again" in bench.log(worker)
 
 
+@pytest.mark.full
 async def test_a_changelog_made_again_does_not_wipe_the_local_state(bench: Bench) -> None:
     await bench.produce(100)
     worker = bench.start()
@@ -91,6 +94,7 @@ async def test_a_changelog_made_again_does_not_wipe_the_local_state(bench: Bench
         store.close()
 
 
+@pytest.mark.full
 async def test_a_state_without_ids_takes_the_present_ones(bench: Bench, kafka: Kafka) -> None:
     """One of an earlier release; they are noted at once, not with the next event."""
     await produce(kafka.bootstrap_servers, bench.changelog, [(b"m", b'{"source_offset":100}')])

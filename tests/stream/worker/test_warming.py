@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import gc
 import tempfile
@@ -69,5 +71,6 @@ assert ready() == before
 """
 
 
+@pytest.mark.full
 def test_nothing_is_compiled_after_the_warm_up() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], check=True)

@@ -11,6 +11,8 @@ import pytest
 from models.evaluation.recsys2025.files import BUY, KINDS, Folder
 from models.evaluation.recsys2025.generated import EVENTS, MOST, Plan, events_per_client, write
 
+pytestmark = pytest.mark.slow
+
 
 def test_events_per_client_have_the_quantiles_of_the_real_files() -> None:
     sizes = events_per_client(np.random.default_rng(0), 2_000_000)

@@ -25,6 +25,8 @@ from models.fitting.fit import FitConfig
 from models.log.spool import Spool
 from tests.models.evaluation.recsys2025.small import write_small
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ContestConfig(seeds=(0,), networks=("logistic",), fit=FitConfig(logistic_steps=60))
 
 
@@ -37,6 +39,7 @@ def results(generated: Path) -> dict[str, TaskResult]:
     return run(generated)
 
 
+@pytest.mark.full
 def test_churn_is_learnt(results: dict[str, TaskResult]) -> None:
     churn = results["recsys2025_churn"]
     assert churn.models["base_rate"].mean("auroc") == 0.5
@@ -125,6 +128,7 @@ def test_how_the_log_is_cut_into_parts_changes_nothing(generated: Path) -> None:
     assert (found[0][1] == found[1][1]).all()
 
 
+@pytest.mark.full
 def test_a_log_too_short_for_the_trainer_is_told_and_the_rest_goes_on(
     generated: Path, tmp_path: Path
 ) -> None:

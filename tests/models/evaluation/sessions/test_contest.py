@@ -16,6 +16,8 @@ from models.evaluation.sessions.tasks import targets_of
 from models.fitting.fit import FitConfig
 from models.history import PURCHASE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop() -> Funnel:
@@ -55,6 +57,7 @@ def test_positions_count_from_the_begin_of_each_session(points: SessionPoints) -
     assert (points.position[starts[1:] - 1] == points.events.sizes[:-1]).all()
 
 
+@pytest.mark.full
 def test_every_model_is_evaluated_beside_the_truth(result: TaskResult) -> None:
     assert set(result.models) == {
         *("base_rate", "recency", "session_logistic", "session_boosting"),

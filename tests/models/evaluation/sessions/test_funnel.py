@@ -68,6 +68,7 @@ def test_the_rest_of_the_session_equals_a_long_walk() -> None:
     assert PLAN.rest() == pytest.approx(bought, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_true_probabilities_are_calibrated(shop: Funnel) -> None:
     running = shop.log.events.type != PURCHASE
     labels, truth = labels_of(shop)[running], shop.truth[running]
@@ -78,6 +79,7 @@ def test_true_probabilities_are_calibrated(shop: Funnel) -> None:
     assert roc_auc(labels, truth) > 0.72
 
 
+@pytest.mark.slow
 def test_shares_of_event_types_tell_nothing(shop: Funnel) -> None:
     kinds_of, bought = [], []
     for each in sessions(shop):
