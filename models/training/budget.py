@@ -95,7 +95,8 @@ class Walk:
     def of(cls, said: Evaluations, rules: AlertRules) -> Walk:
         """`said` by user and time."""
         first = np.append(True, said.user[1:] != said.user[:-1])[: len(said.now)]
-        return cls(said, rules, first, said.ordered >= said.now.min(initial=0))
+        earliest = said.now.min(initial=np.iinfo(np.int64).max)
+        return cls(said, rules, first, said.ordered >= earliest)
 
     def alerts(self, threshold: float) -> I64:
         """When the alerts of a threshold are raised, ms, in any order."""

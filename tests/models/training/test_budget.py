@@ -171,6 +171,25 @@ def test_a_budget_that_cannot_be_learnt_says_why() -> None:
     assert "0 evaluations by timers" in few.why
 
 
+def test_alerts_of_before_the_first_evaluation_do_not_count() -> None:
+    """Who ordered before anything is known has an old alert if the first risk known is high."""
+    rows = [
+        (0, 2, START + DAY, START - 90 * DAY, START - 90 * DAY, 0.9),
+        (0, 2, START + 9 * DAY, START - 90 * DAY, START - 90 * DAY, 0.9),
+        (1, 2, START + DAY, START - 9 * DAY, START - 9 * DAY, 0.1),
+        (1, 2, START + 9 * DAY, START - 9 * DAY, START - 9 * DAY, 0.9),
+        (2, 2, START + 5 * DAY, START + 2 * DAY, START + 2 * DAY, 0.9),
+    ]
+    user, orders, now, ordered, since, risk = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
+    said = Evaluations(user.astype(np.uint64), orders, now, ordered, since, risk)
+    raised = Walk.of(said, AlertRules(1)).alerts(0.5)
+    assert sorted(raised) == [START + 5 * DAY, START + 9 * DAY]
+    none = Evaluations(*(column[:0] for column in (said.user, orders, now, ordered, since, risk)))
+    assert not len(Walk.of(none, AlertRules(1)).alerts(0.5))
+
+
 def looks_of(said: Evaluations) -> Looks:
     """Longer inactivity is right more often."""
     rng = np.random.default_rng(0)
