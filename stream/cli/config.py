@@ -25,15 +25,16 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """Print every setting in effect with its source, as TOML; secrets are hidden."""
-    from stream.cli.options import read_settings
+    from stream.cli.options import with_local_broker
     from stream.config import showing
     from stream.config.loading import Sources
 
-    settings = read_settings(config, bootstrap_servers, data_dir)
     options = {"kafka": {"bootstrap_servers": bootstrap_servers}, "data_dir": data_dir}
+    # Once: a pipe, such as `--config <(decrypt shop.toml)`, has its text only once.
     sources = Sources.read(config, options)
-    servers = settings.kafka.bootstrap_servers
-    named = sources.settings().kafka.bootstrap_servers
+    settings = sources.settings()
+    named = settings.kafka.bootstrap_servers
+    servers = with_local_broker(settings).kafka.bootstrap_servers
     # A command finds the broker that runs here by its data folder.
     found = {"kafka.bootstrap_servers": servers} if servers != named else {}
     shown = showing.effective(sources, found)

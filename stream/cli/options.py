@@ -91,7 +91,15 @@ def read_settings(
     kafka = dict(sections.get("kafka") or {})
     if bootstrap_servers is not None:
         kafka["bootstrap_servers"] = bootstrap_servers
-    settings = load_settings(config, overrides | {"kafka": kafka})
+    return with_local_broker(load_settings(config, overrides | {"kafka": kafka}))
+
+
+def with_local_broker(settings: Settings) -> Settings:
+    """The settings; where they name no cluster, with the running embedded one.
+
+    Raises:
+        BrokerError: the embedded broker's folder is damaged.
+    """
     if settings.kafka.bootstrap_servers:
         return settings
     from stream.broker import running_servers

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
@@ -22,6 +22,7 @@ Keys = tuple[str, ...]
 
 NOT_SETTINGS: Final = frozenset({"INTENTSTREAM_FAULT"})
 """Variables with the prefix that others than the settings read: `stream.faults`."""
+_TOO_DEEP: Final = "its values are nested too deeply"
 _SERVICE: Final = "_SERVICE_HOST"
 _OF_A_SERVICE: Final = re.compile(
     r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -97,10 +98,23 @@ def read_file(file: Path) -> FileLayer:
         SettingsError: it cannot be read, or is no TOML.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-        return FileLayer("file", tomllib.loads(text), file=file, text=text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"cannot read the settings file {file}: {error}") from error
+        # Editors on Windows put a mark of the encoding in front.
+        text = file.read_text(encoding="utf-8-sig")
+        tree = tomllib.loads(text)
+        if _is_flat(tree):
+            return FileLayer("file", tree, file=file, text=text)
+        why = _TOO_DEEP
+    except OSError as error:
+        why = error.strerror or str(error)
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start} is no UTF-8: save the file as UTF-8"
+    except RecursionError:
+        why = _TOO_DEEP
+    except tomllib.TOMLDecodeError as error:
+        why = str(error)
+    except ValueError:
+        why = "a number has too many digits"
+    raise SettingsError(f"cannot read the settings file {file}: {why}")
 
 
 def lines_of(text: str) -> dict[Keys, int]:
@@ -170,10 +184,17 @@ def _setting_at(path: Keys, known: Mapping[Keys, Setting]) -> Setting | None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except ValueError:
+        return _is_flat(json.loads(text))
+    except (ValueError, RecursionError):
         return False
-    return True
+
+
+def _is_flat(value: object, levels: int = 16) -> bool:
+    """Whether no value lies deeper: what is further down is no setting, and walks would not end."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(inner, Iterable) or isinstance(inner, str):
+        return True
+    return levels > 0 and all(_is_flat(part, levels - 1) for part in inner)
 
 
 def _services() -> list[str]:

@@ -39,7 +39,12 @@ class Sources:
             SettingsError: the file cannot be read.
         """
         layers = [] if config is None else [read_file(config)]
-        above = Layer("command line", merged({}, overrides or {}))
+        given = {
+            key: value
+            for key, value in merged({}, overrides or {}).items()
+            if value or not isinstance(value, Mapping)  # a section of which nothing is given
+        }
+        above = Layer("command line", given)
         return cls((*layers, read_environment(model), above), model)
 
     def tree(self) -> dict[str, Any]:

@@ -24,7 +24,11 @@ class Section(BaseModel):
     """A part of the settings: frozen, strict about names, described by its docstrings."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
 

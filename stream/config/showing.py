@@ -11,8 +11,8 @@ from stream.config.durations import duration_text
 from stream.config.loading import DEFAULT, Sources
 
 HIDDEN: Final = "***"
-_USER_IN_URL: Final = re.compile(r"(?<=://)\S*@")
-_USER_AT_HOST: Final = re.compile(r"(?<![^,\s])(?!\w[\w+.-]*://)[^,@/\s]+:[^,@\s]*@")
+_USER_IN_URL: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+_USER_AT_HOST: Final = re.compile(r"(?<![^,\s])(?!\w[\w+.-]*://)[^,@/\s]+:.*@", re.DOTALL)
 _QUERY: Final = re.compile(
     r"([?&;#][^=&\s]*(?:token|key|secret|passw|pwd|auth|cred|sig)[^=&\s]*=)[^&\s#]*", re.IGNORECASE
 )

@@ -147,6 +147,23 @@ def test_check_names_everything_by_line(tmp_path, capsys):
     assert "did you mean churn?" in lines[4]
 
 
+def test_show_reads_a_pipe_once(tmp_path, capsys):
+    read, write = os.pipe()
+    os.write(write, b'app_id = "piped"\n')
+    os.close(write)
+    try:
+        shown = run(capsys, "show", "--config", f"/dev/fd/{read}")
+    finally:
+        os.close(read)
+    assert shown.startswith(f'app_id = "piped"  # file, /dev/fd/{read}:1\n')
+
+
+def test_a_contradiction_is_said_of_its_file(file, capsys):
+    file.write_text('[kafka]\nssl_keyfile = "k"\n', encoding="utf-8")
+    text = run(capsys, "show", "--config", file, status=1)
+    assert f"{file}:1: kafka: ssl_keyfile needs ssl_certfile" in text
+
+
 def test_check_is_about_the_file_alone_unless_asked(file, capsys, monkeypatch):
     monkeypatch.setenv("INTENTSTREAM_KAFKA__SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("INTENTSTREAM_NONSENSE", "1")

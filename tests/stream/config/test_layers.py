@@ -107,7 +107,9 @@ def test_the_variable_of_injected_faults_is_no_setting(monkeypatch):
         ("TRAIN__INTENT", "purchase"),
         ("TRAIN__TASK_WEIGHTS", "purchase=2"),
         ("TRAIN__WAIT_EDGES_MS", "1d,7d"),
+        ("TRAIN__INTENT", "[" * 5_000 + "]" * 5_000),
     ],
+    ids=["section", "list", "table", "durations", "deep"],
 )
 def test_what_is_no_json_is_refused_with_an_example(monkeypatch, name, text):
     monkeypatch.setenv(f"INTENTSTREAM_{name}", text)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from stream.config.loading import load_settings
@@ -41,6 +43,8 @@ def test_command_line_beats_environment_beats_file_beats_default(tmp_path, monke
         ({"train": {"pretrain_task": "masked"}}, r"train\.pretrain_task: .*'masked_event'"),
         ({"train": {"pretrain_mask": 1.0}}, r"train\.pretrain_mask: .*less than 1"),
         ({"train": {"next_action_weight": -0.1}}, r"train\.next_action_weight: .*or equal to 0"),
+        ({"train": {"learning_rate": float("inf")}}, r"train\.learning_rate: .*finite"),
+        ({"train": {"task_weights": {"churn": float("inf")}}}, r"task_weights\.churn: .*finite"),
         ({"topics": {"late": "shop.events"}}, r"topics: .*two topics share the name shop\.events"),
         ({"topics": {"late": "a b"}}, r"topics\.late: "),
         ({"kafka": {"sasl_username": "u"}}, r"security_protocol is PLAINTEXT.*SASL_SSL"),
@@ -70,15 +74,33 @@ def test_secrets_are_in_no_message_and_no_dump():
     assert "hunter2" not in settings.model_dump_json()
 
 
-@pytest.mark.parametrize("content", ["a = ", b"\xff\xfe", None])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a = ", r"Invalid value \(at end of document\)"),
+        (b"\xff\xfea\x00", "byte 0 is no UTF-8: save the file as UTF-8"),
+        (b"a = " + b"[" * 5_000 + b"]" * 5_000, "nested too deeply"),
+        (b".".join([b"a"] * 5_000) + b" = 1", "nested too deeply"),
+        (b"a = " + b"9" * 5_000, "a number has too many digits"),
+        (None, "No such file or directory"),
+    ],
+    ids=["toml", "utf-16", "deep list", "deep key", "digits", "absent"],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content, why):
     file = tmp_path / "settings.toml"
-    if isinstance(content, bytes):
+    if content is not None:
         file.write_bytes(content)
-    elif content:
-        file.write_text(content)
-    with pytest.raises(SettingsError, match=r"cannot read the settings file .*settings\.toml"):
+    with pytest.raises(SettingsError) as caught:
         load_settings(file)
+    assert re.fullmatch(
+        rf"cannot read the settings file \S*settings\.toml: .*{why}.*", str(caught.value)
+    )
+
+
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b'\xef\xbb\xbfapp_id = "shop"\n')
+    assert load_settings(file).app_id == "shop"
 
 
 def test_an_unreadable_environment_is_named(monkeypatch):

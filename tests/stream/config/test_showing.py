@@ -15,6 +15,11 @@ from stream.config.showing import without_credentials
         ("me:pw@kafka:9092,kafka-2:9092", "***@kafka:9092,kafka-2:9092"),
         ("kafka-1:9092,kafka-2:9092", "kafka-1:9092,kafka-2:9092"),
         ("SASL_SSL://me:pw@kafka:9092", "SASL_SSL://***@kafka:9092"),
+        ("https://me:p w@mlflow.shop/a", "https://***@mlflow.shop/a"),
+        ("https://me:p,w\n@mlflow.shop", "https://***@mlflow.shop"),
+        ("me:p,w@kafka:9092", "***@kafka:9092"),
+        ("me:p w/@x@kafka:9092", "***@kafka:9092"),
+        ("/srv/me@shop/var", "/srv/me@shop/var"),
     ],
 )
 def test_credentials_in_addresses_are_hidden(text, shown):
