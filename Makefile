@@ -50,9 +50,9 @@ demo: .venv/.local
 check: .venv/.dev
 	@export PYTHONDONTWRITEBYTECODE=; \
 	$(BIN)/mypy & types=$$!; \
-	$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && \
-	$(BIN)/python -m pytest -q --no-header $(UNITS) $(TEST); \
-	wait $$types
+	{ $(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && \
+	$(BIN)/python -m pytest -q --no-header $(UNITS) $(TEST); } || failed=$$?; \
+	wait $$types && exit $${failed:-0}
 
 test: .venv/.classes
 	$(BIN)/python -m pytest -q --durations=15 $(PARALLEL) -m "not full and not faults" $(TEST)

@@ -116,6 +116,7 @@ def test_the_site_is_strict_and_needs_no_other_host():
     assert set(CONFIG["validation"].values()) == {"warn"}
 
 
+@pytest.mark.slow
 def test_make_docs_installs_locked_packages_and_is_strict(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")

@@ -74,6 +74,7 @@ def test_no_module_is_named_like_one_of_the_standard_library():
     assert names & (set(sys.stdlib_module_names) - {"__main__"}) == set()
 
 
+@pytest.mark.slow
 def test_the_metadata_names_command_versions_and_extras(wheel):
     folder = "intentstream-0.1.0.dist-info"
     assert (
@@ -137,6 +138,7 @@ def test_the_requirement_sets_contain_each_other():
     assert pins("base") < pins("outcomes") < pins("local")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "runs"),
     [
@@ -166,6 +168,23 @@ def test_every_make_target_sets_up_what_it_runs(target, runs, tmp_path):
     assert "-m venv .venv" in shown
     assert "--no-deps --no-build-isolation -e ." in shown
     assert runs in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["mypy", "ruff check", "ruff format", "python -m"])
+def test_make_check_fails_where_one_of_its_steps_does(fails, tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    program, _, word = fails.partition(" ")
+    for name in ("mypy", "ruff", "python"):
+        step = tmp_path / ".venv/bin" / name
+        test = f'[ "$1" != "{word}" ]' if name == program else "true"
+        step.write_text(f"#!/bin/sh\n{test}\n")
+        step.chmod(0o755)
+    check = ["make", "-o", ".venv/.dev", "check"]
+    assert subprocess.run(check, cwd=tmp_path, check=False).returncode != 0
+    (tmp_path / ".venv/bin" / program).write_text("#!/bin/sh\n")
+    subprocess.run(check, cwd=tmp_path, check=True)
 
 
 def test_ci_runs_the_linters_the_readmes_test_command_and_the_faults():

@@ -31,6 +31,7 @@ def entries(text: str) -> dict[str, str]:
     return {part.partition("==")[0]: part for part in parts if "==" in part}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "train", "outcomes"])
 def test_a_slim_lock_lacks_what_is_left_out_and_nothing_else(slim, name):
     path = ROOT / "requirements" / f"{name}.txt"

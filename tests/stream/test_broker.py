@@ -247,6 +247,7 @@ def test_commands_on_one_folder_wait_for_each_other_but_not_for_ever(tmp_path, m
         pass
 
 
+@pytest.mark.slow
 def test_spawned_processes_are_recognised_and_logs_rotated(tmp_path):
     log = tmp_path / "deep" / "out.log"
     pids = []

@@ -34,6 +34,7 @@ def test_a_wrong_fault_is_refused(text):
         parse(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("action", "number"), [("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)])
 def test_signals_reach_the_process_itself(action, number):
     code = (

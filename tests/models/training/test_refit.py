@@ -183,6 +183,7 @@ def test_the_champion_is_compared_by_its_gated_fit(
     assert found["gated"] == pytest.approx(metrics, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_altered_gated_fit_is_refused(tmp_path: Path, trained: Trained) -> None:
     artifact = published(tmp_path, trained)
     (artifact.folder / GATED_FILE).write_bytes(b"else")
