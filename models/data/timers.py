@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.history import I64, Snapshot
 from models.inputs.features import expected_gap
+from models.log.automation import refunded_in_full
 
 Index = NDArray[np.intp]
 
@@ -48,7 +49,7 @@ def timer_moments(
         state: [S] just after an event each.
         begin: moments are later than this, ms.
         end_S: [S] and earlier than this: the next event, or the end of the log, ms.
-        min_orders: users with fewer are not evaluated.
+        min_orders: users with fewer are not evaluated, nor those whose money all went back.
         rules: see there.
 
     Returns:
@@ -60,7 +61,8 @@ def timer_moments(
     wait = np.maximum(wait, 1.0)
     begin = max(begin, rules.since)
     lasts = (end_S - state.last_time).astype(np.float64)
-    silent = np.flatnonzero((state.n > 0) & (state.orders >= min_orders) & (lasts > wait))
+    bought = (state.n > 0) & (state.orders >= min_orders) & ~refunded_in_full(state)
+    silent = np.flatnonzero(bought & (lasts > wait))
     growth = np.log(rules.recheck_factor)
     past = np.maximum(begin - state.last_time[silent], 0) / wait[silent]
     first = np.ceil(np.log(np.maximum(past, 1.0)) / growth)

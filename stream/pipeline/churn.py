@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.history import AMOUNT_UNIT, PURCHASE, REFUND, SessionRules, Snapshot, snapshot
+from models.history import AMOUNT_UNIT, PURCHASE, SessionRules, Snapshot, snapshot
 from models.inputs.features import expected_gap, own_horizons, profile_of
-from models.log.automation import automated
+from models.log.automation import automated, refunded_in_full
 from models.populations import TIMER
 from models.serving.recalibration import recalibrated, risk_code, same_model
 from models.serving.thresholds import threshold_of
@@ -303,15 +303,9 @@ class ChurnWatch:
         return self.present(decided)
 
     def _eligible(self, state: Snapshot) -> NDArray[np.bool_]:
-        """Which users are persons who have bought and can be lost.
-
-        Of whom all money went back nothing is at stake, also where refunds were of more orders
-        than are told apart. Without prices there is none to tell by.
-        """
-        bought, back = state.counts[:, PURCHASE], state.counts[:, REFUND]
-        refunded = (state.spend < 0) | ((state.spend == 0) & (back > 0) & (back >= bought))
+        """Which users are persons who have bought and can be lost."""
         known = state.orders >= self._rules.min_orders
-        return np.asarray(known & ~refunded & ~self.automated(state))
+        return np.asarray(known & ~refunded_in_full(state) & ~self.automated(state))
 
     def expired(self, records: Records, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of the due users have been silent for the whole time to live."""

@@ -9,7 +9,7 @@ import pytest
 
 from models.data.dataset import DatasetConfig, draw_points
 from models.data.timers import AT_TIMERS, TimerRules, timer_moments
-from models.history import snapshot
+from models.history import REFUND, history_dtype, snapshot
 from models.log.eventlog import in_order
 from models.targets import shop_targets
 from models.training.gather import Gathered, gather
@@ -57,6 +57,25 @@ def test_moments_are_those_of_the_workers_timers(ago: tuple[float, ...]) -> None
     later, inside = timer_moments(state, moments[3], np.array([moments[6]]), 2, RULES)
     assert (inside == moments[4:6]).all()
     assert len(later) == 2
+
+
+@pytest.mark.parametrize(
+    ("spend", "bought", "back", "evaluated"),
+    [(5, 3, 2, True), (0, 3, 3, False), (-1, 3, 1, False), (0, 3, 2, True), (0, 3, 0, True)],
+)
+def test_whose_money_all_went_back_is_not_evaluated(
+    spend: int, bought: int, back: int, *, evaluated: bool
+) -> None:
+    """As in the worker, also where more orders were given back than are told apart."""
+    records = np.zeros(1, history_dtype(8))
+    records["n"], records["orders"], records["spend"] = bought + back, 3, spend
+    records["counts"][0, [PURCHASE, REFUND]] = bought, back
+    for name in ("first_time", "first_purchase"):
+        records[name] = START
+    for name in ("last_time", "last_purchase", "last_order"):
+        records[name] = START + 9 * DAY
+    which, _ = timer_moments(snapshot(records), 0, np.array([START + 40 * DAY]), 2, RULES)
+    assert bool(len(which)) == evaluated
 
 
 def test_points_at_timers_see_what_silences_see_and_leave_the_others_as_they_are() -> None:
