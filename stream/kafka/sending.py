@@ -59,7 +59,9 @@ async def send_records(
             raise ClockRefused(clock_is_wrong(where), where) from error
         if metadata.offset < 0:
             raise CommitError(
-                f"{topic}-{partition}: the broker has lost track of a record's offset"
+                f"{topic}-{partition}: the broker does not tell where it put a record: it takes it"
+                " for a repeat that it no longer remembers; what is committed stays, the rest is"
+                " done again"
             )
         last = metadata.offset + size - 1
     return last

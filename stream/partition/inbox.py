@@ -86,7 +86,9 @@ class Inbox:
             return
         if not self._arriving or self._arriving.popleft() is not batch:
             raise PartitionError(
-                f"{self._where}: offsets {batch.start} to {batch.end} were delivered out of turn"
+                f"{self._where}: offsets {batch.start} to {batch.end} were delivered out of turn:"
+                " a bug of intentstream, please report it with the log; a restarted worker reads"
+                " them again"
             )
         self._queue.append(batch)
 

@@ -267,12 +267,15 @@ def indexed_dues(data: U8, begins: I64, ends: I64) -> I64:
     """
     if not len(begins):
         return np.zeros(0, np.int64)
-    if (ends - begins).min() > 0:
+    lengths = ends - begins
+    short = lengths <= 0
+    if not short.any():
         places = begins + np.where(data[begins] >= 3, _DUE_SINCE_3, _OFFSETS["indexed_due"])  # noqa: PLR2004
-        if (places + _DUE.size <= ends).all():
+        short = places + _DUE.size > ends
+        if not short.any():
             dues = data[places[:, np.newaxis] + np.arange(_DUE.size)].view("<i8")[:, 0]
             return np.where(dues == 0, NO_DUE, dues)
     raise StoreCorrupt(
-        f"a record of {(ends - begins).min()} bytes is none: the changelog is damaged; use another"
-        " app_id and replay the events"
+        f"a stored user record has {lengths[short][0]} bytes, too few for any layout:"
+        " the changelog is damaged; use another app_id and replay the events"
     )

@@ -6,7 +6,7 @@ Whatever fails first ends the worker with that error, within seconds.
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -48,6 +48,15 @@ class Companion(Protocol):
 
     async def finish(self, worker: "Worker") -> None:
         """Say goodbye; called after `run` is cancelled and the partitions are closed."""
+
+
+def ended_early(done: Iterable[asyncio.Future[Any]]) -> str:
+    """What is said of parts that returned although the worker goes on, each named by its task."""
+    names = sorted(part.get_name() for part in done if isinstance(part, asyncio.Task))
+    return (
+        f"{' and '.join(names)} ended, which should go on as long as the worker: a bug of"
+        " intentstream, please report it with the log; restart the worker"
+    )
 
 
 class Worker:
@@ -132,8 +141,11 @@ class Worker:
             self.supervision.start()
             await self._start()
             self.supervision.started()
-            beside = [asyncio.ensure_future(companion.run(self)) for companion in self._companions]
-            watch = asyncio.ensure_future(self.supervision.run())
+            beside = [
+                asyncio.create_task(companion.run(self), name=type(companion).__name__)
+                for companion in self._companions
+            ]
+            watch = asyncio.create_task(self.supervision.run(), name="Supervision")
             stop: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
             beside += [watch, stop]
             # What exists now stays: the collector need not look at it again.
@@ -144,7 +156,7 @@ class Worker:
             for ended in done:
                 ended.result()
             if stop not in done:
-                raise WorkerError("a part of the worker ended without a word; restart the worker")
+                raise WorkerError(ended_early(done))
         finally:
             await self._end(beside)
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,10 @@
+import asyncio
+
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, ProducerFenced
 
+from stream.errors import CommitError
 from stream.kafka.sending import MAX_BATCH_BYTES, all_of, nothing, reason_of, send_records
 from stream.kernels.buffers import joined
 from stream.pipeline.packed import Messages, Packed
@@ -120,3 +123,18 @@ async def test_a_step_after_the_fencing_has_the_fencing_as_its_reason(kafka, top
             with pytest.raises(IllegalOperation) as refused:
                 await old.send(topic, b"later")
     assert isinstance(reason_of(old, refused.value), ProducerFenced)
+
+
+async def test_a_record_whose_place_is_not_told_is_no_commit(producer, topic, monkeypatch):
+    send_batch = producer.send_batch
+
+    async def forgotten(*of, **options):
+        """As of a repeat, which a broker answers without an offset."""
+        delivery = await send_batch(*of, **options)
+        told = asyncio.get_running_loop().create_future()
+        told.set_result((await delivery)._replace(offset=-1))
+        return told
+
+    monkeypatch.setattr(producer, "send_batch", forgotten)
+    with pytest.raises(CommitError, match=rf"{topic}-0: .* does not tell where .* again"):
+        await send_records(producer, topic, 0, [(b"k", b"v")])

@@ -78,5 +78,7 @@ def test_closed_it_takes_nothing_and_ignores_what_still_comes(inbox):
 
 def test_a_batch_out_of_turn_is_an_error(inbox):
     inbox.offer(batch(10, 12))
-    with pytest.raises(PartitionError, match="events-0: offsets 10 to 12 were delivered out of"):
+    with pytest.raises(
+        PartitionError, match=r"events-0: offsets 10 to 12 were .* please report it"
+    ):
         inbox.deliver(batch(10, 12))

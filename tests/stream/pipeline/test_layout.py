@@ -141,7 +141,7 @@ def test_the_due_times_of_many_records_are_those_of_each() -> None:
 )
 def test_what_is_too_short_to_be_a_record_has_no_due_time(value: bytes) -> None:
     data, ends = joined([stored(), value])
-    with pytest.raises(StoreCorrupt, match=f"a record of {len(value)} bytes"):
+    with pytest.raises(StoreCorrupt, match=f"user record has {len(value)} bytes, too few"):
         indexed_dues(data, ends - [len(stored()), len(value)], ends)
 
 
