@@ -255,8 +255,11 @@ class _Fit:
         sums, _ = point_loss(logits.float() + self.offset, batch.labels, batch.weight)
         losses = sums / self.per_batch
         loss = losses @ torch.tensor(self.at.weights, device=self.device)
-        if self.auxiliary is not None and bool(batch.weight.any()):
-            mean = following * len(self.batches) / max(self.batches.followed, 1)
+        if self.auxiliary is not None:
+            # A process without a share of the batch has no part in the loss, but takes every path
+            # of the graph: the wrapper ends a process whose graph changes from step to step.
+            mine = batch.weight.any().to(following.dtype)
+            mean = mine * following * len(self.batches) / max(self.batches.followed, 1)
             loss = loss + self.config.next_action_weight * len(losses) * mean
         rate = learning_rate(self.at.step, self.steps, self.config)
         # The wrapper takes the mean over the processes; wanted is the sum.

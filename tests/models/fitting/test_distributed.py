@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from models.fitting.distributed import SINGLE, processes
-from tests.models.fitting.small import fitted
+from models.data.split import TRAIN
+from models.fitting.distributed import SINGLE, Group, processes
+from models.fitting.fit import Progress
+from tests.models.fitting.small import fitted, small_examples
 
 SCRIPT = """
 import json, sys
@@ -18,11 +21,10 @@ from pathlib import Path
 from models.errors import TrainingError
 from models.fitting.distributed import processes
 from tests.models.fitting.small import fitted, small_examples
+from tests.models.fitting.test_distributed import beside_targets
 with processes() as group:
     network, news = fitted(None, dropout=0.0, group=group, examples=small_examples())
-    beside = fitted(
-        None, dropout=0.0, group=group, examples=small_examples(), next_action_weight=0.5
-    )[1]
+    beside = beside_targets(group)
     try:
         fitted(None, group=group, examples=small_examples(60 + group.rank))
     except TrainingError as error:
@@ -33,6 +35,21 @@ with processes() as group:
     else:
         assert news == []
 """
+
+
+def beside_targets(group: Group) -> list[Progress]:
+    """A fit with the next-action loss, of which the last batch has one window: for one process."""
+    examples = small_examples()
+    windows = len(np.unique(examples.start[examples.of_slice(TRAIN)]))
+    return fitted(
+        None,
+        dropout=0.0,
+        group=group,
+        examples=examples,
+        next_action_weight=0.5,
+        windows=windows - 1,
+        epochs=6,
+    )[1]
 
 
 @pytest.mark.full
@@ -58,8 +75,8 @@ def test_two_processes_have_the_loss_of_one_and_must_have_the_same_events(tmp_pa
     size, losses, refusal = json.loads((tmp_path / "out").read_text())
     assert size == 2
     assert "do not have the same events: give files" in refusal
-    news = [*fitted(None, dropout=0.0)[1], *fitted(None, dropout=0.0, next_action_weight=0.5)[1]]
-    assert len(losses) == len(news) == 6
+    news = [*fitted(None, dropout=0.0)[1], *beside_targets(SINGLE)]
+    assert len(losses) == len(news) == 9
     for (train, stopping), one in zip(losses, news, strict=True):
         assert train == pytest.approx(one.train_loss, rel=1e-4)
         assert stopping == pytest.approx(one.stopping_loss, rel=1e-4)
