@@ -36,6 +36,9 @@ class FitConfig:
     next_action_weight: float = 0.0
     """Weight of the auxiliary next-action loss while a network over sequences is fitted; 1: that of
     all targets together; 0: none. See `models.fitting.next_action`."""
+    oldest_weight: float = 0.25
+    """Weight of the oldest example of a fit, where the newest has 1; between them it falls
+    exponentially. 1: age does not matter."""
     windows: int = 32
     """Windows per step; all points that look through them are in the step."""
     learning_rate: float = 3e-3

@@ -7,7 +7,7 @@ sequences starts from a fitted blend, so that it has only to learn what that lea
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,10 +25,6 @@ from models.networks.base import Network, NetworkSpec
 from models.networks.blend import Blend
 from models.networks.sequence import SequenceNetwork
 
-OLDEST: Final = 0.25
-"""Weight of the oldest example of a fit, where the newest has 1: the half-life is half the time
-that the examples span."""
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -45,7 +41,8 @@ class Sample:
     def of_training(cls, examples: Examples, config: FitConfig) -> Self:
         """The training slice, with as many of its negatives as `config` wants, aged."""
         train = examples.of_slice(TRAIN)
-        return cls(*sample_negatives(aged(examples, train), train, config.negatives, config.seed))
+        older = aged(examples, train, config.oldest_weight)
+        return cls(*sample_negatives(older, train, config.negatives, config.seed))
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,18 @@ class Fitted:
     """Passes over the points that the weights over sequences have learnt for."""
 
 
-def aged(examples: Examples, points: Index) -> Examples:
+def aged(examples: Examples, points: Index, oldest: float) -> Examples:
     """The examples, with `points` weighing less the older they are, because a shop changes.
 
-    The weight falls exponentially from 1 at the newest of `points` to `OLDEST` at the oldest, so a
-    log of days and one of years are treated alike. Other points keep their weights.
+    The weight falls exponentially from 1 at the newest of `points` to `oldest`, above 0, at the
+    oldest, so a log of days and one of years are treated alike. Other points keep their weights.
     """
     if not len(points):
         return examples
     now = examples.now[points]
     age = (now.max() - now) / max(int(now.max() - now.min()), 1)
     weight = examples.weight.copy()
-    weight[points] *= (OLDEST**age).astype(np.float32)
+    weight[points] *= (oldest**age).astype(np.float32)
     return replace(examples, weight=weight)
 
 

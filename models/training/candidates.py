@@ -26,13 +26,14 @@ from models.fitting.config import RefreshConfig
 from models.fitting.distributed import SINGLE, Group
 from models.fitting.fit import FitConfig, Report, fit_sequences, predict_logits
 from models.fitting.linear import Penalties, fit_logistic
-from models.fitting.recipe import Fitted, Sample, fit_network
+from models.fitting.recipe import Fitted, Sample, aged, fit_network
 from models.fitting.sampling import sample_negatives
 from models.networks import ARCHITECTURES
 from models.networks.base import Network
 from models.networks.next_head import NextHead
 from models.networks.sequence import SequenceNetwork
 from models.populations import user_weights
+from models.serving.manifest import SelfSupervision
 from models.serving.scorer import network_spec
 from models.targets import Target, questions
 
@@ -89,6 +90,8 @@ class Lesson:
     """Points that it is reminded of."""
     heads: Mapping[str, NextHead] = field(default_factory=dict)
     """What ranks, by what it ranks; they are changed too."""
+    self_supervision: SelfSupervision = field(default_factory=SelfSupervision)
+    """What the published model has learnt without labels; a refresh adds nothing to it."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,8 @@ def refreshed(
     else:
         # A convex problem: its solution on all points is near, and cheap from here.
         train, later = examples.of_slice(TRAIN), examples.of_slice(STOPPING)
-        penalties = fit_logistic(network, examples, train, config, stopping=later, warm=True)
+        older = aged(examples, train, config.oldest_weight)
+        penalties = fit_logistic(network, older, train, config, stopping=later, warm=True)
     return measure(lesson.architecture, Fitted(network, penalties), examples, targets)
 
 

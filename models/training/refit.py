@@ -25,7 +25,7 @@ from models.devices import pick_device
 from models.fitting.config import FitConfig, RefreshConfig
 from models.fitting.fit import fit_sequences
 from models.fitting.linear import fit_logistic
-from models.fitting.recipe import Fitted, Sample, fit_network
+from models.fitting.recipe import Fitted, Sample, aged, fit_network
 from models.fitting.sampling import sample_negatives
 from models.networks.base import Network
 from models.networks.sequence import SequenceNetwork
@@ -171,7 +171,8 @@ def _further(
     if not isinstance(network, SequenceNetwork):
         train = whole.of_slice(TRAIN)
         penalties = scaled_penalties(gated, examples, whole)
-        fit_logistic(network, whole, train, config, penalties=penalties, warm=True)
+        older = aged(whole, train, config.oldest_weight)
+        fit_logistic(network, older, train, config, penalties=penalties, warm=True)
         return network
     learnt = np.concatenate([lesson.fresh, lesson.memory])
     train = whole.of_slice(TRAIN)

@@ -251,7 +251,7 @@ def train_on(
         ),
         rankings=ranked.told,
         left_out=gathered.left_out,
-        self_supervision=_self_supervision(best.architecture, config.fit),
+        self_supervision=_self_supervision(best.architecture, config.fit, lesson),
         raise_at=learnt_threshold(
             network, gathered, config.target_precision, config.budget, refit=config.refit
         ),
@@ -353,8 +353,10 @@ def _labels(examples: Examples, column: int) -> F32:
     return labels
 
 
-def _self_supervision(architecture: str, fit: FitConfig) -> SelfSupervision:
-    """What a fit from the beginning learns without labels; a refresh goes on from one."""
+def _self_supervision(architecture: str, fit: FitConfig, lesson: Lesson | None) -> SelfSupervision:
+    """What a network has learnt without labels: by `fit`, or before its lesson."""
+    if lesson is not None:
+        return lesson.self_supervision
     if convex(architecture):
         return SelfSupervision()
     task = fit.pretrain_task if fit.pretrain_epochs else ""

@@ -108,6 +108,9 @@ class TrainSettings(Section):
     predicts the type of the user's next one and whether its category stays the same. At 1 it counts
     as much as all targets together; 0: none. Unset: 0.1 where train.intent asks for targets of a
     session, else 0."""
+    oldest_weight: Annotated[float, Unit("fraction"), Field(gt=0, le=1)] = 0.25
+    """Weight of the oldest example of a fit, as a share of the newest one's; between them it falls
+    exponentially with age, so that a fit follows a shop that changes. 1: age does not matter."""
     schedule: Schedule = "cosine"
     """How the learning rate falls from its peak to zero; "constant": it does not."""
     warm_up: Share = 0.05

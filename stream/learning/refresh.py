@@ -168,8 +168,16 @@ class Refresher:
             return whole, None
         network = warm_network(artifact, gathered.targets, self.config.hidden_size)
         heads = warm_heads(artifact, network)
-        architecture = artifact.manifest.architecture
-        return gathered, Lesson(architecture, network, artifact.script, fresh, memory, heads)
+        manifest = artifact.manifest
+        return gathered, Lesson(
+            manifest.architecture,
+            network,
+            artifact.script,
+            fresh,
+            memory,
+            heads,
+            manifest.self_supervision,
+        )
 
     def _forget(self) -> None:
         """Remove who asked to be forgotten since the last round, with all that is kept of them."""

@@ -158,6 +158,7 @@ def fit_of(settings: Settings) -> FitConfig:
         pretrain_task=chosen.pretrain_task,
         pretrain_mask=chosen.pretrain_mask,
         next_action_weight=weight,
+        oldest_weight=chosen.oldest_weight,
         windows=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         schedule=chosen.schedule,

@@ -14,7 +14,7 @@ from models.evaluate import F64
 from models.fitting import linear
 from models.fitting.config import FitConfig
 from models.fitting.linear import PENALTIES, Penalties, fit_blend, fit_logistic
-from models.fitting.recipe import OLDEST, aged
+from models.fitting.recipe import aged
 from models.fitting.stopping import calibrated_losses
 from models.networks.logistic import Logistic
 from models.serving.scorer import network_spec
@@ -142,19 +142,20 @@ def test_nothing_to_choose_by_is_an_error(examples: Examples) -> None:
 def test_older_examples_weigh_less_in_a_fit(examples: Examples) -> None:
     train = examples.of_slice(TRAIN)
     now = examples.now[train]
-    weight = aged(examples, train).weight
+    weight = aged(examples, train, 0.25).weight
     factor = weight[train] / examples.weight[train]
     assert factor[now == now.max()] == pytest.approx(1)
-    assert factor[now == now.min()] == pytest.approx(OLDEST)
+    assert factor[now == now.min()] == pytest.approx(0.25)
     half = np.abs(now - (now.max() + now.min()) / 2).argmin()
-    assert factor[half] == pytest.approx(OLDEST**0.5, rel=0.01)
+    assert factor[half] == pytest.approx(0.5, rel=0.01)
     assert (np.diff(factor[np.argsort(now, kind="stable")]) >= -1e-6).all()
     others = np.delete(np.arange(len(examples)), train)
     assert np.array_equal(weight[others], examples.weight[others])
+    assert np.array_equal(aged(examples, train, 1.0).weight, examples.weight)
     # All of one time: nothing is older, and nothing is divided by.
     same = replace(examples, now=np.zeros_like(examples.now))
-    assert np.array_equal(aged(same, train).weight, same.weight)
-    assert aged(examples, train[:0]) is examples
+    assert np.array_equal(aged(same, train, 0.25).weight, same.weight)
+    assert aged(examples, train[:0], 0.25) is examples
 
 
 def test_a_shop_that_changed_is_fitted_to_what_it_is_now(examples: Examples) -> None:
@@ -170,7 +171,7 @@ def test_a_shop_that_changed_is_fitted_to_what_it_is_now(examples: Examples) -> 
     shop = replace(examples, labels=labels, profile=profile, weight=weight)
     config = FitConfig(logistic_penalty=0.1)
     rates = []
-    for given in (shop, aged(shop, train)):
+    for given in (shop, aged(shop, train, 0.25)):
         network = Logistic(network_spec(TARGETS))
         fit_logistic(network, given, train, config)
         with torch.inference_mode():
