@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -13,7 +14,7 @@ from stream.storage.recovery import recover
 from stream.storage.store import RocksStore, wipe
 from stream.storage.store_identity import StoreIdentity
 from tests.patience import PATIENCE_S
-from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.kafka_tools import create_topics, produce, read_all, unique
 from tests.stream.runs import each, run_of
 
 pytestmark = pytest.mark.kafka
@@ -201,19 +202,36 @@ async def test_an_interrupted_restore_goes_on(place):
     assert not place.store.restoring
 
 
+@pytest.mark.full  # a broker looks for something to compact every 15 s
 async def test_a_compacted_changelog_ends(place, kafka):
+    place.changelog = TopicPartition(unique("compacted"), 0)
+    await create_topics(
+        kafka.bootstrap_servers,
+        place.changelog.topic,
+        cleanup_policy="compact",
+        segment_ms="1000",
+        min_cleanable_dirty_ratio="0.01",
+    )
+    began = time.time_ns() // 1_000_000 - 60_000
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
     await producer.start()
     for round_number in range(4):
         for key in (b"ua", b"ub", b"m"):
             await producer.send_and_wait(
-                place.changelog.topic, key=key, value=b"%d" % round_number, partition=0
+                place.changelog.topic,
+                key=key,
+                value=b"%d" % round_number,
+                partition=0,
+                timestamp_ms=began + round_number * 2_000,  # so that each round has a segment
             )
-        await asyncio.sleep(1.1)
     await producer.stop()
+    async with asyncio.timeout(PATIENCE_S):
+        while len(await read_all(kafka.bootstrap_servers, place.changelog.topic)) == 12:
+            pass
 
-    await asyncio.wait_for(place.recover(), PATIENCE_S)
+    done = await asyncio.wait_for(place.recover(), PATIENCE_S)
 
+    assert done.records < done.end_offset == 12
     assert place.contents() == {b"ua": b"3", b"ub": b"3"}
 
 
