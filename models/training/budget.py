@@ -35,6 +35,10 @@ LEAST: Final = 10
 _SAME: Final = 60_000
 """Inactivities whose beginnings are nearer are one, ms: features are in single precision."""
 
+_MORE: Final = (
+    "collect more events or lengthen recalibrate.window_ms, of which four times as much counts"
+)
+
 
 @dataclass(frozen=True)
 class AlertRules:
@@ -157,12 +161,11 @@ def find_budget(said: Evaluations, rules: AlertRules, until: int, sampled: float
     scale = rules.treated / sampled
     if evaluations < FEWEST:
         why = f"{evaluations} evaluations by timers within {days:.1f} days, at least {FEWEST}"
-        return Budget(rules.per_day, None, f"{why} are needed", days=days)
+        return Budget(rules.per_day, None, f"{why} are needed: {_MORE}", days=days)
     if rules.per_day * days < LEAST * scale:
         why = (
             f"{rules.per_day:g} a day make {rules.per_day * days / scale:.1f} alerts in the"
-            f" {days:.1f} days that are known, at least {LEAST} are needed: collect more events,"
-            " lengthen recalibrate.window_ms, of which four times as much counts, or raise"
+            f" {days:.1f} days that are known, at least {LEAST} are needed: {_MORE}, or raise"
             " churn.alert_budget_per_day"
         )
         return Budget(rules.per_day, None, why, days=days)
@@ -176,10 +179,16 @@ def find_budget(said: Evaluations, rules: AlertRules, until: int, sampled: float
     tried = tried[tried > 0]
     low, high = 0, len(tried) - 1
     if high < 0 or rate(float(tried[high])) > rules.per_day:
-        why = "even the highest risk has more alerts: too many users have the same risk"
+        why = (
+            "even the highest risk has more alerts, because too many users have the same risk:"
+            " raise churn.alert_budget_per_day"
+        )
         return Budget(rules.per_day, None, why, days=days)
     if (most := rate(float(tried[low]))) <= rules.per_day:
-        why = f"all evaluations together raise {most:.1f} a day, which is no more than the budget"
+        why = (
+            f"all evaluations together raise {most:.1f} a day, which is no more than the budget:"
+            " lower churn.alert_budget_per_day or unset it"
+        )
         return Budget(rules.per_day, None, why, days=days)
     while high - low > 1:
         middle = (low + high) // 2

@@ -88,7 +88,7 @@ def learnt_threshold(
     counts = held_out(timers.user) & (ends > edge) if refit else timers.now > edge
     points = np.arange(len(timers))
     if not len(points):
-        why = "no inactive user with enough orders"
+        why = "no inactive user has churn.min_orders orders: collect more events"
         none = None if budget is None else Budget(budget.per_day, None, why)
         return RaiseAt(precision, None, why, budget=none)
     risk = predict_probabilities(network, timers, points)[:, column]

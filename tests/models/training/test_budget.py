@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,9 +168,15 @@ def test_a_budget_that_cannot_be_learnt_says_why() -> None:
     large = find_budget(said, AlertRules(1e6), UNTIL)
     assert large.risk is None
     assert "no more than the budget" in large.why
+    assert "lower churn.alert_budget_per_day or unset it" in large.why
     few = find_budget(said, AlertRules(3.0), UNTIL + 100 * DAY)
     assert few.risk is None
     assert "0 evaluations by timers" in few.why
+    assert "lengthen recalibrate.window_ms" in few.why
+    same = replace(said, risk=np.full_like(said.risk, 0.5))
+    found = find_budget(same, AlertRules(1.0), UNTIL)
+    assert found.risk is None
+    assert "the same risk: raise churn.alert_budget_per_day" in found.why
 
 
 def test_alerts_of_before_the_first_evaluation_do_not_count() -> None:
