@@ -10,11 +10,13 @@ from a column; empty cells are left out. Times are ISO 8601, Unix seconds or Uni
 time without an offset is of --timezone.
 
 The id of an event is the file's name and the line, so a file that is sent twice counts once.
+Another export needs another name: under the same one events may be refused (id_reused).
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
 import json
 import sys
@@ -57,7 +59,17 @@ def event(row: dict[str, str], event_id: str, options: argparse.Namespace) -> di
 
 def events(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the events of the file; a line that gives none ends the program with its number."""
-    with options.file.open(encoding="utf-8-sig", newline="") as source:
+    try:
+        yield from read(options)
+    except OSError as error:
+        raise SystemExit(f"{options.file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SystemExit(f"{options.file} is no UTF-8: name its --encoding, e.g. cp1252") from None
+
+
+def read(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the events of the file."""
+    with options.file.open(encoding=options.encoding, newline="") as source:
         rows = csv.DictReader(source, delimiter=options.separator, restval="")
         wanted = {options.user, options.time, *options.field.values()}
         missing = sorted((wanted | {options.type_column} - {None}) - set(rows.fieldnames or ()))
@@ -78,6 +90,22 @@ def pair(text: str) -> tuple[str, str]:
     return name, column
 
 
+def zone(text: str) -> ZoneInfo:
+    """Read the name of a time zone."""
+    try:
+        return ZoneInfo(text)
+    except (KeyError, OSError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time zone, e.g. Europe/Berlin") from None
+
+
+def encoding(text: str) -> str:
+    """Read the name of an encoding."""
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no encoding, e.g. cp1252") from None
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -88,7 +116,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--type-column", metavar="COLUMN")
     parser.add_argument("--rename", type=pair, action="append", default=[], metavar="YOURS=TYPE")
     parser.add_argument("--field", type=pair, action="append", default=[], metavar="NAME=COLUMN")
-    parser.add_argument("--timezone", type=ZoneInfo, default=UTC, metavar="Europe/Berlin")
+    parser.add_argument("--timezone", type=zone, default=UTC, metavar="Europe/Berlin")
+    parser.add_argument("--encoding", type=encoding, default="utf-8-sig", metavar="cp1252")
     parser.add_argument("--separator", default=",")
     options = parser.parse_args(arguments)
     options.field, options.rename = dict(options.field), dict(options.rename)

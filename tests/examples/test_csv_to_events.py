@@ -11,6 +11,8 @@ from schemas.codec import decode_event
 from schemas.events import Purchase, View
 from tests.examples.support import run
 
+pytestmark = pytest.mark.slow
+
 FIELDS = ("--user", "who", "--time", "at")
 
 
@@ -58,7 +60,25 @@ def test_a_line_that_gives_no_event_is_named(tmp_path, text, message):
     assert message in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "orders.csv is no UTF-8: name its --encoding"),
+        (("--encoding", "none"), "'none' is no encoding"),
+        (("--timezone", "Nowhere"), "'Nowhere' is no time zone"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_one_line(tmp_path, options, message):
+    (tmp_path / "orders.csv").write_text("who,at\nJérôme,1735689600\n", encoding="latin-1")
+    done = run("csv_to_events.py", str(tmp_path / "orders.csv"), *FIELDS, *options)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run("csv_to_events.py", str(tmp_path / "orders.csv"), *FIELDS, "--encoding", "cp1252")
+    assert decode_event(done.stdout.strip().encode()).user_id == "Jérôme"
+    done = run("csv_to_events.py", str(tmp_path / "gone.csv"), *FIELDS)
+    assert done.stderr == f"{tmp_path / 'gone.csv'}: No such file or directory\n"
+
+
 def test_sample_orders_are_a_csv_that_ends_yesterday():
     done = run("sample_orders.py", "--customers", "20")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
