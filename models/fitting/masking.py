@@ -26,7 +26,7 @@ from models.networks.embeddings import PRICE_BANDS, TYPE_ROWS, bucket
 from models.networks.sequence import SequenceNetwork
 
 PLACES: Final = 64
-"""Distances from the end of a window that are told apart; larger ones count as the last."""
+"""Distances from the end of a window that have rows of their own; larger ones count as the last."""
 PLACE_WIDTH: Final = 16
 ITEM_CLASSES: Final = 256
 """Classes of items, by hash."""
@@ -81,12 +81,12 @@ class MaskedEvent(nn.Module):
         states_BLH = network.scan(begin_BH, ids, nums, length_B)
         earlier_BLH = torch.cat([begin_BH.unsqueeze(1), states_BLH[:, :-1]], dim=1)
         from_end = (length_B[row_m] - 1 - place_m).clamp(max=PLACES - 1)
-        told = [
+        known = [
             network.read(earlier_BLH[row_m, place_m]),
             network.read(states_BLH[row_m, -1]),
             self.places(from_end),
         ]
-        logits = self.heads(self.mix(torch.cat(told, dim=1)))
+        logits = self.heads(self.mix(torch.cat(known, dim=1)))
         hidden = ids_BLC[row_m, place_m]
         answers = (
             hidden[:, self.type_column].clamp(0, TYPE_ROWS - 1),

@@ -87,7 +87,7 @@ class Evaluations:
 class Walk:
     """The alerts of any threshold among N evaluations."""
 
-    said: Evaluations
+    evaluated: Evaluations
     rules: AlertRules
     first_of_user: Bools
     """[N] the first evaluation of its user."""
@@ -96,30 +96,30 @@ class Walk:
     of all, a risk that is high when the user is first seen has raised its alert before."""
 
     @classmethod
-    def of(cls, said: Evaluations, rules: AlertRules) -> Walk:
-        """`said` by user and time."""
-        first = np.append(True, said.user[1:] != said.user[:-1])[: len(said.now)]
-        earliest = said.now.min(initial=np.iinfo(np.int64).max)
-        return cls(said, rules, first, said.ordered >= earliest)
+    def of(cls, evaluated: Evaluations, rules: AlertRules) -> Walk:
+        """`evaluated` by user and time."""
+        first = np.append(True, evaluated.user[1:] != evaluated.user[:-1])[: len(evaluated.now)]
+        earliest = evaluated.now.min(initial=np.iinfo(np.int64).max)
+        return cls(evaluated, rules, first, evaluated.ordered >= earliest)
 
     def alerts(self, threshold: float) -> I64:
         """When the alerts of a threshold are raised, ms, in any order."""
-        said, rules = self.said, self.rules
-        hot = np.flatnonzero(said.risk >= threshold)
+        evaluated, rules = self.evaluated, self.rules
+        hot = np.flatnonzero(evaluated.risk >= threshold)
         follows = np.diff(hot, prepend=-2) == 1
         before = np.maximum(hot - 1, 0)
-        same = (said.user[before] == said.user[hot]) & (
-            np.abs(said.since[before] - said.since[hot]) < _SAME
+        same = (evaluated.user[before] == evaluated.user[hot]) & (
+            np.abs(evaluated.since[before] - evaluated.since[hot]) < _SAME
         )
         begins = ~(follows & same)
         seen_before = self.first_of_user[hot] & ~self.known[hot]
         raised: list[int] = []
         last_user, alerted, free, pending = -1, -1, -(1 << 62), -1
         rows = zip(
-            said.user[hot].tolist(),
-            said.orders[hot].tolist(),
-            said.now[hot].tolist(),
-            said.ordered[hot].tolist(),
+            evaluated.user[hot].tolist(),
+            evaluated.orders[hot].tolist(),
+            evaluated.now[hot].tolist(),
+            evaluated.ordered[hot].tolist(),
             begins.tolist(),
             seen_before.tolist(),
             strict=True,
@@ -146,17 +146,19 @@ class Walk:
         return np.array(raised, np.int64)
 
 
-def find_budget(said: Evaluations, rules: AlertRules, until: int, sampled: float = 1.0) -> Budget:
+def find_budget(
+    evaluated: Evaluations, rules: AlertRules, until: int, sampled: float = 1.0
+) -> Budget:
     """The lowest risk whose alerts average the budget or less; says why where there is none.
 
     Args:
-        said: of all users, or of a sample; by user and time.
+        evaluated: of all users, or of a sample; by user and time.
         rules: what is asked for.
         until: end of the days that count, ms.
-        sampled: share of the users that `said` is of.
+        sampled: share of the users that `evaluated` is of.
     """
-    begin, days = _window(said, rules, until)
-    inside = (said.now > begin) & (said.now <= until)
+    begin, days = _window(evaluated, rules, until)
+    inside = (evaluated.now > begin) & (evaluated.now <= until)
     evaluations = int(inside.sum())
     scale = rules.treated / sampled
     if evaluations < FEWEST:
@@ -169,13 +171,13 @@ def find_budget(said: Evaluations, rules: AlertRules, until: int, sampled: float
             " churn.alert_budget_per_day"
         )
         return Budget(rules.per_day, None, why, days=days)
-    walk = Walk.of(said, rules)
+    walk = Walk.of(evaluated, rules)
 
     def rate(threshold: float) -> float:
         at = walk.alerts(threshold)
         return float(((at > begin) & (at <= until)).sum()) * scale / days
 
-    tried = np.unique(said.risk[inside])
+    tried = np.unique(evaluated.risk[inside])
     tried = tried[tried > 0]
     low, high = 0, len(tried) - 1
     if high < 0 or rate(float(tried[high])) > rules.per_day:
@@ -199,20 +201,20 @@ def find_budget(said: Evaluations, rules: AlertRules, until: int, sampled: float
         "the lowest risk whose alerts average the budget or less",
         days=days,
     )
-    return expected(found, said, rules, until, float(tried[high]), sampled)
+    return expected(found, evaluated, rules, until, float(tried[high]), sampled)
 
 
 def expected(
     found: Budget,
-    said: Evaluations,
+    evaluated: Evaluations,
     rules: AlertRules,
     until: int,
     threshold: float,
     sampled: float = 1.0,
 ) -> Budget:
     """The budget with the alerts a day of a threshold: their mean, median and 95 % of the days."""
-    begin, days = _window(said, rules, until)
-    at = Walk.of(said, rules).alerts(threshold)
+    begin, days = _window(evaluated, rules, until)
+    at = Walk.of(evaluated, rules).alerts(threshold)
     at = at[(at > begin) & (at <= until)]
     scale = rules.treated / sampled
     whole = max(int(days), 1)
@@ -229,9 +231,9 @@ def expected(
     )
 
 
-def _window(said: Evaluations, rules: AlertRules, until: int) -> tuple[int, float]:
+def _window(evaluated: Evaluations, rules: AlertRules, until: int) -> tuple[int, float]:
     """(begin, days) of the window: whole weeks, if there is one."""
-    begin = max(until - rules.window_ms, int(said.now.min(initial=until)))
+    begin = max(until - rules.window_ms, int(evaluated.now.min(initial=until)))
     weeks = (until - begin) // (WEEK * DAY)
     begin = until - weeks * WEEK * DAY if weeks else begin
     return begin, max(until - begin, 1) / DAY

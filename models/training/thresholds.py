@@ -93,15 +93,20 @@ def learnt_threshold(
         return RaiseAt(precision, None, why, budget=none)
     risk = predict_probabilities(network, timers, points)[:, column]
     until = gathered.split.edges[3] - grace
-    said = Evaluations.of(timers, risk)
+    evaluated = Evaluations.of(timers, risk)
     return thresholds_for(
-        looks_of(timers, risk, column, counts), said, precision, budget, until, gathered.sampled
+        looks_of(timers, risk, column, counts),
+        evaluated,
+        precision,
+        budget,
+        until,
+        gathered.sampled,
     )
 
 
 def thresholds_for(
     looks: Looks,
-    said: Evaluations,
+    evaluated: Evaluations,
     precision: float | None,
     budget: AlertRules | None,
     until: int,
@@ -111,7 +116,7 @@ def thresholds_for(
 
     Args:
         looks: with the labels that count for the precision.
-        said: all evaluations, for the budget.
+        evaluated: all evaluations, for the budget.
         precision: None: not asked for.
         budget: None: not asked for.
         until: end of the days whose alerts are counted, ms.
@@ -120,7 +125,7 @@ def thresholds_for(
     found = RaiseAt(None) if precision is None else find_threshold(looks, precision)
     if budget is None:
         return replace(found, bound=None if found.risk is None else "precision")
-    count = find_budget(said, budget, until, sampled)
+    count = find_budget(evaluated, budget, until, sampled)
     by_count = count.risk is not None and (found.risk is None or count.risk > found.risk)
     both = replace(found, budget=count)
     holds = both.threshold
@@ -128,7 +133,7 @@ def thresholds_for(
         return both
     if by_count:
         both = figures_at(looks, holds, both)
-    count = expected(count, said, budget, until, holds, sampled)
+    count = expected(count, evaluated, budget, until, holds, sampled)
     return replace(both, budget=count, bound="budget" if by_count else "precision")
 
 
