@@ -85,7 +85,7 @@ def test_the_settings_say_what_is_ranked(tmp_path: Path) -> None:
     rank = config_of(settings, drop_late=False).rank
     assert (rank.whats, rank.vocabulary, rank.least_moments) == (("item", "category"), 99, 100)
     assert config_of(settings_for(tmp_path, rank=[]), drop_late=False).rank.whats == ()
-    with pytest.raises(SettingsError, match=r"train\.rank\.0: .*category"):
+    with pytest.raises(SettingsError, match=r"train\.rank: .*category"):
         settings_for(tmp_path, rank=["brand"])
 
 
