@@ -159,6 +159,7 @@ def fit_threshold(
     since: int = 0,
     budget: AlertRules | None = None,
     sampled: float = 1.0,
+    counted: int | None = None,
 ) -> RaiseAt | None:
     """From which mapped risk on alerts are what is asked for; None: churn is not predicted.
 
@@ -175,6 +176,8 @@ def fit_threshold(
             would have come.
         budget: how many alerts a day; None: not asked for.
         sampled: share of the users that the examples are of.
+        counted: end of the days whose alerts are counted for the budget, ms, up to which examples
+            were drawn; None: `until`.
     """
     column = column_of(targets, CHURN)
     if column is None:
@@ -188,7 +191,8 @@ def fit_threshold(
     ordered = timers.now - np.expm1(logs.astype(np.float64)) * features.HOUR
     fresh = counts & (ordered > since) & ~np.isnan(timers.labels[:, column])
     looks, evaluated = looks_of(timers, risk, column, fresh), Evaluations.of(timers, risk)
-    return thresholds_for(looks, evaluated, precision, budget, until, sampled)
+    end = until if counted is None else counted
+    return thresholds_for(looks, evaluated, precision, budget, end, sampled)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,14 @@ class Recalibrating:
         until = kept.split.edges[3]
         examples = self.refresher.open_examples()
         return _published(
-            self.settings, champion, scorer, examples, until, kept.timers, sampled=kept.sampled
+            self.settings,
+            champion,
+            scorer,
+            examples,
+            until,
+            kept.timers,
+            sampled=kept.sampled,
+            counted=until - kept.split.grace_ms,
         )
 
 
@@ -154,6 +161,7 @@ def _published(
     *,
     announced: bool = True,
     sampled: float = 1.0,
+    counted: int | None = None,
 ) -> Recalibrated:
     begun = time.monotonic()
     rules = rules_of(settings)
@@ -180,6 +188,7 @@ def _published(
             since,
             budget_of(settings),
             sampled,
+            counted,
         )
         for lacks in () if raise_at is None else lacking(raise_at):
             log.warning("the threshold before stays", lacks=lacks)

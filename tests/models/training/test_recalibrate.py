@@ -16,7 +16,9 @@ from models.log.eventlog import EventLog
 from models.populations import EVENT, TIMER
 from models.serving.manifest import FitSpan
 from models.serving.recalibration import BetaMap
+from models.serving.thresholds import Budget
 from models.targets import shop_targets
+from models.training.budget import AlertRules
 from models.training.recalibrate import (
     Fit,
     RecalibrationRules,
@@ -207,6 +209,36 @@ def test_the_threshold_is_found_on_the_mapped_risks_of_matured_labels(
     assert not later.any() or np.isnan(timers.settled[later]).all()
     none = replace(timers, labels=np.full_like(timers.labels, np.nan))
     assert "at least 50" in getattr(fit_threshold(none, *given), "why", "")
+
+
+def test_a_budget_counts_days_up_to_the_last_points(log: EventLog) -> None:
+    """A trainer that goes on draws points up to its cut: after it there are no alerts to count."""
+    config = replace(CONFIG, timers=TIMERS)
+    points, split = matured_points(log, TARGETS, config, UNTIL, RULES, drop_late=True)
+    cut = UNTIL - 7 * DAY
+    points = points.take(np.flatnonzero(points.now <= cut))
+    timers = label_points(points, TARGETS, split, timers=True, open_too=True)
+    column = PROFILE_FEATURES.index("log_overdue")
+    risk = 1 - np.exp(-timers.profile[:, column].astype(np.float64))
+    said = np.stack([1 - risk, risk], axis=1)
+    budget = AlertRules(per_day=4, window_ms=28 * DAY)
+
+    def found(until: int, counted: int | None) -> Budget | None:
+        each = fit_threshold(
+            *(timers, said, TARGETS, Fit({}, ()), until, CONFIG.settle_ms, RULES, None),
+            budget=budget,
+            counted=counted,
+        )
+        return None if each is None else each.budget
+
+    whole, late = found(UNTIL, cut), found(UNTIL, None)
+    assert whole == found(cut, None)
+    assert whole is not None
+    assert whole.expected == pytest.approx(4, abs=0.5)
+    assert whole.risk is not None
+    assert late is not None
+    assert late.risk is not None
+    assert late.risk < whole.risk, "days without points make room for alerts that are none"
 
 
 def test_a_log_that_begins_later_gives_nothing(log: EventLog) -> None:
