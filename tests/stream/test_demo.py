@@ -97,6 +97,7 @@ async def test_a_failing_process_shows_its_last_line(tmp_path):
     assert not any("no such file" in line for line in caught.value.tail)
 
 
+@pytest.mark.slow
 async def test_a_process_is_ended_whatever_happens(tmp_path):
     arguments = ["train", "--from", str(tmp_path / "pipe"), "--no-announce"]
     os.mkfifo(tmp_path / "pipe")
