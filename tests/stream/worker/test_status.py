@@ -33,7 +33,8 @@ def task(partition, offset, *, users=0):
 
 
 class Worker:
-    def __init__(self):
+    def __init__(self, settings):
+        self.settings = settings
         self.identity = SimpleNamespace(name="worker1")
         self.trials = Trials(SimpleNamespace(version="gru-2"), 0.1)
         self.lineup = SimpleNamespace(serving=SimpleNamespace(version="gru-1"))
@@ -50,17 +51,18 @@ async def beats(settings):
     return [(record.key, decode(WorkerStatus, record.value)) for record in records]
 
 
-@pytest.mark.full
 async def test_every_partition_beats_and_a_closed_one_once_more(kafka):
     settings = Settings(
         kafka={"bootstrap_servers": kafka.bootstrap_servers},
         topics={"status": unique("status")},
+        churn={"raise_at": 0.83},
     )
     await create_topics(kafka.bootstrap_servers, settings.topics.status)
-    worker, heartbeats = Worker(), Heartbeats(settings)
+    worker, heartbeats = Worker(settings), Heartbeats(settings)
     running = asyncio.create_task(heartbeats.run(worker))
     async with asyncio.timeout(PATIENCE_S):
-        while len(await beats(settings)) < 2:  # noqa: ASYNC110  # the topic has no event
+        while len(await beats(settings)) < 2:  # the topic has no event
+            assert not running.done(), running.exception()
             await asyncio.sleep(0.1)
     worker.assignment.tasks, worker.assignment.ended = [], [task(1, 30)]
     running.cancel()
@@ -74,6 +76,7 @@ async def test_every_partition_beats_and_a_closed_one_once_more(kafka):
     assert (status.worker_id, status.partition, status.offset) == ("worker1", 0, 10)
     assert (status.high_water, status.users, status.timers_due_at) == (50, 3, 5_000)
     assert status.watermark == 100_000
+    assert (status.raise_at, status.raise_by) == (0.83, "setting")
     assert (status.late, status.overflow) == (1, 1)
     assert status.consumed == status.accepted + status.duplicate + status.late + status.invalid
     assert second[1].high_water == 20
