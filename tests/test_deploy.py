@@ -195,6 +195,7 @@ def stages(recipe: list[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image", "command", "installed"),
     [

@@ -60,6 +60,7 @@ def test_every_type_reason_and_user_facing_topic_is_named():
     assert {name for name in names if f"`{name}`" not in README} == set()
 
 
+@pytest.mark.slow
 def test_the_commands_shown_exist():
     shown = set(re.findall(r"^intentstream ([a-z-]+)", "\n".join(blocks("sh")), re.MULTILINE))
     shown |= set(re.findall(r"`intentstream ([a-z-]+)", README))

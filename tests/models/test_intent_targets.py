@@ -126,6 +126,7 @@ def test_labels_equal_a_walk_through_each_session(ordered: OrderedLog, examples:
     assert all(min(both) > 60 for both in checked.values()), checked
 
 
+@pytest.mark.slow
 def test_intent_applies_at_events_only(ordered: OrderedLog, examples: Examples) -> None:
     at_event = examples.now == examples.time[examples.event]
     intents = examples.labels[:, len(SHOP) :]

@@ -98,6 +98,7 @@ def test_padding_is_not_seen() -> None:
     assert torch.allclose(found[1], expected[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_script_equals_eager_and_is_all_there_is() -> None:
     made, hidden = head("item"), torch.randn(5, HIDDEN)
     scripted = open_script(script_bytes(made), torch.device("cpu"))

@@ -35,6 +35,7 @@ def drawn(rng: np.random.Generator, count: int, users: int) -> Steps:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "users"), [(1, 1), (60, 1), (150, 20), (0, 3)])
 def test_scan_and_kernel_agree(scorer: Scorer, count: int, users: int) -> None:
     rng = np.random.default_rng(count)

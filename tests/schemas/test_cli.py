@@ -44,6 +44,7 @@ def test_check_explains_an_incompatible_change(folder):
     assert "user_id: bound tightened" in result.output
 
 
+@pytest.mark.slow
 def test_generate_writes_every_document(tmp_path):
     result = run("generate", "--out", str(tmp_path / "out"))
     assert result.exit_code == 0

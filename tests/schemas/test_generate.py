@@ -236,6 +236,7 @@ def test_an_incompatible_change_is_refused_and_nothing_is_written(folder):
     assert generate.check(folder).ok
 
 
+@pytest.mark.slow
 def test_a_compatible_difference_is_outdated_not_breaking(folder):
     edit(folder / "prediction.schema.json", "The user scored.", "Someone.")
     found = generate.check(folder)

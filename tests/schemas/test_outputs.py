@@ -70,6 +70,7 @@ def test_round_trip(message):
     assert decode(type(message), encode(message)) == message
 
 
+@pytest.mark.slow
 @given(predictions)
 def test_a_wait_that_is_not_told_takes_no_bytes(prediction):
     told = b'"expected_wait_ms"' in encode(prediction)

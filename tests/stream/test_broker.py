@@ -235,6 +235,7 @@ def test_a_folder_without_a_broker_has_no_status(tmp_path):
         EmbeddedKafka(tmp_path / "none").restart(1)
 
 
+@pytest.mark.slow
 def test_commands_on_one_folder_wait_for_each_other_but_not_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr("stream.broker.folder._LOCK_WAIT_S", 0.2)
     with (

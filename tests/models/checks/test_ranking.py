@@ -61,6 +61,7 @@ def test_what_breaks_the_contract_is_told(
         check_head(lambda spec: build("gru", spec), "item")
 
 
+@pytest.mark.slow
 def test_company_shows_in_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.checks.ranking.NextHead", Sociable)
     (check,) = (check for check in HEAD_CHECKS if check.__name__ == "batch_equals_single")

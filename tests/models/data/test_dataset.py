@@ -122,6 +122,7 @@ def test_points_lie_at_events_and_in_silences(ordered: OrderedLog, examples: Exa
     assert (examples.now[silent] < later[event[silent]]).all()
 
 
+@pytest.mark.slow
 def test_a_planted_leak_would_show(ordered: OrderedLog, examples: Examples) -> None:
     """What happens after a point changes its label but none of its inputs."""
     split = split_of(ordered.log)
@@ -164,6 +165,7 @@ def test_no_user_dominates() -> None:
     assert share.max() / share.sum() < 0.03
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing(ordered: OrderedLog) -> None:
     split = split_of(ordered.log)
     small = build_examples(ordered, TARGETS, split, replace(CONFIG, chunk_events=500))

@@ -112,6 +112,7 @@ def told(found: Gathered) -> dict[tuple[int, int], tuple[bytes, bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_a_log_that_goes_on_has_the_points_at_timers_of_one_read_at_once() -> None:
     log = shop_log(users=150)
     whole = gather(log, TARGETS, CONFIG, drop_late=True, now=NOW)
@@ -127,6 +128,7 @@ def test_a_log_that_goes_on_has_the_points_at_timers_of_one_read_at_once() -> No
     assert pieces.timers.now.min() > pieces.split.edges[2] - 2 * 8 * DAY - CONFIG.settle_ms
 
 
+@pytest.mark.slow
 def test_without_rules_there_are_none() -> None:
     config = replace(CONFIG, timers=None)
     assert gather(shop_log(), TARGETS, config, drop_late=True, now=NOW).timers is None

@@ -13,6 +13,7 @@ def bent(p: np.ndarray, one: BetaMap) -> np.ndarray:
     return 1 / (1 + np.exp(-(one.a * np.log(p) - one.b * np.log1p(-p) + one.c)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "known", [BetaMap(0.5, 1.5, -0.3), BetaMap(1.6, 0.4, 0.8), BetaMap(1.0, 1.0, -1.0)]
 )

@@ -61,6 +61,7 @@ def test_a_gru_finds_the_order_that_no_count_tells() -> None:
     assert all(weights.requires_grad for weights in networks["gru"].parameters())
 
 
+@pytest.mark.slow
 def test_the_next_action_teaches_order_where_labels_are_few() -> None:
     """Six users of a hundred have labels: what the states know of the intent comes from events."""
     shop = draw_funnel(replace(PLAN, users=150, sessions=6))

@@ -29,6 +29,7 @@ def examples() -> Examples:
     return build_examples(ordered, TARGETS, split, DatasetConfig(history_length=8, min_points=10))
 
 
+@pytest.mark.slow
 def test_negatives_are_left_out_per_target_and_the_shift_says_how_many(examples: Examples) -> None:
     points = examples.of_slice(TRAIN)
     sampled, left, shift = sample_negatives(examples, points, 1.0, 3)

@@ -133,6 +133,7 @@ def profiles(log: list[Event]) -> np.ndarray:
     return np.concatenate(rows)
 
 
+@pytest.mark.slow
 def test_bargain_hunters_are_told_from_those_who_buy_any_day() -> None:
     with_sales, without = (profiles(shop(sales=sales)) for sales in (True, False))
     share = with_sales[:, COLUMNS[1]]

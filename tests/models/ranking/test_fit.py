@@ -97,6 +97,7 @@ def test_a_fit_finds_the_circle_and_can_be_repeated(architecture: str | None) ->
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_frozen_network_stays_as_it_is() -> None:
     torch.manual_seed(3)
     train = circles(32, 0)

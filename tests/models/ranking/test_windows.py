@@ -59,6 +59,7 @@ def seen(windows: Windows) -> np.ndarray:
     return windows.ids[windows.events, ITEM]
 
 
+@pytest.mark.slow
 def test_each_part_has_its_time_and_its_users(
     log: EventLog, gathered: Gathered, windows: NextWindows
 ) -> None:
@@ -103,6 +104,7 @@ def test_of_some_points_the_windows_are_theirs(gathered: Gathered) -> None:
     assert np.array_equal(some.stopping.start, whole.stopping.start)
 
 
+@pytest.mark.slow
 def test_a_log_that_goes_on_asks_no_moment_twice(log: EventLog, gathered: Gathered) -> None:
     state = Rolling(TARGETS, CONFIG, drop_late=True)
     time = log.events.time

@@ -42,6 +42,7 @@ def batches(architecture: str) -> list:
     return [micro_batch(architecture, seed, events) for seed, events in enumerate(SIZES)]
 
 
+@pytest.mark.slow
 def test_company_changes_no_bit(architecture: str) -> None:
     compute = asked(architecture)
     alone = [compute(*batch) for batch in batches(architecture)]

@@ -55,6 +55,7 @@ def test_however_short_the_time_some_rounds_are_made() -> None:
     assert measure(scorer, 1, 0).rounds == 2 * MIN_ROUNDS + 1  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gru", "transformer", "logistic"])
 def test_micro_batches_are_what_a_model_takes(architecture: str) -> None:
     scorer = Scorer.of_script(*untrained(architecture))

@@ -39,6 +39,7 @@ def asked(architecture: str, batch: tuple[np.ndarray, Steps, np.ndarray]) -> lis
     return [hidden, scorer.probabilities(hidden, profile)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_launched_numbers_are_the_scorers(architecture: str, device: str) -> None:

@@ -53,6 +53,7 @@ def scorer(folder: Path) -> Scorer:
     return Scorer.load(folder, "cpu")
 
 
+@pytest.mark.slow
 def test_a_loaded_model_knows_itself(scorer: Scorer) -> None:
     assert scorer.version == "v1"
     assert scorer.code == hash64("v1")

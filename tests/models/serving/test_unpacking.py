@@ -99,6 +99,7 @@ def test_what_is_no_archive_is_refused(data: bytes) -> None:
         read_arrays(data, WHERE)
 
 
+@pytest.mark.slow
 def test_model_that_torch_wrote_is_accepted() -> None:
     require_weights_unpacked(script_bytes(random_gru(0)), WHERE)
 

@@ -206,6 +206,7 @@ def looks_of(said: Evaluations) -> Looks:
     return Looks(said.user, said.orders, said.now, said.risk, gone, every)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("per_day", "bound"), [(1.0, "budget"), (30.0, "precision")])
 def test_of_precision_and_budget_the_stricter_one_holds(per_day: float, bound: str) -> None:
     said = shop()

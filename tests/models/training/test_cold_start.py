@@ -55,6 +55,7 @@ def published() -> Trained:
     return fitted(poisson_shop().until(START + 25 * DAY))
 
 
+@pytest.mark.slow
 def test_it_is_marked_and_tells_why(published: Trained) -> None:
     manifest = published.manifest
     assert manifest.cold_start

@@ -231,6 +231,7 @@ def test_many_comparisons_widen_the_interval() -> None:
     assert many[0] < one[0] < one[1] < many[1]
 
 
+@pytest.mark.slow
 def test_more_users_than_groups_are_drawn_in_groups() -> None:
     rng = np.random.default_rng(13)
     users = np.arange(3000).repeat(2)

@@ -66,6 +66,7 @@ def test_the_window_tells_the_balance_of_classes(log: EventLog) -> None:
         assert window.examples[name] == len(labels)
 
 
+@pytest.mark.slow
 def test_too_many_users_are_halved_by_hash(log: EventLog) -> None:
     everyone = gathered(log).examples
     some = gathered(log, replace(CONFIG, max_users=100)).examples
@@ -133,6 +134,7 @@ def test_a_peeking_feature_stops_the_run(log: EventLog, monkeypatch: pytest.Monk
         gathered(log)
 
 
+@pytest.mark.slow
 def test_bots_are_counted(log: EventLog) -> None:
     bot = log_of([7] * 900, [START + i * 60_000 for i in range(900)], [PURCHASE] * 900)
     bot.events.id[:] += np.uint64(10**9)

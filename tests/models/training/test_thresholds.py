@@ -129,6 +129,7 @@ def test_the_trainer_finds_it_and_the_precision_holds_on_later_alerts() -> None:
     assert "raised from a risk of" in trained.card.documents()["card.md"].decode()
 
 
+@pytest.mark.slow
 def test_a_map_carries_the_models_threshold_and_its_own_comes_first() -> None:
     scorer, wanted = gru_scorer(), Wanted(precision=0.7)
     scorer.raise_at = RaiseAt(0.7, 0.5)
@@ -147,6 +148,7 @@ def test_a_map_carries_the_models_threshold_and_its_own_comes_first() -> None:
     assert threshold_of(scorer, wanted, 0.9) == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precise", "counted", "expected"),
     [(0.5, 0.6, 0.6), (0.6, 0.5, 0.6), (None, 0.5, 0.55), (0.6, None, 0.6), (None, None, None)],
@@ -161,6 +163,7 @@ def test_of_both_the_stricter_holds_and_the_setting_for_one(
     assert threshold_of(scorer, Wanted(None, 4), 0.55) is None, "learnt for another budget"
 
 
+@pytest.mark.slow
 def test_what_is_in_effect_says_by_what_and_how_many() -> None:
     scorer, both = gru_scorer(), Wanted(0.7, 3)
     assert in_effect(scorer, both, 0.55) == InEffect(0.55, "setting")

@@ -61,6 +61,7 @@ def test_show_says_where_each_setting_is_from(file, capsys, monkeypatch):
     assert "# ssl_cafile is unset  # default" in lines
 
 
+@pytest.mark.slow
 def test_show_hides_secrets_wherever_they_are_from(file, capsys, monkeypatch):
     monkeypatch.setenv("INTENTSTREAM_PRIVACY__PSEUDONYM_KEY", "0123456789abcdef0123456789abcdef")
     monkeypatch.setenv("INTENTSTREAM_WORKER__HTTP_TOKEN", "an-open-secret-of-the-test")
@@ -164,6 +165,7 @@ def test_a_contradiction_is_said_of_its_file(file, capsys):
     assert f"{file}:1: kafka: ssl_keyfile needs ssl_certfile" in text
 
 
+@pytest.mark.slow
 def test_check_is_about_the_file_alone_unless_asked(file, capsys, monkeypatch):
     monkeypatch.setenv("INTENTSTREAM_KAFKA__SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("INTENTSTREAM_NONSENSE", "1")

@@ -73,6 +73,7 @@ def test_keygen_sign_verify(tmp_path: Path, folder: Path, cli: Cli) -> None:
     assert "v1" not in refused
 
 
+@pytest.mark.slow
 def test_sign_needs_a_key_and_an_undamaged_model(tmp_path: Path, folder: Path, cli: Cli) -> None:
     where = ("--models-dir", folder)
     assert "pass --key" in cli("models", "sign", "v1", *where, code=1)[1]

@@ -74,6 +74,7 @@ def test_secrets_are_in_no_message_and_no_dump():
     assert "hunter2" not in settings.model_dump_json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import faust
+import pytest
 from mode import Service
 
 from stream.kafka import faust_private as private
@@ -26,6 +27,7 @@ async def test_is_stopped_tells_a_service_that_was_stopped():
     assert private.is_stopped(service)
 
 
+@pytest.mark.slow
 async def test_has_actor_tells_an_agent_whose_actor_ended():
     app = faust.App("private", broker="kafka://127.0.0.1:1", store="memory://")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import pytest
 from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ def merged(logs: dict[TopicPartition, list[Record]], seed: int) -> list[Record]:
     return found
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=5), st.integers(), st.integers())
 def test_order_does_not_depend_on_fetches(times: list[list[int]], one: int, other: int) -> None:
     logs = log(times)
@@ -66,6 +68,7 @@ def test_a_topic_may_come_before_all_others() -> None:
     assert [record.timestamp for record in merge.take()] == [9, 8, 1, 2]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(1, 9), max_size=9).map(sorted), max_size=5), st.integers())
 def test_order_is_that_of_time_topic_partition_and_offset(
     times: list[list[int]], seed: int

@@ -88,6 +88,7 @@ def test_one_client_is_told(name: str, keys: int, partitions: int) -> None:
     assert sum(each.share for each in others) < 0.05
 
 
+@pytest.mark.slow
 def test_two_clients_and_one_without_hash_are_told_apart() -> None:
     samples = wrong(CRC32, 300, 1) + wrong(FNV1A, 150, 2) + wrong(None, 150, 3)
     found = {each.partitioner: each.share for each in shares(samples)}
@@ -104,6 +105,7 @@ def test_client_that_ignores_the_key_is_not_taken_for_another(seed: int) -> None
     assert "ignores the key" in found.remedy
 
 
+@pytest.mark.slow
 def test_few_keys_and_two_partitions_say_nothing() -> None:
     assert [each.partitioner for each in shares(wrong(CRC32, 2))] == [NO_HASH]
     assert [each.partitioner for each in shares(wrong(CRC32, 500, partitions=2))] == [NO_HASH]

@@ -323,6 +323,7 @@ step = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(step, max_size=40))
 def test_announcements_come_in_a_sensible_order(steps: list[Any]) -> None:
     user, now, said, last_end = User(), 0, [], None

@@ -115,6 +115,7 @@ def orders_of(log: list[Event]) -> tuple[int, int, int]:
     return int(record["orders"]), int(learned["orders"][0]), standing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 3])
 @pytest.mark.parametrize("named", [True, False])
 def test_five_late_orders_that_come_together_are_five(lines: int, *, named: bool) -> None:
@@ -162,6 +163,7 @@ def test_late_purchases_are_judged_as_by_the_oracle() -> None:
         assert told(record) == users[user].aggregates()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_training_and_serving_agree_on_loaded_history(seed: int) -> None:
     """Live events, then years of history out of order and with repeats, then live events."""

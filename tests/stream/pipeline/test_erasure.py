@@ -106,6 +106,7 @@ def test_the_changelog_gets_a_tombstone_and_the_place() -> None:
     assert list(outbox.outputs) == ["users.erased"]
 
 
+@pytest.mark.slow
 def test_who_comes_back_starts_from_nothing() -> None:
     log = shop_log(3, 600)
     user = "user-1"
@@ -154,6 +155,7 @@ def test_forgotten_twice_is_forgotten() -> None:
     assert [r.removed["record"] for r in it.receipts()] == [1, 0]
 
 
+@pytest.mark.slow
 def test_it_takes_effect_between_the_events_before_and_after_it() -> None:
     log = shop_log(4, 400)
     it = driver()

@@ -102,6 +102,7 @@ def test_states_and_scores_do_not_depend_on_the_batches(scorer: Scorer, *, disor
         assert again.tobytes() == records.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disorder", [False, True])
 def test_last_scores_do_not_depend_on_those_before(scorer: Scorer, *, disorder: bool) -> None:
     for cuts in ([], [7, 33, 35], [50]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import UNSET
 
 from models.serving.scorer import Scorer
@@ -63,6 +64,7 @@ def alerts_across(changes: dict[str, object]) -> list[ChurnAlert]:
     return driver.alerts()
 
 
+@pytest.mark.slow
 def test_episode_keeps_its_arm_across_periods_and_settings() -> None:
     changes: dict[str, object]
     for changes in ({}, {"holdout_salt": "autumn"}, {"holdout_share": 0.0}):

@@ -78,6 +78,7 @@ def straight_records(log: list[Event]) -> dict[str, object]:
     return fed(log, on()).records()
 
 
+@pytest.mark.slow
 def test_200_lines_of_one_order_all_count() -> None:
     log = order_lines(200)
     drivers = [fed(log, on()), fed(log[::-1], on()), fed(random.Random(1).sample(log, 200), on())]

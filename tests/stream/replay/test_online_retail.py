@@ -66,6 +66,7 @@ def test_shipped_file_is_accounted_for_to_the_line():
     assert all(a < b for a, b in pairwise(order))
 
 
+@pytest.mark.slow
 def test_odd_parquet(tmp_path):
     path = tmp_path / "x.parquet"
     table = pq.read_table(ONLINE_RETAIL).slice(0, 3)

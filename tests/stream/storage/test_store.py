@@ -50,6 +50,7 @@ def bytes_on_disk(path):
     return b"".join(file.read_bytes() for file in files)
 
 
+@pytest.mark.slow
 def test_erased_users_leave_the_files_when_they_are_purged(tmp_path):
     gone, stays = b"uzebra-7f3a9c", b"ulion-22bd61"
     with RocksStore.open(tmp_path / "db", IDENTITY) as store:

@@ -51,6 +51,7 @@ def test_popularity_tells_no_clients_apart() -> None:
     assert rates == pytest.approx(counted, abs=0.001)
 
 
+@pytest.mark.slow
 def test_the_log_linear_model_beats_each_of_its_parts() -> None:
     question, true = shop()
     found = {
@@ -68,6 +69,7 @@ def test_the_log_linear_model_is_near_the_truth_in_level() -> None:
     assert said.mean() == pytest.approx(len(true[0]) / said.size, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_sample_of_cells_keeps_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
     question, true = shop()
     whole = propensity.log_linear(question, 0)
