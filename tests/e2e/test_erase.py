@@ -169,6 +169,7 @@ def test_the_command_forgets_and_tells_what_it_removed(world: MakeWorld) -> None
     assert request.requested_by == "desk"
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_no_file_of_the_worker_holds_an_erased_user(world: MakeWorld) -> None:
     shop = world(**SERVING)
@@ -193,6 +194,7 @@ def table_bytes(world: World) -> list[bytes]:
     return [path.read_bytes() for path in folder.rglob("*") if path.suffix in {".sst", ".log"}]
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_a_later_event_starts_from_nothing(world: MakeWorld) -> None:
     shop = world(**SERVING)
@@ -234,6 +236,7 @@ def test_killed_while_it_forgets_it_has_forgotten_once(world: MakeWorld, stage: 
     assert_equal_to_serial(shop, scorer)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 @pytest.mark.parametrize("stage", ["before_commit", "before_store"])
 def test_killed_at_the_very_commit_of_a_request(world: MakeWorld, stage: str) -> None:
@@ -260,6 +263,7 @@ def test_killed_at_the_very_commit_of_a_request(world: MakeWorld, stage: str) ->
     assert ANN.encode() not in stored_bytes(shop)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_a_worker_without_its_folder_does_not_bring_anybody_back(world: MakeWorld) -> None:
     shop = world(**SERVING)

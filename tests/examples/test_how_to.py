@@ -38,6 +38,7 @@ def test_no_edit_of_a_page_touches_the_project(page, with_format, with_architect
         assert source.exists() == (edit.language == "diff")
 
 
+@pytest.mark.full
 def test_the_page_on_formats_has_a_test_that_passes(with_format):
     assert passed(with_format, "tests/stream/replay/test_till.py")
 
@@ -61,6 +62,7 @@ def test_a_file_of_the_new_format_is_recognised(with_format):
     assert "not rees46 but till: pass --format till" in done.stderr
 
 
+@pytest.mark.full
 def test_the_page_on_architectures_has_a_test_that_passes(with_architecture):
     assert passed(with_architecture, "tests/models/checks/test_decay.py")
 
@@ -75,6 +77,7 @@ def test_the_settings_accept_the_new_architecture(with_architecture):
     assert '"decay"' in (with_architecture / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_the_new_topic_is_in_contract_layout_and_acls(with_topic):
     generated = run(with_topic, "stream.cli.main", "schemas", "generate")
     assert generated.returncode == 0, generated.stdout + generated.stderr

@@ -212,6 +212,7 @@ class TestTheWholeRun:
         assert "- item: told. " in text
         assert "other names are never told" in text
 
+    @pytest.mark.full
     def test_it_is_published_and_tells_the_circle(
         self, tmp_path_factory: pytest.TempPathFactory, trained: Trained
     ) -> None:

@@ -262,7 +262,7 @@ async def test_transaction_outcome_of_a_producer_without_transactions(kafka):
 
 async def test_kept_futures_are_of_what_is_not_sent_yet(kafka, tp):
     async with AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, linger_ms=60_000
+        bootstrap_servers=kafka.bootstrap_servers, linger_ms=5_000
     ) as producer:
         delivery = await producer.send(tp.topic, b"x", partition=0)
         kept = list(private.kept_futures(producer))

@@ -28,6 +28,7 @@ BUDGET = 2.0
 LOOSE = RecalibrateSettings(min_labels=40, min_users=30, tolerance=5.0)
 
 
+@pytest.mark.full
 @pytest.mark.kafka
 def test_the_champion_is_recalibrated_signed_announced_and_taken_back(
     kafka: Kafka, tmp_path: Path, shop: list[tuple[bytes, bytes]]

@@ -255,6 +255,7 @@ async def test_from_a_cluster_by_the_command(kafka, tmp_path: Path, capsys) -> N
     )
 
 
+@pytest.mark.full
 def test_what_comes_next_is_reproduced_too(tmp_path: Path) -> None:
     whats = ("category", "item")
     network = random_gru(1)

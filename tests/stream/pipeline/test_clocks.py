@@ -307,6 +307,7 @@ def mixed(seed: int) -> list[Piped]:
     ]
 
 
+@pytest.mark.full
 @hypothesis(max_examples=10, deadline=None, phases=[Phase.reuse, Phase.generate])
 @given(st.integers(0, 10**6), st.data())
 @pytest.mark.parametrize("clock", ["auto", "event"])

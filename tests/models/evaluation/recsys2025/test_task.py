@@ -49,6 +49,7 @@ def test_churn_is_learnt(results: dict[str, TaskResult]) -> None:
     assert len(churn.labels) == len(churn.probabilities["boosting"])
 
 
+@pytest.mark.full
 def test_propensities_are_learnt(results: dict[str, TaskResult]) -> None:
     category = results["recsys2025_category"]
     names = category.models["log_linear"].names
