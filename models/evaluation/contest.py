@@ -280,7 +280,7 @@ def _slices(points: CutPoints, probabilities: F64) -> tuple[Slice, ...]:
     test = points.of_slice(VALIDATION)
     profile = points.examples.profile[test]
     labels = points.examples.labels[test, 0]
-    orders = np.expm1(profile[:, features.PROFILE_FEATURES.index("log_orders")]).round()
+    orders = features.unlogged(profile, "log_orders").round()
     silence = profile[:, features.PROFILE_FEATURES.index("log_silence_hours")]
     low, high = np.quantile(silence, [1 / 3, 2 / 3])
     parts = {

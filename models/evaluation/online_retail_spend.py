@@ -144,8 +144,7 @@ def _chance_to_buy(log: EventLog, fit: FitConfig) -> F64:
 
 def _order_value(points: CutPoints) -> F64:
     """[N] of all points: what the user's orders were worth on average, in currency units."""
-    column = features.PROFILE_FEATURES.index("log_order_value")
-    return np.expm1(points.examples.profile[:, column].astype(np.float64))
+    return features.unlogged(points.examples.profile, "log_order_value")
 
 
 def _kind(name: str) -> Kind:

@@ -244,8 +244,7 @@ def compared(
 
 
 def _orders(points: CutPoints) -> NDArray[np.float64]:
-    column = features.PROFILE_FEATURES.index("log_orders")
-    return np.expm1(points.examples.profile[:, column].astype(np.float64)).round()
+    return features.unlogged(points.examples.profile, "log_orders").round()
 
 
 def _windowed(log: EventLog, points: CutPoints) -> F64:

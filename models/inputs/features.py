@@ -163,6 +163,11 @@ def ring_inputs(
     return ids, nums, used
 
 
+def unlogged(profile_NP: F32, name: str) -> NDArray[np.float64]:
+    """A profile feature that is log(1 + x), as x [N]: a count, hours or currency units."""
+    return np.expm1(profile_NP[:, PROFILE_FEATURES.index(name)].astype(np.float64))
+
+
 def profile(snapshot: Snapshot, recent_NR: F32, now: I64) -> F32:
     """The whole histories at ``now`` (ms, one per row) -> profile_NP.
 

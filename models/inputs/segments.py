@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.features import F32, PROFILE_FEATURES
+from models.inputs.features import F32, unlogged
 
 if TYPE_CHECKING:
     from models.history import Snapshot
@@ -58,8 +58,8 @@ def segments(profile_NP: F32, evidence: Evidence) -> dict[str, Mask]:
     Points below the minimum of `evidence` are a segment too, `COLD`. The high values are those
     above the median spend of the buyers among the points.
     """
-    spend = np.expm1(_column(profile_NP, "log_spend"))
-    silence = np.expm1(_column(profile_NP, "log_silence_hours"))
+    spend = unlogged(profile_NP, "log_spend")
+    silence = unlogged(profile_NP, "log_silence_hours")
     buyers = spend > 0
     middle = float(np.median(spend[buyers])) if buyers.any() else 0.0
     found = {COLD: evidence.lacking_by_profile(profile_NP)}
@@ -81,16 +81,12 @@ def _bands(name: str, values: NDArray[np.float64], edges: tuple[int, ...]) -> di
     return found | {f"{name}: {edges[-1]} and more": values >= edges[-1]}
 
 
-def _column(profile_NP: F32, name: str) -> NDArray[np.float64]:
-    return profile_NP[:, PROFILE_FEATURES.index(name)].astype(np.float64)
-
-
 def _events(profile_NP: F32) -> NDArray[np.float64]:
     total = np.zeros(len(profile_NP))
     for name in _COUNTS:
-        total += np.rint(np.expm1(_column(profile_NP, name)))
+        total += np.rint(unlogged(profile_NP, name))
     return total
 
 
 def _orders(profile_NP: F32) -> NDArray[np.float64]:
-    return np.rint(np.expm1(_column(profile_NP, "log_orders")))
+    return np.rint(unlogged(profile_NP, "log_orders"))

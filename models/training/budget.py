@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.dataset import Examples
-from models.inputs import features
+from models.inputs.features import HOUR, unlogged
 from models.serving.thresholds import Budget
 
 F64 = NDArray[np.float64]
@@ -75,7 +75,7 @@ class Evaluations:
         now = timers.now[order]
         return cls(
             timers.user[order],
-            np.rint(np.expm1(_feature(timers, "log_orders")[order])).astype(np.int64),
+            np.rint(unlogged(timers.profile, "log_orders")[order]).astype(np.int64),
             now,
             now - _hours(timers, "log_since_purchase_hours")[order],
             now - _hours(timers, "log_silence_hours")[order],
@@ -239,11 +239,7 @@ def _window(evaluated: Evaluations, rules: AlertRules, until: int) -> tuple[int,
     return begin, max(until - begin, 1) / DAY
 
 
-def _feature(timers: Examples, name: str) -> F64:
-    return timers.profile[:, features.PROFILE_FEATURES.index(name)].astype(np.float64)
-
-
 def _hours(timers: Examples, name: str) -> I64:
     """A feature that is the logarithm of hours, as ms."""
-    spans: I64 = np.rint(np.expm1(_feature(timers, name)) * features.HOUR).astype(np.int64)
+    spans: I64 = np.rint(unlogged(timers.profile, name) * HOUR).astype(np.int64)
     return spans

@@ -156,7 +156,7 @@ def _checked(histories: _Histories, window: int, rules: GateRules) -> tuple[Chec
         TrainingError: it predicts that no better than the prior.
     """
     before, ordered = np.concatenate(histories.before), np.concatenate(histories.ordered)
-    orders = np.expm1(before[:, features.PROFILE_FEATURES.index("log_orders")]).round()
+    orders = features.unlogged(before, "log_orders").round()
     repeats = int(np.maximum(orders - 1, 0).sum())
     if len(before) < LEAST_CUSTOMERS or repeats < LEAST_REPEATS:
         raise DatasetError(

@@ -187,8 +187,8 @@ def fit_threshold(
     risk = said if one is None else mapped(one, said)
     complete = timers.now + targets[column].horizon_ms + settle_ms
     counts = (complete <= until) & (complete > until - WIDER * rules.window_ms)
-    logs = timers.profile[:, features.PROFILE_FEATURES.index("log_since_purchase_hours")]
-    ordered = timers.now - np.expm1(logs.astype(np.float64)) * features.HOUR
+    since_order = features.unlogged(timers.profile, "log_since_purchase_hours")
+    ordered = timers.now - since_order * features.HOUR
     fresh = counts & (ordered > since) & ~np.isnan(timers.labels[:, column])
     looks, evaluated = looks_of(timers, risk, column, fresh), Evaluations.of(timers, risk)
     end = until if counted is None else counted

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Examples
 from models.fitting.fit import predict_probabilities
-from models.inputs import features
+from models.inputs.features import unlogged
 from models.networks.base import Network
 from models.serving.thresholds import Budget, RaiseAt
 from models.targets import CHURN, column_of
@@ -59,8 +59,7 @@ def looks_of(examples: Examples, risk_N: F64, column: int, counts_N: Mask) -> Lo
         column: of churn among their targets.
         counts_N: whose labels are new and were not learnt from.
     """
-    logs = examples.profile[:, features.PROFILE_FEATURES.index("log_orders")]
-    orders = np.rint(np.expm1(logs.astype(np.float64))).astype(np.int64)
+    orders = np.rint(unlogged(examples.profile, "log_orders")).astype(np.int64)
     gone = examples.settled[:, column].astype(np.float64)
     return Looks(examples.user, orders, examples.now, risk_N, gone, counts_N)
 
@@ -132,8 +131,9 @@ def thresholds_for(
     if holds is None:
         return both
     if by_count:
-        both = figures_at(looks, holds, both)
-    count = expected(count, evaluated, budget, until, holds, sampled)
+        both = _Counted.of(looks).at(holds, both)
+    if holds != count.risk:
+        count = expected(count, evaluated, budget, until, holds, sampled)
     return replace(both, budget=count, bound="budget" if by_count else "precision")
 
 
@@ -184,11 +184,6 @@ class _Counted:
             lost=len(lost),
             found=len(alerted),
         )
-
-
-def figures_at(looks: Looks, threshold: float, found: RaiseAt) -> RaiseAt:
-    """`found` with the figures of the alerts of a threshold."""
-    return _Counted.of(looks).at(threshold, found)
 
 
 def find_threshold(looks: Looks, precision: float) -> RaiseAt:
