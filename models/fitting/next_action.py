@@ -24,6 +24,17 @@ from models.networks.embeddings import TYPE_ROWS
 from models.networks.sequence import SequenceNetwork
 
 
+def followed(ids_BLC: Tensor, length_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The n events that another follows within the first `length_B` of their windows.
+
+    Returns:
+        (which they are [B,L-1]; their ids [n,C]; the ids of the events that follow them [n,C])
+    """
+    place = torch.arange(ids_BLC.size(1) - 1, device=length_B.device)
+    asked_BL = place.unsqueeze(0) < (length_B - 1).unsqueeze(1)
+    return asked_BL, ids_BLC[:, :-1][asked_BL], ids_BLC[:, 1:][asked_BL]
+
+
 class NextAction(nn.Module):
     """States -> the cross-entropy of each next event's type, and of whether its category stays."""
 
@@ -39,11 +50,9 @@ class NextAction(nn.Module):
         self, network: SequenceNetwork, states_BLH: Tensor, ids_BLC: Tensor, length_B: Tensor
     ) -> Tensor:
         """Sum over the events that another follows within the first `length_B` of a window."""
-        place = torch.arange(ids_BLC.size(1) - 1, device=length_B.device)
-        asked = place.unsqueeze(0) < (length_B - 1).unsqueeze(1)
+        asked, now, following = followed(ids_BLC, length_B)
         logits = self.head(network.read(states_BLH[:, :-1][asked])).float()
         types, stays = logits.split((TYPE_ROWS, 2), dim=1)
-        now, following = ids_BLC[:, :-1][asked], ids_BLC[:, 1:][asked]
         type_n = following[:, self.type_column].clamp(0, TYPE_ROWS - 1)
         stays_n = (following[:, self.category_column] == now[:, self.category_column]).long()
         of_types = nn.functional.cross_entropy(types, type_n, reduction="sum")

@@ -26,6 +26,7 @@ from models.data.dataset import Examples, Index
 from models.fitting.batches import Batch, Batches
 from models.fitting.config import FitConfig
 from models.fitting.masking import MaskedEvent
+from models.fitting.next_action import followed
 from models.fitting.schedule import learning_rate
 from models.fitting.stepping import take_step
 from models.inputs.features import NUM_FEATURES
@@ -58,10 +59,8 @@ class NextEvent(nn.Module):
         ids_BLC, nums_BLF, length_B = batch.ids, batch.nums, batch.length
         start_BH = network.initial(ids_BLC.size(0))
         states_BLH = network.scan(start_BH, ids_BLC, nums_BLF, length_B)
-        place = torch.arange(ids_BLC.size(1) - 1, device=length_B.device)
-        asked = place.unsqueeze(0) < (length_B - 1).unsqueeze(1)
+        asked, now, following = followed(ids_BLC, length_B)
         logits = self.heads(network.read(states_BLH[:, :-1][asked]))
-        now, following = ids_BLC[:, :-1][asked], ids_BLC[:, 1:][asked]
         hours = torch.expm1(nums_BLF[:, 1:, self.gap_column][asked])
         band = (torch.log1p(hours * 60) * BANDS_PER_UNIT).long().clamp(0, GAP_BANDS - 1)
         answers = (
