@@ -10,10 +10,8 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import importlib.util
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,6 +42,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from stream.broker import EmbeddedKafka
 from stream.broker.folder import Folder
+from tests.deployed import program
 
 T = TypeVar("T")
 
@@ -66,18 +65,7 @@ TLS_RECORDS: Final = range(20, 24)
 """Change of cipher, alert, handshake, application data."""
 
 
-def _rights_module() -> Any:
-    path = ROOT / "deploy" / "acls" / "rights.py"
-    spec = importlib.util.spec_from_file_location("deployed_rights", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-deployed = _rights_module()
+deployed = program("acls/rights.py")
 
 
 class _AlterScramResponse(Response):

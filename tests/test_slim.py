@@ -1,6 +1,5 @@
 """The lock file for machines without a GPU is the other one, with some packages left out."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,18 +10,15 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.deployed import program
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "deploy" / "slim.py"
 
 
 @pytest.fixture(scope="module")
 def slim():
-    spec = importlib.util.spec_from_file_location("slim", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("slim.py")
 
 
 def entries(text: str) -> dict[str, str]:

@@ -48,6 +48,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+NO_USERS = ("models", "metrics", "status", "rates")
+"""Fields of `TopicSettings` of the topics that contain nothing about a user: they have one
+partition, and an erasure does not wait for them."""
+
+
 class TopicSettings(Section):
     """Names and layout of the topics."""
 
@@ -88,6 +93,11 @@ class TopicSettings(Section):
         return tuple(
             name for name, field in cls.model_fields.items() if isinstance(field.default, str)
         )
+
+    @property
+    def without_users(self) -> set[str]:
+        """Names of the topics that contain nothing about a user."""
+        return {getattr(self, kind) for kind in NO_USERS}
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

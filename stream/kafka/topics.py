@@ -45,9 +45,6 @@ _CONFIGS = (
 _LET_IN = 8
 """Multiple of the largest valid event that the broker still takes."""
 
-NO_USERS = ("models", "metrics", "status", "rates")
-"""Fields of `TopicSettings` of the topics that contain nothing about a user: they have one
-partition, and an erasure does not wait for them."""
 PARTITIONS_CHANGED = (
     "a user's events are then not where the user's state is; copy the events to a new topic with as"
     " many partitions as wanted, and process it under a new app_id"
@@ -95,11 +92,9 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     keep = settings.state.ttl_ms or _NO_BOUND
     largest = settings.worker.max_event_bytes
 
-    without_users = {getattr(topics, kind) for kind in NO_USERS}
-
     def spec(name: str, **config: object) -> TopicSpec:
         texts = _config(settings, config)
-        single = name in without_users
+        single = name in topics.without_users
         partitions = 1 if single else topics.partitions
         follows = not single and name != topics.events
         return TopicSpec(name, partitions, topics.replication, texts, follows)
@@ -208,7 +203,7 @@ def copies_kept_ms(settings: Settings, kept_ms: dict[str, int | None]) -> dict[s
 
     Requests to forget a user, and the receipts, hold no more than the user's id.
     """
-    without_users = {getattr(settings.topics, kind) for kind in NO_USERS}
+    without_users = settings.topics.without_users
     return {name: kept for name, kept in kept_ms.items() if name not in without_users}
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from stream.kafka.clients import stop_consumer
 from tests.patience import PATIENCE_S
 
 
@@ -49,6 +52,26 @@ async def produce(
             await (await producer.send_batch(batch, topic, partition=partition))
     finally:
         await producer.stop()
+
+
+@asynccontextmanager
+async def consuming(
+    bootstrap: str, tp: TopicPartition, at: int = 0, **options: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that is assigned a partition, without a group, from an offset on."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        **options,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        consumer.seek(tp, at)
+        yield consumer
+    finally:
+        await stop_consumer(consumer)
 
 
 async def end_offsets(bootstrap: str, topic: str) -> dict[TopicPartition, int]:

@@ -1,46 +1,21 @@
 """Each private attribute of aiokafka that is used, tried with the real library and a broker."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError, KafkaError, ProducerFenced
 from aiokafka.protocol.fetch import FetchRequest
 
 from stream.kafka import aiokafka_private as private
-from stream.kafka.clients import stop_consumer, stop_producer
+from stream.kafka.clients import stop_producer
 from stream.kafka.sending import REFUSED
 from tests.patience import PATIENCE_S
 from tests.private import accesses, tried
-from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.kafka_tools import consuming, produce, unique
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def tp(kafka):
-    name = unique("private")
-    await create_topics(kafka.bootstrap_servers, name)
-    return TopicPartition(name, 0)
-
-
-@asynccontextmanager
-async def consuming(kafka, tp, **options):
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        **options,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        consumer.seek(tp, 0)
-        yield consumer
-    finally:
-        await stop_consumer(consumer)
 
 
 def transactional(kafka, transactional_id):
@@ -63,7 +38,7 @@ def test_no_other_module_uses_what_is_private_in_a_library():
 
 
 async def test_client_of_a_consumer_answers(kafka, tp):
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         client = private.client_of(consumer)
         assert isinstance(client, AIOKafkaClient)
         await client.force_metadata_update()
@@ -71,7 +46,7 @@ async def test_client_of_a_consumer_answers(kafka, tp):
 
 
 async def test_subscription_of_a_consumer_tells_positions(kafka, tp):
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         found = private.subscription_of(consumer)
         assert not found.reassignment_in_progress
         assignment = found.subscription.assignment
@@ -82,7 +57,7 @@ async def test_subscription_of_a_consumer_tells_positions(kafka, tp):
 
 
 async def test_check_usable_refuses_a_closed_consumer(kafka, tp):
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         private.check_usable(consumer)
     with pytest.raises(ConsumerStoppedError):
         private.check_usable(consumer)
@@ -108,12 +83,12 @@ async def test_leave_group_makes_room_for_another_member_at_once(kafka, tp):
 
 
 async def test_leave_group_does_nothing_without_a_group(kafka, tp):
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         await private.leave_group(consumer)
 
 
 async def test_end_fetches_leaves_no_request_behind(kafka, tp):
-    async with consuming(kafka, tp, fetch_max_wait_ms=20_000) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp, fetch_max_wait_ms=20_000) as consumer:
         await consumer.getmany(timeout_ms=500)
         tasks = set(consumer._fetcher._pending_tasks)
         assert tasks
@@ -124,7 +99,7 @@ async def test_end_fetches_leaves_no_request_behind(kafka, tp):
 
 async def test_set_gathering_holds_for_the_next_request(kafka, tp, monkeypatch):
     asked = asyncio.Queue()
-    async with consuming(kafka, tp, fetch_max_wait_ms=50) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp, fetch_max_wait_ms=50) as consumer:
         client = private.client_of(consumer)
         send = client.send
 
@@ -145,7 +120,7 @@ async def test_set_gathering_holds_for_the_next_request(kafka, tp, monkeypatch):
 
 async def test_take_fetched_gives_the_bytes_and_moves_the_position(kafka, tp):
     await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"value-%d" % n) for n in range(3)])
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         found = await fetched(consumer, tp)
         assert (found.start, found.end) == (0, 3)
         assert found.batches[-1].next_offset == 3
@@ -155,7 +130,7 @@ async def test_take_fetched_gives_the_bytes_and_moves_the_position(kafka, tp):
 
 
 async def test_fetch_waiter_is_done_when_records_come(kafka, tp):
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         waiter = private.fetch_waiter(consumer)
         assert not waiter.done()
         await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"a")])
@@ -170,7 +145,7 @@ async def test_is_passed_over_tells_aborted_batches_and_markers(kafka, tp):
             await (producer.commit_transaction() if commit else producer.abort_transaction())
     await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"b")])
     passed = {}
-    async with asyncio.timeout(PATIENCE_S), consuming(kafka, tp) as consumer:
+    async with asyncio.timeout(PATIENCE_S), consuming(kafka.bootstrap_servers, tp) as consumer:
         while len(passed) < 5:
             found = await fetched(consumer, tp)
             for batch in found.batches if found else ():
@@ -233,7 +208,7 @@ async def test_will_mark_opens_a_partition_without_a_record(kafka, tp):
         await producer.begin_transaction()
         private.will_mark(producer, tp)
         await producer.commit_transaction()
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         assert await consumer.end_offsets([tp]) == {tp: 1}  # the marker
 
 

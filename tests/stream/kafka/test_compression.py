@@ -13,8 +13,8 @@ from stream.kafka.tail import open_tail
 from stream.learning.logreader import KafkaLog
 from tests.conftest import Kafka
 from tests.patience import PATIENCE_S
-from tests.stream.kafka.test_fetching import consuming, fetched
-from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.kafka.test_fetching import fetched
+from tests.stream.kafka_tools import consuming, create_topics, produce, unique
 from tests.stream.training_tools import settings_for
 
 pytestmark = pytest.mark.kafka
@@ -42,13 +42,13 @@ async def test_every_reader_reads_what_the_broker_compressed(
         )
     settings, tp = settings_for(tmp_path, kafka, topic), TopicPartition(topic, 0)
 
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(servers, tp) as consumer:
         await wait_for_response(consumer, PATIENCE_S)
         response = take_response(consumer, tp)
         assert response is not None
         assert {batch.compression_type for batch in response.batches[:1]} == {CODES[codec]}
 
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(servers, tp) as consumer:
         batches = await fetched(Fetching(consumer), tp, 500, limit=150)
     rows = [row for batch in batches for row in batch.records]
     assert [(row.key, row.value) for row in rows] == shop[:500]

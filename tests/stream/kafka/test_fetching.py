@@ -1,43 +1,19 @@
 import asyncio
 import gc
 import weakref
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError
 
 from stream.errors import LogUnreadable
 from stream.kafka.fetching import Fetching
 from stream.kafka.responses import take_response, wait_for_response
 from tests.patience import PATIENCE_S
-from tests.stream.kafka_tools import create_topics, produce, unique
+from tests.stream.kafka_tools import consuming, produce, unique
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def tp(kafka):
-    name = unique("fetched")
-    await create_topics(kafka.bootstrap_servers, name)
-    return TopicPartition(name, 0)
-
-
-@asynccontextmanager
-async def consuming(kafka, tp, at=0):
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        consumer.seek(tp, at)
-        yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def fetched(fetching, tp, until, limit=1000):
@@ -66,7 +42,7 @@ async def test_aborted_transactions_and_markers_are_passed_over(kafka, tp):
         await transaction(producer, tp, [b"d"], commit=True)
         await transaction(producer, tp, [b"z"], commit=False)
 
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         batches = await fetched(Fetching(consumer), tp, 11)
 
     rows = [row for batch in batches for row in batch.records]
@@ -76,7 +52,7 @@ async def test_aborted_transactions_and_markers_are_passed_over(kafka, tp):
 
 async def test_a_response_that_is_done_with_leaves_memory_at_once(kafka, tp):
     await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"a")] * 10)
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         await wait_for_response(consumer, PATIENCE_S)
         gc.collect()
         gc.disable()
@@ -99,7 +75,7 @@ async def test_parts_of_bounded_size_from_the_middle_of_a_batch(kafka, tp, compr
             *[await producer.send(tp.topic, b"%d" % n, b"key", 0, 1000 + n) for n in range(20)]
         )
 
-    async with consuming(kafka, tp, at=3) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp, at=3) as consumer:
         batches = await fetched(Fetching(consumer), tp, 20, limit=7)
 
     assert [(b.start, b.end, len(b.records)) for b in batches] == [
@@ -113,7 +89,7 @@ async def test_parts_of_bounded_size_from_the_middle_of_a_batch(kafka, tp, compr
 
 async def test_what_was_fetched_before_a_move_or_another_assignment_is_forgotten(kafka, tp):
     await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"%d" % n) for n in range(10)])
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         fetching = Fetching(consumer)
         assert [b.end for b in await fetched(fetching, tp, 4, limit=4)] == [4]
 
@@ -132,7 +108,7 @@ async def test_what_was_fetched_before_a_move_or_another_assignment_is_forgotten
 
 async def test_damage_is_noticed(kafka, tp):
     await produce(kafka.bootstrap_servers, tp.topic, [(b"k", b"v")])
-    async with consuming(kafka, tp) as consumer:
+    async with consuming(kafka.bootstrap_servers, tp) as consumer:
         await wait_for_response(consumer, 10)
         response = take_response(consumer, tp)
         assert take_response(consumer, tp) is None
