@@ -57,7 +57,7 @@ def follow_newest(u: History, line: Any, gap: int) -> tuple[bool, int, int]:
 
 @kernel
 def follow_held(u: History, gap: int) -> None:
-    """Set anew which held lines begin an order, the orders that stand, and their discounts."""
+    """Recompute which held lines begin an order, the orders that stand, and their discounts."""
     h = u.head
     ledger, before = copy_of(past_of(h)), _last_past(u)
     standing: Any = np.int64(h.past_orders)
